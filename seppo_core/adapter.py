@@ -1,0 +1,96 @@
+"""The one interface that a model family implements."""
+
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.schedulers import SchedulerMixin
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seppo_core.path import Path
+
+Condition = dict[str, Tensor]
+"""What the denoiser is told besides x_t and t: named tensors, each batch-first, (b, ...)."""
+
+
+class Posterior(NamedTuple):
+    """The VAE's Gaussian over unit-variance latents: `mean` and `logvar`, each (b, c, [f], h, w), float32."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Latents for unit normal `noise` of the posterior's shape; zero noise gives the mode."""
+        return self.mean + torch.exp(0.5 * self.logvar) * noise
+
+
+class Framing(NamedTuple):
+    """How an item's pixels were cut out of its file: size before the crop, where the crop begins, size after it."""
+
+    original_height: int
+    original_width: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Adapter(ABC):
+    """A frozen VAE and text encoder around one trainable `denoiser`: a thin view of a diffusers pipeline.
+
+    Latents are (b, c, h, w) for images and (b, c, f, h, w) for videos, scaled to unit variance as the denoiser sees
+    them. Pixels are (b, 3, [f], h, w) in [-1, 1]. `t` is in the scheduler's own units (0..1000), so that any diffusers
+    scheduler can drive sampling. Precision, EMA, saving, guidance and logging stay out of an adapter.
+    """
+
+    pipeline: DiffusionPipeline
+    path: Path
+    scheduler: SchedulerMixin
+    """The solver that the family samples with unless told otherwise; `sample` works on copies of it."""
+    denoiser: nn.Module
+    """The only trained module. Policy and reference are handed to `predict`, which reads nothing but its config here."""
+    guidance: Literal["cfg", "embedded", "none"]
+    lora_targets: dict[str, str | list[str]]
+    """What a LoRA may sit on, by scope: peft `target_modules`; "all" is always there, motion adds "motion", "spatial"."""
+    trainable: dict[str, str]
+    """What full fine-tuning may touch, by scope: a regular expression that parameter names match from their start."""
+
+    @abstractmethod
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """Condition for `prompts`, as the family's pipeline would build it; "" gives the unconditional one."""
+
+    def frame_condition(self, framings: list[Framing]) -> Condition:
+        """What the denoiser is told of each item beside its caption (SDXL: size and crop); empty for most families."""
+        return {}
+
+    @abstractmethod
+    def encode(self, pixels: Float[Tensor, "b 3 *shape"]) -> Posterior: ...
+
+    @abstractmethod
+    def decode(self, latents: Float[Tensor, "b c *shape"]) -> Float[Tensor, "b 3 *pixels"]:
+        """Pixels in [-1, 1] (not clamped)."""
+
+    @abstractmethod
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
+        """(c, [f], h, w) of one item's latents; ValueError, with the nearest size that fits, where none exists."""
+
+    @abstractmethod
+    def predict(
+        self, denoiser: nn.Module, x_t: Float[Tensor, "b c *shape"], t: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c *shape"]:
+        """One forward pass of `denoiser` (the policy, a reference, or either wrapped for several processes)."""
+
+    def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
+        """Sets the scheduler's time grid and returns it, (steps,); families that shift it by resolution override."""
+        scheduler.set_timesteps(steps, device=device)
+        return scheduler.timesteps
+
+    @abstractmethod
+    def export_pipeline(self) -> DiffusionPipeline:
+        """A plain diffusers pipeline around the current denoiser, whose `save_pretrained` anyone can load."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
