@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.path import Path
@@ -50,10 +50,12 @@ class Adapter(ABC):
     scheduler: SchedulerMixin
     """The solver that the family samples with unless told otherwise; `sample` works on copies of it."""
     denoiser: nn.Module
-    """The only trained module. Policy and reference are handed to `predict`, which reads nothing but its config here."""
+    """The only trained module. `predict` is handed the policy or a reference and reads nothing but the config here."""
+    component: Literal["unet", "transformer"] = "unet"
+    """The denoiser's name in the pipeline, by which its LoRA files are saved and loaded."""
     guidance: Literal["cfg", "embedded", "none"]
     lora_targets: dict[str, str | list[str]]
-    """What a LoRA may sit on, by scope: peft `target_modules`; "all" is always there, motion adds "motion", "spatial"."""
+    """What a LoRA may sit on, by scope: peft `target_modules`. All have "all"; videos add "motion" and "spatial"."""
     trainable: dict[str, str]
     """What full fine-tuning may touch, by scope: a regular expression that parameter names match from their start."""
 
@@ -65,11 +67,18 @@ class Adapter(ABC):
         """What the denoiser is told of each item beside its caption (SDXL: size and crop); empty for most families."""
         return {}
 
-    @abstractmethod
-    def encode(self, pixels: Float[Tensor, "b 3 *shape"]) -> Posterior: ...
+    def truncated(self, prompts: list[str]) -> list[int]:
+        """Positions of the prompts that are longer than the tokenizer's limit and lose their ends."""
+        tokenizer = self.pipeline.tokenizer
+        # tokenised without a limit, the library would say of each that it is too long
+        lengths = [len(ids) for ids in tokenizer(prompts, verbose=False).input_ids]
+        return [index for index, length in enumerate(lengths) if length > tokenizer.model_max_length]
 
     @abstractmethod
-    def decode(self, latents: Float[Tensor, "b c *shape"]) -> Float[Tensor, "b 3 *pixels"]:
+    def encode(self, pixels: Float[Tensor, " b 3 *shape"]) -> Posterior: ...
+
+    @abstractmethod
+    def decode(self, latents: Float[Tensor, " b c *shape"]) -> Float[Tensor, " b 3 *pixels"]:
         """Pixels in [-1, 1] (not clamped)."""
 
     @abstractmethod
@@ -78,8 +87,8 @@ class Adapter(ABC):
 
     @abstractmethod
     def predict(
-        self, denoiser: nn.Module, x_t: Float[Tensor, "b c *shape"], t: Float[Tensor, " b"], condition: Condition
-    ) -> Float[Tensor, "b c *shape"]:
+        self, denoiser: nn.Module, x_t: Float[Tensor, " b c *shape"], t: Num[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, " b c *shape"]:
         """One forward pass of `denoiser` (the policy, a reference, or either wrapped for several processes)."""
 
     def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:

@@ -36,7 +36,7 @@ class Errors(NamedTuple):
         return self.policy_sample - self.reference_sample
 
 
-def squared_error(prediction: Float[Tensor, "b *shape"], target: Float[Tensor, "b *shape"]) -> Float[Tensor, " b"]:
+def squared_error(prediction: Float[Tensor, " b *shape"], target: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
     """Mean squared error of each sample, (b,).
 
     Half precision is raised to float32 before the square and the mean: a bfloat16 mean resolves only about 9 logits at

@@ -1,0 +1,39 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each sets up .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+# One thread is faster than two on the small models that tests and demo run.
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test check test-all browser bench install clean
+
+demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
+	$(BIN)/python -m benchmarks demo $(DEMO)
+
+test: $(STAMP)  ## everything that runs on a CPU in minutes
+	$(BIN)/python -m pytest -m "not gpu and not weights and not browser" $(TESTS)
+
+check: $(STAMP)  ## lint, import floors and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest $(TESTS)
+
+browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's chromium)
+	$(BIN)/python -m pytest -m browser $(TESTS)
+
+test-all: test browser
+
+install: $(STAMP)
+
+# Made anew when the packages asked for change. The stamp is written last, so that a broken install is tried again.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d; name another with make PYTHON=..." % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+clean:  ## removes the environment and caches, never runs/
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

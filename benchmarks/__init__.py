@@ -1,0 +1,1 @@
+"""Evidence: the embedded toy task, and the tables measured on it. Used from a checkout, not installed."""

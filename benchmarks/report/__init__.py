@@ -1,0 +1,1 @@
+"""Building blocks of self-contained HTML reports: tables, charts, grids of pictures and playing clips."""

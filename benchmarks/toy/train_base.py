@@ -1,0 +1,254 @@
+"""Trains a base of the toy task on the noisy mixture until its held-out score no longer rises.
+
+    python -m benchmarks.toy.train_base image
+    python -m benchmarks.toy.train_base video
+
+Plain denoising training of the UNet and its text encoder together, on fresh draws for the training captions only. The
+learning rate stays level until the score of the averaged weights has stopped rising (or the cap is met), then falls
+to zero over a last stretch, so that more of the same training has nothing left to give. Results so far are saved at
+every evaluation. `<name>_training.json` beside the folders holds the settings and the curve.
+"""
+
+import argparse
+import copy
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.utils.logging import disable_progress_bar
+
+from benchmarks.toy import models
+from benchmarks.toy.bases import CHANNELS, FOLDER
+from benchmarks.toy.captions import Modality, held_out, train_captions
+from benchmarks.toy.mixture import draw_samples, score_samples
+
+BATCH_OF_EVALUATION = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one base is trained. `patience` counts evaluations without a rise of `rise` over the best before them."""
+
+    channels: tuple[int, int]
+    batch: int
+    max_steps: int
+    cooldown: int
+    every: int
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    ema: float = 0.999
+    drop: float = 0.12
+    clip: float = 1.0
+    patience: int = 4
+    rise: float = 0.003
+    evaluation_steps: int = 12
+    evaluation_seeds: int = 4
+    seed: int = 0
+
+
+SETTINGS: dict[Modality, Settings] = {
+    "image": Settings(CHANNELS["image"], batch=64, max_steps=10_000, cooldown=1500, every=500),
+    "video": Settings(
+        CHANNELS["video"], batch=8, max_steps=6000, cooldown=1000, every=400, evaluation_steps=10, evaluation_seeds=2
+    ),
+}
+
+
+class Base(nn.Module):
+    """A denoiser and the text encoder trained with it."""
+
+    def __init__(self, modality: Modality, settings: Settings):
+        super().__init__()
+        self.modality: Modality = modality
+        self.channels = settings.channels
+        self.tokenizer = models.tokenizer()
+        self.vae = models.PixelShuffleVAE()
+        self.encoder = models.text_encoder(self.tokenizer)
+        self.denoiser = (models.unet if modality == "image" else models.motion_unet)(settings.channels)
+
+    def tokens(self, captions: list[str]) -> Tensor:
+        """Token ids (b, MAX_TOKENS), padded as the pipelines pad."""
+        return self.tokenizer(
+            captions, padding="max_length", max_length=models.MAX_TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
+
+    def latents(self, pixels: Tensor) -> Tensor:
+        """Pixels (b, 3, [f,] 16, 16) to latents (b, 12, [f,] 8, 8)."""
+        if self.modality == "image":
+            return self.vae.encode(pixels).latent_dist.mean
+        frames = self.vae.encode(pixels.movedim(2, 1).flatten(0, 1)).latent_dist.mean
+        return frames.unflatten(0, (len(pixels), -1)).movedim(1, 2)
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """The way back from `latents`."""
+        if self.modality == "image":
+            return self.vae.decode(latents).sample
+        frames = self.vae.decode(latents.movedim(2, 1).flatten(0, 1)).sample
+        return frames.unflatten(0, (len(latents), -1)).movedim(1, 2)
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        text = self.encoder(tokens).last_hidden_state
+        if self.modality == "video":
+            text = text.repeat_interleave(x_t.shape[2], dim=0)  # UNetMotionModel wants one row per frame
+        return self.denoiser(x_t, t, encoder_hidden_states=text).sample
+
+    def save(self, folder: Path) -> None:
+        """Writes the pipeline folders `image`, or `video` and `motion`, under `folder`; each is swapped in whole."""
+        if self.modality == "image":
+            parts = {"image": models.image_pipeline(self.denoiser, self.encoder)}
+        else:
+            picture, adapter = models.split(self.denoiser, self.channels)
+            parts = {"video": models.image_pipeline(picture, self.encoder), "motion": adapter}
+        for name, part in parts.items():
+            fresh, old = folder / f".{name}.new", folder / f".{name}.old"
+            for leftover in (fresh, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            part.save_pretrained(fresh)
+            if (folder / name).exists():
+                (folder / name).rename(old)
+            fresh.rename(folder / name)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@torch.no_grad()
+def sample(base: Base, captions: list[str], steps: int, guidance: float, seed: int) -> Tensor:
+    """Pixels of one sample per caption, by deterministic DDIM from noise drawn with `seed`."""
+    scheduler = models.scheduler()
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(seed)
+    tokens, empty = base.tokens(captions), base.tokens([""])
+    shape = (12, 8, 8) if base.modality == "image" else (12, models.FRAMES, 8, 8)
+    x = torch.randn((len(captions), *shape), generator=generator)
+    done = []
+    size = BATCH_OF_EVALUATION if base.modality == "image" else BATCH_OF_EVALUATION // 4
+    for x_t, part in zip(x.split(size), tokens.split(size), strict=True):
+        for t in scheduler.timesteps:
+            when = t.expand(len(x_t))
+            prediction = base(x_t, when, part)
+            if guidance != 1:
+                blind = base(x_t, when, empty.expand(len(x_t), -1))
+                prediction = blind + guidance * (prediction - blind)
+            x_t = scheduler.step(prediction, t, x_t).prev_sample
+        done.append(base.pixels(x_t))
+    return torch.cat(done)
+
+
+def evaluate(base: Base, settings: Settings, guidance: float = 1.0, first_seed: int = 1000) -> float:
+    """Mean R over the held-out captions, each with `evaluation_seeds` noises that are the same every time."""
+    captions = held_out(base.modality)
+    scores = []
+    for seed in range(first_seed, first_seed + settings.evaluation_seeds):
+        pixels = sample(base, captions, settings.evaluation_steps, guidance, seed)
+        scores.append(score_samples(base.modality, pixels.clamp(-1, 1), captions))
+    return torch.cat(scores).mean().item()
+
+
+def _has_stopped(scores: list[float], settings: Settings) -> bool:
+    recent, before = scores[-settings.patience :], scores[: -settings.patience]
+    return bool(before) and max(recent) < max(before) + settings.rise
+
+
+def _write(path: Path, report: dict) -> None:
+    fresh = path.with_suffix(".json.new")
+    fresh.write_text(json.dumps(report, indent=1) + "\n")
+    fresh.replace(path)
+
+
+def train(modality: Modality, settings: Settings, folder: Path) -> dict:
+    """Trains and saves one base; returns what is written to `<modality>_training.json`."""
+    torch.manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    base = Base(modality, settings)
+    average = copy.deepcopy(base).requires_grad_(False).eval()
+    known = train_captions(modality)
+    tokens, empty = base.tokens(known), base.tokens([""])[0]
+    noising: DDIMScheduler = models.scheduler()
+    weights = [w for w in base.parameters() if w.requires_grad]
+    averaged = [a for a, w in zip(average.parameters(), base.parameters(), strict=True) if w.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate)
+
+    mixed = [caption for caption in held_out(modality) for _ in range(8)]
+    mixture = score_samples(modality, draw_samples(modality, mixed, generator), mixed).mean().item()
+    report = {
+        "modality": modality,
+        "parameters": sum(w.numel() for w in weights),
+        "settings": asdict(settings),
+        "mixture_score": mixture,
+        "curve": [],
+    }
+    print(f"{modality}: {report['parameters']} parameters; the mixture scores {mixture:.4f}", flush=True)
+
+    start, step, end = time.monotonic(), 0, settings.max_steps
+    losses: list[Tensor] = []
+    while step < end:
+        left = (end - step) / settings.cooldown if end - step < settings.cooldown else 1.0
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / settings.warmup) * left
+        pick = torch.randint(len(known), (settings.batch,), generator=generator)
+        x_0 = base.latents(draw_samples(modality, [known[i] for i in pick], generator))
+        blind = torch.rand(settings.batch, generator=generator) < settings.drop
+        t = torch.randint(noising.config.num_train_timesteps, (settings.batch,), generator=generator)
+        noise = torch.randn(x_0.shape, generator=generator)
+        prediction = base(noising.add_noise(x_0, noise, t), t, torch.where(blind[:, None], empty, tokens[pick]))
+        loss = F.mse_loss(prediction, noising.get_velocity(x_0, noise, t))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, settings.clip)
+        optimizer.step()
+        step += 1
+        losses.append(loss.detach())
+        decay = min(settings.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, weights, 1 - decay)
+
+        if step % settings.every == 0 or step == end:
+            score = evaluate(average, settings)
+            seconds = time.monotonic() - start
+            row = {"step": step, "score": score, "loss": torch.stack(losses).mean().item(), "seconds": round(seconds, 1)}
+            report["curve"].append(row)
+            losses.clear()
+            average.save(folder)
+            _write(folder / f"{modality}_training.json", report)
+            scores = [r["score"] for r in report["curve"]]
+            if end == settings.max_steps and _has_stopped(scores, settings):
+                end = min(end, step + settings.cooldown)
+                report["stopped_rising_at"] = step
+            rate = step / seconds
+            print(
+                f"{step:6d}/{end}  loss {row['loss']:.4f}  held-out R {score:.4f}  {rate:.2f} steps/s  "
+                f"{(end - step) / rate / 60:.1f} min left",
+                flush=True,
+            )
+    report["seconds"] = round(time.monotonic() - start, 1)
+    report["guidance"] = {str(g): evaluate(average, settings, g, 5000) for g in (1.0, 1.25, 1.5, 2.0, 3.0)}
+    print("held-out R by guidance:", {g: round(score, 4) for g, score in report["guidance"].items()}, flush=True)
+    _write(folder / f"{modality}_training.json", report)
+    return report
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modality", choices=("image", "video"))
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder the bases are written to (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace a base that is there already")
+    parser.add_argument("--max-steps", type=int, help="cap on the number of steps")
+    chosen = parser.parse_args()
+    if (chosen.out / chosen.modality).exists() and not chosen.force:
+        parser.error(f"{chosen.out / chosen.modality} exists; give --force to replace it, or another --out")
+    settings = SETTINGS[chosen.modality]
+    if chosen.max_steps is not None:
+        settings = Settings(**{**asdict(settings), "max_steps": chosen.max_steps})
+    disable_progress_bar()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    train(chosen.modality, settings, chosen.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Which winners an update sees and what is drawn for them: all of it a function of (seed, update, index)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seppo_core.adapter import Adapter
+from seppo_core.buffer import SampleBuffer
+from seppo_core.cache import WinnerCache
+from seppo_core.keys import keyed_generator, keyed_normal, keyed_permutation
+from seppo_core.step import Batch
+
+
+@dataclass(frozen=True)
+class WinnerOrder:
+    """Winners in seeded order, a new permutation for every epoch; position p runs on over the whole run.
+
+    Any position is found at once, so that a resume replays nothing. Every winner is used once before any is used again.
+    """
+
+    length: int
+    seed: int
+
+    def item(self, position: int) -> int:
+        """Index of the winner at `position`, in 0..length-1."""
+        epoch, offset = divmod(position, self.length)
+        return int(_epoch_order(self.length, self.seed, epoch)[offset])
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(length: int, seed: int, epoch: int) -> Tensor:
+    return keyed_permutation(length, seed, "order", epoch)
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Assembles batches. What an item draws is keyed by (seed, update, index in the global batch) and nothing else,
+    so that neither the process it runs in nor the accumulation changes it."""
+
+    cache: WinnerCache
+    order: WinnerOrder
+    adapter: Adapter
+    seed: int
+    batch_size: int
+    """Global batch: positions per update."""
+    caption_dropout: float = 0.0
+    flip: bool = False
+    posterior: Literal["draw", "mode"] = "draw"
+    noise: Literal["independent", "shared"] = "independent"
+
+    def make(self, update: int, indices: range, buffer: SampleBuffer | None, device: torch.device) -> Batch:
+        """The batch of global-batch `indices` at `update` (0-based, counted over the whole run).
+
+        Winner and sample share the timestep and whether their caption is dropped. With a buffer, the sample of each
+        winner is the one generated for its position.
+        """
+        positions = [update * self.batch_size + index for index in indices]
+        items = [self.order.item(position) for position in positions]
+        draws = [self._draw(update, index) for index in indices]
+        stack = lambda name: torch.stack([draw[name] for draw in draws]).to(device)  # noqa: E731
+        posterior = self.cache.posterior(items, [draw["flipped"] for draw in draws])
+        condition = self.cache.condition(items, [draw["dropped"] for draw in draws])
+        winner = posterior.draw(torch.stack([draw["posterior_noise"] for draw in draws])).to(device)
+        return Batch(
+            winner=winner,
+            condition={key: value.to(device) for key, value in condition.items()},
+            t=self.adapter.path.timesteps(torch.stack([draw["u"] for draw in draws])).to(device),
+            winner_noise=stack("winner_noise"),
+            sample=None if buffer is None else buffer.read(positions).to(device),
+            sample_noise=None if buffer is None else stack("sample_noise"),
+        )
+
+    def _draw(self, update: int, index: int) -> dict:
+        shape = self.cache.latent_shape
+        generator = keyed_generator(self.seed, "draws", update, index)
+        u, dropout, flip = torch.rand(3, generator=generator, dtype=torch.float64).unbind()
+        winner_noise = torch.randn(shape, generator=generator)
+        sample_noise = torch.randn(shape, generator=generator)
+        posterior_noise = keyed_normal(shape, self.seed, "posterior", update, index)
+        return {
+            "u": u,
+            "dropped": bool(dropout < self.caption_dropout),
+            "flipped": self.flip and bool(flip < 0.5),
+            "winner_noise": winner_noise,
+            "sample_noise": winner_noise if self.noise == "shared" else sample_noise,
+            "posterior_noise": posterior_noise if self.posterior == "draw" else torch.zeros(shape),
+        }

@@ -1,0 +1,191 @@
+"""A cache folder while it is being filled: what is done, what is left, and whose folder it is."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seppo_core.cache import FORMAT, VERSION, Manifest, Stored, WinnerCache, sha256_of
+from seppo_core.files import remove_leftovers, save_json, save_tensors, whole_file
+
+STARTED = "prepare.json"
+_TABLES = ("index.safetensors", "items.jsonl", "rejected.jsonl")
+_SHARD = re.compile(r"(items|text)-\d{5,}\.safetensors")
+_NOTE = re.compile(r"(items|text)-\d{5,}\.json|\..*\.tmp")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished shard and what it is about; `stored` is None where none of its items could be used."""
+
+    stored: Stored | None
+    items: list[dict[str, str]] = field(default_factory=list)
+    rejected: list[dict[str, str]] = field(default_factory=list)
+
+
+class CacheFolder:
+    """Shards are written whole, each with a note beside it in `parts/`; the note is what makes it count as done.
+
+    Notes go once the manifest is there. Only files that `prepare` wrote are ever removed.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, settings: dict):
+        self.folder, self.fingerprint, self.settings = folder, fingerprint, settings
+        self.parts = folder / "parts"
+
+    def claim(self, overwrite: bool) -> Manifest | None:
+        """Makes the folder ready to be filled or filled on; the manifest where it is finished already.
+
+        FileExistsError where it holds files of the user's; ValueError where it holds, or began, another cache, which
+        `overwrite` removes.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise FileExistsError(f"{self.folder} is a file; name a folder for the cache")
+        names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        started = _read_started(self.folder)
+        if started is None and any(not _is_temporary(name) for name in names):
+            raise FileExistsError(
+                f"{self.folder} holds files that are no cache ({', '.join(names[:3])}); name a new or an empty folder"
+            )
+        if started is not None:
+            if overwrite or (started["fingerprint"] != self.fingerprint and self._holds_nothing()):
+                self._start_over()
+            elif started["fingerprint"] == self.fingerprint:
+                remove_leftovers(self.folder)
+                if (self.folder / "manifest.json").is_file():
+                    self._drop_notes()
+                    (self.folder / STARTED).unlink(missing_ok=True)
+                    return WinnerCache(self.folder).manifest
+            else:
+                differing = [
+                    f"{key} {str(started['settings'].get(key))[:40]} there, {str(value)[:40]} now"
+                    for key, value in self.settings.items()
+                    if started["settings"].get(key) != value
+                ]
+                raise ValueError(
+                    f"{self.folder} holds a cache made otherwise ({'; '.join(differing) or 'older format'}); name "
+                    "another folder, or ask for it to be overwritten"
+                )
+        self._write_header()
+        self.parts.mkdir(exist_ok=True)
+        remove_leftovers(self.parts)
+        self._drop_unaccounted()
+        return None
+
+    def part(self, name: str) -> Part | None:
+        """The note on shard `name`, e.g. "items-00003"; None while it is not done."""
+        path = self.parts / f"{name}.json"
+        if not path.is_file():
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        stored = None if found["stored"] is None else Stored(**found["stored"])
+        if stored is not None:
+            shard = self.folder / stored.file
+            if not shard.is_file() or shard.stat().st_size != stored.bytes:
+                return None
+        return Part(stored, found["items"], found["rejected"])
+
+    def save(self, name: str, tensors: dict[str, Tensor], rows: int, items: list, rejected: list) -> Part:
+        """Writes shard `name`, unless it has no rows, and then the note that it is done."""
+        stored = None
+        if rows:
+            save_tensors(self.folder / f"{name}.safetensors", tensors)
+            stored = self._stored(f"{name}.safetensors", rows)
+        part = Part(stored, items, rejected)
+        save_json(self.parts / f"{name}.json", asdict(part))
+        return part
+
+    def save_rejected(self, parts: Iterator[Part]) -> Stored:
+        """Writes `rejected.jsonl`, in the order of the source."""
+        lines = 0
+        with whole_file(self.folder / "rejected.jsonl") as path, path.open("w", encoding="utf-8") as file:
+            for part in parts:
+                for rejection in part.rejected:
+                    file.write(json.dumps(rejection, ensure_ascii=False) + "\n")
+                    lines += 1
+        return self._stored("rejected.jsonl", lines)
+
+    def save_items(self, parts: Iterator[Part], text_rows: dict[str, int]) -> tuple[Stored, Stored]:
+        """Writes `items.jsonl` and the index into it and into the text shards."""
+        captions, offsets, end = [], [], 0
+        with whole_file(self.folder / "items.jsonl") as path, path.open("wb") as file:
+            for part in parts:
+                for item in part.items:
+                    captions.append(text_rows[item["caption"]])
+                    offsets.append(end)
+                    end += file.write((json.dumps(item, ensure_ascii=False) + "\n").encode())
+        save_tensors(
+            self.folder / "index.safetensors", {"caption": torch.tensor(captions), "line": torch.tensor(offsets)}
+        )
+        return self._stored("items.jsonl", len(captions)), self._stored("index.safetensors", len(captions))
+
+    def finish(self, manifest: Manifest) -> None:
+        """Writes the manifest, which makes the folder a cache, and drops the notes."""
+        save_json(self.folder / "manifest.json", manifest.to_json())
+        self._drop_notes()
+        (self.folder / STARTED).unlink(missing_ok=True)
+
+    def _stored(self, file: str, rows: int) -> Stored:
+        path = self.folder / file
+        return Stored(file, rows, path.stat().st_size, sha256_of(path))
+
+    def _holds_nothing(self) -> bool:
+        return not (self.folder / "manifest.json").is_file() and not any(self.folder.glob("items-*.safetensors"))
+
+    def _write_header(self) -> None:
+        header = {"format": FORMAT, "version": VERSION, "fingerprint": self.fingerprint, "settings": self.settings}
+        save_json(self.folder / STARTED, header)
+
+    def _start_over(self) -> None:
+        # in this order a kill in between leaves a folder that is still known as ours, and no note on an old shard
+        self._drop_notes()
+        self._write_header()
+        (self.folder / "manifest.json").unlink(missing_ok=True)
+        for name in _TABLES:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _drop_notes(self) -> None:
+        if self.parts.is_dir():
+            for path in self.parts.iterdir():
+                if _NOTE.fullmatch(path.name):
+                    path.unlink()
+            if not any(self.parts.iterdir()):
+                self.parts.rmdir()
+
+    def _drop_unaccounted(self) -> None:
+        for path in self.folder.iterdir():
+            if _SHARD.fullmatch(path.name) and not (self.parts / f"{path.stem}.json").is_file():
+                path.unlink()
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """OSError where the disk of `folder` has less than `needed` bytes free."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise OSError(
+            f"{folder} needs at least {needed / 1e9:.1f} GB for latents and its disk has {free / 1e9:.1f} GB free; "
+            "free some, name another disk, or store half precision (dtype bfloat16)"
+        )
+
+
+def _read_started(folder: Path) -> dict | None:
+    """Header of the cache that is, or is being, written to `folder`; None where there is none."""
+    for name in ("manifest.json", STARTED):
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict) and found.get("format") == FORMAT:
+            # a cache of another version has another fingerprint, whatever it says
+            return {"fingerprint": "", "settings": {}} if found.get("version") != VERSION else found
+    return None
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")

@@ -1,0 +1,92 @@
+"""Checkpoints: everything a stopped run needs to go on exactly, written whole or not at all."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from seppo_core.files import remove_leftovers, whole_folder
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `update` updates are done, `skipped` of them without a step (non-finite gradients)."""
+
+    update: int = 0
+    skipped: int = 0
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The trained weights and what the optimiser remembers. The rest is a function of the seed, or lies in the run's
+    folder: the pool's snapshots and the current iteration's samples."""
+
+    progress: Progress
+    policy: dict[str, Tensor]
+    optimizer: dict
+    scheduler: dict
+    scaler: dict
+
+
+class CheckpointFolder:
+    """Checkpoints `update-000030`, `update-000060`, … of one run; the newest `keep` stay."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder = folder
+        self.keep = keep
+
+    def save(self, checkpoint: Checkpoint) -> Path:
+        """Writes one whole or not at all, then drops those past `keep`; one that is there already stays."""
+        path = self.folder / f"update-{checkpoint.progress.update:06d}"
+        if not path.exists():
+            with whole_folder(path) as temporary:
+                save_file(checkpoint.policy, temporary / "policy.safetensors")
+                state = {
+                    "optimizer": checkpoint.optimizer,
+                    "scheduler": checkpoint.scheduler,
+                    "scaler": checkpoint.scaler,
+                }
+                torch.save(state, temporary / "optimizer.pt")
+                (temporary / "progress.json").write_text(json.dumps(asdict(checkpoint.progress)), encoding="utf-8")
+        for old in self.list()[: -self.keep]:
+            shutil.rmtree(old)
+        return path
+
+    def list(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        return sorted(self.folder.glob("update-*")) if self.folder.exists() else []
+
+    def latest(self) -> Path | None:
+        return self.list()[-1] if self.list() else None
+
+    def clean(self) -> None:
+        """Removes what a killed process left half-written."""
+        if self.folder.exists():
+            remove_leftovers(self.folder)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint without unpickling code; ValueError for a format that this version does not know."""
+    progress = load_progress(path)
+    state = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+    return Checkpoint(progress, load_policy(path), state["optimizer"], state["scheduler"], state["scaler"])
+
+
+def load_policy(path: Path) -> dict[str, Tensor]:
+    """The trained weights of a checkpoint alone, by portable name."""
+    return load_file(path / "policy.safetensors")
+
+
+def load_progress(path: Path) -> Progress:
+    """Where the run stood at a checkpoint."""
+    progress = Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
+    if progress.format != FORMAT:
+        raise ValueError(f"checkpoint {path} has format {progress.format}; this version reads {FORMAT}")
+    return progress

@@ -1,0 +1,305 @@
+"""`PROGRAM COMMAND CONFIG.yaml [--section.key value ...]`: parses and checks it all, then imports what does the work.
+
+Whatever a user can get wrong there is refused in one line, before torch is imported.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import sys
+import traceback
+from dataclasses import dataclass, make_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import NoneType, TracebackType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from seppo_core.config import Config, ExportRequest, SampleRequest, check_export
+from seppo_core.config_file import (
+    MISSING,
+    Values,
+    describe,
+    key_types,
+    merged_values,
+    missing_keys,
+    nearest,
+    read_values,
+    refuse_missing,
+)
+
+COMMANDS = {
+    "prepare": "encode the winners of data.source once, into data.cache",
+    "train": "align the model; the same command continues a stopped run",
+    "sample": "draw from the aligned model, or from the base",
+    "export": "write what plain diffusers loads",
+}
+REQUESTS = {"sample": SampleRequest, "export": ExportRequest}
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What a command line asks for, parsed and checked."""
+
+    command: str
+    config: Config
+    request: SampleRequest | ExportRequest | None
+
+
+def run(argv: list[str], program: str, schema: type[Config], commands_module: str) -> int:
+    """Runs one command of `commands_module`, which is imported only after all else is checked; the exit status.
+
+    A mistake of the user is one line on stderr and status 2. Errors that other libraries raise keep their traceback, as
+    do all with SEPPO_TRACEBACK=1.
+    """
+    try:
+        invocation = parse(argv, program, schema)
+        if invocation is None:
+            return 0
+        check_paths(invocation)
+        dispatch(invocation, importlib.import_module(commands_module))
+    except (ValueError, OSError) as error:
+        if os.environ.get("SEPPO_TRACEBACK") == "1" or not _raised_by_us(error.__traceback__):
+            raise
+        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: stopped; `train` continues from its last checkpoint when run again", file=sys.stderr)
+        return 130
+    return 0
+
+
+def dispatch(invocation: Invocation, commands: Any) -> None:
+    """Calls `commands.prepare(config)`, `.train(config)`, `.sample(config, request)` or `.export(config, request)`."""
+    if invocation.command == "prepare":
+        commands.prepare(invocation.config)
+    elif invocation.command == "train":
+        commands.train(invocation.config)
+    elif invocation.command == "sample":
+        commands.sample(invocation.config, invocation.request)
+    else:
+        commands.export(invocation.config, invocation.request)
+
+
+def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | None:
+    """What `argv` asks for, or None where it asked for help, which is printed. Reads the config file, no other.
+
+    Raises ValueError or FileNotFoundError for what does not fit, in one line.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage(program))
+        return None
+    if argv[0] == "--version":
+        print(f"{program} {version('seppo')}")
+        return None
+    command, *rest = argv
+    if command not in COMMANDS:
+        guess = nearest(command, list(COMMANDS))
+        hint = f"did you mean {guess}?" if guess else f"use {', '.join(COMMANDS)}"
+        raise ValueError(f"{command} is not a command; {hint}")
+    wants_help = "-h" in rest or "--help" in rest
+    path, options = (rest[0], rest[1:]) if rest and not rest[0].startswith("-") else (None, rest)
+    if path is None and not wants_help:
+        raise ValueError(f"{command} needs a config file: {program} {command} CONFIG.yaml; see the folder configs")
+    source = "command line" if path is None else path
+    values = merged_values(schema, {}, source) if path is None else read_values(path, schema)
+    invocation_type = _invocation_type(command, schema)
+    options = _checked_options(options, command, invocation_type)
+    if not wants_help:
+        given = {option.removeprefix("--") for option in options}
+        refuse_missing(source, [key for key in missing_keys(values) if key not in given])
+    parsed = _tyro(
+        invocation_type,
+        default=_unchecked(invocation_type, {"config": _unchecked(schema, values)} | _request_defaults(command)),
+        prog=f"{program} {command} {path or 'CONFIG.yaml'}",
+        description=f"{COMMANDS[command].capitalize()}.\n\n{_origin_of_values(path)}",
+        args=["--help"] if wants_help else options,
+        source=source,
+    )
+    if parsed is None:
+        return None
+    config, request = parsed.config, vars(parsed).get("request")
+    if command == "export":
+        check_export(config, request)
+    return Invocation(command, config, request)
+
+
+def check_paths(invocation: Invocation) -> None:
+    """FileNotFoundError for a path that the command is going to read and that is not there."""
+    config, request = invocation.config, invocation.request
+    for key, path in config.weight_paths().items():
+        if path is not None and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
+            raise FileNotFoundError(f"{key}={path} does not exist{_similar(Path(path))}")
+    if invocation.command == "prepare":
+        _need_folder("data.source", config.data.source, "put files and metadata.jsonl or metadata.csv there")
+    if invocation.command == "train":
+        _need_folder("data.cache", config.data.cache, "run `prepare` with the same config first")
+    needs_run = request is not None and request.checkpoint != "base" and not Path(request.checkpoint).is_dir()
+    if needs_run:
+        _need_folder("run", config.run, "run `train` with the same config first")
+    if isinstance(request, SampleRequest) and request.prompt_file and not Path(request.prompt_file).is_file():
+        raise FileNotFoundError(
+            f"--prompt_file {request.prompt_file} does not exist{_similar(Path(request.prompt_file))}"
+        )
+
+
+def _need_folder(key: str, path: str, cure: str) -> None:
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"{key}={path} is not a folder{_similar(Path(path))}; {cure}")
+
+
+def _similar(path: Path) -> str:
+    for parent in path.parents:
+        if parent.is_dir():
+            missing = path.relative_to(parent).parts[0]
+            guess = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
+            return f"; did you mean {parent / guess}?" if guess else ""
+    return ""
+
+
+def _may_be_hub_id(name: str) -> bool:
+    """Whether `name` reads as owner/model on the hub, and owner is no folder here."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name.partition("/")[0]).exists()
+
+
+def _usage(program: str) -> str:
+    commands = "\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())
+    return (
+        f"usage: {program} COMMAND CONFIG.yaml [--section.key value ...]\n\n{commands}\n\n"
+        f"`{program} COMMAND CONFIG.yaml --help` lists every key with that file's values."
+    )
+
+
+def _origin_of_values(path: str | None) -> str:
+    return (
+        f"Values in brackets are those of {path}."
+        if path
+        else "Values are defaults; name a CONFIG.yaml to see its own."
+    )
+
+
+def _invocation_type(command: str, schema: type[Config]) -> type:
+    """Config and request side by side, without a prefix of their own: --loop.updates, --prompts."""
+    fields = [("config", Annotated[schema, tyro.conf.arg(name="")])]
+    if command in REQUESTS:
+        fields.append(("request", Annotated[REQUESTS[command], tyro.conf.arg(name="")]))
+    return make_dataclass(command, fields, frozen=True)
+
+
+def _request_defaults(command: str) -> dict[str, Any]:
+    return {"request": REQUESTS[command]()} if command in REQUESTS else {}
+
+
+def _unchecked(schema: type, values: Values) -> Any:
+    """`schema` for tyro to take defaults from, `__post_init__` not run: an option may still cure a value."""
+    instance = object.__new__(schema)
+    hints = get_type_hints(schema)
+    for name, value in values.items():
+        nested = _unchecked(hints[name], value) if isinstance(value, dict) else value
+        object.__setattr__(instance, name, tyro.MISSING if isinstance(value, str) and value == MISSING else nested)
+    return instance
+
+
+def _checked_options(options: list[str], command: str, invocation_type: type) -> list[str]:
+    """`options` spelled as tyro wants them; ValueError for an option or a value that does not fit, in our own words."""
+    types = {}
+    for part in get_type_hints(invocation_type).values():
+        types |= key_types(part)
+    given: list[tuple[str, list[str]]] = []
+    for token in options:
+        if token.startswith("--"):
+            name, equals, value = token.removeprefix("--").partition("=")
+            given.append((name.replace("-", "_"), [value] if equals else []))
+        elif given:
+            given[-1][1].append(token)
+        elif token != "-h":
+            raise ValueError(f"{token} follows the config file but is no option; write --section.key value")
+    checked = []
+    for name, words in given:
+        if name == "help":
+            continue
+        if name not in types:
+            raise ValueError(f"--{name} is not an option of {command}; {_nearest_option(name, list(types))}")
+        hint = types[name]
+        words = [_as_python(word, hint) for word in words]
+        if not _fits(words, hint):
+            raise ValueError(f"--{name} {' '.join(words)} should be {describe(hint, ' '.join(words))}")
+        checked += [f"--{name}", *words]
+    return checked
+
+
+def _fits(words: list[str], hint: Any) -> bool:
+    """Whether tyro can read `words` as a `hint`."""
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)
+        return (inner[1] is Ellipsis or len(words) == len(inner)) and all(_fits([word], inner[0]) for word in words)
+    if len(words) != 1:
+        return False
+    if get_origin(hint) is Literal:
+        return words[0] in get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(words, part) for part in get_args(hint))
+    if hint is NoneType or hint is bool:
+        return words[0] in (["None"] if hint is NoneType else ["True", "False"])
+    try:
+        hint(words[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _as_python(word: str, hint: Any) -> str:
+    """YAML's true, false and null in tyro's spelling, where the option is not a text."""
+    if word.lower() in ("true", "false") and hint is bool:
+        return word.capitalize()
+    return "None" if word == "null" and NoneType in get_args(hint) else word
+
+
+def _nearest_option(name: str, valid: list[str]) -> str:
+    same_leaf = [key for key in valid if key.rpartition(".")[2] == name.rpartition(".")[2]]
+    guess = nearest(name, valid)
+    guesses = [guess] if guess else same_leaf
+    return f"did you mean --{' or --'.join(guesses)}?" if guesses else "--help lists them"
+
+
+def _tyro(f: type, default: Any, prog: str, description: str, args: list[str], source: str) -> Any:
+    """tyro's result, None after --help; ValueError where a `__post_init__` does not accept the values."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                f,
+                default=default,
+                prog=prog,
+                description=description,
+                args=args,
+                use_underscores=True,
+                config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
+            )
+    except SystemExit as exit_:
+        if not exit_.code:
+            return None
+        raise ValueError(f"{source}: {_own_message(exit_) or errors.getvalue()}") from exit_
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _own_message(error: BaseException | None) -> str | None:
+    """Of a check in our `__post_init__`, which tyro turned into an exit but left in the chain of exceptions."""
+    while error is not None:
+        if isinstance(error, ValueError) and _raised_by_us(error.__traceback__, "__post_init__"):
+            return str(error)
+        error = error.__context__
+    return None
+
+
+def _raised_by_us(trace: TracebackType | None, function: str | None = None) -> bool:
+    """Whether the code that raised is this project's (in `function`), so that its message is meant for the user."""
+    frames = [frame for frame, _ in traceback.walk_tb(trace)]
+    return bool(frames) and (
+        str(frames[-1].f_globals["__name__"]).startswith("seppo_")
+        and (function is None or any(frame.f_code.co_name == function for frame in frames))
+    )

@@ -1,0 +1,159 @@
+"""What the commands do once a family's adapter is at hand. Image and video hand down how to load one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from seppo_core.adapter import Adapter
+from seppo_core.cache import WinnerCache
+from seppo_core.checkpoint import load_policy
+from seppo_core.config import Config, ExportRequest, SampleRequest
+from seppo_core.draw import Draw, WriteSample, draw_samples
+from seppo_core.export import export_full, export_lora, merge_lora
+from seppo_core.methods import Method, Seppo, Sft
+from seppo_core.preview import Preview
+from seppo_core.run_folder import find_checkpoint, open_run
+from seppo_core.sampling import make_scheduler
+from seppo_core.trainer import Trainer
+from seppo_core.tuning import POLICY, load_trainable_state, tune_full, tune_lora
+
+Load = Callable[[Config], Adapter]
+
+
+def make_method(config: Config) -> Method:
+    """The recipe that the config names."""
+    m = config.method
+    return Sft() if m.name == "sft" else Seppo(m.beta, m.flipper)
+
+
+def tune(adapter: Adapter, config: Config) -> None:
+    """Marks what is trained. A LoRA to start from goes on being trained in LoRA mode, and is merged for full tuning."""
+    t = config.tune
+    if config.model.lora is not None:
+        adapter.pipeline.load_lora_weights(config.model.lora, adapter_name=POLICY)
+        if t.mode == "full":
+            merge_lora(adapter)
+        else:
+            _check_rank(adapter, config)
+    if t.mode == "full":
+        tune_full(adapter.denoiser, adapter.trainable[t.scope])
+    else:
+        tune_lora(adapter.denoiser, adapter.lora_targets[t.scope], t.rank, t.alpha, config.seed)
+
+
+def train(config: Config, load: Load) -> Path:
+    """Trains, or continues, the run of `config`; returns its folder. Refuses what cannot work before weights load."""
+    cache = WinnerCache(Path(config.data.cache))
+    folder = Path(config.run)
+    _check_cache(config, cache)
+    if Accelerator().is_main_process:
+        open_run(folder, config)
+    adapter = load(config)
+    expected = adapter.latent_shape(config.data.height, config.data.width, config.data.frames)
+    if tuple(cache.latent_shape) != expected:
+        raise ValueError(
+            f"{config.data.cache} holds latents of {tuple(cache.latent_shape)}, this model and size give {expected}; "
+            "prepare the data for it again, into another data.cache"
+        )
+    device = Accelerator().device
+    preview = make_preview(config, adapter, folder, device)
+    if preview is not None or config.reference_samples.reencode:
+        adapter.pipeline.vae.to(device)
+    tune(adapter, config)
+    Trainer(config, adapter, cache, make_method(config), folder).run(preview)
+    return folder
+
+
+def make_preview(config: Config, adapter: Adapter, folder: Path, device: torch.device) -> Preview | None:
+    """The fixed prompts' drawing, or None where the config names no prompts."""
+    p = config.preview
+    if not p.prompts:
+        return None
+    return Preview(
+        adapter,
+        folder / "previews",
+        adapter.encode_prompts(list(p.prompts)),
+        adapter.encode_prompts([""]),
+        adapter.latent_shape(config.data.height, config.data.width, config.data.frames),
+        every=p.every,
+        steps=p.steps,
+        guidance_scale=p.guidance_scale,
+        scheduler=make_scheduler(p.scheduler, adapter.scheduler),
+        columns=p.per_prompt,
+        seed=p.seed,
+    )
+
+
+def load_policy_into(adapter: Adapter, config: Config, checkpoint: str) -> str:
+    """Gives the adapter's denoiser the weights of a checkpoint ("latest", a number of updates, a folder, or "base");
+    returns the checkpoint's name."""
+    path = find_checkpoint(Path(config.run), checkpoint)
+    tune(adapter, config)
+    if path is None:
+        return "base"
+    load_trainable_state(adapter.denoiser, load_policy(path))
+    return path.name
+
+
+def sample(config: Config, request: SampleRequest, load: Load, write: WriteSample) -> Path:
+    """Draws every prompt with every seed, from a checkpoint or the base; returns the folder of files and samples.jsonl."""
+    prompts = prompts_of(config, request)
+    p = config.preview
+    adapter = load(config)
+    name = load_policy_into(adapter, config, request.checkpoint)
+    out = Path(config.run) / "samples" / name if request.out is None else Path(request.out)
+    adapter.pipeline.to(Accelerator().device)
+    draw = Draw(
+        adapter,
+        adapter.latent_shape(config.data.height, config.data.width, config.data.frames),
+        steps=p.steps if request.steps is None else request.steps,
+        guidance_scale=p.guidance_scale if request.guidance_scale is None else request.guidance_scale,
+        scheduler=make_scheduler(request.scheduler or p.scheduler, adapter.scheduler),
+    )
+    draw_samples(draw, prompts, list(request.seeds), out, write, request.batch_size)
+    print(f"{len(prompts)} prompts x {len(request.seeds)} seeds from {name}: {out}")
+    return out
+
+
+def export(config: Config, request: ExportRequest, load: Load) -> Path:
+    """Writes what plain diffusers loads: a LoRA, or the whole pipeline; returns its folder."""
+    adapter = load(config)
+    name = load_policy_into(adapter, config, request.checkpoint)
+    kind = request.kind or ("lora" if config.tune.mode == "lora" else "full")
+    out = Path(config.run) / "export" / f"{kind}-{name}" if request.out is None else Path(request.out)
+    if kind == "lora":
+        export_lora(adapter, out)
+    elif kind == "full":
+        export_full(adapter, out)
+    else:
+        raise ValueError(f"export kind {kind!r} is not one of lora and full")
+    print(f"{kind} of {name}: {out}")
+    return out
+
+
+def prompts_of(config: Config, request: SampleRequest) -> list[str]:
+    """The request's prompts, those of its file (one a line), or the preview's; ValueError where there are none."""
+    if request.prompt_file is not None:
+        lines = Path(request.prompt_file).read_text(encoding="utf-8").splitlines()
+        prompts = [line.strip() for line in lines if line.strip()]
+    else:
+        prompts = list(request.prompts or config.preview.prompts)
+    if not prompts:
+        raise ValueError("there is nothing to draw; give --prompts, --prompt-file, or preview.prompts in the config")
+    return prompts
+
+
+def _check_cache(config: Config, cache: WinnerCache) -> None:
+    if config.data.flip and cache.rows < 2:
+        raise ValueError(f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip")
+
+
+def _check_rank(adapter: Adapter, config: Config) -> None:
+    found = adapter.denoiser.peft_config[POLICY]
+    if found.r != config.tune.rank:
+        raise ValueError(
+            f"tune.rank={config.tune.rank}, but the LoRA {config.model.lora} that is continued has rank {found.r}; "
+            f"set tune.rank={found.r}"
+        )

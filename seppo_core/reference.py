@@ -1,0 +1,144 @@
+"""References: earlier policies, kept on disk as snapshots and drawn once per iteration."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from seppo_core.files import save_tensors
+from seppo_core.keys import keyed_generator
+from seppo_core.tuning import POLICY, copy_state, lora_layers, portable_name, trainable_parameters
+
+Strategy = Literal["random", "latest", "initial"]
+REFERENCE = "reference"
+
+
+class ReferencePool:
+    """Snapshots of the raw policy (never of its EMA), one at the start of every iteration; entry 0 is the start itself.
+
+    `draw` picks the one that generates an iteration's samples and stands as reference in its loss (Algorithm 1 of
+    arXiv 2410.05255): "random" is uniform over all entries so far, "latest" the policy at the iteration's start,
+    "initial" entry 0. The draw is keyed by (seed, iteration), hence the same in every process and after a resume.
+    """
+
+    def __init__(self, folder: Path, strategy: Strategy = "random", seed: int = 0):
+        self.folder = folder
+        self.strategy = strategy
+        self.seed = seed
+
+    def save(self, iteration: int, state: dict[str, Tensor]) -> None:
+        """Writes entry `iteration` whole or not at all; an entry that is there stays as it is."""
+        path = self._file(iteration)
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_tensors(path, state, {"iteration": str(iteration)})
+
+    def draw(self, iteration: int) -> int:
+        """Index of the reference for `iteration`, in 0..iteration."""
+        if self.strategy == "initial":
+            return 0
+        if self.strategy == "latest":
+            return iteration
+        if self.strategy == "random":
+            generator = keyed_generator(self.seed, "reference", iteration)
+            return int(torch.randint(iteration + 1, (), generator=generator))
+        raise ValueError(f'reference strategy {self.strategy!r} is not known; use "random", "latest" or "initial"')
+
+    def load(self, index: int) -> dict[str, Tensor]:
+        """State of entry `index`, on the CPU; FileNotFoundError if it was never saved."""
+        path = self._file(index)
+        if not path.exists():
+            raise FileNotFoundError(f"reference snapshot {path} is missing; the run cannot go on without it")
+        return load_file(path)
+
+    def _file(self, index: int) -> Path:
+        return self.folder / f"snapshot-{index:04d}.safetensors"
+
+
+class Reference(ABC):
+    """An earlier policy, ready to predict. Nothing above asks which kind it is."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes on a snapshot's weights."""
+
+    @abstractmethod
+    def active(self) -> Iterator[nn.Module]:
+        """Context in which the module it yields predicts as the reference, without gradient. Not to be held across a
+        forward or backward pass of the policy."""
+
+
+class FrozenCopy(Reference):
+    """A copy with its own trained weights; parameters that are not trained are shared with the policy.
+
+    Make it before `accelerator.prepare`, which patches the policy's forward.
+    """
+
+    def __init__(self, denoiser: nn.Module):
+        trained = trainable_parameters(denoiser)
+        shared = {id(p): p for p in denoiser.parameters() if not p.requires_grad}
+        self.module = deepcopy(denoiser, memo=shared)
+        copies = {portable_name(name): parameter for name, parameter in self.module.named_parameters()}
+        self._trained = {name: copies[name].requires_grad_(False) for name in trained}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        copy_state(self._trained, state)
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        with torch.no_grad():
+            yield self.module
+
+
+class LoraView(Reference):
+    """The policy's own base with a second LoRA, switched in while active: no second model in memory.
+
+    One slot is refilled for every reference, so that compiled graphs and memory do not grow with the pool.
+    """
+
+    def __init__(self, denoiser: nn.Module):
+        self.denoiser = denoiser
+        self._layers = lora_layers(denoiser)
+        with warnings.catch_warnings():
+            # peft warns of any second adapter; here it is meant
+            warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
+            denoiser.add_adapter(replace(denoiser.peft_config[POLICY]), adapter_name=REFERENCE)
+        self._slot = {
+            portable_name(name.replace(f".{REFERENCE}.", ".")): parameter
+            for name, parameter in denoiser.named_parameters()
+            if f".{REFERENCE}." in name
+        }
+        for parameter in self._slot.values():
+            parameter.data = parameter.data.float()
+        self._switch(POLICY)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        copy_state(self._slot, state)
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        for layer in self._layers:
+            layer.set_adapter(REFERENCE, inference_mode=True)
+        try:
+            with torch.no_grad():
+                yield self.denoiser
+        finally:
+            # set_adapter also takes requires_grad off the policy's LoRA; without this its gradients silently vanish
+            self._switch(POLICY)
+
+    def _switch(self, name: str) -> None:
+        for layer in self._layers:
+            layer.set_adapter(name)
+
+
+def make_reference(denoiser: nn.Module) -> Reference:
+    """A LoRA view where the policy is a LoRA, a frozen copy where it is weights."""
+    return LoraView(denoiser) if lora_layers(denoiser) else FrozenCopy(denoiser)

@@ -1,0 +1,49 @@
+"""The commands of `seppo-image`, called with everything parsed and checked."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from seppo_core import commands
+from seppo_core.adapter import Adapter
+from seppo_core.config import ExportRequest, SampleRequest
+from seppo_core.files import whole_file
+from seppo_image.config import ImageConfig
+from seppo_image.data import ImageFolder
+from seppo_image.stable_diffusion import StableDiffusion
+
+
+def load(config: ImageConfig) -> Adapter:
+    """The adapter of the config's family around its base."""
+    m = config.model
+    return StableDiffusion.load(
+        m.base, dtype=getattr(torch, m.dtype), vae=m.vae, revision=m.revision, variant=m.variant
+    )
+
+
+def prepare(config: ImageConfig) -> None:
+    d = config.data
+    commands.prepare(config, load, ImageFolder(Path(d.source), d.height, d.width))
+
+
+def train(config: ImageConfig) -> None:
+    commands.train(config, load)
+
+
+def sample(config: ImageConfig, request: SampleRequest) -> None:
+    commands.sample(config, request, load, write_image)
+
+
+def export(config: ImageConfig, request: ExportRequest) -> None:
+    commands.export(config, request, load)
+
+
+def write_image(stem: Path, frames: UInt8[Tensor, "1 h w 3"]) -> Path:
+    """Writes a PNG."""
+    path = stem.with_name(stem.name + ".png")
+    with whole_file(path) as temporary:
+        Image.fromarray(frames[0].numpy()).save(temporary, format="PNG")
+    return path

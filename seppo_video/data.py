@@ -1,0 +1,94 @@
+"""Clips from a captioned folder."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from seppo_core.adapter import Framing
+from seppo_core.framing import cover_crop
+from seppo_core.keys import keyed_generator
+from seppo_core.source import BadItem, FolderSource
+from seppo_video.frames import MAX_PIXELS, ClipError, Reader, open_clip, read_frames
+
+Sampling = Literal["even", "window"]
+
+
+class ClipFolder(FolderSource):
+    """Clips of any format that FFmpeg reads (mp4, webm, gif, mkv, …), `frames` frames of each, scaled and cropped.
+
+    `sampling` "even" spreads the frames over the whole clip; "window" takes every `stride`-th from a start drawn by
+    (seed, file name), whatever else is in the folder. A clip with too few frames is rejected, never repeated or padded.
+    Pixels are taken as square.
+    """
+
+    kind = "video"
+
+    def __init__(
+        self,
+        folder: str | Path,
+        height: int,
+        width: int,
+        frames: int,
+        sampling: Sampling = "even",
+        stride: int = 4,
+        reader: Reader = "auto",
+        seed: int = 0,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        super().__init__(folder, height, width, frames)
+        if stride < 1:
+            raise ValueError(f"stride {stride} must be at least 1")
+        self.sampling, self.stride, self.reader, self.seed, self.max_pixels = sampling, stride, reader, seed, max_pixels
+
+    def settings(self) -> tuple[int | float | str | bool, ...]:
+        # not the reader: all give the same frames
+        window = (self.stride, self.seed) if self.sampling == "window" else ()
+        return (*super().settings(), self.max_pixels, self.sampling, *window)
+
+    def load(self, file: str) -> tuple[UInt8[Tensor, "3 f h w"], Framing]:
+        try:
+            clip = open_clip(self.folder / file, self.max_pixels)
+            indices = self._indices(file, len(clip))
+            cut = read_frames(clip, indices, self._cut, self.reader)
+        except ClipError as error:
+            raise BadItem(file, str(error)) from error
+        pixels = torch.from_numpy(np.stack([frame for frame, _ in cut]))
+        return rearrange(pixels, "f h w c -> c f h w").contiguous(), cut[0][1]
+
+    def _indices(self, file: str, length: int) -> list[int]:
+        if self.sampling == "even":
+            needed, text = self.frames, ""
+        else:
+            needed = (self.frames - 1) * self.stride + 1
+            text = f" for {self.frames} at a stride of {self.stride}"
+        if length < needed:
+            raise BadItem(file, f"too short: it has {length} frames, {needed} are needed{text}")
+        if self.sampling == "even":
+            return even_indices(length, self.frames)
+        return window_indices(length, self.frames, self.stride, self.seed, file)
+
+    def _cut(self, frame: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "height width 3"], Framing]:
+        return cover_crop(Image.fromarray(frame), self.height, self.width)
+
+
+def even_indices(length: int, frames: int) -> list[int]:
+    """`frames` of `length` frames, spread from the first to the last: round(i (length − 1) / (frames − 1)).
+
+    Halves are rounded up. One frame alone is the middle one. Distinct as long as `frames` ≤ `length`.
+    """
+    if frames == 1:
+        return [(length - 1) // 2]
+    return [(2 * i * (length - 1) + frames - 1) // (2 * (frames - 1)) for i in range(frames)]
+
+
+def window_indices(length: int, frames: int, stride: int, *key: int | str) -> list[int]:
+    """`frames` frames, `stride` apart, from a start that is uniform over all that fit and decided by `key` alone."""
+    room = length - (frames - 1) * stride
+    start = int(torch.randint(room, (), generator=keyed_generator("window", *key)))
+    return list(range(start, start + (frames - 1) * stride + 1, stride))

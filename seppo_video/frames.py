@@ -1,0 +1,285 @@
+"""Clips on disk: which frames there are, some of them as RGB, and writing them.
+
+Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord, which is faster,
+then decodes them where it gives what PyAV gives, bit for bit; where it does not (GIF, AV1, more than 8 bits,
+transparency, rotation, clips that begin between key frames) PyAV does. Damage that a decoder paints over is noticed by
+PyAV alone.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import av
+import numpy as np
+from jaxtyping import UInt8
+
+from seppo_core.files import whole_file
+
+Reader = Literal["auto", "decord", "pyav"]
+T = TypeVar("T")
+
+MAX_PIXELS = 64 * 1024**2
+"""Of a frame; a damaged header can ask for any size."""
+
+
+class ClipError(ValueError):
+    """A clip that cannot be read, with the reason."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a clip holds: `len(clip)` frames, numbered in the order they are shown."""
+
+    path: Path
+    count: int
+    pts: tuple[int, ...] | None
+    """Presentation time of every frame, ascending; None where the container has none and frames can only be counted."""
+    keys: tuple[int, ...]
+    """Presentation times at which decoding can begin, ascending."""
+    not_decord: str | None
+    """Why decord would not give the same frames; None where it does."""
+
+    def __len__(self) -> int:
+        return self.count
+
+
+class _Packet(NamedTuple):
+    pts: int | None
+    end: int
+    key: bool
+    shown: bool
+    damaged: bool
+
+
+def open_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
+    """Finds the frames of a clip by reading its packets; decodes only the first. ClipError where that fails.
+
+    A clip whose file ends before its header says so is refused, as is one with frames of more than `max_pixels`.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = _video(container)
+            size = stream.codec_context.height * stream.codec_context.width
+            if size > max_pixels:
+                raise ClipError(f"frames of {size:,} pixels are over the limit of {max_pixels:,}")
+            packets = [
+                _Packet(
+                    packet.pts,
+                    (packet.pts or 0) + (packet.duration or 0),
+                    packet.is_keyframe,
+                    not packet.is_discard,
+                    packet.is_corrupt,
+                )
+                for packet in container.demux(stream)
+                if packet.size
+            ]
+            # frames before the first key frame cannot be decoded
+            first = next((i for i, packet in enumerate(packets) if packet.key), len(packets))
+            shown = [packet for packet in packets[first:] if packet.shown]
+            if not shown:
+                raise ClipError("it has no frames")
+            sound = next((i for i, packet in enumerate(packets) if packet.damaged), None)
+            if sound is not None:
+                raise ClipError(f"truncated or damaged after {sound} frames")
+            _refuse_truncated(Path(path), container, stream, shown)
+        with av.open(str(path)) as container:
+            decoded = container.decode(_video(container))
+            frame = next(decoded, None)
+            if frame is None:
+                raise ClipError("no frame can be decoded")
+            times = sorted(packet.pts for packet in shown if packet.pts is not None)
+            timed = len(set(times)) == len(shown)
+            count = len(shown) if timed else 1 + sum(1 for _ in decoded)
+    except (av.FFmpegError, OSError) as error:
+        raise ClipError(f"cannot be read: {error.strerror or error}") from error
+    if not timed:
+        reason = "its frames carry no times"
+    elif first > 0 or len(shown) < len(packets):
+        reason = "it begins between key frames"
+    else:
+        reason = _not_for_decord(frame)
+    keys = tuple(sorted(packet.pts for packet in packets[first:] if packet.key)) if timed else ()
+    return Clip(Path(path), count, tuple(times) if timed else None, keys, reason)
+
+
+def read_frames(
+    clip: Clip, indices: list[int], use: Callable[[UInt8[np.ndarray, "h w 3"]], T], reader: Reader = "auto"
+) -> list[T]:
+    """`use` of each frame in `indices` (ascending), called as it is decoded, so that one frame at a time is in memory.
+
+    ClipError where a frame cannot be decoded, or by `reader` "decord" where decord would give other frames.
+    """
+    if any(b <= a for a, b in pairwise(indices)) or not 0 <= indices[0] <= indices[-1] < len(clip):
+        raise IndexError(f"frames {indices} are not ascending within 0..{len(clip) - 1}")
+    reason = clip.not_decord or ("it is not installed" if find_spec("decord") is None else None)
+    if reader == "decord" and reason:
+        raise ClipError(f"not read by decord: {reason}; use reader auto or pyav")
+    if reader != "pyav" and not reason:
+        try:
+            return [use(frame) for frame in _decord_frames(clip, indices)]
+        # decord says everything with one exception, and some things with RuntimeError
+        except Exception as error:
+            if reader == "decord":
+                raise ClipError(f"not read by decord: {_last_words(error)}") from error
+    try:
+        with av.open(str(clip.path)) as container:
+            return [use(frame) for frame in _pyav_frames(clip, container, indices)]
+    except (av.FFmpegError, OSError) as error:
+        raise ClipError(f"truncated or damaged: {error.strerror or error}") from error
+
+
+def write_clip(path: Path, frames: UInt8[np.ndarray, "f h w 3"], fps: int, lossless: bool = True) -> None:
+    """Writes a clip, whole or not at all, in the container that the suffix of `path` names.
+
+    Lossless is FFV1 on RGB in .mkv, exact to the bit; and H.264 on 4:4:4 with quantiser 0 elsewhere, exact but for the
+    rounding of RGB to YUV and back (a few steps of 255), which browsers play. Otherwise H.264 4:2:0, which everything
+    plays; it wants even sizes, so the last row or column may be repeated.
+    """
+    path = Path(path)
+    if lossless and path.suffix == ".mkv":
+        codec, pixel_format, options = "ffv1", "bgr0", {}
+    elif lossless:
+        codec, pixel_format, options = "libx264", "yuv444p", {"qp": "0"}
+    else:
+        codec, pixel_format, options = "libx264", "yuv420p", {"crf": "17"}
+        frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
+    container_format = {".mkv": "matroska"}.get(path.suffix, path.suffix[1:])
+    with whole_file(path) as temporary, av.open(str(temporary), "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=fps, options=options)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pixel_format
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+    """A decoded frame upright and over white where it is transparent."""
+    if any(component.is_alpha for component in frame.format.components):
+        rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
+        color, alpha = rgba[..., :3], rgba[..., 3:]
+        pixels = ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    else:
+        pixels = frame.to_ndarray(format="rgb24")
+    # both count degrees anticlockwise
+    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
+
+
+def _video(container: av.container.InputContainer) -> av.VideoStream:
+    # the choice that decord makes too, where there are several
+    stream = container.streams.best("video")
+    if stream is None:
+        raise ClipError("it has no video")
+    return stream
+
+
+def _refuse_truncated(
+    path: Path, container: av.container.InputContainer, stream: av.VideoStream, shown: list[_Packet]
+) -> None:
+    """ClipError where the header promises more than the file holds, in containers that can be read up to anywhere."""
+    if container.format.name == "gif":
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 64))
+            if not file.read().rstrip(b"\0\r\n").endswith(b";"):
+                raise ClipError(f"truncated after {len(shown)} frames: the end mark is missing")
+    if "matroska" in container.format.name:
+        promised = _seconds(stream.metadata.get("DURATION"))
+        if promised is None and len(container.streams) == 1 and container.duration:
+            promised = container.duration / av.time_base
+        held = float(max(packet.end for packet in shown) * stream.time_base)
+        # timestamps are in ms, and a last frame may lack its duration
+        slack = 0.01 + 2 * promised / (len(shown) + 1) if promised else 0
+        if promised and held < promised - slack:
+            raise ClipError(f"truncated after {len(shown)} frames: {held:.2f} s of {promised:.2f} s are there")
+
+
+def _seconds(tag: str | None) -> float | None:
+    """Matroska's DURATION tag, 00:00:04.625000000."""
+    try:
+        hours, minutes, seconds = (tag or "").split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
+
+
+def _not_for_decord(frame: av.VideoFrame) -> str | None:
+    if frame.rotation:
+        return "it is rotated"
+    if any(component.bits > 8 for component in frame.format.components):
+        return "it has more than 8 bits"
+    if any(component.is_alpha for component in frame.format.components) or frame.format.has_palette:
+        return "it has transparency or a palette"
+    return None
+
+
+def _decord_frames(clip: Clip, indices: list[int]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    import decord
+
+    # otherwise FFmpeg's complaints about one bad clip run through the progress bar
+    decord.logging.set_level(decord.logging.QUIET)
+    # a thread per core would hold that many frames; clips are read several at a time instead
+    reader = decord.VideoReader(str(clip.path), num_threads=1)
+    if len(reader) != len(clip):
+        raise ClipError(f"decord finds {len(reader)} frames of {len(clip)}")
+    for index in indices:
+        yield reader[index].asnumpy()
+
+
+def _pyav_frames(
+    clip: Clip, container: av.container.InputContainer, indices: list[int]
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    stream = _video(container)
+    frames = container.decode(stream)
+    if clip.pts is None:
+        wanted = set(indices)
+        for index, frame in enumerate(frames):
+            if index in wanted:
+                yield _sound(clip, index, frame)
+            if index == indices[-1]:
+                return
+        raise ClipError(f"frame {indices[-1]} of {len(clip)} cannot be decoded")
+    position = clip.keys[0]
+    for index in indices:
+        time = clip.pts[index]
+        nearest = bisect_right(clip.keys, time)
+        frame = None
+        if clip.keys[nearest - 1] > position:
+            frame, frames = _seek(clip, container, stream, clip.keys[:nearest], time)
+        while frame is None or frame.pts is None or frame.pts < time:
+            frame = next(frames, None)
+            if frame is None:
+                raise ClipError(f"frame {index} of {len(clip)} cannot be decoded")
+        if frame.pts != time:
+            raise ClipError(f"frame {index} of {len(clip)} cannot be decoded")
+        position = time
+        yield _sound(clip, index, frame)
+
+
+def _seek(
+    clip: Clip, container: av.container.InputContainer, stream: av.VideoStream, keys: tuple[int, ...], time: int
+) -> tuple[av.VideoFrame, Iterator[av.VideoFrame]]:
+    """The frame where decoding begins anew, not after `time`, and those that follow it."""
+    for key in reversed(keys):
+        container.seek(key, stream=stream)
+        frames = container.decode(stream)
+        frame = next(frames, None)
+        # containers that are indexed by decoding time may land one key frame late
+        if frame is not None and frame.pts is not None and frame.pts <= time:
+            return frame, frames
+    raise ClipError(f"cannot go back to a key frame before time {time}")
+
+
+def _last_words(error: Exception) -> str:
+    """decord's message without the places in its sources that it passed through."""
+    return re.sub(r"\[[\d:]+\] \S+:\d+: ", "", str(error)).strip().splitlines()[0][:200]
+
+
+def _sound(clip: Clip, index: int, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+    if frame.is_corrupt:
+        raise ClipError(f"frame {index} of {len(clip)} is damaged")
+    return to_rgb(frame)

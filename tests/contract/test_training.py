@@ -1,0 +1,215 @@
+"""What training relies on, for every family: ties at equal weights, what a LoRA reaches, and what an export loads as."""
+
+from math import log
+
+import pytest
+import torch
+from torch import Tensor
+
+from seppo_core.adapter import Adapter
+from seppo_core.export import export_full, export_lora, merge_lora
+from seppo_core.losses import Errors, anchor_sign, seppo_loss
+from seppo_core.reference import FrozenCopy, LoraView, Reference, make_reference
+from seppo_core.sampling import sample
+from seppo_core.step import Batch, pair_errors
+from seppo_core.tuning import (
+    load_trainable_state,
+    lora_layers,
+    trainable_parameters,
+    trainable_state,
+    tune_full,
+    tune_lora,
+)
+from tests.contract.families import FAMILIES, Family
+
+pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+
+def adapter_of(family: Family, tmp_path) -> Adapter:
+    adapter = family.adapter(tmp_path / "words")
+    adapter.denoiser.eval()
+    return adapter
+
+
+def batch_of(adapter: Adapter, family: Family, size: int = 2, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (size, *family.latent_shape)
+    draws = [torch.randn(shape, generator=generator) for _ in range(4)]
+    t = adapter.path.timesteps(torch.rand(size, generator=generator, dtype=torch.float64))
+    condition = adapter.encode_prompts(["a red house", "two cats"][:size])
+    return Batch(draws[0], condition, t, draws[1], draws[2], draws[3])
+
+
+def shaken(state: dict[str, Tensor], seed: int, scale: float = 0.02) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: value + scale * torch.randn(value.shape, generator=generator) for name, value in state.items()}
+
+
+def lora_policy(family: Family, tmp_path, alpha: float = 4) -> Adapter:
+    adapter = adapter_of(family, tmp_path)
+    tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2, alpha=alpha)
+    load_trainable_state(adapter.denoiser, shaken(trainable_state(adapter.denoiser), seed=1))
+    return adapter
+
+
+def loss_and_gradients(adapter: Adapter, reference: Reference, batch: Batch) -> tuple[Errors, Tensor, dict[str, Tensor]]:
+    for parameter in adapter.denoiser.parameters():
+        parameter.grad = None
+    errors = pair_errors(adapter, adapter.denoiser, reference, batch)
+    loss, _ = seppo_loss(errors, anchor_sign(errors), beta=50.0)
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in trainable_parameters(adapter.denoiser).items()}
+    return errors, loss.detach(), gradients
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_equal_weights_give_log_2_and_ties(family, tmp_path, mode, precision):
+    adapter = adapter_of(family, tmp_path)
+    if mode == "full":
+        tune_full(adapter.denoiser)
+    else:
+        adapter = lora_policy(family, tmp_path)
+    reference = make_reference(adapter.denoiser)
+    reference.load(trainable_state(adapter.denoiser))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        errors = pair_errors(adapter, adapter.denoiser, reference, batch_of(adapter, family))
+        loss, metrics = seppo_loss(errors, anchor_sign(errors), beta=2000.0)
+    assert torch.equal(errors.policy_winner, errors.reference_winner)
+    assert torch.equal(errors.policy_sample, errors.reference_sample)
+    assert loss.item() == pytest.approx(log(2), abs=1e-7)
+    assert metrics["share_s_minus"] == 1
+
+
+def test_lora_step_reaches_only_the_policy_s_lora(family, tmp_path):
+    adapter = lora_policy(family, tmp_path)
+    reference = make_reference(adapter.denoiser)
+    assert isinstance(reference, LoraView)
+    reference.load(shaken(trainable_state(adapter.denoiser), seed=2))
+    before = {name: parameter.detach().clone() for name, parameter in adapter.denoiser.named_parameters()}
+    optimizer = torch.optim.SGD(trainable_parameters(adapter.denoiser).values(), lr=0.1)
+    loss_and_gradients(adapter, reference, batch_of(adapter, family))
+    optimizer.step()
+    changed = {name for name, parameter in adapter.denoiser.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed
+    assert all(".policy." in name for name in changed)
+    policy_loras = {name for name in before if ".policy." in name}
+    # every one of them: a switch of adapters between forward and backward would drop some or all
+    assert changed == policy_loras
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_lora_view_equals_frozen_copy(family, tmp_path, checkpointing):
+    """A reference on shared weights against one with its own: loss and gradients, also when activations are recomputed."""
+    adapter = lora_policy(family, tmp_path)
+    if checkpointing:
+        adapter.denoiser.enable_gradient_checkpointing()
+    state = shaken(trainable_state(adapter.denoiser), seed=2)
+    batch = batch_of(adapter, family)
+    # made before the view adds its slot; deepcopy keeps the policy's own LoRA in the copy
+    copy = FrozenCopy(adapter.denoiser)
+    copy.load(state)
+    copied, copied_loss, copied_gradients = loss_and_gradients(adapter, copy, batch)
+    view = LoraView(adapter.denoiser)
+    view.load(state)
+    viewed, viewed_loss, viewed_gradients = loss_and_gradients(adapter, view, batch)
+    assert not torch.equal(viewed.policy_winner, viewed.reference_winner)
+    for a, b in zip(copied, viewed, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    torch.testing.assert_close(copied_loss, viewed_loss, rtol=0, atol=0)
+    assert copied_gradients.keys() == viewed_gradients.keys()
+    for name, gradient in copied_gradients.items():
+        torch.testing.assert_close(gradient, viewed_gradients[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_frozen_copy_keeps_its_weights_while_the_policy_moves(family, tmp_path):
+    adapter = adapter_of(family, tmp_path)
+    tune_full(adapter.denoiser)
+    reference = make_reference(adapter.denoiser)
+    assert isinstance(reference, FrozenCopy)
+    batch = batch_of(adapter, family)
+    before = pair_errors(adapter, adapter.denoiser, reference, batch)
+    load_trainable_state(adapter.denoiser, shaken(trainable_state(adapter.denoiser), seed=3))
+    after = pair_errors(adapter, adapter.denoiser, reference, batch)
+    assert torch.equal(before.reference_winner, after.reference_winner)
+    assert not torch.equal(before.policy_winner, after.policy_winner)
+
+
+def test_state_of_another_tuning_is_refused(family, tmp_path):
+    adapter = lora_policy(family, tmp_path)
+    state = trainable_state(adapter.denoiser)
+    name = next(iter(state))
+    with pytest.raises(ValueError, match="names differ"):
+        load_trainable_state(adapter.denoiser, {key: value for key, value in state.items() if key != name})
+    with pytest.raises(ValueError, match="has shape"):
+        load_trainable_state(adapter.denoiser, state | {name: torch.zeros(1)})
+
+
+def latents_of(pipeline, family: Family, noise: Tensor) -> Tensor:
+    return family.pipeline_latents(pipeline, ["a red house"], noise, steps=3, guidance_scale=3.0)
+
+
+def ours(adapter: Adapter, noise: Tensor) -> Tensor:
+    return sample(
+        adapter,
+        adapter.denoiser,
+        adapter.encode_prompts(["a red house"]),
+        noise=noise,
+        steps=3,
+        guidance_scale=3.0,
+        unconditional=adapter.encode_prompts([""]),
+    )
+
+
+@pytest.mark.parametrize("alpha", [2, 5, 1.5])
+def test_exported_lora_in_a_plain_pipeline_gives_the_same_latents(family, tmp_path, alpha):
+    adapter = lora_policy(family, tmp_path, alpha=alpha)
+    LoraView(adapter.denoiser)  # the reference's slot must not leak into the file
+    noise = torch.randn(1, *family.latent_shape, generator=torch.Generator().manual_seed(5))
+    expected = ours(adapter, noise)
+    folder = export_lora(adapter, tmp_path / "lora")
+    plain = family.pipeline(tmp_path / "plain")
+    without = latents_of(plain, family, noise)
+    plain.load_lora_weights(folder)
+    found = latents_of(plain, family, noise)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert (found - without).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_exported_pipeline_in_plain_diffusers_gives_the_same_latents(family, tmp_path, mode):
+    if mode == "lora":
+        adapter = lora_policy(family, tmp_path)
+    else:
+        adapter = adapter_of(family, tmp_path)
+        tune_full(adapter.denoiser)
+        load_trainable_state(adapter.denoiser, shaken(trainable_state(adapter.denoiser), seed=4))
+    noise = torch.randn(1, *family.latent_shape, generator=torch.Generator().manual_seed(5))
+    expected = ours(adapter, noise)
+    folder = export_full(adapter, tmp_path / "full")
+    plain = family.load_plain(folder)
+    # merging rounds W + BA once where the LoRA adds BAx to Wx
+    tolerance = {"rtol": 1e-3, "atol": 2e-4} if mode == "lora" else {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(latents_of(plain, family, noise), expected, **tolerance)
+    with pytest.raises(FileExistsError, match="not overwritten"):
+        export_full(adapter, tmp_path / "full")
+
+
+def test_merged_lora_leaves_plain_weights(family, tmp_path):
+    adapter = lora_policy(family, tmp_path)
+    names = {name for name, _ in adapter_of(family, tmp_path / "other").denoiser.named_parameters()}
+    merge_lora(adapter)
+    assert not lora_layers(adapter.denoiser)
+    assert {name for name, _ in adapter.denoiser.named_parameters()} == names
+
+
+def test_fresh_lora_changes_nothing_and_depends_on_the_seed_alone(family, tmp_path):
+    first, second = adapter_of(family, tmp_path), adapter_of(family, tmp_path)
+    batch = batch_of(first, family)
+    plain = first.predict(first.denoiser, batch.winner, batch.t, batch.condition)
+    tune_lora(first.denoiser, first.lora_targets["all"], rank=2)
+    torch.randn(7)
+    tune_lora(second.denoiser, second.lora_targets["all"], rank=2)
+    torch.testing.assert_close(first.predict(first.denoiser, batch.winner, batch.t, batch.condition), plain)
+    a, b = trainable_state(first.denoiser), trainable_state(second.denoiser)
+    assert all(torch.equal(a[name], b[name]) for name in a)

@@ -1,0 +1,54 @@
+"""The captions and their split."""
+
+import subprocess
+import sys
+from itertools import combinations
+
+import pytest
+
+from benchmarks.toy import captions
+
+MODALITIES = ("image", "video")
+
+
+@pytest.mark.parametrize(("modality", "train", "held"), [("image", 384, 96), ("video", 144, 48)])
+def test_the_split_has_the_stated_sizes_and_no_overlap(modality, train, held):
+    known, unseen = captions.train_captions(modality), captions.held_out(modality)
+    assert (len(set(known)), len(set(unseen))) == (train, held)
+    assert set(known).isdisjoint(unseen)
+    assert set(known) | set(unseen) == set(captions.all_captions(modality))
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_captions_read_back(modality):
+    for caption in captions.all_captions(modality):
+        assert captions.text(modality, captions.indices(modality, caption)) == caption
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_every_pair_of_values_occurs_in_training(modality):
+    sizes = captions.sizes(modality)
+    chosen = [captions.indices(modality, caption) for caption in captions.train_captions(modality)]
+    for a, b in combinations(range(len(sizes)), 2):
+        assert len({(row[a], row[b]) for row in chosen}) == sizes[a] * sizes[b]
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_held_out_captions_use_every_value(modality):
+    chosen = [captions.indices(modality, caption) for caption in captions.held_out(modality)]
+    for attribute, size in enumerate(captions.sizes(modality)):
+        assert {row[attribute] for row in chosen} == set(range(size))
+
+
+def test_a_foreign_caption_is_named():
+    with pytest.raises(ValueError, match="'a purple cat' is no image caption"):
+        captions.indices("image", "a purple cat")
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [("captions", "torch"), ("score", "diffusers"), ("mixture", "diffusers"), ("sets", "diffusers")],
+)
+def test_imports_stay_light(module, forbidden):
+    code = f"import sys, benchmarks.toy.{module}; sys.exit({forbidden!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
