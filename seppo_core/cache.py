@@ -131,6 +131,11 @@ class WinnerCache:
         return self.manifest.latent_shape
 
     @property
+    def rows(self) -> int:
+        """Of latents per item: 1, or 2 with the mirrored picture."""
+        return self.manifest.rows
+
+    @property
     def fingerprint(self) -> str:
         """The same for caches of the same winners, model and settings."""
         return self.manifest.fingerprint

@@ -7,15 +7,18 @@ import torch
 from accelerate import Accelerator
 
 from seppo_core.adapter import Adapter
-from seppo_core.cache import WinnerCache
+from seppo_core.cache import Manifest, WinnerCache
 from seppo_core.checkpoint import load_policy
 from seppo_core.config import Config, ExportRequest, SampleRequest
 from seppo_core.draw import Draw, WriteSample, draw_samples
 from seppo_core.export import export_full, export_lora, merge_lora
+from seppo_core.fingerprint import frozen_fingerprint
 from seppo_core.methods import Method, Seppo, Sft
+from seppo_core.prepare import prepare as encode_winners
 from seppo_core.preview import Preview
 from seppo_core.run_folder import find_checkpoint, open_run
 from seppo_core.sampling import make_scheduler
+from seppo_core.source import Source
 from seppo_core.trainer import Trainer
 from seppo_core.tuning import POLICY, load_trainable_state, tune_full, tune_lora
 
@@ -43,19 +46,45 @@ def tune(adapter: Adapter, config: Config) -> None:
         tune_lora(adapter.denoiser, adapter.lora_targets[t.scope], t.rank, t.alpha, config.seed)
 
 
+def prepare(config: Config, load: Load, source: Source) -> Manifest:
+    """Encodes the winners of `source` into data.cache, once."""
+    d = config.data
+    adapter = load(config)
+    device = Accelerator().device
+    for name, module in adapter.pipeline.components.items():
+        # the denoiser has no part in this, and its memory is better used
+        if isinstance(module, torch.nn.Module) and name != adapter.component:
+            module.to(device)
+    return encode_winners(
+        adapter,
+        source,
+        d.cache,
+        model=frozen_fingerprint(adapter),
+        batch_size=d.encode_batch_size,
+        dtype=d.cache_dtype,
+        flip=d.flip,
+        max_rejected_share=d.max_rejected_share,
+    )
+
+
 def train(config: Config, load: Load) -> Path:
     """Trains, or continues, the run of `config`; returns its folder. Refuses what cannot work before weights load."""
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
     _check_cache(config, cache)
     if Accelerator().is_main_process:
-        open_run(folder, config)
+        open_run(folder, config, cache.fingerprint)
     adapter = load(config)
     expected = adapter.latent_shape(config.data.height, config.data.width, config.data.frames)
     if tuple(cache.latent_shape) != expected:
         raise ValueError(
             f"{config.data.cache} holds latents of {tuple(cache.latent_shape)}, this model and size give {expected}; "
             "prepare the data for it again, into another data.cache"
+        )
+    if cache.manifest.model != (model := frozen_fingerprint(adapter)):
+        raise ValueError(
+            f"{config.data.cache} was prepared with another VAE or text encoder ({cache.manifest.model}) than this "
+            f"model's ({model}); prepare the data for it again, into another data.cache"
         )
     device = Accelerator().device
     preview = make_preview(config, adapter, folder, device)
@@ -98,7 +127,7 @@ def load_policy_into(adapter: Adapter, config: Config, checkpoint: str) -> str:
 
 
 def sample(config: Config, request: SampleRequest, load: Load, write: WriteSample) -> Path:
-    """Draws every prompt with every seed, from a checkpoint or the base; returns the folder of files and samples.jsonl."""
+    """Draws every prompt with every seed, from a checkpoint or the base; returns the folder with samples.jsonl."""
     prompts = prompts_of(config, request)
     p = config.preview
     adapter = load(config)
@@ -146,8 +175,10 @@ def prompts_of(config: Config, request: SampleRequest) -> list[str]:
 
 
 def _check_cache(config: Config, cache: WinnerCache) -> None:
-    if config.data.flip and cache.rows < 2:
-        raise ValueError(f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip")
+    if config.data.flip and cache.manifest.rows < 2:
+        raise ValueError(
+            f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
+        )
 
 
 def _check_rank(adapter: Adapter, config: Config) -> None:

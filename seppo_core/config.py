@@ -119,7 +119,7 @@ class TuneConfig:
     scope: Literal["all"] = "all"
     """Which modules."""
     rank: int = 16
-    """Of the LoRA."""
+    """Of the LoRA's matrices."""
     alpha: float | None = None
     """Of the LoRA, whose output is scaled by alpha / rank; null takes the rank."""
 
@@ -169,11 +169,11 @@ class OptimizerConfig:
     lr: float = 1e-5
     """Learning rate as it is applied. Code that multiplies by the batch size (`scale_lr`) quotes it before that."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the two moments."""
+    """Decay of the mean and of the square of the gradient."""
     eps: float = 1e-8
-    """Added to the denominator."""
+    """Added to the denominator of the step."""
     weight_decay: float = 0.01
-    """Decoupled."""
+    """Pull of the weights towards zero, decoupled from the gradient."""
     max_grad_norm: float | None = 1.0
     """Gradients are clipped to this norm; null does not clip."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -274,6 +274,8 @@ class SampleRequest:
     """Classifier-free guidance; None takes preview.guidance_scale."""
     batch_size: int = 4
     """Drawn at once."""
+    lossless: bool = False
+    """Write clips exact to the bit (FFV1, .mkv), for measuring; otherwise as H.264, which everything plays."""
 
     def __post_init__(self):
         if self.prompts and self.prompt_file:

@@ -153,32 +153,35 @@ class _ItemEncoder:
     def shard(self, items: Iterable[Item | BadItem], progress: tqdm) -> tuple[dict[str, Tensor], list, list]:
         """Tensors of the usable items, a line about each of them, and a line about each of the others."""
         batches: list[dict[str, Tensor]] = []
-        kept, rejected, waiting = [], [], []
+        kept: list[dict[str, str]] = []
+        rejected: list[tuple[int, dict[str, str]]] = []
+        waiting: list[tuple[int, Item]] = []
 
         def encode_waiting() -> None:
             if waiting:
-                tensors, usable = self._batch(waiting)
+                tensors, usable = self._batch([item for _, item in waiting])
                 batches.append(tensors)
-                for item, good in zip(waiting, usable, strict=True):
+                for (place, item), good in zip(waiting, usable, strict=True):
                     if good:
                         kept.append({"id": item.id, "file": item.file, "caption": item.caption})
                     else:
-                        reason = f"its latents are not finite in {self.dtype}; encode in float32 or bfloat16"
-                        rejected.append({"file": item.file, "reason": reason})
+                        reason = "its latents are not finite; a VAE in half precision may overflow"
+                        rejected.append((place, {"file": item.file, "reason": reason}))
                 progress.update(len(waiting))
                 waiting.clear()
 
-        for item in items:
+        for place, item in enumerate(items):
             if isinstance(item, BadItem):
-                rejected.append({"file": item.file, "reason": item.reason})
+                rejected.append((place, {"file": item.file, "reason": item.reason}))
                 progress.update()
                 continue
-            waiting.append(item)
+            waiting.append((place, item))
             if len(waiting) == self.batch_size:
                 encode_waiting()
         encode_waiting()
         tensors = {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
-        return tensors, kept, rejected
+        # latents are found bad later than files
+        return tensors, kept, [rejection for _, rejection in sorted(rejected, key=lambda pair: pair[0])]
 
     def _read(self, position: int) -> Item | BadItem:
         try:

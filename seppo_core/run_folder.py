@@ -14,28 +14,40 @@ from seppo_core.files import save_text
 
 LIBRARIES = ("seppo", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "numpy", "xformers")
 
-FREE_KEYS = ("run", "data.source", "data.encode_batch_size", "loop.checkpoint_every", "loop.keep_checkpoints", "preview.")
+FREE_KEYS = (
+    "run",
+    "preview",
+    "data.source",
+    "data.encode_batch_size",
+    "loop.checkpoint_every",
+    "loop.keep_checkpoints",
+)
 """Keys that may differ on a resume: they change no weight."""
 
 
-def open_run(folder: Path, config: Config) -> None:
-    """Makes a run folder, or finds it made by this very config.
+def open_run(folder: Path, config: Config, winners: str) -> None:
+    """Makes a run folder, or finds it made by this very config on the winners of this fingerprint.
 
     `config.yaml` is the resolved config, `environment.jsonl` gets a line of versions at every start. ValueError, with
-    the differences, where the folder belongs to another config; nothing is overwritten.
+    the differences, where the folder belongs to another config or other winners; nothing is overwritten.
     """
     path = folder / "config.yaml"
     if path.exists():
         stored = load_config(path, type(config))
-        differences = [line for line in config_differences(stored, config) if not line.startswith(FREE_KEYS)]
+        differences = config_differences(stored, config, ignore=FREE_KEYS)
+        trained_on = json.loads((folder / "winners.json").read_text(encoding="utf-8"))["fingerprint"]
+        if trained_on != winners:
+            differences.append(f"the winners in {config.data.cache} are not those that the run began with")
         if differences:
             raise ValueError(
-                f"{folder} holds a run with another config ({'; '.join(differences)}); go on with the old values, or name "
-                "another folder as `run`"
+                f"{folder} holds a run with another config ({'; '.join(differences)}); go on with the old values, or "
+                "name another folder as `run`"
             )
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run (no config.yaml); name another folder as `run`")
     else:
+        save_text(folder / "winners.json", json.dumps({"fingerprint": winners}) + "\n")
+        # last: it is what makes the folder a run
         save_text(path, resolved_yaml(config))
     with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(environment()) + "\n")

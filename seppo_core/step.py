@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import repeat
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.adapter import Adapter, Condition
@@ -33,7 +33,7 @@ def denoising_errors(
     denoiser: nn.Module,
     x_0: Float[Tensor, " n c *shape"],
     noise: Float[Tensor, " n c *shape"],
-    t: Float[Tensor, " n"],
+    t: Num[Tensor, " n"],
     condition: Condition,
 ) -> Float[Tensor, " n"]:
     """‖model(x_t, t, c) − target‖² of each sample, averaged over its elements and weighted by the path's w(t); (n,)."""

@@ -59,7 +59,7 @@ class Trainer:
         )
         # diffusers' "constant" knows no warm-up
         name = "constant_with_warmup" if o.schedule == "constant" else o.schedule
-        self.schedule = get_scheduler(name, optimizer, o.warmup_updates, self.total)
+        self.schedule = get_scheduler(name, optimizer, num_warmup_steps=o.warmup_updates, num_training_steps=self.total)
         self.policy, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
 
         self.pool = ReferencePool(folder / "pool", config.method.reference, config.seed)
@@ -166,7 +166,7 @@ class Trainer:
     def _update(self, update: int, buffer: SampleBuffer | None) -> dict[str, float]:
         """One optimiser step on the global batch, accumulated over this process's micro-batches."""
         size = self.config.loop.micro_batch_size
-        micro_batches = [range(i, min(i + size, self.share.stop)) for i in range(self.share.start, self.share.stop, size)]
+        micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
         totals: dict[str, torch.Tensor] = {}
         for number, indices in enumerate(micro_batches):
             batch = self.batches.make(update, indices, buffer, self.accelerator.device)
@@ -255,10 +255,11 @@ def share_of_batch(accelerator: Accelerator, batch_size: int, micro_batch_size: 
             f"the launcher started {launched} processes, accelerate sees {world}; on CPU launch with "
             "ACCELERATE_USE_CPU=true torchrun --nproc_per_node N"
         )
-    if batch_size % (world * micro_batch_size):
+    step = world * micro_batch_size
+    if batch_size % step:
         raise ValueError(
             f"loop.batch_size={batch_size} is not a multiple of {world} processes x loop.micro_batch_size="
-            f"{micro_batch_size}; use e.g. {math.ceil(batch_size / (world * micro_batch_size)) * world * micro_batch_size}"
+            f"{micro_batch_size}; use e.g. {math.ceil(batch_size / step) * step}"
         )
     share = batch_size // world
     return range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
@@ -268,7 +269,7 @@ def _check_tie(loss: float) -> None:
     """Policy and reference have equal weights here: a loss off log 2 means that they run in different numerics."""
     if abs(loss - math.log(2)) > 1e-3:
         warnings.warn(
-            f"policy and reference have the same weights but the loss is {loss:.4f} instead of log 2 = 0.6931: they run "
-            "in different precision or kernels, and the anchor's signs are noise until that is mended",
+            f"policy and reference have the same weights but the loss is {loss:.4f} instead of log 2 = 0.6931: they "
+            "run in different precision or kernels, and the anchor's signs are noise until that is mended",
             stacklevel=2,
         )

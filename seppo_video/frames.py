@@ -1,7 +1,7 @@
 """Clips on disk: which frames there are, some of them as RGB, and writing them.
 
-Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord, which is faster,
-then decodes them where it gives what PyAV gives, bit for bit; where it does not (GIF, AV1, more than 8 bits,
+Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord, which is the
+faster, then decodes them where it gives what PyAV gives, bit for bit; where it does not (GIF, AV1, more than 8 bits,
 transparency, rotation, clips that begin between key frames) PyAV does. Damage that a decoder paints over is noticed by
 PyAV alone.
 """
@@ -135,23 +135,20 @@ def read_frames(
 
 
 def write_clip(path: Path, frames: UInt8[np.ndarray, "f h w 3"], fps: int, lossless: bool = True) -> None:
-    """Writes a clip, whole or not at all, in the container that the suffix of `path` names.
+    """Writes an H.264 clip, whole or not at all, in the container that the suffix of `path` names (.mp4, .mov, .mkv).
 
-    Lossless is FFV1 on RGB in .mkv, exact to the bit; and H.264 on 4:4:4 with quantiser 0 elsewhere, exact but for the
-    rounding of RGB to YUV and back (a few steps of 255), which browsers play. Otherwise H.264 4:2:0, which everything
-    plays; it wants even sizes, so the last row or column may be repeated.
+    Lossless is RGB 4:4:4 with quantiser 0, exact to the bit. Otherwise YUV 4:2:0, which everything plays; it wants even
+    sizes, so the last row or column may be repeated.
     """
     path = Path(path)
-    if lossless and path.suffix == ".mkv":
-        codec, pixel_format, options = "ffv1", "bgr0", {}
-    elif lossless:
-        codec, pixel_format, options = "libx264", "yuv444p", {"qp": "0"}
-    else:
-        codec, pixel_format, options = "libx264", "yuv420p", {"crf": "17"}
+    containers = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+    if path.suffix not in containers:
+        raise ValueError(f"{path.name} cannot hold H.264; use {', '.join(containers)}")
+    codec, pixel_format, options = ("libx264rgb", "rgb24", {"qp": "0"}) if lossless else ("libx264", "yuv420p", {})
+    if not lossless:
         frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode="edge")
-    container_format = {".mkv": "matroska"}.get(path.suffix, path.suffix[1:])
-    with whole_file(path) as temporary, av.open(str(temporary), "w", format=container_format) as container:
-        stream = container.add_stream(codec, rate=fps, options=options)
+    with whole_file(path) as temporary, av.open(str(temporary), "w", format=containers[path.suffix]) as container:
+        stream = container.add_stream(codec, rate=fps, options=options | {"x264-params": "log-level=error"})
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pixel_format
         for pixels in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))

@@ -24,6 +24,6 @@ def shapes_only(function: Callable) -> Callable:
 
 
 install_import_hook(
-    ["seppo_core.losses", "seppo_core.path", "seppo_core.sampling", "seppo_core.step", "seppo_core.text", "seppo_core.vae"],
+    [f"seppo_core.{name}" for name in ("losses", "path", "sampling", "step", "text", "vae")],
     "tests.conftest.shapes_only",
 )

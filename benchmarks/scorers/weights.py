@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -32,10 +32,16 @@ class Source:
     licence: str
     address: str = ""
     """Where to get it if not from the hub."""
+    whole: bool = False
+    """Whether a folder with config, tokenizer and weights is needed (`locate_folder`), not one file of it."""
 
     @property
     def published(self) -> str:
         return self.hub or self.address
+
+    @property
+    def names(self) -> str:
+        return " or ".join(" + ".join(names) for names in self.files)
 
 
 def locate(source: Source, given: str | Path | None = None, download: bool = True) -> tuple[Path, ...]:
@@ -49,22 +55,51 @@ def locate(source: Source, given: str | Path | None = None, download: bool = Tru
             return (path,)
         if found := _in_folder(path, source.files):
             return found
-        raise FileNotFoundError(f"{path} has none of {_names(source)}, which {source.published} publishes")
+        raise FileNotFoundError(f"{path} has none of {source.names}, which {source.published} publishes")
     if given is not None and _is_path(str(given)):
         raise FileNotFoundError(f"{given} is no file or folder here, and no hub id (owner/name) either")
     repository = source.hub if given is None else str(given)
+    for folder in _offered_folders(repository or source.address):
+        if found := _in_folder(folder, source.files):
+            return found
     if repository is not None:
-        for folder in _offered_folders(repository):
-            if found := _in_folder(folder, source.files):
-                return found
         for names in source.files:
             if found := _from_hub(repository, names, download):
                 return found
-    raise FileNotFoundError(
-        f"{source.part} not found: {_names(source)} of {repository or source.published} "
-        f"({source.size / 1e9:.2f} GB, {source.licence}). Download it and give {source.part}=FILE_OR_FOLDER, "
-        f"or put it into ${WEIGHTS_VARIABLE}/{repository or 'aesthetic'}"
-    )
+    raise _missing(source, repository)
+
+
+def locate_folder(source: Source, given: str | Path | None = None, download: bool = True) -> Path:
+    """The folder of a whole saved model (config, tokenizer, weights in any number of files); errors as `locate`.
+
+    From the hub, weights are taken as safetensors; only where there are none, as pytorch_model.bin.
+    """
+    if given is not None and (path := Path(given).expanduser()).exists():
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(f"{path} has no config.json; give the folder of a saved transformers model")
+        return path
+    repository = str(given or source.hub)
+    if given is None or not _is_path(repository):
+        for folder in _offered_folders(repository):
+            if (folder / "config.json").is_file():
+                return folder
+        name, _, revision = repository.partition("@")
+        small = ["*.json", "*.txt", "*.model"]
+        for weights in ("*.safetensors", "*.bin"):
+            try:
+                folder = Path(
+                    snapshot_download(
+                        name,
+                        revision=revision or None,
+                        allow_patterns=[*small, weights],
+                        local_files_only=not download,
+                    )
+                )
+            except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError):
+                break
+            if any(folder.glob(weights)):
+                return folder
+    raise _missing(source, repository)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -128,8 +163,12 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _names(source: Source) -> str:
-    return " or ".join(" + ".join(names) for names in source.files)
+def _missing(source: Source, repository: str | None) -> FileNotFoundError:
+    place = repository or source.address
+    return FileNotFoundError(
+        f"{source.part} not found: {source.names} of {place} ({source.size / 1e9:.2f} GB, {source.licence}). "
+        f"Download it and give {source.part}=FILE_OR_FOLDER, or put it into ${WEIGHTS_VARIABLE}/{place}"
+    )
 
 
 def _is_path(given: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AnimateDiffPipeline, DiffusionPipeline, StableDiffusionPipeline
-from torch import Tensor
+from torch import Generator, Tensor
 
 from seppo_core.adapter import Adapter
 from seppo_image.stable_diffusion import StableDiffusion
@@ -27,7 +27,14 @@ class Family:
         return self.wrap(self.pipeline(folder))
 
     def pipeline_latents(
-        self, pipeline: DiffusionPipeline, prompts: list[str], noise: Tensor, *, steps: int, guidance_scale: float
+        self,
+        pipeline: DiffusionPipeline,
+        prompts: list[str],
+        noise: Tensor,
+        *,
+        steps: int,
+        guidance_scale: float,
+        generators: list[Generator] | None = None,
     ) -> Tensor:
         """What the family's own diffusers pipeline makes of `noise`, as latents."""
         size = {"height": self.latent_shape[-2] * 8, "width": self.latent_shape[-1] * 8}
@@ -35,7 +42,7 @@ class Family:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline(
             prompts, latents=noise.clone(), num_inference_steps=steps, guidance_scale=guidance_scale,
-            output_type="latent", **size, **frames,
+            output_type="latent", generator=generators, **size, **frames,
         )[0]  # fmt: skip
 
 

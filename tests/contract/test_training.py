@@ -52,7 +52,9 @@ def lora_policy(family: Family, tmp_path, alpha: float = 4) -> Adapter:
     return adapter
 
 
-def loss_and_gradients(adapter: Adapter, reference: Reference, batch: Batch) -> tuple[Errors, Tensor, dict[str, Tensor]]:
+def loss_and_gradients(
+    adapter: Adapter, reference: Reference, batch: Batch
+) -> tuple[Errors, Tensor, dict[str, Tensor]]:
     for parameter in adapter.denoiser.parameters():
         parameter.grad = None
     errors = pair_errors(adapter, adapter.denoiser, reference, batch)
@@ -90,7 +92,9 @@ def test_lora_step_reaches_only_the_policy_s_lora(family, tmp_path):
     optimizer = torch.optim.SGD(trainable_parameters(adapter.denoiser).values(), lr=0.1)
     loss_and_gradients(adapter, reference, batch_of(adapter, family))
     optimizer.step()
-    changed = {name for name, parameter in adapter.denoiser.named_parameters() if not torch.equal(parameter, before[name])}
+    changed = {
+        name for name, parameter in adapter.denoiser.named_parameters() if not torch.equal(parameter, before[name])
+    }
     assert changed
     assert all(".policy." in name for name in changed)
     policy_loras = {name for name in before if ".policy." in name}

@@ -1,0 +1,32 @@
+"""`python -m benchmarks COMMAND [options]`, from a checkout. A command's module is imported only when it is called."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "demo": ("benchmarks.demo.main", "align the two small bases, score them and write runs/demo/index.html"),
+}
+"""By name: the module whose `main(argv) -> int` runs the command, and what it does."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; the exit status, 2 for a command that does not exist."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"benchmarks: {name} is not a command; use {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return import_module(COMMANDS[name][0]).main(rest)
+
+
+def usage() -> str:
+    """What there is to call."""
+    commands = "\n".join(f"  {name:10}{text}" for name, (_, text) in COMMANDS.items())
+    return f"usage: python -m benchmarks COMMAND [options]\n\n{commands}\n\nCOMMAND --help lists the options of one."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""What every family's adapter promises, against the family's own diffusers pipeline."""
+
+import inspect
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, DiffusionPipeline
+from torch import Tensor
+
+from seppo_core.adapter import Adapter
+from seppo_core.sampling import effective_config, make_scheduler, sample
+from tests.contract.families import FAMILIES, Family
+
+pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+PROMPTS = ["a red house", "two cats under a tree, far too long for so few tokens"]
+SOLVERS = [None, "ddim", "pndm", "euler", "dpm++", "unipc", "euler_ancestral", "ddpm"]
+
+
+@pytest.fixture
+def adapter(family: Family, tmp_path) -> Adapter:
+    return family.adapter(tmp_path / "words")
+
+
+@pytest.fixture
+def plain(family: Family, tmp_path) -> DiffusionPipeline:
+    """The same weights in a pipeline that no adapter has touched."""
+    return family.pipeline(tmp_path / "plain words")
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pixels_of(family: Family, batch: int = 2) -> Tensor:
+    _, *frames, height, width = family.latent_shape
+    return normal(batch, 3, *frames, height * 8, width * 8).clamp(-1, 1)
+
+
+def ours(adapter: Adapter, noise: Tensor, solver: str | None = None, guidance_scale: float = 3.0) -> Tensor:
+    scheduler = make_scheduler(solver, adapter.scheduler)
+    # one generator for each of our items and one for each of the pipeline's, alike
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(noise))]
+    return sample(
+        adapter,
+        adapter.denoiser,
+        adapter.encode_prompts(PROMPTS[: len(noise)]),
+        noise=noise,
+        steps=4,
+        guidance_scale=guidance_scale,
+        unconditional=adapter.encode_prompts([""]),
+        scheduler=scheduler,
+        generators=generators,
+    )
+
+
+def theirs(
+    plain: DiffusionPipeline, family: Family, noise: Tensor, solver: str | None = None, guidance_scale: float = 3.0
+) -> Tensor:
+    plain.scheduler = make_scheduler(solver, plain.scheduler)
+    return family.pipeline_latents(
+        plain,
+        PROMPTS[: len(noise)],
+        noise,
+        steps=4,
+        guidance_scale=guidance_scale,
+        generators=[torch.Generator().manual_seed(seed) for seed in range(len(noise))],
+    )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_sampler_is_the_pipeline(family, adapter, plain, solver):
+    noise = normal(2, *family.latent_shape)
+    expected = theirs(plain, family, noise, solver)
+    torch.testing.assert_close(ours(adapter, noise, solver), expected, rtol=1e-4, atol=1e-5)
+    # zeros, or what went in, would pass any comparison
+    assert expected.std() > 0.1
+    assert (expected - noise).abs().max() > 0.1
+
+
+def test_sampler_without_guidance_is_the_pipeline(family, adapter, plain):
+    noise = normal(2, *family.latent_shape)
+    unguided = ours(adapter, noise, guidance_scale=1.0)
+    torch.testing.assert_close(unguided, theirs(plain, family, noise, guidance_scale=1.0), rtol=1e-4, atol=1e-5)
+    assert (unguided - ours(adapter, noise)).abs().max() > 1e-2
+
+
+def off_by_one_step(adapter: Adapter):
+    return lambda denoiser, x_t, t, condition: type(adapter).predict(adapter, denoiser, x_t, t + 1, condition)
+
+
+def halves_swapped(adapter: Adapter):
+    return lambda denoiser, x_t, t, condition: type(adapter).predict(
+        adapter, denoiser, x_t, t, {name: value.flip(0) for name, value in condition.items()}
+    )
+
+
+def frames_interleaved(adapter: Adapter):
+    """Text repeated clip by clip where it should be frame by frame."""
+
+    def predict(denoiser, x_t, t, condition):
+        text = condition["text"].repeat(x_t.shape[2], 1, 1)
+        return denoiser(x_t, t, encoder_hidden_states=text, return_dict=False)[0]
+
+    return predict
+
+
+@pytest.mark.parametrize("mutation", [off_by_one_step, halves_swapped, frames_interleaved])
+def test_parity_notices_a_wrong_predict(family, adapter, plain, mutation):
+    """The contract can fail: mistakes of the kinds that adapters make move the latents far beyond its tolerance."""
+    if mutation is frames_interleaved and len(family.latent_shape) == 3:
+        pytest.skip("images have no frames")
+    noise = normal(2, *family.latent_shape)
+    expected = theirs(plain, family, noise, "ddim")
+    adapter.predict = mutation(adapter)
+    assert (ours(adapter, noise, "ddim") - expected).abs().max() > 1e-2
+
+
+def test_prompts_are_encoded_as_the_pipeline_does(family, adapter, plain):
+    expected, empty = plain.encode_prompt(PROMPTS, "cpu", 1, True)
+    condition, unconditional = adapter.encode_prompts(PROMPTS), adapter.encode_prompts([""])
+    assert condition.keys() == unconditional.keys() == {"text"}
+    torch.testing.assert_close(condition["text"], expected)
+    torch.testing.assert_close(unconditional["text"], empty[:1])
+    assert not condition["text"].requires_grad
+    assert adapter.truncated([*PROMPTS, ""]) == [1]
+
+
+def test_encode_and_decode_shapes(family, adapter):
+    pixels = pixels_of(family)
+    posterior = adapter.encode(pixels)
+    for value in posterior:
+        assert value.shape == (2, *family.latent_shape)
+        assert value.dtype == torch.float32
+        assert not value.requires_grad
+    assert adapter.decode(posterior.mean).shape == pixels.shape
+    frames = pixels.shape[2] if pixels.ndim == 5 else 1
+    assert adapter.latent_shape(*pixels.shape[-2:], frames) == family.latent_shape
+
+
+def frames_of(x: Tensor, item: int) -> Tensor:
+    """(c, h, w) or (c, f, h, w) → (f, c, h, w)"""
+    return x[item][None] if x.ndim == 4 else x[item].transpose(0, 1)
+
+
+@torch.no_grad()
+def test_posterior_is_the_vae_s_scaled(family, adapter, plain):
+    pixels = pixels_of(family)
+    posterior = adapter.encode(pixels)
+    scale = plain.vae.config.scaling_factor
+    for item in range(2):
+        distribution = plain.vae.encode(frames_of(pixels, item)).latent_dist
+        torch.testing.assert_close(frames_of(posterior.mean, item), distribution.mean * scale, rtol=1e-4, atol=1e-5)
+        std = torch.exp(0.5 * frames_of(posterior.logvar, item))
+        torch.testing.assert_close(std, distribution.std * scale, rtol=1e-4, atol=1e-6)
+        decoded = plain.vae.decode(frames_of(posterior.mean, item) / scale).sample
+        torch.testing.assert_close(frames_of(adapter.decode(posterior.mean), item), decoded, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "nearest"), [((60, 64), "64 × 64"), ((64, 3), "64 × 8"), ((67, 93), "64 × 96")])
+def test_sizes_that_do_not_fit_name_the_nearest(family, adapter, size, nearest):
+    with pytest.raises(ValueError, match=f"{size[0]} × {size[1]} does not fit .* use e.g. {nearest}$"):
+        adapter.latent_shape(*size)
+
+
+@pytest.mark.parametrize("frames", [0, 1000])
+def test_frames_that_do_not_fit_name_the_limit(family, adapter, frames):
+    with pytest.raises(ValueError, match=f"{frames} frames do not fit .* use 1"):
+        adapter.latent_shape(64, 64, frames)
+
+
+def test_path_is_the_scheduler_s(family, adapter):
+    scheduler = DDPMScheduler.from_config(effective_config(adapter.scheduler))
+    t = torch.tensor([0, 999])
+    x_0, noise = normal(2, *family.latent_shape), normal(2, *family.latent_shape, seed=1)
+    torch.testing.assert_close(adapter.path.add_noise(x_0, noise, t), scheduler.add_noise(x_0, noise, t))
+    targets = {"epsilon": noise, "v_prediction": scheduler.get_velocity(x_0, noise, t)}
+    torch.testing.assert_close(adapter.path.target(x_0, noise, t), targets[adapter.scheduler.config.prediction_type])
+
+
+def test_only_the_denoiser_can_be_trained(family, adapter):
+    for name, component in adapter.pipeline.components.items():
+        if isinstance(component, torch.nn.Module) and component is not adapter.denoiser:
+            assert not component.training, name
+            assert not any(parameter.requires_grad for parameter in component.parameters()), name
+    assert adapter.pipeline.components[adapter.component] is adapter.denoiser
+
+
+def gradients(adapter: Adapter, family: Family) -> dict[str, Tensor]:
+    adapter.denoiser.zero_grad()
+    x_t, t = normal(2, *family.latent_shape), torch.tensor([10, 700])
+    adapter.predict(adapter.denoiser, x_t, t, adapter.encode_prompts(PROMPTS)).square().mean().backward()
+    return {name: parameter.grad.clone() for name, parameter in adapter.denoiser.named_parameters()}
+
+
+def test_checkpointing_keeps_the_gradients(family, adapter):
+    expected = gradients(adapter, family)
+    adapter.denoiser.enable_gradient_checkpointing()
+    found = gradients(adapter, family)
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+    # no weight is dead, so that the comparison says something of each (attention forgets a bias common to all keys)
+    assert all(gradient.abs().max() > 0 for name, gradient in expected.items())
+
+
+@pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "weights"])
+@torch.no_grad()
+def test_bfloat16_forward(family, adapter, autocast):
+    x_t, t, condition = normal(2, *family.latent_shape), torch.tensor([10, 700]), adapter.encode_prompts(PROMPTS)
+    expected = adapter.predict(adapter.denoiser, x_t, t, condition)
+    if not autocast:
+        adapter.denoiser.to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        found = adapter.predict(adapter.denoiser, x_t, t, condition)
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - expected).norm() < 0.05 * expected.norm()
+
+
+@torch.no_grad()
+def test_an_item_s_prediction_does_not_depend_on_its_batch(family, adapter):
+    x_t, t, condition = normal(2, *family.latent_shape), torch.tensor([10, 700]), adapter.encode_prompts(PROMPTS)
+    whole = adapter.predict(adapter.denoiser, x_t, t, condition)
+    for item in range(2):
+        part = slice(item, item + 1)
+        alone = adapter.predict(adapter.denoiser, x_t[part], t[part], {k: v[part] for k, v in condition.items()})
+        torch.testing.assert_close(alone, whole[part], rtol=1e-4, atol=1e-5)
+
+
+def test_exported_pipeline_samples_the_same_in_plain_diffusers(family, adapter, tmp_path):
+    noise = normal(2, *family.latent_shape)
+    expected = ours(adapter, noise)
+    adapter.export_pipeline().save_pretrained(tmp_path / "exported")
+    exported = family.load_plain(tmp_path / "exported")
+    torch.testing.assert_close(theirs(exported, family, noise), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_adapter_is_complete(family, adapter):
+    assert not inspect.isabstract(type(adapter))
+    assert adapter.guidance in ("cfg", "embedded", "none")
+    assert adapter.lora_targets.keys() == adapter.trainable.keys()
+    assert "all" in adapter.lora_targets
+    assert adapter.device == torch.device("cpu")

@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from seppo_core.adapter import Framing
+from seppo_core.framing import cover_crop
+from seppo_core.source import BadItem, FolderSource, read_table
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def jsonl(folder: Path, *rows: object) -> Path:
+    return write(folder, "metadata.jsonl", "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+
+
+class Bytes(FolderSource):
+    """The first byte of a file as a picture of one pixel."""
+
+    kind = "image"
+
+    def load(self, file):
+        value = (self.folder / file).read_bytes()[0]
+        return torch.full((3, 1, 1), value, dtype=torch.uint8), Framing(1, 1, 0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("column", ["caption", "text", "prompt"])
+@pytest.mark.parametrize("table", ["jsonl", "csv"])
+def test_tables_of_both_forms_and_the_usual_captions(tmp_path, column, table):
+    write(tmp_path / "sub", "a.png", "A")
+    write(tmp_path, "b.png", "B")
+    if table == "jsonl":
+        jsonl(tmp_path, {"file_name": "sub/a.png", column: " a, red\nbox "}, "", {"file_name": "b.png", column: "é"})
+    else:
+        write(
+            tmp_path, "metadata.csv", f'\ufefffile_name,n,{column}\r\nsub/a.png,1," a, red\nbox "\r\n\r\nb.png,2,é\r\n'
+        )
+    source = Bytes(tmp_path, 1, 1)
+    assert [(source.item(i).file, source.item(i).caption) for i in range(2)] == [
+        ("sub/a.png", "a, red\nbox"),
+        ("b.png", "é"),
+    ]
+    assert source.item(1).id == "b.png" and source.item(1).pixels.flatten().tolist() == [66] * 3
+
+
+@pytest.mark.parametrize(
+    ("row", "file", "reason"),
+    [
+        ('{"file_name": "a.png", ', "line 2", "not a line of JSON"),
+        ("[1, 2]", "line 2", "not a JSON object"),
+        ({"caption": "a"}, "line 2", "no file_name"),
+        ({"file_name": 7, "caption": "a"}, "line 2", "file_name 7 is not text"),
+        ({"file_name": "a.png"}, "a.png", "no caption; looked for caption, text, prompt"),
+        ({"file_name": "a.png", "caption": None}, "a.png", "no caption"),
+        ({"file_name": "a.png", "caption": ["a"]}, "a.png", "is not text"),
+        ({"file_name": "a.png", "caption": " \t"}, "a.png", "empty caption"),
+        ({"file_name": "missing.png", "caption": "a"}, "missing.png", "no such file"),
+        ({"file_name": ".", "caption": "a"}, ".", "no such file"),
+        ({"file_name": "./first.png", "caption": "a"}, "first.png", "named twice, first on line 1 of metadata.jsonl"),
+        ({"file_name": "/etc/passwd", "caption": "a"}, "/etc/passwd", "leaves the data folder"),
+        ({"file_name": "x/../../a.png", "caption": "a"}, "x/../../a.png", "leaves the data folder"),
+        ({"file_name": "..\\a.png", "caption": "a"}, "..\\a.png", "leaves the data folder"),
+        ({"file_name": "C:\\a.png", "caption": "a"}, "C:\\a.png", "leaves the data folder"),
+        ({"file_name": "a\0.png", "caption": "a"}, "a\0.png", "leaves the data folder"),
+        ({"file_name": "a" * 300, "caption": "a"}, "a" * 300, "cannot be looked up"),
+    ],
+)
+def test_a_bad_row_is_rejected_alone(tmp_path, row, file, reason):
+    write(tmp_path, "a.png", "A"), write(tmp_path, "first.png", "F"), write(tmp_path, "last.png", "L")
+    first, last = ({"file_name": f"{name}.png", "caption": name} for name in ("first", "last"))
+    source = Bytes(jsonl(tmp_path, first, row, last), 1, 1)
+    assert len(source) == 3 and source.item(2).caption == "last" and source.item(0).caption == "first"
+    with pytest.raises(BadItem) as bad:
+        source.item(1)
+    assert bad.value.file == file and reason in bad.value.reason
+
+
+def test_bytes_that_are_no_text_are_one_bad_line_or_a_bad_table(tmp_path):
+    rows = read_table(write(tmp_path / "jsonl", "metadata.jsonl", b'{"file_name": "\xff"}\n'))
+    assert "not a line of JSON" in rows[0].problem
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
+        read_table(write(tmp_path / "csv", "metadata.csv", b"file_name,caption\na.png,\xff\n"))
+
+
+def test_csv_rows_of_another_width_are_rejected_and_broken_quotes_are_an_error(tmp_path):
+    rows = read_table(write(tmp_path, "metadata.csv", "file_name,caption\na.png,red, box\nb.png\n"))
+    assert [(row.file, row.problem.split(";")[0]) for row in rows] == [
+        ("a.png", "line 2 has 3 columns, the header 2"),
+        ("b.png", "line 3 has 1 columns, the header 2"),
+    ]
+    with pytest.raises(ValueError, match=r"metadata\.csv, line 3"):
+        read_table(write(tmp_path / "quotes", "metadata.csv", 'file_name,caption\na.png,"red\nb.png,x\n'))
+
+
+def test_tables_that_cannot_be_used_are_errors_that_name_the_cure(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no data folder at"):
+        read_table(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no metadata\.jsonl and no metadata\.csv; write one"):
+        read_table(tmp_path)
+    with pytest.raises(ValueError, match=r"has the columns \['file', 'caption'\]; it needs file_name and one of"):
+        read_table(write(tmp_path / "a", "metadata.csv", "file,caption\na,b\n"))
+    with pytest.raises(ValueError, match=r"has the columns \[\]"):
+        read_table(write(tmp_path / "b", "metadata.csv", ""))
+    with pytest.raises(ValueError, match="has no rows"):
+        read_table(write(tmp_path / "c", "metadata.csv", "file_name,caption\n"))
+    with pytest.raises(ValueError, match=r"both metadata\.jsonl and metadata\.csv"):
+        read_table(jsonl(write(tmp_path / "d", "metadata.csv", "file_name,caption\n"), {}))
+
+
+def test_the_fingerprint_follows_files_captions_and_size(tmp_path):
+    def fingerprint(caption: str = "a", content: str = "A", size: int = 1) -> str:
+        write(tmp_path, "a.png", content)
+        return Bytes(jsonl(tmp_path, {"file_name": "a.png", "caption": caption}), size, size).fingerprint()
+
+    assert fingerprint() == fingerprint()
+    assert len({fingerprint(), fingerprint(caption="b"), fingerprint(content="AA"), fingerprint(size=2)}) == 4
+
+
+def test_a_folder_that_vanishes_is_an_error_not_a_bad_item(tmp_path):
+    folder = jsonl(write(tmp_path / "data", "a.png", "A"), {"file_name": "a.png", "caption": "a"})
+    source = Bytes(folder, 1, 1)
+    (folder / "a.png").unlink()
+    with pytest.raises(BadItem, match="cannot be read"):
+        source.item(0)
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="is it still mounted"):
+        source.item(0)
+
+
+sizes = st.integers(1, 60)
+
+
+@given(sizes, sizes, sizes, sizes)
+def test_the_crop_covers_the_target_and_is_central(height, width, target_height, target_width):
+    pixels, framing = cover_crop(Image.new("RGB", (width, height), (10, 200, 30)), target_height, target_width)
+    assert pixels.shape == (target_height, target_width, 3) and (pixels == [10, 200, 30]).all()
+    scale = max(target_height / height, target_width / width)
+    assert (framing.original_height, framing.original_width) == (height, width)
+    assert (framing.height, framing.width) == (target_height, target_width)
+    # what is left over is shared by both sides, to a pixel of the source
+    for corner, side, target in [(framing.top, height, target_height), (framing.left, width, target_width)]:
+        assert abs(corner - (side * scale - target) / 2) <= scale + 1
+
+
+def test_a_pure_crop_keeps_every_byte_and_shrinking_averages():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 17, 3), dtype=np.uint8)
+    assert (cover_crop(Image.fromarray(pixels), 12, 17)[0] == pixels).all()
+    found, framing = cover_crop(Image.fromarray(pixels), 12, 12)
+    assert (found == pixels[:, 2:14]).all() and (framing.top, framing.left) == (0, 2)
+    stripes = np.zeros((64, 64, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    assert abs(cover_crop(Image.fromarray(stripes), 8, 8)[0].astype(float) - 127.5)[:, 1:-1].max() < 2
+
+
+def test_a_long_strip_is_never_blown_up_as_a_whole():
+    pixels, framing = cover_crop(Image.new("RGB", (100_000, 1)), 256, 256)
+    assert pixels.shape == (256, 256, 3) and framing.left == pytest.approx(100_000 * 128, rel=0.01)

@@ -1,0 +1,259 @@
+"""The command line: what it parses, what it prints, what it refuses, and that it imports nothing heavy."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from seppo_core.cli import COMMANDS, parse, run
+from seppo_core.config import ExportRequest, LoopConfig, SampleRequest
+from seppo_core.config_file import key_types
+from seppo_image.config import ImageConfig
+from seppo_video.config import VideoConfig
+
+LEAST = "run: r\nmodel: {base: a/b}\ndata: {source: s, cache: c}\noptimizer: {lr: 1e-6}\n"
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch) -> str:
+    """A config's name, in a current folder that has all that the config names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("r", "s", "c"):
+        Path(name).mkdir()
+    Path("x.yaml").write_text(LEAST)
+    return "x.yaml"
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list:
+    """What the commands are called with."""
+    recorded = []
+    module = types.ModuleType("recording_commands")
+    for name in COMMANDS:
+        setattr(module, name, lambda *arguments, name=name: recorded.append((name, *arguments)))
+    monkeypatch.setitem(sys.modules, "recording_commands", module)
+    return recorded
+
+
+def image(*argv: str) -> int:
+    return run(list(argv), "seppo-image", ImageConfig, "recording_commands")
+
+
+def refused(capsys, *argv: str) -> str:
+    assert image(*argv) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    return output.err.strip().removeprefix("seppo-image: ")
+
+
+def test_commands_are_pinned():
+    assert list(COMMANDS) == ["prepare", "train", "sample", "export"]
+
+
+def test_every_command_gets_its_config_and_request(config, calls):
+    for command in COMMANDS:
+        assert image(command, config) == 0
+    (_, parsed), train, sample, export = calls
+    assert parsed.run == "r"
+    assert train == ("train", parsed)
+    assert sample == ("sample", parsed, SampleRequest())
+    assert export == ("export", parsed, ExportRequest())
+
+
+def test_options_override_the_file(config, calls):
+    options = "--loop.updates 5 --data.flip true --tune.alpha null --optimizer.betas 0.5 0.6 --optimizer.lr=1e-4"
+    assert image("train", config, *options.split(), "--preview.prompts", "a fox", "--x", "--run", "r") == 2
+    assert (
+        image("train", config, *options.split(), "--preview.prompts", "a fox", "b", "--loop.micro-batch-size", "2") == 0
+    )
+    parsed = calls[0][1]
+    assert (parsed.loop.updates, parsed.data.flip, parsed.tune.alpha) == (5, True, None)
+    assert (parsed.optimizer.betas, parsed.optimizer.lr) == ((0.5, 0.6), 1e-4)
+    assert (parsed.preview.prompts, parsed.loop.micro_batch_size) == (("a fox", "b"), 2)
+
+
+def test_request_options(config, calls):
+    options = ["--prompts", "a fox", "two", "--seeds", "3", "4", "--checkpoint", "base", "--out", "o", "--steps", "9"]
+    more = ["--guidance-scale", "2", "--batch_size", "1", "--scheduler", "ddim"]
+    assert image("sample", config, *options, *more) == 0
+    assert calls[0][2] == SampleRequest(
+        prompts=("a fox", "two"), seeds=(3, 4), checkpoint="base", out="o", steps=9, guidance_scale=2.0, batch_size=1,
+        scheduler="ddim",
+    )  # fmt: skip
+    assert image("export", config, "--kind", "full", "--checkpoint", "30", "--out", "o") == 0
+    assert calls[1][2] == ExportRequest(kind="full", checkpoint="30", out="o")
+
+
+def test_an_option_gives_a_missing_key_and_cures_a_bad_value(config, calls):
+    Path(config).write_text("model: {base: a/b}\ndata: {source: s, cache: c}\noptimizer: {lr: -1}\n")
+    assert image("train", config, "--run", "r", "--optimizer.lr", "1e-3") == 0
+    assert (calls[0][1].run, calls[0][1].optimizer.lr) == ("r", 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["trian", "x.yaml"], "trian is not a command; did you mean train?"),
+        (["zzz"], "zzz is not a command; use prepare, train, sample, export"),
+        (["train"], "train needs a config file: seppo-image train CONFIG.yaml; see the folder configs"),
+        (["train", "y.yaml"], "y.yaml does not exist; did you mean x.yaml?"),
+        (["train", "x.yaml", "y.yaml"], "y.yaml follows the config file but is no option; write --section.key value"),
+        (["train", "x.yaml", "--loop.itertions", "3"], "--loop.itertions is not an option of train; did you mean "),
+        (["train", "x.yaml", "--lr", "3"], "--lr is not an option of train; did you mean --optimizer.lr?"),
+        (["train", "x.yaml", "--steps", "3"], "--steps is not an option of train; did you mean "),
+        (["train", "x.yaml", "--loop.updates", "many"], "--loop.updates many should be a whole number"),
+        (["train", "x.yaml", "--loop.updates"], "--loop.updates should be a whole number"),
+        (["train", "x.yaml", "--loop.updates", "3", "4"], "--loop.updates 3 4 should be a whole number"),
+        (["train", "x.yaml", "--data.flip", "maybe"], "--data.flip maybe should be true or false"),
+        (["train", "x.yaml", "--tune.alpha", "x"], "--tune.alpha x should be a number or null"),
+        (["train", "x.yaml", "--optimizer.betas", "1"], "--optimizer.betas 1 should be a list of 2 numbers"),
+        (
+            ["train", "x.yaml", "--method.flipper", "sgn"],
+            "--method.flipper sgn should be one of sign, indicator, off; ",
+        ),
+        (["train", "x.yaml", "--optimizer.lr", "-1"], "x.yaml: optimizer.lr=-1.0 must be greater than 0"),
+        (["train", "x.yaml", "--optimizer.warmup_updates", "210"], "x.yaml: optimizer.warmup_updates=210 leaves "),
+        (["sample", "x.yaml", "--seeds", "a"], "--seeds a should be a list of whole numbers"),
+        (["sample", "x.yaml", "--steps", "0"], "x.yaml: --steps 0 must be at least 1"),
+        (["export", "x.yaml", "--kind", "motion"], "--kind motion does not exist for this model; use lora or full"),
+    ],
+)
+def test_refuses_in_one_line(config, calls, capsys, argv, expected):
+    assert refused(capsys, *argv).startswith(expected)
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "expected"),
+    [
+        ("prepare", ["--data.source", "q/s"], "data.source=q/s is not a folder; put files and metadata"),
+        ("prepare", ["--model.base", "./base"], "model.base=./base does not exist"),
+        ("train", ["--model.base", "cc/base"], None),
+        ("train", ["--model.base", "c/base"], "model.base=c/base does not exist"),
+        ("train", ["--model.vae", "one/two/three"], "model.vae=one/two/three does not exist"),
+        ("train", ["--model.lora", "./x.yml"], "model.lora=./x.yml does not exist; did you mean x.yaml?"),
+        ("train", ["--data.cache", "cache"], "data.cache=cache is not a folder; run `prepare` with the same config"),
+        ("train", ["--data.source", "cache"], None),
+        ("sample", ["--run", "q"], "run=q is not a folder; run `train` with the same config first"),
+        ("sample", ["--run", "q", "--checkpoint", "base"], None),
+        ("sample", ["--prompt_file", "x.yam"], "--prompt_file x.yam does not exist; did you mean x.yaml?"),
+        ("export", ["--run", "q"], "run=q is not a folder"),
+    ],
+)
+def test_checks_the_paths_that_a_command_reads(config, calls, capsys, command, options, expected):
+    if expected is None:
+        assert image(command, config, *options) == 0
+        assert len(calls) == 1
+    else:
+        assert refused(capsys, command, config, *options).startswith(expected)
+
+
+def test_video_checks_its_motion_adapter(config, calls, capsys):
+    options = ["train", config, "--model.motion_adapter", "./motion"]
+    assert run(options, "seppo-video", VideoConfig, "recording_commands") == 2
+    assert "model.motion_adapter=./motion does not exist" in capsys.readouterr().err
+    invocation = parse(["export", config, "--kind", "motion"], "seppo-video", VideoConfig)
+    assert invocation.request.kind == "motion"
+
+
+def test_deliberate_errors_are_one_line_and_others_keep_their_traceback(config, calls, capsys, monkeypatch):
+    def deliberate(parsed):
+        LoopConfig(updates=0)
+
+    def foreign(parsed):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(sys.modules["recording_commands"], "train", deliberate)
+    assert refused(capsys, "train", config) == "loop.updates=0 must be at least 1"
+    monkeypatch.setenv("SEPPO_TRACEBACK", "1")
+    with pytest.raises(ValueError, match=r"loop\.updates=0"):
+        image("train", config)
+    monkeypatch.delenv("SEPPO_TRACEBACK")
+    monkeypatch.setattr(sys.modules["recording_commands"], "train", foreign)
+    with pytest.raises(ValueError, match="a bug"):
+        image("train", config)
+
+
+def test_usage_and_version(capsys):
+    for argv in ([], ["--help"], ["-h"]):
+        assert image(*argv) == 0
+        output = capsys.readouterr().out
+        assert "usage: seppo-image COMMAND CONFIG.yaml [--section.key value ...]" in output
+        assert all(f"\n  {command} " in output for command in COMMANDS)
+    assert image("--version") == 0
+    assert capsys.readouterr().out.startswith("seppo-image ")
+
+
+def shown(capsys, *argv: str) -> str:
+    assert image(*argv) == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_help_shows_the_files_values(config, calls, capsys):
+    text = shown(capsys, "train", config, "--help")
+    assert "Values in brackets are those of x.yaml." in text
+    assert "--optimizer.lr FLOAT Learning rate as it is applied." in text
+    assert "(default: 1e-06)" in text
+    assert (
+        "--model.base STR Base model or fine-tune to start from: a hub id or a local diffusers folder. (default: a/b)"
+        in text
+    )
+    assert "--prompts" not in text
+    assert calls == []
+
+
+def test_help_without_a_file_shows_the_schemas_values(calls, capsys):
+    text = shown(capsys, "sample", "--help")
+    assert "Values are defaults; name a CONFIG.yaml to see its own." in text
+    assert "(default: 1e-05)" in text
+    assert "diffusers folder. (required)" in text
+    assert "--prompt_file {None}|STR Text file with a prompt per line." in text
+
+
+def test_help_of_an_incomplete_file_marks_what_is_missing(config, capsys):
+    Path(config).write_text("run: r\n")
+    assert "diffusers folder. (required)" in shown(capsys, "train", "x.yaml", "-h")
+
+
+@pytest.mark.parametrize("schema", [ImageConfig, VideoConfig])
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_help_documents_every_key(config, capsys, schema, command):
+    assert parse([command, config, "--help"], "seppo", schema) is None
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for key in key_types(schema):
+        after = text.partition(f"--{key} ")[2].partition(" --")[0]
+        assert len(after.partition("(")[0].split()) > 2, f"{key} has no description"
+
+
+@pytest.mark.parametrize("package", ["seppo_image", "seppo_video"])
+def test_help_imports_nothing_heavy(config, package):
+    program = (
+        "import sys, runpy, time\n"
+        f"sys.argv = ['{package}', 'train', 'x.yaml', '--help']\n"
+        "begin = time.perf_counter()\n"
+        "try:\n"
+        f"    runpy.run_module('{package}', run_name='__main__')\n"
+        "except SystemExit as status:\n"
+        "    assert not status.code\n"
+        "seconds = time.perf_counter() - begin\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert seconds < 5, seconds\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "--loop.updates INT" in result.stdout
+
+
+@pytest.mark.parametrize("package", ["seppo_core", "seppo_image", "seppo_video"])
+def test_packages_hand_on_names_lazily(package):
+    check = f"import sys, {package}; assert 'torch' not in sys.modules; assert {package}.__all__"
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+    module = __import__(package)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        module.nothing  # noqa: B018

@@ -1,0 +1,201 @@
+"""What a config file may hold, and the one line that refuses what it may not."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from seppo_core.config import ExportRequest, LoopConfig, MethodConfig, OptimizerConfig, SampleRequest, check_export
+from seppo_core.config_file import config_differences, key_types, load_config, resolved_yaml
+from seppo_image.config import ImageConfig, ImageData, ImageModel
+from seppo_video.config import VideoConfig
+
+LEAST = "run: r\nmodel: {base: a/b}\ndata: {source: s, cache: c}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "x.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, text: str, schema: type = ImageConfig) -> str:
+    with pytest.raises(ValueError) as error:
+        load_config(write(folder, text), schema)
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(str(folder / "x.yaml"))
+    return message.removeprefix(str(folder / "x.yaml")).removeprefix(": ")
+
+
+def test_least_config_takes_defaults(tmp_path):
+    config = load_config(write(tmp_path, LEAST), ImageConfig)
+    assert config == ImageConfig(
+        run="r", model=ImageModel(base="a/b"), data=ImageData(source="s", cache="c", height=512, width=512)
+    )
+    assert (config.loop.iterations, config.loop.updates, config.loop.batch_size) == (7, 30, 2048)
+    assert (config.method.name, config.method.beta) == ("seppo", 2000)
+
+
+def test_values_reach_their_keys_with_their_types(tmp_path):
+    text = LEAST + (
+        "optimizer: {lr: 1e-5, betas: [0.8, 0.99], max_grad_norm: null}\nmethod: {flipper: off, beta: 5000}\n"
+        "loop: {mixed_precision: no}\npreview: {prompts: [a fox, 'a # b']}\ntune:\n"
+    )
+    config = load_config(write(tmp_path, text), ImageConfig)
+    # YAML 1.1 takes 1e-5 for a text, and off and no for false
+    assert config.optimizer.lr == 0.00001
+    assert (config.method.flipper, config.loop.mixed_precision) == ("off", "no")
+    assert config.optimizer.betas == (0.8, 0.99)
+    assert config.optimizer.max_grad_norm is None
+    assert config.preview.prompts == ("a fox", "a # b")
+    assert isinstance(config.method.beta, float)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("loop: {itertions: 3}", "loop.itertions is not a key; did you mean loop.iterations?"),
+        ("lop: {iterations: 3}", "lop is not a key; did you mean loop?"),
+        ("loop: {lr: 3}", "loop.lr is not a key; did you mean optimizer.lr?"),
+        (
+            "batch_size: 3",
+            "batch_size is not a key; did you mean reference_samples.batch_size or loop.batch_size?",
+        ),
+        ("tune: {zzz: 3}", "tune.zzz is not a key; tune has mode, scope, rank, alpha"),
+        ("loop: {iterations: 3.5}", "loop.iterations=3.5 should be a whole number"),
+        ("loop: {iterations: [1]}", "loop.iterations=[1] should be a whole number"),
+        ("loop: {iterations: {a: 1}}", "loop.iterations={'a': 1} should be a whole number"),
+        ("loop: {iterations: true}", "loop.iterations=true should be a whole number"),
+        ("optimizer: {lr: fast}", "optimizer.lr='fast' should be a number"),
+        ("optimizer: {lr: null}", "optimizer.lr=null should be a number"),
+        ("optimizer: {betas: [1]}", "optimizer.betas=[1] should be a list of 2 numbers"),
+        ("preview: {prompts: a fox}", "preview.prompts='a fox' should be a list of texts"),
+        ("loop: 3", "loop=3 should be a section with the keys iterations, updates, "),
+        ("method: {flipper: sgn}", "method.flipper='sgn' should be one of sign, indicator, off; did you mean sign?"),
+        ("tune: {scope: motion}", "tune.scope='motion' should be one of all"),
+        ("seed: ${loop.updates}", "seed='${loop.updates}' refers to another key, which is not supported"),
+        ("run: other", ", line 4: found duplicate key run"),
+        ("seed: [3", ", line "),
+        ("preview: {every: 5}", "preview.every=5 asks for grids but preview.prompts is empty"),
+    ],
+)
+def test_refuses_in_one_line(tmp_path, lines, expected):
+    assert refusal(tmp_path, LEAST + lines).startswith(expected)
+
+
+def test_names_all_missing_keys_at_once(tmp_path):
+    message = refusal(tmp_path, "run: r\ndata: {source: s}")
+    assert message == "model.base, data.cache are missing; add to the file or pass --model.base ... --data.cache ..."
+
+
+@pytest.mark.parametrize("text", ["- 1\n- 2", "just words", "3"])
+def test_refuses_what_holds_no_keys(tmp_path, text):
+    refusal(tmp_path, text)
+
+
+def test_refuses_a_file_that_is_not_text(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is not a YAML file"):
+        load_config(path, ImageConfig)
+
+
+def test_missing_file_names_a_similar_one(tmp_path):
+    path = write(tmp_path, LEAST)
+    with pytest.raises(FileNotFoundError, match=f"did you mean {path}"):
+        load_config(tmp_path / "xx.yaml", ImageConfig)
+    with pytest.raises(ValueError, match="is a folder"):
+        load_config(tmp_path, ImageConfig)
+    with pytest.raises(FileNotFoundError, match="neither does the folder"):
+        load_config(tmp_path / "no" / "x.yaml", ImageConfig)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LoopConfig(updates=0), r"loop.updates=0 must be at least 1"),
+        (lambda: LoopConfig(batch_size=10, micro_batch_size=4), r"loop.batch_size=10 is not a multiple .* use e.g. 8"),
+        (lambda: OptimizerConfig(lr=0), r"optimizer.lr=0 must be greater than 0"),
+        (lambda: OptimizerConfig(lr=float("nan")), r"optimizer.lr=nan must be greater than 0"),
+        (lambda: OptimizerConfig(betas=(0.9, 1.0)), r"optimizer.betas=\[0.9, 1.0\] must lie in \[0, 1\)"),
+        (lambda: MethodConfig(beta=-1), r"method.beta=-1 must be greater than 0"),
+        (lambda: MethodConfig(min_snr_gamma=0), r"method.min_snr_gamma=0 must be greater than 0"),
+        (lambda: ImageData(source="s", cache="c", caption_dropout=1.5), r"data.caption_dropout=1.5 is a share"),
+        (lambda: SampleRequest(prompts=("a",), prompt_file="f"), r"both given"),
+        (lambda: SampleRequest(seeds=()), r"--seeds is empty"),
+        (lambda: SampleRequest(steps=0), r"--steps 0 must be at least 1"),
+    ],
+)
+def test_checks_ranges(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def least(**sections) -> ImageConfig:
+    return ImageConfig(run="r", model=ImageModel(base="a/b"), data=ImageData(source="s", cache="c"), **sections)
+
+
+def test_checks_keys_against_each_other():
+    with pytest.raises(ValueError, match=r"warmup_updates=60 leaves nothing of the run's 60 updates .* at most 59"):
+        least(loop=LoopConfig(iterations=2), optimizer=OptimizerConfig(warmup_updates=60))
+    once = LoopConfig(iterations=60, updates=1)
+    with pytest.raises(ValueError, match="every s is a tie"):
+        least(loop=once, method=MethodConfig(reference="latest"))
+    least(loop=once, method=MethodConfig(reference="initial"))
+    with pytest.raises(ValueError, match="flow-matching models; stable-diffusion needs uniform and 1"):
+        least(method=MethodConfig(timestep_shift=3.0))
+
+
+def test_checks_what_can_be_exported():
+    check_export(least(), ExportRequest())
+    with pytest.raises(ValueError, match="--kind motion does not exist for this model; use lora or full"):
+        check_export(least(), ExportRequest(kind="motion"))
+    with pytest.raises(ValueError, match=r"--kind lora needs a run with tune.mode=lora"):
+        check_export(least(), ExportRequest(kind="lora"))
+
+
+@pytest.mark.parametrize("schema", [ImageConfig, VideoConfig])
+def test_resolved_yaml_reads_back(tmp_path, schema):
+    text = LEAST + (
+        "method: {flipper: 'off'}\noptimizer: {lr: 1e-7, betas: [0, 0.5]}\n"
+        "preview: {prompts: ['no', '1e-5', 'a: b # c', \"it's\", '', 'ünï']}\n"
+    )
+    config = load_config(write(tmp_path, text), schema)
+    assert load_config(write(tmp_path, resolved_yaml(config)), schema) == config
+
+
+def test_differences_name_key_and_values():
+    before = least()
+    after = replace(before, run="q", seed=1, loop=replace(before.loop, updates=20))
+    assert config_differences(before, before) == []
+    assert config_differences(before, after) == ["run: r -> q", "seed: 0 -> 1", "loop.updates: 30 -> 20"]
+    assert config_differences(before, after, ignore=("run", "loop")) == ["seed: 0 -> 1"]
+    assert config_differences(before, after, ignore=("run", "loop.updates")) == ["seed: 0 -> 1"]
+
+
+def test_configs_are_frozen():
+    with pytest.raises(AttributeError):
+        least().run = "other"
+
+
+@pytest.mark.parametrize("schema", [ImageConfig, VideoConfig])
+def test_keys_are_pinned(schema):
+    """A key that disappears breaks somebody's file: rename with care and say so in the changelog."""
+    video = schema is VideoConfig
+    expected = {
+        "": "run seed",
+        "model": "base revision variant vae lora dtype family" + " motion_adapter schedule" * video,
+        "data": "source cache height width flip caption_dropout posterior encode_batch_size cache_dtype "
+        "max_rejected_share" + " frames sampling stride reader" * video,
+        "method": "name beta flipper reference noise min_snr_gamma timestep_density timestep_shift",
+        "reference_samples": "scheduler steps guidance_scale batch_size reencode",
+        "tune": "mode scope rank alpha",
+        "loop": "iterations updates batch_size micro_batch_size mixed_precision gradient_checkpointing attention "
+        "checkpoint_every keep_checkpoints",
+        "optimizer": "lr betas eps weight_decay max_grad_norm schedule warmup_updates",
+        "preview": "prompts every per_prompt seed scheduler steps guidance_scale",
+    }
+    names = [f"{section}.{name}".removeprefix(".") for section, line in expected.items() for name in line.split()]
+    assert list(key_types(schema)) == names
+    assert [f.name for f in fields(schema)] == ["run", "seed", *list(expected)[1:]]

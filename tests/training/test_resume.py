@@ -1,0 +1,183 @@
+"""A stopped run goes on as if it had never been stopped: weights and metrics equal, bit for bit."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import seppo_core.checkpoint
+import seppo_core.trainer
+from seppo_core.checkpoint import CheckpointFolder, load_policy
+from seppo_core.run_log import read_metrics
+from seppo_core.trainer import Trainer
+from seppo_image import commands
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone: nothing in the product catches it."""
+
+
+MODES = [("full", "seppo"), ("lora", "seppo"), ("full", "sft")]
+
+
+def final(run: Path) -> dict[str, torch.Tensor]:
+    return load_policy(CheckpointFolder(run / "checkpoints").latest())
+
+
+def logged(run: Path) -> list[dict]:
+    timings = ("seconds", "samples_per_second")
+    return [{key: value for key, value in line.items() if key not in timings} for line in read_metrics(run)]
+
+
+def assert_same_run(run: Path, undisturbed: Path) -> None:
+    a, b = final(run), final(undisturbed)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert logged(run) == logged(undisturbed)
+    assert [line["update"] for line in logged(run)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(workshop, tmp_path_factory):
+    runs = {}
+    for mode, method in MODES:
+        run = tmp_path_factory.mktemp("undisturbed") / f"{mode}-{method}"
+        commands.train(workshop.config(run, mode, method))
+        runs[mode, method] = run
+    return runs
+
+
+@pytest.mark.parametrize(("mode", "method"), MODES)
+def test_training_moves_the_weights_and_repeats_under_a_seed(workshop, undisturbed, tmp_path, mode, method):
+    run = undisturbed[mode, method]
+    commands.train(workshop.config(tmp_path / "again", mode, method))
+    assert_same_run(tmp_path / "again", run)
+    commands.train(workshop.config(tmp_path / "other", mode, method, seed=1))
+    a, b = final(tmp_path / "other"), final(run)
+    assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("mode", "method"), MODES)
+@pytest.mark.parametrize("cut", [1, 3, 4], ids=["before a checkpoint", "at the edge", "inside an iteration"])
+def test_resume_after_a_kill_between_updates(workshop, undisturbed, tmp_path, monkeypatch, mode, method, cut):
+    update = Trainer._update
+
+    def dying(self, number, buffer):
+        if number == cut:
+            raise Killed
+        return update(self, number, buffer)
+
+    config = workshop.config(tmp_path / "run", mode, method)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", dying)
+        with pytest.raises(Killed):
+            commands.train(config)
+    commands.train(config)
+    assert_same_run(tmp_path / "run", undisturbed[mode, method])
+
+
+@pytest.mark.parametrize("victim", ["update-000002", "update-000003", "update-000006"])
+@pytest.mark.parametrize("moment", ["weights written", "before the rename"])
+def test_resume_after_a_kill_while_a_checkpoint_is_written(
+    workshop, undisturbed, tmp_path, monkeypatch, victim, moment
+):
+    """The half-written checkpoint is neither taken for a whole one nor left lying about."""
+    config = workshop.config(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        kill_while_writing(patch, victim, moment)
+        with pytest.raises(Killed):
+            commands.train(config)
+    leftovers = list((tmp_path / "run" / "checkpoints").glob(".*.tmp"))
+    assert [path.name.split(".")[1] for path in leftovers] == [victim]
+    commands.train(config)
+    assert_same_run(tmp_path / "run", undisturbed["full", "seppo"])
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+def kill_while_writing(patch, victim: str, moment: str) -> None:
+    """Stops inside `whole_folder`, its tidying up undone, as a kill would leave it."""
+    if moment == "weights written":
+        save = torch.save
+
+        def dying_save(state, path):
+            if victim in str(path):
+                raise Killed
+            save(state, path)
+
+        patch.setattr(seppo_core.checkpoint.torch, "save", dying_save)
+    else:
+        replace_path = Path.replace
+
+        def dying_replace(self, target):
+            if Path(target).name == victim:
+                raise Killed
+            return replace_path(self, target)
+
+        patch.setattr(Path, "replace", dying_replace)
+    rmtree = seppo_core.checkpoint.shutil.rmtree
+
+    def no_tidying(path, **options):
+        if victim not in str(path):
+            rmtree(path, **options)
+
+    patch.setattr("seppo_core.files.shutil.rmtree", no_tidying)
+
+
+def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, tmp_path, monkeypatch):
+    from seppo_core.generate import SampleGenerator
+
+    generate = SampleGenerator.__call__
+    calls = []
+
+    def dying(self, reference, iteration, positions):
+        calls.append(positions)
+        if len(calls) == 6:
+            raise Killed
+        return generate(self, reference, iteration, positions)
+
+    config = workshop.config(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleGenerator, "__call__", dying)
+        with pytest.raises(Killed):
+            commands.train(config)
+    kept = calls[:5]
+    calls.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            SampleGenerator, "__call__", lambda self, r, i, p: calls.append(p) or generate(self, r, i, p)
+        )
+        commands.train(config)
+    assert not {p.start for p in calls} & {p.start for p in kept}, "samples that were there are not generated again"
+    assert_same_run(tmp_path / "run", undisturbed["full", "seppo"])
+
+
+def test_a_finished_run_is_left_alone(workshop, undisturbed):
+    run = undisturbed["full", "seppo"]
+    before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")}
+    commands.train(workshop.config(run))
+    assert {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")} == before
+    assert len(logged(run)) == 6
+
+
+def test_another_config_in_the_same_folder_is_refused(workshop, undisturbed):
+    run = undisturbed["full", "seppo"]
+    config = workshop.config(run)
+    with pytest.raises(ValueError, match=r"method.beta: 50.* -> 7.*name another folder as `run`"):
+        commands.train(replace(config, method=replace(config.method, beta=7)))
+    # what changes no weight may change
+    commands.train(replace(config, loop=replace(config.loop, keep_checkpoints=5)))
+
+
+def test_a_folder_that_is_no_run_is_not_written_into(workshop, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        commands.train(workshop.config(tmp_path / "run"))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_environment_of_every_start_is_kept(undisturbed):
+    lines = (undisturbed["lora", "seppo"] / "environment.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["torch"] == torch.__version__
