@@ -57,9 +57,14 @@ def _shift_and_scale(vae: ImageVAE) -> tuple[float, float]:
     return vae.config.get("shift_factor") or 0.0, vae.config["scaling_factor"]
 
 
-def nearest_multiple(size: int, factor: int) -> int:
-    """The positive multiple of `factor` that lies nearest to `size`."""
-    return max(factor, (size + factor // 2) // factor * factor)
+def check_size(height: int, width: int, factor: int) -> None:
+    """ValueError, with the nearest size that fits, unless both are positive multiples of `factor` pixels per latent."""
+    fitting = [max(factor, (size + factor // 2) // factor * factor) for size in (height, width)]
+    if [height, width] != fitting:
+        raise ValueError(
+            f"height × width = {height} × {width} does not fit a VAE that packs {factor} × {factor} pixels per latent; "
+            f"use e.g. {fitting[0]} × {fitting[1]}"
+        )
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> None:

@@ -9,7 +9,7 @@ from seppo_core.adapter import Adapter, Condition, Posterior
 from seppo_core.loading import DTYPE, component_source, pipeline_class
 from seppo_core.path import DiffusionPath
 from seppo_core.text import encode_text
-from seppo_core.vae import cast, decode_images, encode_images, nearest_multiple
+from seppo_core.vae import cast, check_size, decode_images, encode_images
 
 
 class StableDiffusion(Adapter):
@@ -87,12 +87,7 @@ class StableDiffusion(Adapter):
         if frames != 1:
             raise ValueError(f"{frames} frames do not fit an image model; use 1")
         factor = self.pipeline.vae_scale_factor
-        fitting = nearest_multiple(height, factor), nearest_multiple(width, factor)
-        if (height, width) != fitting:
-            raise ValueError(
-                f"height × width = {height} × {width} does not fit a VAE that packs {factor} × {factor} pixels per "
-                f"latent; use e.g. {fitting[0]} × {fitting[1]}"
-            )
+        check_size(height, width, factor)
         return self.pipeline.vae.config.latent_channels, height // factor, width // factor
 
     def predict(

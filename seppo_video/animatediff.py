@@ -22,7 +22,7 @@ from seppo_core.loading import DTYPE, component_source, pipeline_class
 from seppo_core.path import DiffusionPath
 from seppo_core.sampling import effective_config
 from seppo_core.text import encode_text
-from seppo_core.vae import cast, decode_images, encode_images, nearest_multiple
+from seppo_core.vae import cast, check_size, decode_images, encode_images
 
 ATTENTION = r"\.(to_q|to_k|to_v|to_out\.0)"
 LINEAR_BETAS = {
@@ -151,12 +151,7 @@ class AnimateDiff(Adapter):
         if not 1 <= frames <= limit:
             raise ValueError(f"{frames} frames do not fit motion modules that know {limit} positions; use 1 to {limit}")
         factor = self.pipeline.vae_scale_factor
-        fitting = nearest_multiple(height, factor), nearest_multiple(width, factor)
-        if (height, width) != fitting:
-            raise ValueError(
-                f"height × width = {height} × {width} does not fit a VAE that packs {factor} × {factor} pixels per "
-                f"latent; use e.g. {fitting[0]} × {fitting[1]}"
-            )
+        check_size(height, width, factor)
         return self.pipeline.vae.config.latent_channels, frames, height // factor, width // factor
 
     def predict(

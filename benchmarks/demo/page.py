@@ -24,9 +24,9 @@ def demo_page(
 ) -> Html:
     """The whole document."""
     lead = (
-        "Two small base models, one of images and one of clips, aligned on the embedded task with SePPO, with supervised "
-        "fine-tuning and with SePPO without its anchor, from the same weights for as many updates, and judged by an exact "
-        "score on prompts that no training has seen."
+        "Two small base models, one of images and one of clips, aligned with SePPO, with supervised fine-tuning (SFT) "
+        "and with SePPO without its anchor: from the same weights, for as many updates, judged by an exact score on "
+        "prompts that no training has seen."
     )
     sections = [Section("In short", [_summary(results)])]
     sections += [_section(result) for result in results]
@@ -46,13 +46,15 @@ def _summary(results: Sequence[ModalityResult]) -> Html:
 
 
 def _section(result: ModalityResult) -> Section:
-    body: list[Child] = [result_table(result), _look_at(result), curves(result)]
     arms = [(arm.name, SERIES[name]) for name, arm in result.arms.items()]
     what = "pictures" if result.modality == "image" else "clips, playing in step"
     even = np.linspace(0, len(result.prompts) - 1, FIXED).round().astype(int)
-    body += [
+    body: list[Child] = [
+        result_table(result),
         element("h3", "The same prompts, the same noise"),
         sample_grid(arms, _rows(result, even), f"Evenly spaced held-out prompts, not selected: {what}, score below."),
+        _look_at(result),
+        curves(result),
     ]
     gain = result.arms["seppo"].scores.mean(1) - result.arms["base"].scores.mean(1)
     order = np.argsort(-gain, kind="stable")
@@ -62,8 +64,8 @@ def _section(result: ModalityResult) -> Section:
         element("h3", "Where SePPO gains and loses most"),
         sample_grid(
             arms, _rows(result, extremes),
-            f"The {few} prompts on which SePPO gains most over the base, all seeds averaged, then the {few} on which it "
-            "loses most: extremes, chosen by the outcome.",
+            f"The {few} prompts on which SePPO gains most over the base, all seeds averaged, then the {few} on which "
+            "it gains least or loses: extremes, chosen by the outcome.",
         ),
     ]  # fmt: skip
     return Section(HEADINGS[result.modality], body)
@@ -121,8 +123,8 @@ def curves(result: ModalityResult) -> Html:
         ),
         line_chart(
             "Implicit accuracy",
-            [Line(a.name, SERIES[a.arm], _series(a, "implicit_accuracy")) for a in trained], "updates", "share of pairs",
-            note="signed margin above zero",
+            [Line(a.name, SERIES[a.arm], _series(a, "implicit_accuracy")) for a in trained], "updates",
+            "share of pairs", note="signed margin above zero",
         ),
     )  # fmt: skip
 
@@ -145,14 +147,14 @@ def _rows(result: ModalityResult, chosen: Sequence[int]) -> list[GridRow]:
 
 def _look_at(result: ModalityResult) -> Html:
     common = [
-        "The bars: an arm whose interval does not touch another's is apart from it whatever the test. Paired differences "
-        "on the same prompts and noise, above, are the finer measure.",
-        "“continued” trains the base on as its own data for as many updates: what it gains is more training, not "
-        "preference. SFT sees the same winners as SePPO and is the control that counts most.",
-        "The winner error should not rise. Without the anchor the same loss may push the policy away from its winners, "
-        "and the score then falls while the loss looks better than ever.",
-        "The share of s = +1 says how often the policy already beats its reference on the winner. It begins at ties, "
-        "which count as −1, and rises in good runs.",
+        "The bars: intervals that do not touch are apart whatever the test. The paired differences under “In short” "
+        "are the finer measure, since all arms draw from the same noise.",
+        "“continued” trains the base on as its own data: what it gains is more training, not preference. SFT sees the "
+        "same winners as SePPO and is the control that counts most.",
+        "The winner error should not rise. Without the anchor the policy may be pushed away from its winners while the "
+        "loss looks better than ever.",
+        "The share of s = +1 says how often the policy already beats its reference on the winner. An iteration whose "
+        "reference is the policy itself begins with ties, which count as −1.",
     ]
     if result.modality == "video":
         common.append("In the clips: does the shape move the way the prompt says, all the way, without flicker?")

@@ -18,7 +18,7 @@ def text(value: object) -> Html:
     return Html(escape(str(value), quote=True))
 
 
-def element(name: str, *children: Child, **attributes: str | int | float | bool | None) -> Html:
+def element(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Html:
     """An HTML or SVG element. Text children and attribute values are escaped; None children are left out.
 
     `class_` writes class; an underscore inside a name is a hyphen (data_sort, stroke_width); True writes a bare

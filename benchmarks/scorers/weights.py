@@ -118,7 +118,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
         raise ValueError(
             f"{path} holds more than tensors, or is damaged, and is not unpickled "
-            f"({str(error).splitlines()[0]}); convert its state dict to safetensors or download it again"
+            f"({(str(error) or type(error).__name__).splitlines()[0]}); convert its state dict to safetensors or download it again"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

@@ -1,4 +1,4 @@
-"""What training relies on, for every family: ties at equal weights, what a LoRA reaches, and what an export loads as."""
+"""What training relies on, for every family: ties at equal weights, what a LoRA reaches, what an export loads as."""
 
 from math import log
 
@@ -104,7 +104,7 @@ def test_lora_step_reaches_only_the_policy_s_lora(family, tmp_path):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_view_equals_frozen_copy(family, tmp_path, checkpointing):
-    """A reference on shared weights against one with its own: loss and gradients, also when activations are recomputed."""
+    """A reference on shared weights against one with its own, also when activations are recomputed."""
     adapter = lora_policy(family, tmp_path)
     if checkpointing:
         adapter.denoiser.enable_gradient_checkpointing()

@@ -11,7 +11,9 @@ from seppo_core.losses import Errors, anchor_sign, seppo_loss, sft_loss, squared
 
 
 def errors(policy_winner, policy_sample, reference_winner, reference_sample) -> Errors:
-    return Errors(*(torch.tensor([float(x)]) for x in (policy_winner, policy_sample, reference_winner, reference_sample)))
+    return Errors(
+        *(torch.tensor([float(x)]) for x in (policy_winner, policy_sample, reference_winner, reference_sample))
+    )
 
 
 # policy_winner, policy_sample, reference_winner, reference_sample, flipper, beta, sign, loss
@@ -91,8 +93,12 @@ def test_unknown_flipper_names_the_known():
 
 @pytest.mark.parametrize(
     ("dtype", "expected"),
-    [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float32, torch.float32)]
-    + [(torch.float64, torch.float64)],
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
 )
 def test_half_precision_is_raised_and_double_left_alone(dtype, expected):
     prediction, target = torch.zeros(2, 3, 4, 4, dtype=dtype), torch.ones(2, 3, 4, 4, dtype=dtype)

@@ -145,9 +145,7 @@ def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, 
     kept = calls[:5]
     calls.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            SampleGenerator, "__call__", lambda self, r, i, p: calls.append(p) or generate(self, r, i, p)
-        )
+        patch.setattr(SampleGenerator, "__call__", lambda self, r, i, p: calls.append(p) or generate(self, r, i, p))
         commands.train(config)
     assert not {p.start for p in calls} & {p.start for p in kept}, "samples that were there are not generated again"
     assert_same_run(tmp_path / "run", undisturbed["full", "seppo"])

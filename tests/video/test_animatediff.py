@@ -140,7 +140,7 @@ def test_lora_scopes_part_the_attention(tmp_path):
 
 
 def test_exported_motion_goes_with_any_base(folder, tmp_path):
-    """The motion-only file in plain diffusers, on an untouched base, gives the trained model where only motion moved."""
+    """The motion-only file on an untouched base, in plain diffusers, is the trained model where only motion moved."""
     adapter = AnimateDiff.load(str(folder / "saved"), motion_adapter=None, dtype=torch.float32)
     for name, parameter in adapter.denoiser.named_parameters():
         if re.match(AnimateDiff.trainable["motion"], name):
@@ -223,7 +223,7 @@ def test_missing_motion(folder):
 
 def test_other_pipelines(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "CogVideoXPipeline"}))
-    with pytest.raises(ValueError, match="is a CogVideoXPipeline; use a Stable Diffusion 1.5"):
+    with pytest.raises(ValueError, match="is a CogVideoXPipeline; use a Stable Diffusion"):
         AnimateDiff.load(str(tmp_path), motion_adapter=None, dtype=torch.float32)
 
 

@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from seppo_core.config import LoopConfig, MethodConfig, OptimizerConfig, PreviewConfig, ReferenceSamplesConfig, TuneConfig
+from seppo_core.config import (
+    LoopConfig,
+    MethodConfig,
+    OptimizerConfig,
+    PreviewConfig,
+    ReferenceSamplesConfig,
+    TuneConfig,
+)
 from seppo_core.keys import keyed_generator
 from seppo_image import commands
 from seppo_image.config import ImageConfig, ImageData, ImageModel

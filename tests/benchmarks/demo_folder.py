@@ -1,0 +1,59 @@
+"""A finished demo's folder, written without training anything: clean drawings, made worse by arm, and their scores."""
+
+import json
+from pathlib import Path
+
+import torch
+from einops import rearrange
+
+from benchmarks.demo.plan import ARMS, RECIPES, Places
+from benchmarks.toy.captions import Modality, held_out
+from benchmarks.toy.mixture import score_samples
+from benchmarks.toy.render import caption_indices, clean_clips, clean_images
+from seppo_core.draw import to_frames
+from seppo_core.files import save_json, save_tensors
+
+NOISE = {"base": 0.35, "continued": 0.34, "sft": 0.2, "seppo": 0.15, "seppo_anchor_off": 0.6}
+UPDATES = 60
+
+
+def write_finished(out: Path, modality: Modality, prompts: int = 12, seeds: int = 3, rename=lambda prompt: prompt) -> None:
+    """Scores, samples, metrics and set scores as the demo's tasks would leave them; `rename` changes what is stored."""
+    captions = held_out(modality)[:prompts]
+    drawing = (clean_images if modality == "image" else clean_clips)(caption_indices(modality, captions))
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn((prompts, seeds, *drawing.shape[1:]), generator=generator)
+    places = Places(out)
+    for arm in ARMS:
+        for update in [0] if arm == "base" else [UPDATES // 2, UPDATES]:
+            worse = NOISE["base"] + (NOISE[arm] - NOISE["base"]) * (update / UPDATES if update else 1)
+            pixels = (drawing[:, None] + worse * noise).clamp(-1, 1).flatten(0, 1)
+            repeated = [caption for caption in captions for _ in range(seeds)]
+            scores = score_samples(modality, pixels, repeated)
+            frames = to_frames(pixels)
+            frames = frames[:, 0] if modality == "image" else frames
+            count = seeds if update in (0, UPDATES) else 1
+            tensors = {
+                "scores": scores.unflatten(0, (prompts, seeds))[:, :count],
+                "samples": rearrange(frames, "(p s) ... -> p s ...", s=seeds)[:, :count],
+            }
+            metadata = {"prompts": json.dumps([rename(c) for c in captions]), "seeds": json.dumps(list(range(count)))}
+            save_tensors(places.scores(modality) / arm / f"update-{update:06d}.safetensors", tensors, metadata)
+        if arm in RECIPES:
+            folder = places.run(modality, arm)
+            folder.mkdir(parents=True)
+            lines = [json.dumps(_metrics(arm, update)) for update in range(1, UPDATES + 1)]
+            (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    means = {f"{modality}/{name}": score for name, score in (("winners", 0.75), ("losers", 0.6), ("continued", 0.67))}
+    path = out / "data" / "scores.json"
+    save_json(path, means | (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}))
+
+
+def _metrics(arm: str, update: int) -> dict[str, float]:
+    wobble = 0.02 * ((update * 7919) % 13 - 6) / 6
+    winner_error = 0.3 + wobble + (0.004 * update if arm == "seppo_anchor_off" else -0.001 * update)
+    found = {"update": update, "loss": 0.69, "winner_error": winner_error}
+    if arm.startswith("seppo"):
+        plus = min(1.0, 0.45 + 0.004 * update) + wobble
+        found |= {"share_s_plus": plus, "share_s_minus": 1 - plus, "implicit_accuracy": 0.5 + 0.003 * update + wobble}
+    return found

@@ -1,0 +1,99 @@
+"""The catalogue, and what `python -m benchmarks.scorers doctor` says before anything is generated."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from benchmarks.scorers.__main__ import main, parse_places
+from benchmarks.scorers.catalogue import SCORERS, load_scorer
+from benchmarks.scorers.doctor import diagnose, table
+from tests.benchmarks.scorers.fixtures import clip_tokenizer_folder
+from tests.benchmarks.scorers.layouts_by_hand import TINY, clip_shapes, random_state
+
+
+@pytest.fixture(autouse=True)
+def offered(tmp_path, monkeypatch) -> Path:
+    """An empty offer and an empty hub cache."""
+    monkeypatch.setenv("SEPPO_WEIGHTS_DIR", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path
+
+
+def test_every_entry_has_size_licence_and_a_loader_that_names_what_is_missing():
+    for column, entry in SCORERS.items():
+        assert entry.what and entry.source
+        for source in entry.sources:
+            assert source.size > 0 and source.licence and source.published
+        with pytest.raises(FileNotFoundError, match="not found"):
+            load_scorer(column)
+
+
+def test_missing_then_found(offered, capsys):
+    needs = diagnose(["hps_v2.1"])
+    assert [(need.part, need.missing) for need in needs] == [("weights", True), ("tokenizer", True), ("package", False)]
+    assert "HPS_v2.1_compressed.pt" in table(needs) and "2 missing, 1.97 GB to fetch" in table(needs)
+    assert main(["doctor", "hps_v2.1"]) == 1
+    file = offered / "xswu" / "HPSv2" / "HPS_v2.1_compressed.pt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    clip_tokenizer_folder(offered / "CLIP-ViT-H-14-laion2B-s32B-b79K")
+    assert main(["doctor", "hps_v2.1"]) == 0
+    assert "Nothing missing." in capsys.readouterr().out
+
+
+def test_files_that_two_scorers_share_are_fetched_once():
+    both = table(diagnose(["pickscore", "pickscore_cos"]))
+    assert "2 missing, 3.95 GB to fetch" in both
+
+
+def test_places_win(offered, capsys):
+    file = offered / "mine.safetensors"
+    file.touch()
+    words = clip_tokenizer_folder(offered / "words")
+    asked = [
+        "doctor",
+        "pickscore",
+        "--json",
+        f"--place=pickscore.weights={file}",
+        f"--place=pickscore.tokenizer={words}",
+    ]
+    assert main(asked) == 0
+    found = {need["part"]: need["found"] for need in json.loads(capsys.readouterr().out)}
+    assert found == {"weights": str(file), "tokenizer": str(words / "vocab.json")}
+
+
+@pytest.mark.parametrize(
+    "place", ["weights=x", "pickscore.weights", "pickscore.weights=", "nothing.weights=x", "pickscore.head=x"]
+)
+def test_places_that_nobody_reads_are_refused(place):
+    with pytest.raises(ValueError, match="--place"):
+        parse_places([place])
+    with pytest.raises(SystemExit) as stopped:
+        main(["doctor", "--place", place])
+    assert stopped.value.code == 2
+
+
+def test_names_with_dots_are_places_too():
+    assert parse_places(["hps_v2.1.weights=a=b"]) == {"hps_v2.1": {"weights": "a=b"}}
+
+
+def test_wrong_names():
+    with pytest.raises(ValueError, match="no scorer 'pikscore'; there are pickscore_cos"):
+        diagnose(["pikscore"])
+    with pytest.raises(ValueError, match="aesthetic has no part 'tokenizer'; it reads weights, backbone"):
+        load_scorer("aesthetic", {"tokenizer": "x"})
+
+
+def test_a_file_of_another_size_is_named_when_loaded(offered):
+    save_file(random_state(clip_shapes(TINY)), offered / "small.safetensors")
+    places = {"weights": str(offered / "small.safetensors"), "tokenizer": str(clip_tokenizer_folder(offered / "words"))}
+    with pytest.raises(ValueError, match=r"small\.safetensors does not fit CLIPModel; keys \d+ missing"):
+        load_scorer("pickscore", places)
+
+
+def test_list_names_them_all(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"| {column} |" in printed for column in SCORERS)

@@ -1,0 +1,132 @@
+"""Winners' order and draws: functions of (seed, update, index) and nothing else."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seppo_core.batches import BatchMaker, WinnerOrder
+from seppo_core.buffer import SampleBuffer
+from seppo_core.cache import WinnerCache
+from seppo_core.keys import keyed_generator, keyed_normal
+from seppo_image.stable_diffusion import StableDiffusion
+from tests import tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    return StableDiffusion(tiny.stable_diffusion(tmp_path_factory.mktemp("words")))
+
+
+@pytest.fixture(scope="module")
+def maker(adapter, workshop):
+    cache = WinnerCache(workshop.cache)
+    return BatchMaker(cache, WinnerOrder(len(cache), 0), adapter, 0, 4, caption_dropout=0.3, flip=True)
+
+
+@given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 3))
+def test_every_winner_once_per_epoch(length, seed, epoch):
+    order = WinnerOrder(length, seed)
+    positions = range(epoch * length, (epoch + 1) * length)
+    assert Counter(order.item(p) for p in positions) == Counter(range(length))
+
+
+def test_epochs_and_seeds_have_different_orders():
+    order = WinnerOrder(50, 0)
+    first, second = ([order.item(p) for p in range(e * 50, e * 50 + 50)] for e in (0, 1))
+    assert first != second
+    assert first != [WinnerOrder(50, 1).item(p) for p in range(50)]
+
+
+def test_micro_batches_add_up_to_the_batch(maker):
+    whole = maker.make(5, range(4), None, CPU)
+    parts = [maker.make(5, range(i, i + 1), None, CPU) for i in (3, 1, 0, 2)]
+    parts = [parts[2], parts[1], parts[3], parts[0]]
+    for name in ("winner", "t", "winner_noise"):
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+    assert torch.equal(whole.condition["text"], torch.cat([part.condition["text"] for part in parts]))
+
+
+def test_draws_ignore_the_global_generator_and_differ_between_updates(maker):
+    torch.manual_seed(0)
+    first = maker.make(1, range(4), None, CPU)
+    torch.manual_seed(1)
+    again = maker.make(1, range(4), None, CPU)
+    other = maker.make(2, range(4), None, CPU)
+    assert torch.equal(first.winner, again.winner)
+    assert torch.equal(first.t, again.t)
+    assert not torch.equal(first.winner_noise, other.winner_noise)
+    assert len({*first.t.tolist(), *other.t.tolist()}) > 4
+
+
+def test_noise_is_independent_per_half_or_shared(maker, tmp_path):
+    buffer = SampleBuffer(tmp_path, 0, 4, chunk=3)
+    samples = torch.arange(4.0).view(4, 1, 1, 1).expand(4, *maker.cache.latent_shape)
+    buffer.fill(lambda positions: samples[positions.start : positions.stop], buffer.missing())
+    independent = maker.make(0, range(4), buffer, CPU)
+    shared = replace(maker, noise="shared").make(0, range(4), buffer, CPU)
+    assert not torch.equal(independent.winner_noise, independent.sample_noise)
+    assert torch.equal(shared.winner_noise, shared.sample_noise)
+    assert torch.equal(shared.winner_noise, independent.winner_noise)
+    # each winner meets the sample of its own position
+    assert independent.sample[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_caption_dropout_and_flips_happen_at_their_rates(maker):
+    draws = [maker._draw(update, index) for update in range(100) for index in range(4)]
+    assert sum(draw["dropped"] for draw in draws) / 400 == pytest.approx(0.3, abs=0.08)
+    assert sum(draw["flipped"] for draw in draws) / 400 == pytest.approx(0.5, abs=0.08)
+    u = torch.stack([draw["u"] for draw in draws])
+    assert u.mean().item() == pytest.approx(0.5, abs=0.06)
+
+
+def test_dropped_caption_is_the_empty_one(maker):
+    batch = maker.make(0, range(4), None, CPU)
+    dropped = [maker._draw(0, index)["dropped"] for index in range(4)]
+    empty = maker.cache.unconditional()["text"][0]
+    assert [torch.equal(text, empty) for text in batch.condition["text"]] == dropped
+
+
+def test_posterior_mode_has_no_noise(maker):
+    batch = replace(maker, posterior="mode", flip=False).make(0, range(4), None, CPU)
+    items = [maker.order.item(p) for p in range(4)]
+    assert torch.equal(batch.winner, maker.cache.posterior(items, [False] * 4).mean)
+
+
+def test_buffer_generates_each_position_once_in_fixed_chunks(tmp_path):
+    buffer = SampleBuffer(tmp_path / "b", 10, 21, chunk=4)
+    assert buffer.missing() == [range(10, 14), range(14, 18), range(18, 21)]
+    assert buffer.missing(rank=1, world=2) == [range(14, 18)]
+
+    def generate(positions):
+        return torch.stack([keyed_normal((2, 3), "x", p) for p in positions])
+
+    buffer.fill(generate, buffer.missing(rank=1, world=2))
+    assert buffer.missing() == [range(10, 14), range(18, 21)]
+    buffer.fill(generate, buffer.missing())
+    assert torch.equal(buffer.read([20, 10, 15]), torch.stack([keyed_normal((2, 3), "x", p) for p in (20, 10, 15)]))
+    with pytest.raises(ValueError, match=r"position 21 is not in this buffer of 10\.\.20"):
+        buffer.read([21])
+    buffer.remove()
+    assert not (tmp_path / "b").exists()
+
+
+def test_keys_are_told_apart():
+    def first(*key):
+        return torch.rand(1, generator=keyed_generator(*key)).item()
+
+    values = [
+        first(0, "a", 1),
+        first(0, "a", 2),
+        first(1, "a", 1),
+        first(0, "b", 1),
+        first(0, "a", "1"),
+        first(0, "a1"),
+    ]
+    assert len(set(values)) == len(values)
+    assert first(0, "a", 1) == first(0, "a", 1)
