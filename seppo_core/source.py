@@ -101,7 +101,8 @@ class FolderSource(Source):
                 raise FileNotFoundError(
                     f"{self.folder} vanished while its items were read; is it still mounted?"
                 ) from error
-            raise BadItem(row.file, f"cannot be read: {first_line(error)}") from error
+            reason = first_line(error).replace(str(self.folder / row.file), row.file)
+            raise BadItem(row.file, f"cannot be read: {reason}") from error
         return Item(row.file, row.file, row.caption, pixels, framing)
 
     @abstractmethod

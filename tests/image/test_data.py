@@ -134,10 +134,11 @@ def test_from_files_to_the_latents_of_stable_diffusion(tmp_path):
     assert (manifest.items, manifest.rejected, cache.latent_shape) == (3, 1, (4, 8, 8))
     pixels = torch.from_numpy(np.stack([picture[8:72] for picture in pictures])).permute(0, 3, 1, 2) / 127.5 - 1
     for flipped in (False, True):
+        # equal but for the last digits, which depend on how the pixels lie in memory
         expected = adapter.encode(pixels.flip(-1) if flipped else pixels)
         found = cache.posterior([0, 1, 2], [flipped] * 3)
-        assert torch.equal(found.mean, expected.mean) and torch.equal(found.logvar, expected.logvar)
+        torch.testing.assert_close(found.mean, expected.mean)
+        torch.testing.assert_close(found.logvar, expected.logvar)
     expected = adapter.encode_prompts(["of 2_png", ""])["text"]
-    # one prompt and several differ in the last digits
     torch.testing.assert_close(cache.condition([2, 0], [False, True])["text"], expected)
     torch.testing.assert_close(cache.unconditional()["text"], expected[1:])

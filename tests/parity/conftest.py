@@ -1,0 +1,79 @@
+"""Our metrics beside other people's, in an environment of its own: `make parity`. Elsewhere nothing here is collected.
+
+Each comparison goes through `compare`; the figures end as a table in build/parity.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+HERE = find_spec("torchvision") is not None and find_spec("open_clip") is not None
+collect_ignore_glob = [] if HERE else ["test_*.py"]
+if HERE:
+    # before anything asks whether torchvision is there
+    from tests.parity.operators import make_torchvision_importable
+
+    make_torchvision_importable()
+
+
+@dataclass(frozen=True)
+class Figure:
+    metric: str
+    against: str
+    difference: float
+    tolerance: float
+
+
+FIGURES: list[Figure] = []
+
+
+@pytest.fixture
+def compare() -> Callable[[str, str, Tensor, Tensor, float], None]:
+    """compare(metric, against, ours, theirs, tolerance): `against` is a distribution's name, or a few words."""
+
+    def check(metric: str, against: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+        assert ours.shape == theirs.shape and ours.numel() > 0
+        difference = (ours.double() - theirs.double()).abs().max().item()
+        FIGURES.append(Figure(metric, against, difference, tolerance))
+        assert difference <= tolerance, (
+            f"{metric} differs from {against} by {difference:.3g}, more than {tolerance:.3g}"
+        )
+
+    return check
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if FIGURES:
+        path = Path(session.config.rootpath) / "build" / "parity.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(table(FIGURES), encoding="utf-8")
+
+
+def table(figures: list[Figure]) -> str:
+    """The largest difference of each pair; a distribution's version is added to its name."""
+    largest: dict[tuple[str, str], Figure] = {}
+    for figure in figures:
+        key = (figure.metric, figure.against)
+        if key not in largest or figure.difference > largest[key].difference:
+            largest[key] = figure
+    rows = ["| metric | compared with | largest difference | allowed |", "|---|---|---|---|"]
+    for figure in largest.values():
+        name = figure.against.split(" ")[0]
+        against = (
+            figure.against.replace(name, f"{name} {version(name)}", 1) if _is_distribution(name) else figure.against
+        )
+        rows.append(f"| {figure.metric} | {against} | {figure.difference:.1e} | {figure.tolerance:.0e} |")
+    return "\n".join(rows) + f"\n\nRandom weights, torch {torch.__version__}, CPU.\n"
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except ModuleNotFoundError:
+        return False
