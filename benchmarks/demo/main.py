@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import get_args
@@ -30,13 +32,15 @@ def main(argv: list[str] | None = None) -> int:
     if chosen.workers is not None and chosen.workers < 1:
         parser.error(f"--workers {chosen.workers} does nothing; give at least 1")
     modalities = (chosen.only,) if chosen.only else get_args(Modality)
+    # so that the processes started here end too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run_demo(chosen.out, modalities, chosen.seed, Scale(), chosen.resume, chosen.workers or min(4, _cores()))
     except (TaskFailed, ValueError, OSError) as error:
-        print(f"demo: {error}")
+        print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("demo: stopped; the same command with --resume goes on from here")
+        print("demo: stopped; the same command with --resume goes on from here", file=sys.stderr)
         return 130
     return 0
 

@@ -16,6 +16,7 @@ from benchmarks.report.table import Cell, Row, axis_of, interval_bar, interval_c
 SERIES = {"base": 0, "continued": 1, "sft": 2, "seppo": 3, "seppo_anchor_off": 4}
 HEADINGS = {"image": "Images", "video": "Clips"}
 FIXED, EXTREME = 6, 3  # prompts in the two grids: evenly spaced ones; the largest gains, and as many losses
+SHOWN = 2  # samples per prompt and arm
 WINDOW = 10
 
 
@@ -134,7 +135,7 @@ def _series(arm: ArmResult, name: str) -> list[tuple[float, float]]:
 
 
 def _rows(result: ModalityResult, chosen: Sequence[int]) -> list[GridRow]:
-    seeds = min(2 if result.modality == "image" else 1, len(result.seeds))
+    seeds = min(SHOWN, len(result.seeds))
     return [
         GridRow(
             result.prompts[i],

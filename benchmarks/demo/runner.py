@@ -146,7 +146,8 @@ def _state(waiting, running, complete, total, elapsed, worked, spent, workers) -
     for item in running:
         item.look()
         share = 0.0 if item.step is None else item.step.share
-        worked, spent = worked + share * item.task.weight, spent + item.seconds
+        if item.step is not None:
+            worked, spent = worked + share * item.task.weight, spent + item.seconds
         to_do += (1 - share) * item.task.weight
         longest = max(longest, (1 - share) * item.task.weight)
     left = None if worked < 10 else max(to_do / workers, longest) * spent / worked

@@ -75,7 +75,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers (1, 2, 2.5 or 5 times a power of ten apart) within [low, high]."""
     raw = (high - low) / count
     power = 10 ** floor(log10(raw))
-    step = min((m * power for m in (1, 2, 2.5, 5, 10)), key=lambda s: abs(s - raw))
+    step = min((m * power for m in (1, 2, 2.5, 5, 10)), key=lambda s: max(s / raw, raw / s))
     first = -floor(-low / step + 1e-9)
     return [round(i * step, 12) for i in range(first, floor(high / step + 1e-9) + 1)]
 

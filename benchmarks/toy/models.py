@@ -13,6 +13,7 @@ from diffusers import (
     UNet2DConditionModel,
     UNetMotionModel,
 )
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.toy.captions import words
@@ -121,9 +122,17 @@ def motion_adapter(channels: tuple[int, int]) -> MotionAdapter:
     )
 
 
-def motion_unet(channels: tuple[int, int]) -> UNetMotionModel:
-    """A picture UNet with motion modules, put together as AnimateDiff puts them together."""
-    return UNetMotionModel.from_unet2d(unet(channels), motion_adapter(channels))
+def motion_unet(picture: UNet2DConditionModel, channels: tuple[int, int]) -> UNetMotionModel:
+    """A picture UNet with new motion modules, put together as AnimateDiff puts them together.
+
+    The modules' last projections start at zero, as in AnimateDiff (Guo et al. 2023), so that the whole starts as the
+    picture UNet applied to each frame; diffusers leaves them at random.
+    """
+    whole = UNetMotionModel.from_unet2d(picture, motion_adapter(channels))
+    for name, weight in whole.named_parameters():
+        if "motion_modules" in name and ".proj_out." in name:
+            nn.init.zeros_(weight)
+    return whole
 
 
 def image_pipeline(denoiser: UNet2DConditionModel, encoder: CLIPTextModel) -> StableDiffusionPipeline:

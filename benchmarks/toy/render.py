@@ -76,9 +76,7 @@ def positions(direction: Int[Tensor, " n"], offset: Float[Tensor, "n 2"]) -> Flo
     return SIZE / 2 + offset[:, None] + SPEED * time[None, :, None] * HEADINGS[direction][:, None]
 
 
-def clips(
-    attributes: Int[Tensor, "n 4"], centres: Float[Tensor, "n f 2"]
-) -> Float[Tensor, "n 3 f 16 16"]:
+def clips(attributes: Int[Tensor, "n 4"], centres: Float[Tensor, "n f 2"]) -> Float[Tensor, "n 3 f 16 16"]:
     """Clips of colour, shape, (direction,) background with the given centres per frame."""
     n, frames = centres.shape[:2]
     colour, shape, _, background = attributes.repeat_interleave(frames, 0).unbind(1)

@@ -64,7 +64,9 @@ def _frame_drawings() -> tuple[Int[Tensor, "k 3"], Float[Tensor, "k 2"], Float[T
 
 def _check(pixels: Tensor, captions: Sequence[str], shape: tuple[int, ...]) -> None:
     if tuple(pixels.shape[1:]) != shape:
-        raise ValueError(f"pixels of shape {tuple(pixels.shape)} cannot be scored; give (n, {', '.join(map(str, shape))})")
+        raise ValueError(
+            f"pixels of shape {tuple(pixels.shape)} cannot be scored; give (n, {', '.join(map(str, shape))})"
+        )
     if len(pixels) != len(captions):
         raise ValueError(f"{len(pixels)} samples but {len(captions)} captions; give one caption per sample")
 

@@ -4,7 +4,8 @@
     python -m benchmarks.toy.train_base video
 
 Plain denoising training of the UNet and its text encoder together, on fresh draws for the training captions only. The
-learning rate stays level until the score of the averaged weights has stopped rising (or the cap is met), then falls
+video base first learns single frames as a picture model, at a third of the cost, and then clips with motion modules
+added, as AnimateDiff was made. The learning rate stays level until the score of the averaged weights has stopped rising (or the cap is met), then falls
 to zero over a last stretch, so that more of the same training has nothing left to give. Results so far are saved at
 every evaluation. `<name>_training.json` beside the folders holds the settings and the curve.
 """
@@ -33,16 +34,17 @@ BATCH_OF_EVALUATION = 64
 
 @dataclass(frozen=True)
 class Settings:
-    """How one base is trained. `patience` counts evaluations without a rise of `rise` over the best before them."""
+    """How one base is trained. `picture_steps` come before the others, on 32 single frames each. `patience` counts evaluations without a rise of `rise` over the best before them."""
 
     channels: tuple[int, int]
     batch: int
     max_steps: int
     cooldown: int
     every: int
-    learning_rate: float = 1e-3
-    warmup: int = 200
-    ema: float = 0.999
+    picture_steps: int = 0
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    ema: float = 0.998
     drop: float = 0.12
     clip: float = 1.0
     patience: int = 4
@@ -53,9 +55,16 @@ class Settings:
 
 
 SETTINGS: dict[Modality, Settings] = {
-    "image": Settings(CHANNELS["image"], batch=64, max_steps=10_000, cooldown=1500, every=500),
+    "image": Settings(CHANNELS["image"], batch=32, max_steps=9000, cooldown=1500, every=500),
     "video": Settings(
-        CHANNELS["video"], batch=8, max_steps=6000, cooldown=1000, every=400, evaluation_steps=10, evaluation_seeds=2
+        CHANNELS["video"],
+        batch=8,
+        max_steps=5000,
+        cooldown=800,
+        every=300,
+        picture_steps=3000,
+        evaluation_steps=10,
+        evaluation_seeds=2,
     ),
 }
 
@@ -70,7 +79,11 @@ class Base(nn.Module):
         self.tokenizer = models.tokenizer()
         self.vae = models.PixelShuffleVAE()
         self.encoder = models.text_encoder(self.tokenizer)
-        self.denoiser = (models.unet if modality == "image" else models.motion_unet)(settings.channels)
+        self.denoiser = models.unet(settings.channels)
+
+    def add_motion(self) -> None:
+        """Makes the picture UNet a motion UNet that so far gives each frame what the picture UNet gives it."""
+        self.denoiser = models.motion_unet(self.denoiser, self.channels)
 
     def tokens(self, captions: list[str]) -> Tensor:
         """Token ids (b, MAX_TOKENS), padded as the pipelines pad."""
@@ -94,7 +107,7 @@ class Base(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         text = self.encoder(tokens).last_hidden_state
-        if self.modality == "video":
+        if x_t.ndim == 5:
             text = text.repeat_interleave(x_t.shape[2], dim=0)  # UNetMotionModel wants one row per frame
         return self.denoiser(x_t, t, encoder_hidden_states=text).sample
 
@@ -160,74 +173,108 @@ def _write(path: Path, report: dict) -> None:
     fresh.replace(path)
 
 
+class Trainer:
+    """Denoising steps on one set of weights, and their running average."""
+
+    def __init__(self, base: Base, settings: Settings, generator: torch.Generator):
+        self.base, self.settings, self.generator = base, settings, generator
+        self.average = copy.deepcopy(base).requires_grad_(False).eval()
+        self.known = train_captions(base.modality)
+        self.tokens, self.empty = base.tokens(self.known), base.tokens([""])[0]
+        self.noising: DDIMScheduler = models.scheduler()
+        pairs = list(zip(base.parameters(), self.average.parameters(), strict=True))
+        self.weights = [w for w, _ in pairs if w.requires_grad]
+        self.averaged = [a for w, a in pairs if w.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate)
+        self.done = 0
+
+    def step(self, batch: int, scale: float, single_frames: bool = False) -> Tensor:
+        """One update at `scale` times the learning rate; returns the loss."""
+        settings, generator = self.settings, self.generator
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * min(1.0, (self.done + 1) / settings.warmup) * scale
+        pick = torch.randint(len(self.known), (batch,), generator=generator)
+        pixels = draw_samples(self.base.modality, [self.known[i] for i in pick], generator)
+        if single_frames:
+            frame = torch.randint(pixels.shape[2], (batch,), generator=generator)
+            x_0 = self.base.vae.encode(pixels[torch.arange(batch), :, frame]).latent_dist.mean
+        else:
+            x_0 = self.base.latents(pixels)
+        blind = torch.rand(batch, generator=generator) < settings.drop
+        t = torch.randint(self.noising.config.num_train_timesteps, (batch,), generator=generator)
+        noise = torch.randn(x_0.shape, generator=generator)
+        tokens = torch.where(blind[:, None], self.empty, self.tokens[pick])
+        prediction = self.base(self.noising.add_noise(x_0, noise, t), t, tokens)
+        loss = F.mse_loss(prediction, self.noising.get_velocity(x_0, noise, t))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights, settings.clip)
+        self.optimizer.step()
+        self.done += 1
+        with torch.no_grad():
+            decay = min(settings.ema, (1 + self.done) / (10 + self.done))
+            torch._foreach_lerp_(self.averaged, self.weights, 1 - decay)
+        return loss.detach()
+
+
+def _learn_frames(base: Base, settings: Settings, generator: torch.Generator) -> None:
+    """The picture half of the video base, on single frames; leaves `base` a motion UNet."""
+    trainer, start = Trainer(base, settings, generator), time.monotonic()
+    losses = []
+    for step in range(1, settings.picture_steps + 1):
+        losses.append(trainer.step(32, 1.0, single_frames=True))
+        if step % settings.every == 0:
+            rate = step / (time.monotonic() - start)
+            loss = torch.stack(losses[-settings.every :]).mean().item()
+            left = (settings.picture_steps - step) / rate / 60
+            print(
+                f"{step:6d}/{settings.picture_steps} on frames  loss {loss:.4f}  {rate:.2f} steps/s  {left:.1f} min left"
+            )
+    base.load_state_dict(trainer.average.state_dict())
+    base.add_motion()
+
+
 def train(modality: Modality, settings: Settings, folder: Path) -> dict:
     """Trains and saves one base; returns what is written to `<modality>_training.json`."""
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     base = Base(modality, settings)
-    average = copy.deepcopy(base).requires_grad_(False).eval()
-    known = train_captions(modality)
-    tokens, empty = base.tokens(known), base.tokens([""])[0]
-    noising: DDIMScheduler = models.scheduler()
-    weights = [w for w in base.parameters() if w.requires_grad]
-    averaged = [a for a, w in zip(average.parameters(), base.parameters(), strict=True) if w.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate)
-
     mixed = [caption for caption in held_out(modality) for _ in range(8)]
     mixture = score_samples(modality, draw_samples(modality, mixed, generator), mixed).mean().item()
-    report = {
-        "modality": modality,
-        "parameters": sum(w.numel() for w in weights),
-        "settings": asdict(settings),
-        "mixture_score": mixture,
-        "curve": [],
-    }
-    print(f"{modality}: {report['parameters']} parameters; the mixture scores {mixture:.4f}", flush=True)
+    start = time.monotonic()
+    print(f"{modality}: the mixture scores {mixture:.4f} on the held-out captions")
+    if modality == "video":
+        _learn_frames(base, settings, generator)
+    trainer = Trainer(base, settings, generator)
+    parameters = sum(w.numel() for w in trainer.weights)
+    report = {"modality": modality, "parameters": parameters, "settings": asdict(settings), "mixture_score": mixture}
+    report["curve"] = []
+    print(f"{parameters} parameters")
 
-    start, step, end = time.monotonic(), 0, settings.max_steps
+    step, end, stage = 0, settings.max_steps, time.monotonic()
     losses: list[Tensor] = []
     while step < end:
-        left = (end - step) / settings.cooldown if end - step < settings.cooldown else 1.0
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / settings.warmup) * left
-        pick = torch.randint(len(known), (settings.batch,), generator=generator)
-        x_0 = base.latents(draw_samples(modality, [known[i] for i in pick], generator))
-        blind = torch.rand(settings.batch, generator=generator) < settings.drop
-        t = torch.randint(noising.config.num_train_timesteps, (settings.batch,), generator=generator)
-        noise = torch.randn(x_0.shape, generator=generator)
-        prediction = base(noising.add_noise(x_0, noise, t), t, torch.where(blind[:, None], empty, tokens[pick]))
-        loss = F.mse_loss(prediction, noising.get_velocity(x_0, noise, t))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, settings.clip)
-        optimizer.step()
+        losses.append(trainer.step(settings.batch, min(1.0, (end - step) / settings.cooldown)))
         step += 1
-        losses.append(loss.detach())
-        decay = min(settings.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(averaged, weights, 1 - decay)
-
         if step % settings.every == 0 or step == end:
-            score = evaluate(average, settings)
-            seconds = time.monotonic() - start
-            row = {"step": step, "score": score, "loss": torch.stack(losses).mean().item(), "seconds": round(seconds, 1)}
-            report["curve"].append(row)
+            score = evaluate(trainer.average, settings)
+            now = time.monotonic()
+            row = {"step": step, "score": score, "loss": torch.stack(losses).mean().item()}
+            report["curve"].append({**row, "seconds": round(now - start, 1)})
             losses.clear()
-            average.save(folder)
+            trainer.average.save(folder)
             _write(folder / f"{modality}_training.json", report)
-            scores = [r["score"] for r in report["curve"]]
-            if end == settings.max_steps and _has_stopped(scores, settings):
+            if end == settings.max_steps and _has_stopped([r["score"] for r in report["curve"]], settings):
                 end = min(end, step + settings.cooldown)
                 report["stopped_rising_at"] = step
-            rate = step / seconds
+            rate = step / (now - stage)
             print(
                 f"{step:6d}/{end}  loss {row['loss']:.4f}  held-out R {score:.4f}  {rate:.2f} steps/s  "
-                f"{(end - step) / rate / 60:.1f} min left",
-                flush=True,
+                f"{(end - step) / rate / 60:.1f} min left"
             )
     report["seconds"] = round(time.monotonic() - start, 1)
-    report["guidance"] = {str(g): evaluate(average, settings, g, 5000) for g in (1.0, 1.25, 1.5, 2.0, 3.0)}
-    print("held-out R by guidance:", {g: round(score, 4) for g, score in report["guidance"].items()}, flush=True)
+    report["guidance"] = {str(g): evaluate(trainer.average, settings, g, 5000) for g in (1.0, 1.25, 1.5, 2.0, 3.0)}
+    print("held-out R by guidance:", {g: round(score, 4) for g, score in report["guidance"].items()})
     _write(folder / f"{modality}_training.json", report)
     return report
 
@@ -236,7 +283,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modality", choices=("image", "video"))
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder the bases are written to (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, help="folder the bases are written to (default: %(default)s)"
+    )
     parser.add_argument("--force", action="store_true", help="replace a base that is there already")
     parser.add_argument("--max-steps", type=int, help="cap on the number of steps")
     chosen = parser.parse_args()

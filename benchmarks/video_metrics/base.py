@@ -57,7 +57,6 @@ class Metric(ABC):
             "options": self.options,
         }
 
-    @property
     def fingerprint(self) -> str:
         """SHA-256 over `describe()`; cached numbers with another fingerprint are other numbers."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()

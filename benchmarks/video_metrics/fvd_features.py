@@ -16,6 +16,9 @@ from benchmarks.video_metrics.i3d_geometry import GEOMETRIES, Geometry, i3d_inpu
 from benchmarks.video_metrics.layers import fill_without_counters
 from benchmarks.video_metrics.pixels import Frames, levels
 
+ORIGINAL = "stylegan-v-original"
+"""Name of the geometry that StyleGAN-V's TorchScript file has inside."""
+
 WEIGHTS = Source(
     part="weights",
     hub=None,
@@ -82,7 +85,7 @@ class TorchScriptI3DFeatures(FeatureExtractor):
 
     def __init__(self, net: nn.Module, files: Sequence[Path], frames: int = 16):
         _enough(frames)
-        super().__init__(net, files, {"geometry": "stylegan-v-original", "frames": frames})
+        super().__init__(net, files, {"geometry": ORIGINAL, "frames": frames})
         self.frames = frames
 
     @classmethod
@@ -98,7 +101,7 @@ class TorchScriptI3DFeatures(FeatureExtractor):
 
     @property
     def column(self) -> str:
-        return f"{self.name}[stylegan-v-original,{self.frames}f]"
+        return f"{self.name}[{ORIGINAL},{self.frames}f]"
 
     def extract(self, frames: Frames) -> Float[Tensor, "1 400"]:
         _exactly(frames, self.frames)

@@ -1,4 +1,4 @@
-"""I3D, the inflated Inception v1 trained on Kinetics-400 (Carreira & Zisserman 2017), the network that FVD is defined on.
+"""I3D, the inflated Inception v1 trained on Kinetics-400 (Carreira & Zisserman 2017), which FVD is defined on.
 
 Names and shapes are those of `i3d_pretrained_400.pt`, the conversion used by VideoGPT, TATS and cd-fvd.
 """
@@ -21,7 +21,7 @@ FEWEST_FRAMES = 9
 
 Triple = tuple[int, int, int]
 
-# channels of each block's branches: 1×1 · 1×1 then 3×3 · 1×1 then 3×3 · pool then 1×1; "pool" halves time, height, width
+# channels of each block's branches: 1×1 · 1×1 then 3×3 · 1×1 then 3×3 · pool then 1×1
 _BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
     "Mixed_3c": (128, 128, 192, 32, 96, 64),

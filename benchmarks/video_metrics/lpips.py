@@ -1,4 +1,4 @@
-"""LPIPS v0.1 (Zhang et al. 2018): weighted distance of deep features of two frames; 0 for equal ones, less is nearer."""
+"""LPIPS v0.1 (Zhang et al. 2018): weighted distance of deep features of two frames; 0 for equal ones."""
 
 from collections.abc import Sequence
 from pathlib import Path

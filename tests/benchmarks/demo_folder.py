@@ -17,7 +17,9 @@ NOISE = {"base": 0.35, "continued": 0.34, "sft": 0.2, "seppo": 0.15, "seppo_anch
 UPDATES = 60
 
 
-def write_finished(out: Path, modality: Modality, prompts: int = 12, seeds: int = 3, rename=lambda prompt: prompt) -> None:
+def write_finished(
+    out: Path, modality: Modality, prompts: int = 12, seeds: int = 3, rename=lambda prompt: prompt
+) -> None:
     """Scores, samples, metrics and set scores as the demo's tasks would leave them; `rename` changes what is stored."""
     captions = held_out(modality)[:prompts]
     drawing = (clean_images if modality == "image" else clean_clips)(caption_indices(modality, captions))

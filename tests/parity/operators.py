@@ -3,6 +3,8 @@
 Their compiled library needs CUDA, so two operators are never registered and the import stops at the first of them. Here
 they get a signature and no body: what needs them raises, everything else works. Only the parity environment has
 torchvision, and the product never does.
+
+A pytest plugin, because it has to come before the first conftest: `pytest -p tests.parity.operators tests/parity`.
 """
 
 import sys
@@ -17,7 +19,7 @@ _library: list[torch.library.Library] = []
 def make_torchvision_importable() -> None:
     """Does nothing where torchvision imports by itself; ModuleNotFoundError where it is not installed."""
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
@@ -28,3 +30,6 @@ def make_torchvision_importable() -> None:
             library.define(f"{operator}{SIGNATURE}")
         _library.append(library)
         import torchvision  # noqa: F401
+
+
+make_torchvision_importable()

@@ -113,7 +113,7 @@ def test_tokens(words, compare: Compare):
 @pytest.mark.parametrize(("name", "clip"), [("ViT-H-14", VIT_H_14), ("ViT-L-14", VIT_L_14)])
 def test_published_names_and_shapes(name, clip):
     with torch.device("meta"):
-        model = open_clip.CLIP(**{key: value for key, value in open_clip.get_model_config(name).items()})
+        model = open_clip.CLIP(**open_clip.get_model_config(name))
     assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == clip_shapes(clip)
 
 
@@ -162,16 +162,12 @@ def test_pickscore(tmp_path, words, compare: Compare):
     save(clip_state(state), tmp_path / "pytorch_model.bin")
     config = clip_config(TINY)
     cosine, scaled = (PickScore.load(tmp_path, words, scaled=flag, config=config) for flag in (False, True))
-    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     images, prompts = pictures(5), ["a cat", "Two dogs.", "the moon", PROMPTS[1], PROMPTS[4]]
-    # on whole numbers, as PIL does it; torchvision's own backend rounds differently
+    # its own test compares these pixels with transformers' PIL processor
     pixels = [cosine.framing(image) for image in images]
     expected = their_cosine(theirs(TINY, state), pixels, prompts)
     compare("PickScore, cosine", "open_clip_torch", cosine.score(images, prompts), expected, 2e-6)
     compare("PickScore, scaled", "open_clip_torch", scaled.score(images, prompts), 100 * expected, 2e-4)
-    backend = type(processor).__name__
-    their_pixels = processor(images, return_tensors="pt")["pixel_values"]
-    compare(f"PickScore pixels, {backend}", "transformers on torchvision", torch.stack(pixels), their_pixels, 0.05)
 
 
 def test_aesthetic(tmp_path, compare: Compare):
@@ -261,7 +257,7 @@ def test_open_clip_score(tmp_path, compare: Compare):
     assert scorer.column == "open_clip_score_vit_tiny_for_parity" and len(scorer.fingerprint()) == 64
     with pytest.raises(ValueError, match="is not one of open_clip's"):
         OpenCLIPScore.load("ViT-none", file)
-    with pytest.raises(FileNotFoundError, match="is no file; pretrained ones of ViT-B-32: .*laion2b"):
+    with pytest.raises(FileNotFoundError, match=r"is no file; pretrained ones of ViT-B-32: .*laion2b"):
         OpenCLIPScore.load("ViT-B-32", "nothing")
 
 

@@ -1,0 +1,67 @@
+"""Several processes equal one: the same global batch, the same losses, the same weights to rounding."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from seppo_core.checkpoint import CheckpointFolder, load_policy
+from seppo_core.config_file import resolved_yaml
+from seppo_core.run_log import read_metrics
+from seppo_image import commands
+
+pytestmark = pytest.mark.slow
+# six AdamW updates of at most 1e-3 each: as far as training can move a weight
+MOVED = 6e-3
+ROOT = Path(__file__).parent.parent.parent
+
+
+def launch(config: Path, processes: int) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [*command, "-m", "seppo_image", "train", str(config)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def final(run: Path) -> dict[str, torch.Tensor]:
+    return load_policy(CheckpointFolder(run / "checkpoints").latest())
+
+
+@pytest.mark.parametrize(
+    ("mode", "method", "processes"),
+    [("full", "seppo", 2), ("lora", "seppo", 2), ("full", "sft", 2), ("lora", "seppo", 4)],
+)
+def test_several_processes_equal_one_with_accumulation(workshop, tmp_path, mode, method, processes):
+    config = workshop.config(tmp_path / "several", mode, method)
+    path = tmp_path / "config.yaml"
+    # one micro-batch of 2 on each of 2 processes, or 1 on each of 4; the one process accumulates 2 of 2
+    path.write_text(resolved_yaml(config).replace("micro_batch_size: 2", f"micro_batch_size: {4 // processes}"))
+    done = launch(path, processes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    commands.train(workshop.config(tmp_path / "one", mode, method))
+    several, one = read_metrics(tmp_path / "several"), read_metrics(tmp_path / "one")
+    assert [line["update"] for line in several] == [1, 2, 3, 4, 5, 6]
+    for a, b in zip(several, one, strict=True):
+        for name in ("loss", "winner_error", "grad_norm"):
+            assert a[name] == pytest.approx(b[name], rel=1e-3), (a["update"], name)
+        assert a.get("reference") == b.get("reference")
+    # the first update, before AdamW's division has enlarged any rounding
+    assert several[0]["winner_error"] == pytest.approx(one[0]["winner_error"], rel=1e-5)
+    assert several[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-5)
+    a, b = final(tmp_path / "several"), final(tmp_path / "one")
+    for name in a:
+        assert (a[name] - b[name]).abs().max() <= 0.05 * MOVED, name
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused(workshop, tmp_path):
+    path = tmp_path / "config.yaml"
+    text = resolved_yaml(workshop.config(tmp_path / "run"))
+    path.write_text(text.replace("  batch_size: 4\n  micro_batch_size: 2", "  batch_size: 2\n  micro_batch_size: 2"))
+    done = launch(path, 2)
+    assert done.returncode != 0
+    assert "loop.batch_size=2 is not a multiple of 2 processes x loop.micro_batch_size=2; use e.g. 4" in done.stderr
