@@ -10,6 +10,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.path import Path
+from seppo_core.text import too_long
 
 Condition = dict[str, Tensor]
 """What the denoiser is told besides x_t and t: named tensors, each batch-first, (b, ...)."""
@@ -54,6 +55,7 @@ class Adapter(ABC):
     component: Literal["unet", "transformer"] = "unet"
     """The denoiser's name in the pipeline, by which its LoRA files are saved and loaded."""
     guidance: Literal["cfg", "embedded", "none"]
+    """Classifier-free, by two forward passes; embedded, told to a distilled denoiser (`with_guidance`); or none."""
     lora_targets: dict[str, str | list[str]]
     """What a LoRA may sit on, by scope: peft `target_modules`. All have "all"; videos add "motion" and "spatial"."""
     trainable: dict[str, str]
@@ -67,12 +69,16 @@ class Adapter(ABC):
         """What the denoiser is told of each item beside its caption (SDXL: size and crop); empty for most families."""
         return {}
 
+    def with_guidance(self, condition: Condition, guidance_scale: float) -> Condition:
+        """`condition` as sampling at `guidance_scale` wants it: denoisers with embedded guidance are told the scale.
+
+        In training `predict` gets the condition without it, and such a family takes a value of its own.
+        """
+        return condition
+
     def truncated(self, prompts: list[str]) -> list[int]:
-        """Positions of the prompts that are longer than the tokenizer's limit and lose their ends."""
-        tokenizer = self.pipeline.tokenizer
-        # tokenised without a limit, the library would say of each that it is too long
-        lengths = [len(ids) for ids in tokenizer(prompts, verbose=False).input_ids]
-        return [index for index, length in enumerate(lengths) if length > tokenizer.model_max_length]
+        """Positions of the prompts that are longer than the text encoder's limit and lose their ends."""
+        return too_long(self.pipeline.tokenizer, prompts)
 
     @abstractmethod
     def encode(self, pixels: Float[Tensor, " b 3 *shape"]) -> Posterior: ...

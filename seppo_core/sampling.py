@@ -42,7 +42,8 @@ def sample(
 ) -> Float[Tensor, "b c *shape"]:
     """Latents of `denoiser` for `condition`, from unit normal `noise`; in the noise's dtype and on its device.
 
-    Guidance is classifier-free, in one concatenated forward, where `guidance_scale` > 1 and the family knows it;
+    Guidance is classifier-free, in one concatenated forward, where `guidance_scale` > 1 and the family knows it, or is
+    told to a denoiser that has it embedded;
     `unconditional` is then the condition of "" (batch 1 or b). Names it lacks keep the item's own value (a size, say).
     `scheduler` defaults to the adapter's and is left untouched. Solvers that add noise draw each item's from its own
     generator of `generators`, or, without any, from one keyed by the item's initial noise: an item's result does not
@@ -54,6 +55,7 @@ def sample(
     for name, value in condition.items():
         if len(value) != batch:
             raise ValueError(f"condition {name!r} is for {len(value)} items, the noise for {batch}")
+    condition = adapter.with_guidance(condition, guidance_scale)
     guided = guidance_scale > 1 and adapter.guidance == "cfg"
     if guided:
         condition = _with_unconditional(condition, unconditional, batch)

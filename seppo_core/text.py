@@ -1,23 +1,52 @@
-"""Captions to embeddings, for pipelines with one text encoder whose last hidden state conditions the denoiser."""
+"""Captions to embeddings, as the text encoders of diffusers' pipelines are used."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @torch.no_grad()
 def encode_text(
-    tokenizer: PreTrainedTokenizerBase, text_encoder: PreTrainedModel, prompts: list[str]
+    tokenizer: PreTrainedTokenizerBase, text_encoder: PreTrainedModel, prompts: list[str], length: int | None = None
 ) -> Float[Tensor, "b tokens d"]:
-    """Embeddings of `prompts`, padded and cut to the tokenizer's limit, in the encoder's dtype.
+    """The last layer's embeddings of `prompts`, padded and cut to `length` tokens or to the tokenizer's limit.
 
-    The same as the pipeline's own `encode_prompt`, which would also tokenise without the limit to log what was cut.
+    In the encoder's dtype. The same as the pipeline's own `encode_prompt`, which would also tokenise without the limit
+    to log what was cut.
     """
-    tokens = tokenizer(
-        prompts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    )
-    # Stable Diffusion's encoders attend to the padding, unless their config says otherwise
+    ids, mask = tokenize(tokenizer, prompts, length)
+    # Stable Diffusion's encoders, and T5 in some pipelines, attend to the padding unless their config says otherwise
     masked = text_encoder.config.to_dict().get("use_attention_mask", False)
-    mask = tokens.attention_mask.to(text_encoder.device) if masked else None
-    return text_encoder(tokens.input_ids.to(text_encoder.device), attention_mask=mask)[0]
+    device = text_encoder.device
+    return text_encoder(ids.to(device), attention_mask=mask.to(device) if masked else None)[0]
+
+
+@torch.no_grad()
+def encode_clip(
+    tokenizer: PreTrainedTokenizerBase, text_encoder: PreTrainedModel, prompts: list[str], length: int | None = None
+) -> tuple[Float[Tensor, "b tokens d"], Float[Tensor, " b *rest"]]:
+    """CLIP as SDXL and its successors use it: the layer before the last, and the model's first output.
+
+    That output is the projected embedding of the whole caption, (b, p), for a `CLIPTextModelWithProjection`.
+    """
+    ids, _ = tokenize(tokenizer, prompts, length)
+    outputs = text_encoder(ids.to(text_encoder.device), output_hidden_states=True)
+    return outputs.hidden_states[-2], outputs[0]
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, prompts: list[str], length: int | None = None
+) -> tuple[Int[Tensor, "b tokens"], Int[Tensor, "b tokens"]]:
+    """Token ids and attention mask, padded and cut to `length` or to the tokenizer's limit."""
+    length = tokenizer.model_max_length if length is None else length
+    tokens = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return tokens.input_ids, tokens.attention_mask
+
+
+def too_long(tokenizer: PreTrainedTokenizerBase, prompts: list[str], length: int | None = None) -> list[int]:
+    """Positions of the prompts that have more than `length` tokens, or more than the tokenizer's limit."""
+    length = tokenizer.model_max_length if length is None else length
+    # tokenised without a limit, the library would say of each that it is too long
+    counts = [len(ids) for ids in tokenizer(prompts, verbose=False).input_ids]
+    return [index for index, count in enumerate(counts) if count > length]

@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from diffusers.optimization import get_scheduler
 
 from seppo_core.adapter import Adapter
+from seppo_core.attention import set_attention
 from seppo_core.batches import BatchMaker, WinnerOrder
 from seppo_core.buffer import SampleBuffer
 from seppo_core.cache import WinnerCache
@@ -48,6 +49,7 @@ class Trainer:
         denoiser = adapter.denoiser.to(self.accelerator.device)
         # dropout would break the tie between policy and reference, so that evaluation mode it is, for both
         denoiser.eval()
+        set_attention(denoiser, loop.attention, self.accelerator.device)
         if loop.gradient_checkpointing:
             denoiser.enable_gradient_checkpointing()
         self.parameters = trainable_parameters(denoiser)

@@ -4,5 +4,5 @@ from seppo_core.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,
-    {"config": ["VideoConfig"], "animatediff": ["AnimateDiff"]},
+    {"config": ["VideoConfig"], "data": ["ClipFolder"], "animatediff": ["AnimateDiff"]},
 )

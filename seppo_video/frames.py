@@ -2,7 +2,7 @@
 
 Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord, which is the
 faster, then decodes them where it gives what PyAV gives, bit for bit; where it does not (GIF, AV1, more than 8 bits,
-transparency, rotation, clips that begin between key frames) PyAV does. Damage that a decoder paints over is noticed by
+transparency, rotation, open GOPs, clips that begin between key frames) PyAV does. Damage that a decoder paints over is noticed by
 PyAV alone.
 """
 
@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import av
 import numpy as np
+from einops import rearrange
 from jaxtyping import UInt8
 
 from seppo_core.files import whole_file
@@ -102,6 +103,8 @@ def open_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
         reason = "its frames carry no times"
     elif first > 0 or len(shown) < len(packets):
         reason = "it begins between key frames"
+    elif _open_groups(packets):
+        reason = "frames lean on key frames shown after them (open GOP)"
     else:
         reason = _not_for_decord(frame)
     keys = tuple(sorted(packet.pts for packet in packets[first:] if packet.key)) if timed else ()
@@ -172,6 +175,8 @@ def _video(container: av.container.InputContainer) -> av.VideoStream:
     stream = container.streams.best("video")
     if stream is None:
         raise ClipError("it has no video")
+    if stream.codec_context is None:
+        raise ClipError("its codec is unknown")
     return stream
 
 
@@ -204,6 +209,16 @@ def _seconds(tag: str | None) -> float | None:
         return None
 
 
+def _open_groups(packets: list[_Packet]) -> bool:
+    """Whether a frame is shown before a key frame that is stored before it; decord then miscounts when it jumps."""
+    earliest = packets[-1].pts
+    for packet in reversed(packets):
+        earliest = min(earliest, packet.pts)
+        if packet.key and earliest < packet.pts:
+            return True
+    return False
+
+
 def _not_for_decord(frame: av.VideoFrame) -> str | None:
     if frame.rotation:
         return "it is rotated"
@@ -224,7 +239,10 @@ def _decord_frames(clip: Clip, indices: list[int]) -> Iterator[UInt8[np.ndarray,
     if len(reader) != len(clip):
         raise ClipError(f"decord finds {len(reader)} frames of {len(clip)}")
     for index in indices:
-        yield reader[index].asnumpy()
+        frame = reader[index].asnumpy()
+        height, width, _ = frame.shape
+        # where a row is padded to a multiple of its width (48, 72 pixels), decord takes the padding for more channels
+        yield rearrange(frame, "h w c -> h (w c)")[:, : 3 * width].reshape(height, width, 3)
 
 
 def _pyav_frames(

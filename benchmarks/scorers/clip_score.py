@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from benchmarks.scorers.base import Scorer
 from benchmarks.scorers.clip import features
 from benchmarks.scorers.images import Framing
-from benchmarks.scorers.weights import Source, locate_folder
+from benchmarks.scorers.weights import Source, files_of, locate_folder
 
 UNMASKED = ("siglip", "siglip2")
 """Models trained without a mask over the padding, which they read."""
@@ -75,12 +75,8 @@ class CLIPScore(Scorer):
         if not config.is_file():
             raise FileNotFoundError(f"{folder} has no preprocessor_config.json, which says how pictures are resized")
         framing = Framing.from_config(json.loads(config.read_text(encoding="utf-8")))
-        read = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model")
-        files = sorted(path for pattern in read for path in folder.glob(pattern))
-        if any(path.suffix == ".safetensors" for path in files):
-            files = [path for path in files if path.suffix != ".bin"]
         options = {"scale": scale, "clamp": clamp, "prefix": prefix}
-        return cls(model.to(device), tokenizer, framing, files, options)
+        return cls(model.to(device), tokenizer, framing, files_of(folder), options)
 
     @property
     def column(self) -> str:

@@ -16,6 +16,11 @@ from torch import Tensor, nn
 WEIGHTS_VARIABLE = "SEPPO_WEIGHTS_DIR"
 """Environment variable: a folder with one folder per hub repository, `owner/name` or just `name`."""
 
+WHOLE_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+"""What transformers reads of a saved model, the first that is there; some repositories have open_clip's beside it."""
+BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model")
+"""Its configuration and tokenizer."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -84,14 +89,13 @@ def locate_folder(source: Source, given: str | Path | None = None, download: boo
             if (folder / "config.json").is_file():
                 return folder
         name, _, revision = repository.partition("@")
-        small = ["*.json", "*.txt", "*.model"]
-        for weights in ("*.safetensors", "*.bin"):
+        for weights in WHOLE_WEIGHTS:
             try:
                 folder = Path(
                     snapshot_download(
                         name,
                         revision=revision or None,
-                        allow_patterns=[*small, weights],
+                        allow_patterns=[*BESIDE_WEIGHTS, weights],
                         local_files_only=not download,
                     )
                 )
@@ -100,6 +104,12 @@ def locate_folder(source: Source, given: str | Path | None = None, download: boo
             if any(folder.glob(weights)):
                 return folder
     raise _missing(source, repository)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What `locate_folder` found: the weights that are read, configuration and tokenizer."""
+    weights = next((found for pattern in WHOLE_WEIGHTS if (found := sorted(folder.glob(pattern)))), [])
+    return sorted(path for pattern in BESIDE_WEIGHTS for path in folder.glob(pattern)) + weights
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -116,9 +126,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"{path} holds more than tensors, or is damaged, and is not unpickled "
-            f"({(str(error) or type(error).__name__).splitlines()[0]}); convert its state dict to safetensors or download it again"
+            f"{path} holds more than tensors, or is damaged, and is not unpickled ({reason}); "
+            "convert its state dict to safetensors or download it again"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

@@ -119,7 +119,7 @@ def test_a_folder_of_others_is_refused_and_untouched(tmp_path, content):
     (tmp_path / "data" / "precious").write_text("x")
     if content is not None:
         (tmp_path / MARKER).write_text(content)
-    with pytest.raises(FileExistsError, match="not made by the demo.*--out"):
+    with pytest.raises(FileExistsError, match=r"not made by the demo.*--out"):
         DemoFolder(tmp_path, SETTINGS)
     assert (tmp_path / "data" / "precious").read_text() == "x"
 
@@ -137,7 +137,7 @@ def test_resume_keeps_what_is_done_and_wants_the_same_settings(tmp_path):
         DemoFolder(out, SETTINGS, resume=True)
     DemoFolder(out, SETTINGS).finish("data", 1.23)
     assert DemoFolder(out, SETTINGS, resume=True).done == {"data": 1.2}
-    with pytest.raises(ValueError, match="seed 0, not .*seed 1"):
+    with pytest.raises(ValueError, match=r"seed 0, not .*seed 1"):
         DemoFolder(out, {**SETTINGS, "seed": 1}, resume=True)
 
 
@@ -171,10 +171,10 @@ while not other.exists():
 def test_a_failure_shows_the_end_of_the_log_and_ends_the_others(tmp_path):
     alive = tmp_path / "alive"
     endless = (
-        f"import pathlib, time\nwhile True:\n    pathlib.Path(r'{alive}').write_text(str(time.time())); time.sleep(.02)"
+        f"import pathlib, time\nwhile True: pathlib.Path(r'{alive}').write_text(str(time.time())); time.sleep(.02)"
     )
-    bad = f"import pathlib, sys, time\nwhile not pathlib.Path(r'{alive}').exists(): time.sleep(.02)\nsys.exit('the reason')"
-    with pytest.raises(TaskFailed, match=r"(?s)bad ended with status 1.*the reason.*bad\.log"):
+    bad = f"import pathlib, sys, time\nwhile not pathlib.Path(r'{alive}').exists(): time.sleep(.02)\nsys.exit('reason')"
+    with pytest.raises(TaskFailed, match=r"(?s)bad ended with status 1.*reason.*bad\.log"):
         run([task("bad", bad), task("endless", endless)], tmp_path)
     last = alive.read_text()
     time.sleep(0.2)

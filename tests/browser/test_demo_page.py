@@ -22,7 +22,7 @@ addEventListener("error", (event) => problems.push(String(event.message)), true)
 addEventListener("securitypolicyviolation", (event) => problems.push("policy: " + event.blockedURI));
 addEventListener("load", () => setTimeout(() => {
   const grid = document.querySelector("table.grid");
-  const prompts = () => [...document.querySelectorAll("table.grid")[0].tBodies[0].rows].map((row) => row.cells[0].textContent);
+  const prompts = () => [...grid.tBodies[0].rows].map((row) => row.cells[0].textContent);
   const table = document.querySelector("table.sortable");
   const column = (index) => [...table.tBodies[0].rows].map((row) => Number(row.cells[index].dataset.sort));
   table.tHead.rows[0].cells[1].querySelector("button").click();
@@ -47,7 +47,7 @@ addEventListener("load", () => setTimeout(() => {
     spread: times.length ? Math.max(...times) - Math.min(...times) : null,
     frames: positions.map(([x, width]) => Math.round(-x / width)),
     player: player && !player.hidden,
-    requests: performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:")),
+    requests: performance.getEntriesByType("resource").map((e) => e.name).filter((name) => !name.startsWith("data:")),
     wide: document.documentElement.scrollWidth > innerWidth,
     text: document.body.innerText,
   };

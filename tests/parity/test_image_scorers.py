@@ -252,7 +252,13 @@ def test_open_clip_score(tmp_path, compare: Compare):
     images = pictures(5)
     pixels = [open_clip.image_transform(TINY.image, is_train=False)(image) for image in images]
     expected = their_cosine(theirs(TINY, state), pixels, PROMPTS)
-    compare("CLIPScore of open_clip models", "open_clip_torch", scorer.score(images, PROMPTS), expected, 1e-6)
+    compare(
+        "CLIPScore of open_clip models",
+        "open_clip_torch (the same network)",
+        scorer.score(images, PROMPTS),
+        expected,
+        1e-6,
+    )
     assert scorer.truncated(PROMPTS) == [4] and scorer.count_tokens(["a cat"]) == [4]
     assert scorer.column == "open_clip_score_vit_tiny_for_parity" and len(scorer.fingerprint()) == 64
     with pytest.raises(ValueError, match="is not one of open_clip's"):

@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_window_indices_fit_and_repeat(frames, stride, spare, seed, name):
     indices = window_indices(length, frames, stride, seed, name)
     assert indices == window_indices(length, frames, stride, seed, name)
     assert len(indices) == frames and 0 <= indices[0] and indices[-1] < length
-    assert all(b - a == stride for a, b in zip(indices, indices[1:], strict=False))
+    assert all(b - a == stride for a, b in pairwise(indices))
 
 
 def test_from_clips_to_the_latents_of_animatediff(tmp_path):

@@ -18,7 +18,7 @@ for step in [20, 40, 100, 333] * 9:
 # name: what to write, and whether decord reads it
 CLIPS = {
     "b_frames.mp4": (("libx264", "yuv420p"), {"bf": "3", "g": "12"}, True),
-    "open_gop.mp4": (("libx264", "yuv420p"), {"x264": "open-gop=1:keyint=10:bframes=3"}, True),
+    "open_gop.mp4": (("libx264", "yuv420p"), {"x264": "open-gop=1:keyint=10:bframes=3"}, False),
     "full_chroma.mp4": (("libx264", "yuv444p"), {"qp": "0"}, True),
     "uneven.mp4": (("libx264", "yuv420p"), {"times": UNEVEN, "bf": "3", "g": "9"}, True),
     "uneven.mkv": (("libx264", "yuv420p"), {"times": UNEVEN, "bf": "3", "g": "9"}, True),

@@ -7,6 +7,13 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig
 
+try:
+    # transformers 5 keeps PIL's numerics, which the scorers were published with, under names of their own
+    from transformers import CLIPImageProcessorPil as ClipProcessor
+    from transformers import SiglipImageProcessorPil as SiglipProcessor
+except ImportError:
+    pass
+
 from tests import tiny
 from tests.benchmarks.scorers.layouts_by_hand import Blip, Clip
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, SiglipConfig, SiglipImageProcessor, SiglipModel
+from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 from benchmarks.scorers.clip_score import CLIPScore
 from benchmarks.scorers.layouts import clip_state
 from tests import tiny
 from tests.benchmarks.scorers import by_hand
-from tests.benchmarks.scorers.fixtures import PROMPTS, clip_config, pictures
+from tests.benchmarks.scorers.fixtures import PROMPTS, ClipProcessor, SiglipProcessor, clip_config, pictures
 from tests.benchmarks.scorers.layouts_by_hand import TINY, clip_shapes, random_state
 from tests.benchmarks.scorers.test_clip_scorers import ids_by_hand
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     config.save_pretrained(tmp_path)
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     tiny.tokenizer(tmp_path).save_pretrained(tmp_path)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    ClipProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -80,7 +80,7 @@ def test_siglip_reads_its_padding(tmp_path):
         vision_config={**sizes, "image_size": 24, "patch_size": 8},
     )
     model = tiny.shake(SiglipModel(config)).eval()
-    processor = SiglipImageProcessor(size={"height": 24, "width": 24})
+    processor = SiglipProcessor(size={"height": 24, "width": 24})
     for part in (model, tokenizer, processor):
         part.save_pretrained(tmp_path)
     scorer = CLIPScore.load(tmp_path, scale=1.0, clamp=False)

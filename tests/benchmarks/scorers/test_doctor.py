@@ -1,6 +1,7 @@
 """The catalogue, and what `python -m benchmarks.scorers doctor` says before anything is generated."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 from benchmarks.scorers.__main__ import main, parse_places
 from benchmarks.scorers.catalogue import SCORERS, load_scorer
 from benchmarks.scorers.doctor import diagnose, table
-from tests.benchmarks.scorers.fixtures import clip_tokenizer_folder
+from tests.benchmarks.scorers.fixtures import clip_config, clip_tokenizer_folder, pictures
 from tests.benchmarks.scorers.layouts_by_hand import TINY, clip_shapes, random_state
 
 
@@ -97,3 +98,26 @@ def test_list_names_them_all(capsys):
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     assert all(f"| {column} |" in printed for column in SCORERS)
+
+
+def test_pictures_are_scored_from_the_command_line(offered, capsys, monkeypatch):
+    clip = replace(TINY, vocabulary=514)
+    save_file(random_state(clip_shapes(clip)), offered / "small.safetensors")
+    words = clip_tokenizer_folder(offered / "words")
+    monkeypatch.setattr("benchmarks.scorers.pickscore.clip_h_14", lambda: clip_config(clip))
+    for index, picture in enumerate(pictures(2)):
+        picture.save(offered / f"{index}.png")
+    files = [str(offered / "0.png"), str(offered / "1.png")]
+    places = [f"--place=pickscore.weights={offered / 'small.safetensors'}", f"--place=pickscore.tokenizer={words}"]
+    assert main(["score", "pickscore", *files, "--prompt", "a" * 90, *places]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines[:2]] == files
+    expected = load_scorer("pickscore", {"weights": str(offered / "small.safetensors"), "tokenizer": str(words)})
+    assert [float(line.split()[0]) for line in lines[:2]] == pytest.approx(
+        expected.score(pictures(2), ["a" * 90] * 2).tolist(), abs=1e-3
+    )
+    assert lines[2] == "pickscore reads 77 of the prompt's tokens, not its end"
+    for wrong, message in (("none.png", "none.png is not a file"), (files[0], "weights not found")):
+        with pytest.raises(SystemExit):
+            main(["score", "pickscore", wrong, "--prompt", "a"])
+        assert message in capsys.readouterr().err

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessor, SiglipImageProcessor
 
 from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD, Framing, as_pictures
-from tests.benchmarks.scorers.fixtures import pictures
+from tests.benchmarks.scorers.fixtures import ClipProcessor, SiglipProcessor, pictures
 
 SIZES = [(45, 61), (61, 45), (32, 32), (20, 97), (224, 225), (33, 50)]
 
@@ -18,7 +17,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_crop_is_transformers_own(size):
-    processor = CLIPImageProcessor(size={"shortest_edge": 31}, crop_size={"height": 31, "width": 31})
+    processor = ClipProcessor(size={"shortest_edge": 31}, crop_size={"height": 31, "width": 31})
     image = noise(*size)
     expected = processor(image, return_tensors="pt")["pixel_values"][0]
     framing = Framing.from_config({"size": {"shortest_edge": 31}, "crop_size": 31, "do_resize": True})
@@ -26,7 +25,7 @@ def test_crop_is_transformers_own(size):
 
 
 def test_squash_is_transformers_own():
-    processor = SiglipImageProcessor(size={"height": 24, "width": 24})
+    processor = SiglipProcessor(size={"height": 24, "width": 24})
     config = {"size": {"height": 24, "width": 24}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     framing = Framing.from_config(config)
     for size in SIZES:
