@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test check test-all browser bench install clean
+.PHONY: demo test check browser parity test-all install clean
 
 demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
 	$(BIN)/python -m benchmarks demo $(DEMO)
@@ -23,7 +23,10 @@ check: $(STAMP)  ## lint, import floors and the fast tests
 browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's chromium)
 	$(BIN)/python -m pytest -m browser $(TESTS)
 
-test-all: test browser
+parity: .venv-parity/installed  ## our metrics against open_clip, lpips and torchmetrics, in an environment of their own
+	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights" tests/parity
+
+test-all: test browser parity
 
 install: $(STAMP)
 
@@ -35,5 +38,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
+# torchvision breaks a CPU torch unless its operators are stubbed; it must never reach the environment above.
+.venv-parity/installed: pyproject.toml constraints.txt tests/parity/requirements.txt
+	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet --upgrade pip
+	.venv-parity/bin/python -m pip install --quiet -c constraints.txt -r tests/parity/requirements.txt -e ".[dev]"
+	touch .venv-parity/installed
+
 clean:  ## removes the environment and caches, never runs/
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """What the commands do once a family's adapter is at hand. Image and video hand down how to load one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,11 +10,13 @@ from accelerate import Accelerator
 from seppo_core.adapter import Adapter
 from seppo_core.cache import Manifest, WinnerCache
 from seppo_core.checkpoint import load_policy
-from seppo_core.config import Config, ExportRequest, SampleRequest
+from seppo_core.config import Config, ExportRequest, MethodConfig, SampleRequest
 from seppo_core.draw import Draw, WriteSample, draw_samples
 from seppo_core.export import export_full, export_lora, merge_lora
 from seppo_core.fingerprint import frozen_fingerprint
 from seppo_core.methods import Method, Seppo, Sft
+from seppo_core.path import DiffusionPath, FlowPath
+from seppo_core.path import Path as NoisePath
 from seppo_core.prepare import prepare as encode_winners
 from seppo_core.preview import Preview
 from seppo_core.run_folder import find_checkpoint, open_run
@@ -29,6 +32,27 @@ def make_method(config: Config) -> Method:
     """The recipe that the config names."""
     m = config.method
     return Sft() if m.name == "sft" else Seppo(m.beta, m.flipper)
+
+
+def with_method(path: NoisePath, method: MethodConfig) -> NoisePath:
+    """`path` with the method's timesteps and weights; ValueError where the method sets what such a path has not.
+
+    The density and the shift of the timesteps are those of flows, Min-SNR is of diffusions.
+    """
+    if isinstance(path, FlowPath):
+        if method.min_snr_gamma is not None:
+            raise ValueError(
+                f"method.min_snr_gamma={method.min_snr_gamma} is for diffusions, this model is a flow; use null"
+            )
+        return replace(path, density=method.timestep_density, shift=method.timestep_shift)
+    if isinstance(path, DiffusionPath):
+        if method.timestep_density != "uniform" or method.timestep_shift != 1:
+            raise ValueError(
+                f"method.timestep_density={method.timestep_density} with method.timestep_shift={method.timestep_shift} "
+                "is for flows, this model is a diffusion; use uniform and 1"
+            )
+        return replace(path, min_snr_gamma=method.min_snr_gamma)
+    raise ValueError(f"{type(path).__name__} is neither a DiffusionPath nor a FlowPath; the method cannot be applied")
 
 
 def tune(adapter: Adapter, config: Config) -> None:
@@ -75,6 +99,7 @@ def train(config: Config, load: Load) -> Path:
     if Accelerator().is_main_process:
         open_run(folder, config, cache.fingerprint)
     adapter = load(config)
+    adapter.path = with_method(adapter.path, config.method)
     expected = adapter.latent_shape(config.data.height, config.data.width, config.data.frames)
     if tuple(cache.latent_shape) != expected:
         raise ValueError(

@@ -2,8 +2,8 @@
 
 Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord, which is the
 faster, then decodes them where it gives what PyAV gives, bit for bit; where it does not (GIF, AV1, more than 8 bits,
-transparency, rotation, open GOPs, clips that begin between key frames) PyAV does. Damage that a decoder paints over is noticed by
-PyAV alone.
+transparency, rotation, open GOPs, other containers than mp4 and Matroska) PyAV does. Damage that a decoder paints over
+is noticed by PyAV alone.
 """
 
 import re
@@ -25,6 +25,13 @@ from seppo_core.files import whole_file
 Reader = Literal["auto", "decord", "pyav"]
 T = TypeVar("T")
 
+INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+"""FFmpeg's names of the containers that tell when each frame is shown and can be entered in the middle.
+
+Frames of others (avi, ts, flv, gif, …) are counted by decoding them all: avi and flv mistake the order that frames are
+stored in for the order they are shown in, and transport streams are entered at the wrong frame.
+"""
+
 MAX_PIXELS = 64 * 1024**2
 """Of a frame; a damaged header can ask for any size."""
 
@@ -40,7 +47,7 @@ class Clip:
     path: Path
     count: int
     pts: tuple[int, ...] | None
-    """Presentation time of every frame, ascending; None where the container has none and frames can only be counted."""
+    """Presentation time of every frame, ascending; None where the container is not sure of it."""
     keys: tuple[int, ...]
     """Presentation times at which decoding can begin, ascending."""
     not_decord: str | None
@@ -89,18 +96,19 @@ def open_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
             if sound is not None:
                 raise ClipError(f"truncated or damaged after {sound} frames")
             _refuse_truncated(Path(path), container, stream, shown)
+            indexed = container.format.name in INDEXED
         with av.open(str(path)) as container:
             decoded = container.decode(_video(container))
             frame = next(decoded, None)
             if frame is None:
                 raise ClipError("no frame can be decoded")
             times = sorted(packet.pts for packet in shown if packet.pts is not None)
-            timed = len(set(times)) == len(shown)
+            timed = indexed and len(set(times)) == len(shown)
             count = len(shown) if timed else 1 + sum(1 for _ in decoded)
     except (av.FFmpegError, OSError) as error:
         raise ClipError(f"cannot be read: {error.strerror or error}") from error
     if not timed:
-        reason = "its frames carry no times"
+        reason = "its container has no sure times"
     elif first > 0 or len(shown) < len(packets):
         reason = "it begins between key frames"
     elif _open_groups(packets):

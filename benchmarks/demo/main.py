@@ -11,6 +11,7 @@ from typing import get_args
 from benchmarks.demo.display import Display, clock
 from benchmarks.demo.folder import DemoFolder
 from benchmarks.demo.plan import ROOT, Places, Scale, plan
+from benchmarks.demo.process import Launcher
 from benchmarks.demo.runner import TaskFailed, run_tasks
 from benchmarks.toy.captions import Modality
 
@@ -55,13 +56,15 @@ def run_demo(
     settings = {"modalities": list(modalities), "seed": seed}
     folder = DemoFolder(out, settings, resume)
     display = Display()
-    display.say(f"demo   {len(tasks)} steps, {workers} at a time, into {out}")
+    display.say(f"demo   {len(tasks)} steps, {workers} at a time, into {out}; loading the libraries")
 
     def finished(task, seconds: float) -> None:
         folder.finish(task.name, seconds)
         display.finished(task, seconds)
 
-    run_tasks(tasks, folder.done, Places(out).log, workers=workers, show=display.show, finished=finished)
+    run_tasks(
+        tasks, folder.done, Places(out).log, Launcher(ROOT), workers=workers, show=display.show, finished=finished
+    )
     return write_reports(out, modalities, seed, folder.done, started, workers)
 
 

@@ -15,7 +15,7 @@ from seppo_core.run_log import read_metrics
 
 METHOD = "mean of the exact score over held-out prompts x seeds; 95 % bootstrap interval with the prompt as unit"
 WIN_RATE = "share of (prompt, seed) pairs that score above the base's sample from the same noise; ties count half"
-SECONDS = "wall time of the train command on one thread: start-up, reference samples and checkpoints included"
+SECONDS = "wall time of the train command on one thread: reference samples and checkpoints included, imports not"
 
 
 @dataclass(frozen=True)

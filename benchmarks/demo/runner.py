@@ -1,21 +1,16 @@
 """Runs a graph of tasks as processes, a few at a time, and says all along how far they are."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO
 
-from benchmarks.demo.plan import ROOT, Task
+from benchmarks.demo.plan import Task
+from benchmarks.demo.process import Launcher
 from benchmarks.demo.watch import Step
 
 POLL = 0.2
-# One thread is faster than two on models this small, and leaves the other core to the other modality. Nothing is
-# downloaded: a base or an encoder that is missing must be said at once.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 class TaskFailed(RuntimeError):
@@ -27,8 +22,7 @@ class Running:
     """A process and when it began."""
 
     task: Task
-    process: subprocess.Popen
-    log: IO[bytes]
+    process: BaseProcess
     started: float
     first: Step | None = None
     """The first step seen: what an earlier, interrupted run did is no measure of this one's pace."""
@@ -60,6 +54,7 @@ def run_tasks(
     tasks: Sequence[Task],
     done: dict[str, float],
     log_of: Callable[[str], Path],
+    launcher: Launcher,
     *,
     workers: int,
     show: Callable[[State], None],
@@ -81,11 +76,11 @@ def run_tasks(
             for task in _next(waiting, complete, running, workers):
                 waiting.remove(task)
                 task.clear()
-                running.append(_start(task, log_of(task.name)))
-            for item in [item for item in running if item.process.poll() is not None]:
+                started = time.monotonic()
+                running.append(Running(task, launcher.start(task.command, log_of(task.name)), started))
+            for item in [item for item in running if item.process.exitcode is not None]:
                 running.remove(item)
-                item.log.close()
-                if item.process.returncode != 0:
+                if item.process.exitcode != 0:
                     raise TaskFailed(_failure(item, log_of(item.task.name)))
                 complete.add(item.task.name)
                 worked, spent = worked + item.task.weight, spent + item.seconds
@@ -109,34 +104,22 @@ def _next(waiting: list[Task], complete: set[str], running: list[Running], worke
     return chosen
 
 
-def _start(task: Task, log: Path) -> Running:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # appended to: after a --resume the log still says what went wrong before
-    file = log.open("ab")
-    process = subprocess.Popen(
-        [sys.executable, *task.command], cwd=ROOT, env=os.environ | ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=file,
-        stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    return Running(task, process, file, time.monotonic())
-
-
 def _stop(running: list[Running]) -> None:
     for item in running:
         item.process.terminate()
     for item in running:
-        try:
-            item.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
+        item.process.join(timeout=10)
+        if item.process.exitcode is None:
             item.process.kill()
-            item.process.wait()
-        item.log.close()
+            item.process.join()
 
 
 def _failure(item: Running, log: Path, shown: int = 15) -> str:
-    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+    # a process that never came up has no log
+    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n") if log.exists() else ""
     tail = "\n".join([f"  {line}" for line in text.splitlines() if line.strip()][-shown:])
     command = " ".join(("python", *item.task.command))
-    return f"{item.task.name} ended with status {item.process.returncode}: {command}\n{tail}\n  (all of it: {log})"
+    return f"{item.task.name} ended with status {item.process.exitcode}: {command}\n{tail}\n  (all of it: {log})"
 
 
 def _state(waiting, running, complete, total, elapsed, worked, spent, workers) -> State:

@@ -31,7 +31,10 @@ class Metric(ABC):
     """+1 where more is better, -1 where less is."""
 
     def __init__(self, model: nn.Module, files: Sequence[Path], options: Options):
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.eval()
+        # one by one: TorchScript modules have no requires_grad_ of their own
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
         self.files = {path.name: file_hash(path) for path in files}
         self.options = options
         self.device = torch.device("cpu")

@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from seppo_core.keys import keyed_permutation
 
 Rows = Float[Tensor, "n d"]
-Counts = Float[Tensor, " n"]
+Counts = Float[Tensor, " groups"]
 SUBSETS, SUBSET_SIZE = 100, 1000
 
 
-def frechet_distance(x: Rows, y: Rows, x_counts: Counts | None = None, y_counts: Counts | None = None) -> float:
+def frechet_distance(
+    x: Rows, y: Rows, x_counts: Float[Tensor, " n"] | None = None, y_counts: Float[Tensor, " m"] | None = None
+) -> float:
     """|μx - μy|² + tr(Σx + Σy - 2 (Σx Σy)^½), the squared Fréchet distance of two Gaussians (Heusel et al. 2017).
 
     Covariances have n - 1 below. With centred rows A, B over √(n - 1), tr (Σx Σy)^½ is the sum of the singular values
@@ -28,7 +30,7 @@ def frechet_distance(x: Rows, y: Rows, x_counts: Counts | None = None, y_counts:
     return ((mean_x - mean_y).square().sum() + a.square().sum() + b.square().sum() - 2 * cross).item()
 
 
-def _centred(rows: Rows, counts: Counts | None) -> tuple[Tensor, Tensor]:
+def _centred(rows: Rows, counts: Float[Tensor, " n"] | None) -> tuple[Tensor, Tensor]:
     rows = _checked(rows)
     counts = rows.new_ones(len(rows)) if counts is None else counts.to(rows)
     total = counts.sum()
@@ -45,44 +47,67 @@ def polynomial_kernel(x: Rows, y: Rows) -> Float[Tensor, "n m"]:
 
 
 @dataclass(frozen=True)
-class KernelMMD:
-    """Unbiased squared MMD from kernel matrices that are computed once, for any number of bootstrap draws.
+class Within:
+    """Mean kernel over pairs of different rows of one set, for any counts of its groups at the cost of one product.
 
-    `x_group`, `y_group` number the unit each row comes from, a clip for its frames.
+    A group is the unit that is drawn: a clip, whose frames are its rows.
     """
 
-    xx: Float[Tensor, "n n"]
-    yy: Float[Tensor, "m m"]
-    xy: Float[Tensor, "n m"]
-    x_group: Tensor
-    y_group: Tensor
+    kernel: Float[Tensor, "n n"]
+    group: Int[Tensor, " n"]
+    block: Float[Tensor, " groups"]
+    """Sum of the kernel over all pairs of a group's rows."""
+    diagonal: Float[Tensor, " groups"]
+    """Sum over each of its rows with itself."""
+    size: Float[Tensor, " groups"]
+
+    @classmethod
+    def of(cls, rows: Rows, group: Int[Tensor, " n"]) -> "Within":
+        kernel, group = polynomial_kernel(rows, rows), group.to(rows.device)
+        empty = kernel.new_zeros(int(group.max()) + 1)
+        to_own_group = kernel.new_zeros(len(rows), len(empty)).index_add_(1, group, kernel)
+        block = empty.index_add(0, group, to_own_group.gather(1, group[:, None])[:, 0])
+        size = empty.index_add(0, group, torch.ones_like(kernel[0]))
+        return cls(kernel, group, block, empty.index_add(0, group, kernel.diagonal()), size)
+
+    def mean(self, counts: Counts) -> Tensor:
+        """ValueError where no two different rows were drawn."""
+        rows = counts[self.group]
+        # of a group drawn c times: c² blocks, of which c are pairs within one copy, less each row with itself
+        total = rows @ self.kernel @ rows - (counts**2 - counts) @ self.block - counts @ self.diagonal
+        pairs = rows.sum() ** 2 - (counts**2 - counts) @ self.size**2 - counts @ self.size
+        if pairs < 1:
+            raise ValueError("one row of features alone; the unbiased MMD needs at least 2 different ones")
+        return total / pairs
+
+
+@dataclass(frozen=True)
+class KernelMMD:
+    """Unbiased squared MMD (Gretton et al. 2012) from kernels that are computed once, for any number of draws."""
+
+    x: Within
+    y: Within
+    across: Float[Tensor, "n m"]
 
     @classmethod
     def of(cls, x: Rows, y: Rows, x_group: Tensor | None = None, y_group: Tensor | None = None) -> "KernelMMD":
-        groups = [torch.arange(len(rows)) if g is None else g for rows, g in ((x, x_group), (y, y_group))]
-        return cls(polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y), *groups)
+        """Groups number the clip of each row; without them each row is its own."""
+        x_group = torch.arange(len(x)) if x_group is None else x_group
+        y_group = torch.arange(len(y)) if y_group is None else y_group
+        return cls(Within.of(x, x_group), Within.of(y, y_group), polynomial_kernel(x, y))
 
     def value(self, x_counts: Counts | None = None, y_counts: Counts | None = None) -> float:
         """Mean kernel over pairs of different rows within x, plus within y, minus twice that across.
 
-        `counts` say how often each row was drawn, the same within a group. A row is never paired with a copy of itself,
-        nor a clip's frames with a copy of that clip: such pairs would be nearer than any two of a fresh sample, and the
-        bootstrap would report distances that are too small by that.
+        `counts` say how often each group was drawn. A row is never paired with a copy of itself, nor a clip's frames
+        with a copy of that clip: such pairs are nearer than any two of a fresh sample, and the bootstrap's distances
+        would be off by that.
         """
-        x_counts = self.xx.new_ones(len(self.xx)) if x_counts is None else x_counts.to(self.xx)
-        y_counts = self.yy.new_ones(len(self.yy)) if y_counts is None else y_counts.to(self.yy)
-        across = x_counts @ self.xy @ y_counts / (x_counts.sum() * y_counts.sum())
-        within = _mean_of_pairs(self.xx, x_counts, self.x_group) + _mean_of_pairs(self.yy, y_counts, self.y_group)
-        return (within - 2 * across).item()
-
-
-def _mean_of_pairs(kernel: Tensor, counts: Counts, group: Tensor) -> Tensor:
-    same = group[:, None] == group[None]
-    pairs = torch.where(same.to(kernel.device), counts[:, None], counts[:, None] * counts[None])
-    pairs.fill_diagonal_(0)
-    if pairs.sum() == 0:
-        raise ValueError("one row of features alone; the unbiased MMD needs at least 2 different ones")
-    return (pairs * kernel).sum() / pairs.sum()
+        x_counts = torch.ones_like(self.x.size) if x_counts is None else x_counts.to(self.across)
+        y_counts = torch.ones_like(self.y.size) if y_counts is None else y_counts.to(self.across)
+        x_rows, y_rows = x_counts[self.x.group], y_counts[self.y.group]
+        across = x_rows @ self.across @ y_rows / (x_rows.sum() * y_rows.sum())
+        return (self.x.mean(x_counts) + self.y.mean(y_counts) - 2 * across).item()
 
 
 def kernel_distance(

@@ -73,7 +73,7 @@ def compare_sets(
 
     Where a model's clips and the reference's have the same ids they are drawn together; the models' clips have to be in
     the same order (ValueError). Kernel distances are over all pairs, not over subsets: the same in expectation.
-    A draw costs a singular value decomposition: milliseconds for FVD of 150 clips, 10 s for FID of thousands of frames.
+    A draw costs a singular value decomposition: 10 ms for FVD of 150 clips, 6 s for FID of 2400 frames (one core).
     """
     if not models:
         raise ValueError("no models to compare")
@@ -108,7 +108,7 @@ def _distance(x: FeatureSet, reference: FeatureSet, distance: Distance) -> Calla
     """The distance as a function of how often each clip of x and of the reference was drawn."""
     if distance == "kernel":
         mmd = KernelMMD.of(x.rows, reference.rows, x.clip, reference.clip)
-        return lambda drawn, drawn_reference: mmd.value(drawn[x.clip], drawn_reference[reference.clip])
+        return mmd.value
 
     def frechet(drawn: Tensor, drawn_reference: Tensor) -> float:
         sides = []

@@ -16,6 +16,7 @@ from benchmarks.demo.display import Display, clock, overall_line, task_line
 from benchmarks.demo.folder import MARKER, DemoFolder
 from benchmarks.demo.main import main, run_demo, write_reports
 from benchmarks.demo.plan import ARMS, RECIPES, ROOT, Places, Scale, Task, load_configs, plan
+from benchmarks.demo.process import Launcher
 from benchmarks.demo.runner import Running, State, TaskFailed, run_tasks
 from benchmarks.demo.watch import Step, watch_judge, watch_training
 from benchmarks.statistics import mean_interval
@@ -33,7 +34,7 @@ def run(tasks: list[Task], folder: Path, done: dict | None = None, workers: int 
     """Names of the finished tasks in the order in which they finished."""
     order: list[str] = []
     run_tasks(
-        tasks, done or {}, Places(folder).log, workers=workers, show=lambda state: None,
+        tasks, done or {}, Places(folder).log, Launcher(ROOT, preload=()), workers=workers, show=lambda state: None,
         finished=lambda task, seconds: order.append(task.name),
     )  # fmt: skip
     return order
@@ -221,7 +222,7 @@ def test_the_judge_is_followed_by_its_counts(tmp_path):
 
 def test_status_lines_say_stage_count_rate_and_time_left():
     steps = iter([Step("update", 20, 100, 0.2), Step("update", 60, 100, 0.6)])
-    item = Running(Task("t", "SePPO", "image", (), watch=lambda: next(steps)), None, None, time.monotonic() - 10)
+    item = Running(Task("t", "SePPO", "image", (), watch=lambda: next(steps)), None, time.monotonic() - 10)
     assert "SePPO: running for 0:10" in task_line(item)
     item.look()
     item.look()

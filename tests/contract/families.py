@@ -1,16 +1,64 @@
 """Every family's row in the contract: a tiny pipeline, the adapter around it, and how plain diffusers runs the same."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from diffusers import AnimateDiffPipeline, DiffusionPipeline, StableDiffusionPipeline
+from diffusers import (
+    AnimateDiffPipeline,
+    DiffusionPipeline,
+    FluxPipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 from torch import Generator, Tensor
 
-from seppo_core.adapter import Adapter
+from seppo_core.adapter import Adapter, Condition
+from seppo_core.path import FlowPath
+from seppo_image.flux import Flux
+from seppo_image.sd3 import StableDiffusion3
+from seppo_image.sdxl import StableDiffusionXL
 from seppo_image.stable_diffusion import StableDiffusion
 from seppo_video.animatediff import AnimateDiff
-from tests import tiny
+from tests import tiny, tiny_image
+
+Encoded = tuple[Condition, Condition]
+"""Conditions of some prompts, and the unconditional ones."""
+
+
+def encode_one(pipeline: DiffusionPipeline, prompts: list[str]) -> Encoded:
+    text, empty = pipeline.encode_prompt(prompts, "cpu", 1, True)
+    return {"text": text}, {"text": empty}
+
+
+def encode_sdxl(pipeline: StableDiffusionXLPipeline, prompts: list[str]) -> Encoded:
+    text, empty, pooled, empty_pooled = pipeline.encode_prompt(prompts, device="cpu")
+    return {"text": text, "pooled": pooled}, {"text": empty, "pooled": empty_pooled}
+
+
+def encode_sd3(pipeline: StableDiffusion3Pipeline, prompts: list[str]) -> Encoded:
+    text, empty, pooled, empty_pooled = pipeline.encode_prompt(
+        prompts, None, None, device="cpu", max_sequence_length=tiny_image.T5_TOKENS
+    )
+    return {"text": text, "pooled": pooled}, {"text": empty, "pooled": empty_pooled}
+
+
+def encode_flux(pipeline: FluxPipeline, prompts: list[str]) -> Encoded:
+    conditions = []
+    for some in (prompts, [""] * len(prompts)):
+        text, pooled, _ = pipeline.encode_prompt(some, device="cpu", max_sequence_length=tiny_image.T5_TOKENS)
+        conditions.append({"text": text, "pooled": pooled})
+    return conditions[0], conditions[1]
+
+
+def flux_tokens(latents: Tensor) -> Tensor:
+    return FluxPipeline._pack_latents(latents, *latents.shape)
+
+
+def flux_latents(tokens: Tensor, latent_shape: tuple[int, ...]) -> Tensor:
+    return FluxPipeline._unpack_latents(tokens, latent_shape[-2] * 8, latent_shape[-1] * 8, 8)
 
 
 @dataclass(frozen=True)
@@ -22,6 +70,17 @@ class Family:
     pipeline: Callable[[Path], DiffusionPipeline]
     wrap: Callable[[DiffusionPipeline], Adapter]
     load_plain: Callable[[Path], DiffusionPipeline]
+    encode: Callable[[DiffusionPipeline, list[str]], Encoded] = encode_one
+    """What the pipeline itself makes of prompts."""
+    call: dict = field(default_factory=dict)
+    """What the pipeline has to be told beside prompts, size, steps and guidance."""
+    pack: Callable[[Tensor], Tensor] = Tensor.clone
+    """Our latents as the pipeline takes them, and its answer as ours."""
+    unpack: Callable[[Tensor, tuple[int, ...]], Tensor] = lambda latents, latent_shape: latents
+    multiple: int = 8
+    """Of which heights and widths have to be."""
+    unreached: str = ""
+    """A regular expression for the beginnings of parameters that cannot influence the answer."""
 
     def adapter(self, folder: Path) -> Adapter:
         return self.wrap(self.pipeline(folder))
@@ -40,11 +99,40 @@ class Family:
         size = {"height": self.latent_shape[-2] * 8, "width": self.latent_shape[-1] * 8}
         frames = {"num_frames": self.latent_shape[1]} if len(self.latent_shape) == 4 else {}
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline(
-            prompts, latents=noise.clone(), num_inference_steps=steps, guidance_scale=guidance_scale,
-            output_type="latent", generator=generators, **size, **frames,
+        latents = pipeline(
+            prompts, latents=self.pack(noise), num_inference_steps=steps, guidance_scale=guidance_scale,
+            output_type="latent", generator=generators, **size, **frames, **self.call,
         )[0]  # fmt: skip
+        return self.unpack(latents, self.latent_shape)
 
+
+def is_flow(adapter: Adapter) -> bool:
+    return isinstance(adapter.path, FlowPath)
+
+
+T5_CALL = {"max_sequence_length": tiny_image.T5_TOKENS}
+# a picture of another height than width, so that rows taken for columns show
+SD3 = {
+    "latent_shape": (4, 8, 12),
+    "wrap": partial(StableDiffusion3, text_tokens=tiny_image.T5_TOKENS),
+    "load_plain": StableDiffusion3Pipeline.from_pretrained,
+    "encode": encode_sd3,
+    "call": T5_CALL,
+    "multiple": 16,
+    # the last block's answer about the text is dropped
+    "unreached": r"transformer_blocks\.1\.attn\.(add_q_proj|norm_added_q)\.",
+}
+FLUX = {
+    "latent_shape": (4, 8, 12),
+    # 1000 times the guidance is embedded: 4000 is the same in bfloat16, 3500 is not
+    "wrap": partial(Flux, text_tokens=tiny_image.T5_TOKENS, training_guidance=4.0),
+    "load_plain": FluxPipeline.from_pretrained,
+    "encode": encode_flux,
+    "call": T5_CALL,
+    "pack": flux_tokens,
+    "unpack": flux_latents,
+    "multiple": 16,
+}
 
 FAMILIES = [
     Family(
@@ -61,6 +149,23 @@ FAMILIES = [
         StableDiffusion,
         lambda folder: StableDiffusionPipeline.from_pretrained(folder, safety_checker=None),
     ),
+    Family(
+        "sdxl",
+        (4, 8, 12),
+        tiny_image.sdxl,
+        StableDiffusionXL,
+        lambda folder: StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False),
+        encode_sdxl,
+    ),
+    Family("sd3", pipeline=tiny_image.sd3, **SD3),
+    Family(
+        "sd3-dynamic-no-t5",
+        pipeline=partial(tiny_image.sd3, with_t5=False, dynamic=True),
+        **SD3
+        | {"load_plain": partial(StableDiffusion3Pipeline.from_pretrained, text_encoder_3=None, tokenizer_3=None)},
+    ),
+    Family("flux-dev", pipeline=tiny_image.flux, **FLUX),
+    Family("flux-schnell", pipeline=partial(tiny_image.flux, dev=False), **FLUX),
     Family(
         "animatediff",
         (4, 4, 8, 8),

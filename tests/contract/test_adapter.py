@@ -1,15 +1,16 @@
 """What every family's adapter promises, against the family's own diffusers pipeline."""
 
 import inspect
+import re
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from seppo_core.adapter import Adapter
 from seppo_core.sampling import effective_config, make_scheduler, sample
-from tests.contract.families import FAMILIES, Family
+from tests.contract.families import FAMILIES, Family, is_flow
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 
@@ -71,6 +72,10 @@ def theirs(
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_sampler_is_the_pipeline(family, adapter, plain, solver):
     noise = normal(2, *family.latent_shape)
+    if solver is not None and is_flow(adapter):
+        with pytest.raises(ValueError, match="this model is a flow"):
+            ours(adapter, noise, solver)
+        return
     expected = theirs(plain, family, noise, solver)
     torch.testing.assert_close(ours(adapter, noise, solver), expected, rtol=1e-4, atol=1e-5)
     # zeros, or what went in, would pass any comparison
@@ -82,11 +87,12 @@ def test_sampler_without_guidance_is_the_pipeline(family, adapter, plain):
     noise = normal(2, *family.latent_shape)
     unguided = ours(adapter, noise, guidance_scale=1.0)
     torch.testing.assert_close(unguided, theirs(plain, family, noise, guidance_scale=1.0), rtol=1e-4, atol=1e-5)
-    assert (unguided - ours(adapter, noise)).abs().max() > 1e-2
+    difference = (unguided - ours(adapter, noise)).abs().max()
+    assert difference == 0 if adapter.guidance == "none" else difference > 1e-2
 
 
-def off_by_one_step(adapter: Adapter):
-    return lambda denoiser, x_t, t, condition: type(adapter).predict(adapter, denoiser, x_t, t + 1, condition)
+def off_by_thirty_steps(adapter: Adapter):
+    return lambda denoiser, x_t, t, condition: type(adapter).predict(adapter, denoiser, x_t, t - 30, condition)
 
 
 def halves_swapped(adapter: Adapter):
@@ -105,24 +111,25 @@ def frames_interleaved(adapter: Adapter):
     return predict
 
 
-@pytest.mark.parametrize("mutation", [off_by_one_step, halves_swapped, frames_interleaved])
+@pytest.mark.parametrize("mutation", [off_by_thirty_steps, halves_swapped, frames_interleaved])
 def test_parity_notices_a_wrong_predict(family, adapter, plain, mutation):
     """The contract can fail: mistakes of the kinds that adapters make move the latents far beyond its tolerance."""
     if mutation is frames_interleaved and len(family.latent_shape) == 3:
         pytest.skip("images have no frames")
     noise = normal(2, *family.latent_shape)
-    expected = theirs(plain, family, noise, "ddim")
+    expected = theirs(plain, family, noise)
     adapter.predict = mutation(adapter)
-    assert (ours(adapter, noise, "ddim") - expected).abs().max() > 1e-2
+    assert (ours(adapter, noise) - expected).abs().max() > 1e-2
 
 
 def test_prompts_are_encoded_as_the_pipeline_does(family, adapter, plain):
-    expected, empty = plain.encode_prompt(PROMPTS, "cpu", 1, True)
+    expected, empty = family.encode(plain, PROMPTS)
     condition, unconditional = adapter.encode_prompts(PROMPTS), adapter.encode_prompts([""])
-    assert condition.keys() == unconditional.keys() == {"text"}
-    torch.testing.assert_close(condition["text"], expected)
-    torch.testing.assert_close(unconditional["text"], empty[:1])
-    assert not condition["text"].requires_grad
+    assert condition.keys() == unconditional.keys() == expected.keys()
+    for name, value in condition.items():
+        torch.testing.assert_close(value, expected[name])
+        torch.testing.assert_close(unconditional[name], empty[name][:1])
+        assert not value.requires_grad
     assert adapter.truncated([*PROMPTS, ""]) == [1]
 
 
@@ -147,19 +154,22 @@ def frames_of(x: Tensor, item: int) -> Tensor:
 def test_posterior_is_the_vae_s_scaled(family, adapter, plain):
     pixels = pixels_of(family)
     posterior = adapter.encode(pixels)
-    scale = plain.vae.config.scaling_factor
+    scale, shift = plain.vae.config.scaling_factor, plain.vae.config.shift_factor or 0
     for item in range(2):
         distribution = plain.vae.encode(frames_of(pixels, item)).latent_dist
-        torch.testing.assert_close(frames_of(posterior.mean, item), distribution.mean * scale, rtol=1e-4, atol=1e-5)
+        mean = (distribution.mean - shift) * scale
+        torch.testing.assert_close(frames_of(posterior.mean, item), mean, rtol=1e-4, atol=1e-5)
         std = torch.exp(0.5 * frames_of(posterior.logvar, item))
         torch.testing.assert_close(std, distribution.std * scale, rtol=1e-4, atol=1e-6)
-        decoded = plain.vae.decode(frames_of(posterior.mean, item) / scale).sample
+        decoded = plain.vae.decode(frames_of(posterior.mean, item) / scale + shift).sample
         torch.testing.assert_close(frames_of(adapter.decode(posterior.mean), item), decoded, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "nearest"), [((60, 64), "64 × 64"), ((64, 3), "64 × 8"), ((67, 93), "64 × 96")])
+@pytest.mark.parametrize(("size", "nearest"), [((60, 64), "64 × 64"), ((64, 3), "64 × {}"), ((67, 93), "64 × 96")])
 def test_sizes_that_do_not_fit_name_the_nearest(family, adapter, size, nearest):
-    with pytest.raises(ValueError, match=f"{size[0]} × {size[1]} does not fit .* use e.g. {nearest}$"):
+    with pytest.raises(
+        ValueError, match=f"{size[0]} × {size[1]} does not fit .* use e.g. {nearest.format(family.multiple)}$"
+    ):
         adapter.latent_shape(*size)
 
 
@@ -170,9 +180,20 @@ def test_frames_that_do_not_fit_name_the_limit(family, adapter, frames):
 
 
 def test_path_is_the_scheduler_s(family, adapter):
+    x_0, noise = normal(2, *family.latent_shape), normal(2, *family.latent_shape, seed=1)
+    if is_flow(adapter):
+        # unshifted, its steps are the thousandths of σ
+        scheduler = FlowMatchEulerDiscreteScheduler()
+        scheduler.set_timesteps(1000)
+        t = scheduler.timesteps[[300, 999]]
+        x_t = adapter.path.add_noise(x_0, noise, t)
+        torch.testing.assert_close(x_t, scheduler.scale_noise(x_0, t, noise))
+        # one step along a true velocity from the last timestep ends at the data
+        end = scheduler.step(adapter.path.target(x_0, noise, t)[1:], t[1], x_t[1:]).prev_sample
+        torch.testing.assert_close(end, x_0[1:])
+        return
     scheduler = DDPMScheduler.from_config(effective_config(adapter.scheduler))
     t = torch.tensor([0, 999])
-    x_0, noise = normal(2, *family.latent_shape), normal(2, *family.latent_shape, seed=1)
     torch.testing.assert_close(adapter.path.add_noise(x_0, noise, t), scheduler.add_noise(x_0, noise, t))
     targets = {"epsilon": noise, "v_prediction": scheduler.get_velocity(x_0, noise, t)}
     torch.testing.assert_close(adapter.path.target(x_0, noise, t), targets[adapter.scheduler.config.prediction_type])
@@ -201,7 +222,8 @@ def test_checkpointing_keeps_the_gradients(family, adapter):
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
     # no weight is dead, so that the comparison says something of each (attention forgets a bias common to all keys)
-    assert all(gradient.abs().max() > 0 for name, gradient in expected.items())
+    dead = {name for name, gradient in expected.items() if gradient.abs().max() == 0}
+    assert dead == {name for name in expected if family.unreached and re.match(family.unreached, name)}
 
 
 @pytest.mark.parametrize("autocast", [True, False], ids=["autocast", "weights"])

@@ -15,7 +15,7 @@ UNEVEN = [0]
 for step in [20, 40, 100, 333] * 9:
     UNEVEN.append(UNEVEN[-1] + step)
 
-# name: what to write, and whether decord reads it
+# name: what to write, and whether decord gives the same frames
 CLIPS = {
     "b_frames.mp4": (("libx264", "yuv420p"), {"bf": "3", "g": "12"}, True),
     "open_gop.mp4": (("libx264", "yuv420p"), {"x264": "open-gop=1:keyint=10:bframes=3"}, False),
@@ -27,8 +27,10 @@ CLIPS = {
     "vp9.webm": (("libvpx-vp9", "yuv420p"), {"auto-alt-ref": "1", "lag-in-frames": "16"}, True),
     "ffv1.mkv": (("ffv1", "bgr0"), {}, True),
     "ffv1_yuv.mkv": (("ffv1", "yuv444p"), {}, True),
-    "mpeg4.avi": (("mpeg4", "yuv420p"), {}, None),
-    "raw.h264": (("libx264", "yuv420p"), {"form": "h264", "bf": "2"}, None),
+    "b_frames.avi": (("libx264", "yuv420p"), {"bf": "2", "g": "9"}, False),
+    "b_frames.ts": (("libx264", "yuv420p"), {"bf": "2", "g": "9"}, False),
+    "mpeg2.mpg": (("mpeg2video", "yuv420p"), {"bf": "2", "g": "9"}, False),
+    "raw.h264": (("libx264", "yuv420p"), {"form": "h264", "bf": "2"}, False),
     "ten_bits.mp4": (("libx264", "yuv420p10le"), {}, False),
     "av.gif": (("gif", "rgb8"), {}, False),
 }

@@ -4,18 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
 from transformers import CLIPConfig
 
-try:
-    # transformers 5 keeps PIL's numerics, which the scorers were published with, under names of their own
-    from transformers import CLIPImageProcessorPil as ClipProcessor
-    from transformers import SiglipImageProcessorPil as SiglipProcessor
-except ImportError:
-    pass
-
 from tests import tiny
 from tests.benchmarks.scorers.layouts_by_hand import Blip, Clip
+
+# transformers 5 keeps PIL's numerics, with which the scorers were published, under names of their own
+HAS_PIL_NAMES = hasattr(transformers, "CLIPImageProcessorPil")
+ClipProcessor = transformers.CLIPImageProcessorPil if HAS_PIL_NAMES else transformers.CLIPImageProcessor
+SiglipProcessor = transformers.SiglipImageProcessorPil if HAS_PIL_NAMES else transformers.SiglipImageProcessor
 
 BERT_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "cat", "dog", "on", "the", "moon", "##s", ","]
 TINY_BLIP = Blip(

@@ -53,7 +53,7 @@ def test_lpips_knows_the_nearer_picture():
         torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)[None] for path in paths
     )
     metric = in_place("lpips_alex")
-    # as `test_network.py` prints them
+    # as the repository's `test_network.py` prints them (quoted in its issue 120)
     expected = torch.tensor([0.722, 0.138])
     found = torch.cat([metric.compare(picture, reference) for picture in (p0, p1)])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)

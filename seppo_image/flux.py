@@ -1,0 +1,144 @@
+"""Flux.1 dev and schnell: a rectified flow over tokens of 2 × 2 latents, its guidance distilled into the denoiser."""
+
+import numpy as np
+import torch
+from diffusers import FluxPipeline
+from diffusers.schedulers import SchedulerMixin
+from einops import rearrange
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from seppo_core.adapter import Adapter, Condition, Posterior
+from seppo_core.path import FlowPath
+from seppo_core.shift import dynamic_shift
+from seppo_core.text import encode_text, tokenize, too_long
+from seppo_core.vae import decode_images, encode_images
+from seppo_image.pipelines import check_channels, freeze, latent_shape, load_pipeline
+
+
+class Flux(Adapter):
+    """A view of a `FluxPipeline`; its transformer is the denoiser, its VAE and two text encoders are frozen.
+
+    Where the transformer has guidance embedded (dev), sampling tells it the sampler's scale and training
+    `training_guidance`; where it has not (schnell), neither. `text_tokens` is the length that captions have for T5.
+    """
+
+    pipeline: FluxPipeline
+    component = "transformer"
+    lora_targets = {  # noqa: RUF012
+        "all": [
+            *("to_q", "to_k", "to_v", "to_out.0"),
+            *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        ]
+    }
+    trainable = {"all": ".*"}  # noqa: RUF012
+
+    def __init__(self, pipeline: FluxPipeline, text_tokens: int = 512, training_guidance: float = 3.5):
+        check_channels(pipeline, pipeline.transformer, packed=4)
+        self.pipeline = pipeline
+        self.text_tokens = text_tokens
+        self.training_guidance = training_guidance
+        self.denoiser = pipeline.transformer
+        self.scheduler = pipeline.scheduler
+        self.path = FlowPath()
+        self.guidance = "embedded" if pipeline.transformer.config.guidance_embeds else "none"
+        freeze(pipeline, pipeline.transformer)
+
+    @classmethod
+    def load(
+        cls,
+        base: str,
+        *,
+        dtype: torch.dtype,
+        vae: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        text_tokens: int = 512,
+        training_guidance: float = 3.5,
+    ) -> "Flux":
+        """Loads `base`, a folder or a hub id (see `load_pipeline`)."""
+        pipeline = load_pipeline(FluxPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant)
+        return cls(pipeline, text_tokens, training_guidance)
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """{"text": (b, text_tokens, d) of T5, "pooled": (b, p) of CLIP}."""
+        p = self.pipeline
+        ids, _ = tokenize(p.tokenizer, prompts)
+        pooled = p.text_encoder(ids.to(p.text_encoder.device)).pooler_output
+        return {"text": encode_text(p.tokenizer_2, p.text_encoder_2, prompts, self.text_tokens), "pooled": pooled}
+
+    def with_guidance(self, condition: Condition, guidance_scale: float) -> Condition:
+        """Adds "guidance", (b,), where the denoiser has it embedded."""
+        if self.guidance == "none":
+            return condition
+        text = condition["text"]
+        return condition | {"guidance": torch.full((len(text),), float(guidance_scale), device=text.device)}
+
+    def truncated(self, prompts: list[str]) -> list[int]:
+        """Positions of the prompts that lose their ends in T5; CLIP gives no more than their gist."""
+        return too_long(self.pipeline.tokenizer_2, prompts, self.text_tokens)
+
+    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
+        return encode_images(self.pipeline.vae, pixels)
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        return decode_images(self.pipeline.vae, latents)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int]:
+        return latent_shape(self.pipeline, height, width, frames, packed=2)
+
+    def predict(
+        self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c h w"]:
+        """A condition that names no "guidance" is a training one."""
+        dtype = next(denoiser.parameters()).dtype
+        if "guidance" not in condition:
+            condition = self.with_guidance(condition, self.training_guidance)
+        text = condition["text"].to(dtype)
+        prediction = denoiser(
+            hidden_states=pack(x_t.to(dtype)),
+            timestep=t / 1000,
+            guidance=condition["guidance"] if self.guidance == "embedded" else None,
+            pooled_projections=condition["pooled"].to(dtype),
+            encoder_hidden_states=text,
+            txt_ids=torch.zeros(text.shape[1], 3, device=x_t.device),
+            img_ids=image_ids(x_t.shape[-2] // 2, x_t.shape[-1] // 2, x_t.device),
+            return_dict=False,
+        )[0]
+        return unpack(prediction, x_t.shape[-2] // 2)
+
+    def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
+        """Evenly spaced σ, shifted towards noise by the number of tokens where the scheduler asks for it (dev)."""
+        tokens = (latent_shape[-2] // 2) * (latent_shape[-1] // 2)
+        scheduler.set_timesteps(
+            # the scheduler's own grid would begin elsewhere
+            sigmas=np.linspace(1, 1 / steps, steps),
+            device=device,
+            mu=dynamic_shift(scheduler.config, tokens),
+        )
+        return scheduler.timesteps
+
+    def export_pipeline(self) -> FluxPipeline:
+        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
+        components = self.pipeline.components | {
+            "transformer": self.denoiser,
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+        return FluxPipeline(**components)
+
+
+def pack(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b tokens c*4"]:
+    """A token for every square of 2 × 2 latents, rows first; channel, then row, then column within a token."""
+    return rearrange(latents, "b c (h i) (w j) -> b (h w) (c i j)", i=2, j=2)
+
+
+def unpack(tokens: Float[Tensor, "b tokens c*4"], rows: int) -> Float[Tensor, "b c h w"]:
+    """The inverse of `pack` for a picture of `rows` rows of tokens."""
+    return rearrange(tokens, "b (h w) (c i j) -> b c (h i) (w j)", h=rows, i=2, j=2)
+
+
+def image_ids(rows: int, columns: int, device: torch.device) -> Float[Tensor, "tokens 3"]:
+    """Where each token lies, for the rotary embedding: 0, its row and its column."""
+    row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
+    return torch.stack([torch.zeros_like(row), row, column], dim=-1).flatten(0, 1).float()

@@ -1,0 +1,119 @@
+"""Stable Diffusion 3 and 3.5: a rectified flow with a two-stream transformer (arXiv 2403.03206, 2024)."""
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+from diffusers.schedulers import SchedulerMixin
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from seppo_core.adapter import Adapter, Condition, Posterior
+from seppo_core.path import FlowPath
+from seppo_core.shift import dynamic_shift
+from seppo_core.text import encode_clip, encode_text, too_long
+from seppo_core.vae import decode_images, encode_images
+from seppo_image.pipelines import check_channels, freeze, latent_shape, load_pipeline
+
+ATTENTION = "to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_out"
+
+
+class StableDiffusion3(Adapter):
+    """A view of a `StableDiffusion3Pipeline`; its transformer is the denoiser, VAE and text encoders are frozen.
+
+    `text_tokens` is the length that captions have for T5. A pipeline without T5 gets zeros in its place, as the model
+    was trained to bear.
+    """
+
+    pipeline: StableDiffusion3Pipeline
+    component = "transformer"
+    guidance = "cfg"
+    trainable = {"all": ".*"}  # noqa: RUF012
+
+    def __init__(self, pipeline: StableDiffusion3Pipeline, text_tokens: int = 256):
+        check_channels(pipeline, pipeline.transformer)
+        self.pipeline = pipeline
+        self.text_tokens = text_tokens
+        self.denoiser = pipeline.transformer
+        self.scheduler = pipeline.scheduler
+        self.path = FlowPath()
+        # the last block's answer about the text is dropped, so that a LoRA on its query would never learn
+        last = pipeline.transformer.config.num_layers - 1
+        self.lora_targets = {"all": rf"transformer_blocks\.(?!{last}\.attn\.add_q_proj).*\.({ATTENTION})"}
+        freeze(pipeline, pipeline.transformer)
+
+    @classmethod
+    def load(
+        cls,
+        base: str,
+        *,
+        dtype: torch.dtype,
+        vae: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        t5: bool = True,
+        text_tokens: int = 256,
+    ) -> "StableDiffusion3":
+        """Loads `base`, a folder or a hub id (see `load_pipeline`), with or without its T5."""
+        without = () if t5 else ("text_encoder_3", "tokenizer_3")
+        pipeline = load_pipeline(
+            StableDiffusion3Pipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant, without=without
+        )
+        return cls(pipeline, text_tokens)
+
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """{"text": (b, CLIP's tokens + text_tokens, d), "pooled": (b, p)}."""
+        p = self.pipeline
+        first, first_pooled = encode_clip(p.tokenizer, p.text_encoder, prompts)
+        second, second_pooled = encode_clip(
+            p.tokenizer_2, p.text_encoder_2, prompts, length=p.tokenizer.model_max_length
+        )
+        clip = torch.cat([first, second], dim=-1)
+        width = self.denoiser.config.joint_attention_dim
+        if p.text_encoder_3 is None:
+            t5 = clip.new_zeros(len(prompts), self.text_tokens, width)
+        else:
+            t5 = encode_text(p.tokenizer_3, p.text_encoder_3, prompts, length=self.text_tokens).to(clip)
+        text = torch.cat([pad(clip, (0, width - clip.shape[-1])), t5], dim=1)
+        return {"text": text, "pooled": torch.cat([first_pooled, second_pooled], dim=-1)}
+
+    def truncated(self, prompts: list[str]) -> list[int]:
+        """Positions of the prompts that not even the text encoder with the longest limit sees whole."""
+        if self.pipeline.text_encoder_3 is None:
+            return super().truncated(prompts)
+        return too_long(self.pipeline.tokenizer_3, prompts, self.text_tokens)
+
+    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
+        return encode_images(self.pipeline.vae, pixels)
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        return decode_images(self.pipeline.vae, latents)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int]:
+        return latent_shape(self.pipeline, height, width, frames, packed=self.denoiser.config.patch_size)
+
+    def predict(
+        self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c h w"]:
+        dtype = next(denoiser.parameters()).dtype
+        return denoiser(
+            hidden_states=x_t.to(dtype),
+            timestep=t,
+            encoder_hidden_states=condition["text"].to(dtype),
+            pooled_projections=condition["pooled"].to(dtype),
+            return_dict=False,
+        )[0]
+
+    def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
+        if not scheduler.config.use_dynamic_shifting:
+            return super().timesteps(scheduler, steps, latent_shape, device)
+        height, width = (size // self.denoiser.config.patch_size for size in latent_shape[-2:])
+        scheduler.set_timesteps(steps, device=device, mu=dynamic_shift(scheduler.config, height * width, 1.16))
+        return scheduler.timesteps
+
+    def export_pipeline(self) -> StableDiffusion3Pipeline:
+        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
+        components = self.pipeline.components | {
+            "transformer": self.denoiser,
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+        return StableDiffusion3Pipeline(**components)

@@ -1,0 +1,169 @@
+"""The contract can fail: mistakes that an adapter's `predict` could make, one by one, against the pipeline's latents.
+
+A mistake is made in the call that reaches the denoiser, whatever the adapter is, so that its own code is what is tested.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from diffusers.schedulers import SchedulerMixin
+from einops import rearrange
+from torch import Tensor, nn
+
+from seppo_core.adapter import Adapter
+from seppo_core.sampling import sample
+from tests.contract.families import FAMILIES
+
+BY_NAME = {family.name: family for family in FAMILIES}
+PROMPTS = ["a red house", "two cats under a tree, far too long for so few tokens"]
+
+Mistake = Callable[[dict], dict]
+"""Named arguments of the denoiser → those that a wrong adapter would pass."""
+
+
+@dataclass(frozen=True)
+class Mistaken:
+    """Stands for the denoiser in the adapter's hands and passes on what a `mistake` makes of a call."""
+
+    denoiser: nn.Module
+    mistake: Mistake
+
+    def parameters(self):
+        return self.denoiser.parameters()
+
+    def __call__(self, *positional, **named):
+        # the UNets are given x_t and t by position
+        names = ("sample", "timestep")[: len(positional)]
+        return self.denoiser(**self.mistake(dict(zip(names, positional, strict=True)) | named))
+
+
+def change(name: str, wrong: Callable[[Tensor], Tensor]) -> Mistake:
+    def mistake(call: dict) -> dict:
+        return call | {name: wrong(call[name])}
+
+    return mistake
+
+
+def added(name: str, wrong: Callable[[Tensor], Tensor]) -> Mistake:
+    return change("added_cond_kwargs", change(name, wrong))
+
+
+def swap_halves(value: Tensor) -> Tensor:
+    return value.roll(value.shape[-1] // 2, dims=-1)
+
+
+def patches_first(tokens: Tensor) -> Tensor:
+    return rearrange(tokens, "b n (c p) -> b n (p c)", p=4)
+
+
+thousandth = partial(change, "timestep", lambda t: t / 1000)
+dropped = torch.zeros_like
+
+MISTAKES = {
+    "stable-diffusion timestep in thousandths": ("stable-diffusion", thousandth()),
+    "stable-diffusion text dropped": ("stable-diffusion", change("encoder_hidden_states", dropped)),
+    "animatediff text of the wrong frames": (
+        "animatediff",
+        change("encoder_hidden_states", lambda text: rearrange(text, "(b f) n d -> (f b) n d", f=4)),
+    ),
+    "sdxl timestep in thousandths": ("sdxl", thousandth()),
+    "sdxl crop before size": ("sdxl", added("time_ids", lambda ids: ids.roll(2, dims=-1))),
+    "sdxl width before height": ("sdxl", added("time_ids", lambda ids: ids[:, [1, 0, 3, 2, 5, 4]])),
+    "sdxl size in latents": ("sdxl", added("time_ids", lambda ids: ids // 8)),
+    "sdxl pooled text dropped": ("sdxl", added("text_embeds", dropped)),
+    "sdxl text encoders swapped": ("sdxl", change("encoder_hidden_states", swap_halves)),
+    "sd3 timestep in thousandths": ("sd3", thousandth()),
+    "sd3 pooled text dropped": ("sd3", change("pooled_projections", dropped)),
+    "sd3 text encoders swapped": ("sd3", change("pooled_projections", swap_halves)),
+    "sd3 T5 dropped": ("sd3", change("encoder_hidden_states", lambda text: text[:, : -BY_NAME["sd3"].call["max_sequence_length"]])),
+    "flux timestep not in thousandths": ("flux-dev", change("timestep", lambda t: t * 1000)),
+    "flux patches before channels": ("flux-dev", change("hidden_states", patches_first)),
+    "flux rows and columns swapped": ("flux-dev", change("img_ids", lambda ids: ids[:, [0, 2, 1]])),
+    "flux text where the first patch is": ("flux-dev", change("txt_ids", lambda ids: ids + 1)),
+    "flux guidance off": ("flux-dev", change("guidance", torch.ones_like)),
+    "flux guidance in thousandths": ("flux-dev", change("guidance", lambda guidance: guidance / 1000)),
+    "flux pooled text dropped": ("flux-schnell", change("pooled_projections", dropped)),
+    "flux-schnell timestep not in thousandths": ("flux-schnell", change("timestep", lambda t: t * 1000)),
+}  # fmt: skip
+
+
+def off_parity(name: str, tmp_path, change_adapter: Callable[[Adapter], None]) -> float:
+    """The largest difference between the pipeline's latents and those of a changed adapter."""
+    family = BY_NAME[name]
+    noise = torch.randn(2, *family.latent_shape, generator=torch.Generator().manual_seed(0))
+    plain = family.pipeline(tmp_path / "plain words")
+    expected = family.pipeline_latents(plain, PROMPTS, noise, steps=3, guidance_scale=3.0)
+    adapter = family.adapter(tmp_path / "words")
+    change_adapter(adapter)
+    found = sample(
+        adapter,
+        adapter.denoiser,
+        adapter.encode_prompts(PROMPTS),
+        noise=noise,
+        steps=3,
+        guidance_scale=3.0,
+        unconditional=adapter.encode_prompts([""]),
+    )
+    return (found - expected).abs().max().item()
+
+
+@pytest.mark.parametrize(("name", "mistake"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_predict_breaks_parity(name, mistake, tmp_path):
+    def make_it(adapter: Adapter) -> None:
+        right = adapter.predict
+        adapter.predict = lambda denoiser, *rest: right(Mistaken(denoiser, mistake), *rest)
+
+    assert off_parity(name, tmp_path, make_it) > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in MISTAKES.values()}))
+def test_no_mistake_keeps_parity(name, tmp_path):
+    """The stand-in itself changes nothing."""
+
+    def make_none(adapter: Adapter) -> None:
+        right = adapter.predict
+        adapter.predict = lambda denoiser, *rest: right(Mistaken(denoiser, lambda call: call), *rest)
+
+    assert off_parity(name, tmp_path, make_none) < 1e-4
+
+
+def grid_without_shift(scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
+    scheduler.set_timesteps(steps, device=device, mu=0.0)
+    return scheduler.timesteps
+
+
+def ungridded(adapter: Adapter) -> None:
+    adapter.timesteps = grid_without_shift
+
+
+def of_a_square(adapter: Adapter) -> None:
+    """The grid of another number of tokens than the latents have."""
+    right = adapter.timesteps
+    adapter.timesteps = lambda scheduler, steps, shape, device: right(scheduler, steps, (4, 64, 64), device)
+
+
+@pytest.mark.parametrize("mistake", [ungridded, of_a_square])
+@pytest.mark.parametrize("name", ["sd3-dynamic-no-t5", "flux-dev"])
+def test_a_mistake_in_timesteps_breaks_parity(name, mistake, tmp_path):
+    assert off_parity(name, tmp_path, mistake) > 1e-3
+
+
+def unscaled(adapter: Adapter) -> None:
+    adapter.with_guidance = lambda condition, guidance_scale: condition
+
+
+def wrong_sign(adapter: Adapter) -> None:
+    right = adapter.predict
+    adapter.predict = lambda *call: -right(*call)
+
+
+def test_guidance_that_does_not_arrive_breaks_parity(tmp_path):
+    assert off_parity("flux-dev", tmp_path, unscaled) > 1e-3
+
+
+@pytest.mark.parametrize("name", [family.name for family in FAMILIES])
+def test_a_wrong_sign_breaks_parity(name, tmp_path):
+    assert off_parity(name, tmp_path, wrong_sign) > 1e-3
