@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from seppo_core.adapter import Adapter
 from seppo_core.cache import Manifest, WinnerCache
 from seppo_core.checkpoint import load_policy
-from seppo_core.config import Config, ExportRequest, MethodConfig, SampleRequest
+from seppo_core.config import Config, ExportRequest, MethodConfig, SampleRequest, check_flow, check_not_flow
 from seppo_core.draw import Draw, WriteSample, draw_samples
 from seppo_core.export import export_full, export_lora, merge_lora
 from seppo_core.fingerprint import frozen_fingerprint
@@ -35,22 +35,15 @@ def make_method(config: Config) -> Method:
 
 
 def with_method(path: NoisePath, method: MethodConfig) -> NoisePath:
-    """`path` with the method's timesteps and weights; ValueError where the method sets what such a path has not.
+    """`path` with the method's timesteps (a flow's) or weights (a diffusion's).
 
-    The density and the shift of the timesteps are those of flows, Min-SNR is of diffusions.
+    ValueError where the method sets what such a path has not.
     """
     if isinstance(path, FlowPath):
-        if method.min_snr_gamma is not None:
-            raise ValueError(
-                f"method.min_snr_gamma={method.min_snr_gamma} is for diffusions, this model is a flow; use null"
-            )
+        check_flow(method, "this model")
         return replace(path, density=method.timestep_density, shift=method.timestep_shift)
     if isinstance(path, DiffusionPath):
-        if method.timestep_density != "uniform" or method.timestep_shift != 1:
-            raise ValueError(
-                f"method.timestep_density={method.timestep_density} with method.timestep_shift={method.timestep_shift} "
-                "is for flows, this model is a diffusion; use uniform and 1"
-            )
+        check_not_flow(method, "this model")
         return replace(path, min_snr_gamma=method.min_snr_gamma)
     raise ValueError(f"{type(path).__name__} is neither a DiffusionPath nor a FlowPath; the method cannot be applied")
 

@@ -320,6 +320,25 @@ def check_not_flow(method: MethodConfig, family: str) -> None:
         )
 
 
+def check_flow(method: MethodConfig, family: str) -> None:
+    """ValueError where `method` sets what flow-matching models have not; `family` is one."""
+    if method.min_snr_gamma is not None:
+        raise ValueError(
+            f"method.min_snr_gamma={method.min_snr_gamma} is for diffusion models; {family}, a flow-matching model, "
+            "needs null"
+        )
+
+
+def check_flow_solvers(config: Config, family: str) -> None:
+    """ValueError where a solver of diffusions is named for `family`, a flow-matching one."""
+    for section, name in [
+        ("reference_samples", config.reference_samples.scheduler),
+        ("preview", config.preview.scheduler),
+    ]:
+        if name != "default":
+            raise ValueError(f"{section}.scheduler={name} solves diffusions; {family} is a flow and needs default")
+
+
 def _at_least(section: str, values, least: float, *names: str) -> None:
     for name in names:
         value = vars(values)[name]

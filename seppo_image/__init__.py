@@ -4,5 +4,13 @@ from seppo_core.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,
-    {"config": ["ImageConfig"], "data": ["ImageFolder"], "stable_diffusion": ["StableDiffusion"]},
+    {
+        "config": ["ImageConfig"],
+        "data": ["ImageFolder"],
+        "flux": ["Flux"],
+        "sana": ["Sana"],
+        "sd3": ["StableDiffusion3"],
+        "sdxl": ["StableDiffusionXL"],
+        "stable_diffusion": ["StableDiffusion"],
+    },
 )

@@ -13,14 +13,27 @@ from seppo_core.config import ExportRequest, SampleRequest
 from seppo_core.files import whole_file
 from seppo_image.config import ImageConfig
 from seppo_image.data import ImageFolder
+from seppo_image.flux import Flux
+from seppo_image.sana import Sana
+from seppo_image.sd3 import StableDiffusion3
+from seppo_image.sdxl import StableDiffusionXL
 from seppo_image.stable_diffusion import StableDiffusion
+
+FAMILIES = {
+    "stable-diffusion": StableDiffusion,
+    "sdxl": StableDiffusionXL,
+    "sd3": StableDiffusion3,
+    "flux": Flux,
+    "sana": Sana,
+}
+"""By their names in a config."""
 
 
 def load(config: ImageConfig) -> Adapter:
     """The adapter of the config's family around its base."""
     m = config.model
-    return StableDiffusion.load(
-        m.base, dtype=getattr(torch, m.dtype), vae=m.vae, revision=m.revision, variant=m.variant
+    return FAMILIES[m.family].load(
+        m.base, dtype=getattr(torch, m.dtype), vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys()
     )
 
 

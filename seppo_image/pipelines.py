@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, DiffusionPipeline
 from torch import nn
 
 from seppo_core.loading import DTYPE, component_source, pipeline_class
@@ -21,6 +21,7 @@ def load_pipeline(
     revision: str | None = None,
     variant: str | None = None,
     without: tuple[str, ...] = (),
+    autoencoder: type[AutoencoderKL] | type[AutoencoderDC] = AutoencoderKL,
 ) -> P:
     """The pipeline at `base`, a folder or a hub id, optionally with the VAE of `vae` and `without` some components.
 
@@ -32,7 +33,7 @@ def load_pipeline(
         raise ValueError(f"base={base!r} is a {found}; this family needs a {kind.__name__}")
     components = dict.fromkeys(without)
     if vae is not None:
-        components["vae"] = AutoencoderKL.from_pretrained(
+        components["vae"] = autoencoder.from_pretrained(
             component_source(vae, "vae"), use_safetensors=True, **{DTYPE: torch.float32}
         )
     pipeline = kind.from_pretrained(
@@ -44,7 +45,7 @@ def load_pipeline(
         # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
         **{DTYPE: {"vae": torch.float32, "default": dtype}},
     )
-    if not pipeline.vae.config.force_upcast:
+    if not _wants_float32(pipeline):
         cast(pipeline.vae, dtype)
     return pipeline
 
@@ -54,14 +55,19 @@ def freeze(pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
     for module in pipeline.components.values():
         if isinstance(module, nn.Module) and module is not denoiser:
             module.requires_grad_(False).eval()
-    if pipeline.vae.config.force_upcast:
+    if _wants_float32(pipeline):
         cast(pipeline.vae, torch.float32)
 
 
+def _wants_float32(pipeline: DiffusionPipeline) -> bool:
+    # AutoencoderDC does not say, and overflows in half precision
+    return pipeline.vae.config.get("force_upcast", True)
+
+
 def check_channels(pipeline: DiffusionPipeline, denoiser: nn.Module, packed: int = 1) -> None:
-    """ValueError unless the denoiser takes and gives the latents of an `AutoencoderKL`, `packed` pixels a token."""
+    """ValueError unless the denoiser takes and gives the VAE's latents, `packed` of them a token."""
     vae = pipeline.vae
-    if not isinstance(vae, AutoencoderKL):
+    if isinstance(vae, AutoencoderTiny):
         raise ValueError(f"{type(vae).__name__} has no posterior to draw latents from; use an AutoencoderKL as `vae`")
     channels = vae.config.latent_channels * packed
     taken, given = denoiser.config.in_channels, denoiser.config.out_channels or denoiser.config.in_channels

@@ -185,7 +185,8 @@ def test_keys_are_pinned(schema):
     video = schema is VideoConfig
     expected = {
         "": "run seed",
-        "model": "base revision variant vae lora dtype family" + " motion_adapter schedule" * video,
+        "model": "base revision variant vae lora dtype family"
+        + (" motion_adapter schedule" if video else " text_tokens t5 training_guidance"),
         "data": "source cache height width flip caption_dropout posterior encode_batch_size cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
         "method": "name beta flipper reference noise min_snr_gamma timestep_density timestep_shift",

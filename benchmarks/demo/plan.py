@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.demo.watch import Watch, judge_progress, watch_judge, watch_training
-from benchmarks.toy.captions import Modality
+from benchmarks.toy.captions import Modality, held_out
 from seppo_core.config import Config
 from seppo_core.config_file import load_config
 from seppo_image.config import ImageConfig
@@ -27,6 +27,8 @@ NAMES = {
 }
 RECIPES = {"continued": "continued", "sft": "sft", "seppo": "seppo", "seppo_anchor_off": "anchor_off"}
 """The arms that are trained, and the config in configs/toy behind each: <modality>_<recipe>.yaml."""
+COSTS: dict[Modality, tuple[float, float, float]] = {"image": (0.011, 0.0076, 0.004), "video": (0.094, 0.073, 0.035)}
+"""Seconds of one core per generated sample, per pair trained on and per winner trained on: only for the time left."""
 JUDGED_TOGETHER = (("base", "continued", "sft"), ("seppo", "seppo_anchor_off"))
 
 
@@ -36,11 +38,11 @@ class Scale:
 
     images: int = 768
     clips: int = 288
-    seeds: dict[Modality, int] = field(default_factory=lambda: {"image": 12, "video": 8})
+    seeds: dict[Modality, int] = field(default_factory=lambda: {"image": 8, "video": 4})
     """Noises per held-out prompt, the same for every arm."""
     prompts: int | None = None
     """Of the held-out ones; None takes all."""
-    curve_points: int = 3
+    curve_points: dict[Modality, int] = field(default_factory=lambda: {"image": 3, "video": 2})
     """Checkpoints of each arm that are scored, the last included."""
     batch: dict[Modality, int] = field(default_factory=lambda: {"image": 64, "video": 16})
     overrides: tuple[str, ...] = ()
@@ -133,7 +135,7 @@ def plan(places: Places, modalities: tuple[Modality, ...], seed: int, scale: Sca
 def _write_data(places: Places, seed: int, scale: Scale) -> Task:
     data = places.out / "data"
     command = ("-m", "benchmarks.demo.write_data", str(data), str(seed), str(scale.images), str(scale.clips))
-    return Task("data", "writing the toy sets", None, command, weight=10, clear=lambda: shutil.rmtree(data, True))
+    return Task("data", "writing the toy sets", None, command, weight=8, clear=lambda: shutil.rmtree(data, True))
 
 
 def _paths(places: Places, modality: Modality, kind: str) -> tuple[str, ...]:
@@ -146,7 +148,7 @@ def _prepare(places: Places, modality: Modality, kind: str) -> Task:
     config = str(config_path(modality, arm).relative_to(ROOT))
     command = ("-m", PROGRAMS[modality], "prepare", config, *_paths(places, modality, kind))
     label = "encoding the winners" if kind == "winners" else "encoding the control's data"
-    return Task(f"{modality}/prepare/{kind}", label, modality, command, ("data",), weight=9)
+    return Task(f"{modality}/prepare/{kind}", label, modality, command, ("data",), weight=3)
 
 
 def _train(places: Places, modality: Modality, arm: str, config: Config, seed: int, scale: Scale) -> Task:
@@ -156,10 +158,12 @@ def _train(places: Places, modality: Modality, arm: str, config: Config, seed: i
         "--loop.keep_checkpoints", "1000", *scale.overrides,
     )  # fmt: skip
     command = ("-m", PROGRAMS[modality], "train", str(config_path(modality, arm).relative_to(ROOT)), *options)
-    pairs = config.method.name == "seppo"
+    sample, pair, winner = COSTS[modality]
+    uses = config.loop.iterations * config.loop.updates * config.loop.batch_size
+    weight = uses * (sample + pair if config.method.name == "seppo" else winner)
     return Task(
         f"{modality}/train/{arm}", NAMES[arm], modality, command, (f"{modality}/prepare/{data_kind(arm)}",),
-        weight=60 if pairs else 20, watch=watch_training(folder, SCHEMAS[modality]),
+        weight=2 + weight, watch=watch_training(folder, SCHEMAS[modality]),
     )  # fmt: skip
 
 
@@ -167,11 +171,12 @@ def _judge(places: Places, modality: Modality, arms: tuple[str, ...], seed: int,
     command = (
         "-m", "benchmarks.demo.judge", modality, str(places.out), *arms, "--seed", str(seed),
         "--seeds", str(scale.seeds[modality]), "--batch", str(scale.batch[modality]),
-        "--curve-points", str(scale.curve_points),
+        "--curve-points", str(scale.curve_points[modality]),
         *(() if scale.prompts is None else ("--prompts", str(scale.prompts))),
     )  # fmt: skip
     name = f"{modality}/score/{arms[0]}"
     needs = tuple(f"{modality}/train/{arm}" for arm in arms if arm in RECIPES)
     label = "scoring " + ", ".join(NAMES[arm] for arm in arms)
     watch = watch_judge(judge_progress(places.scores(modality), arms))
-    return Task(name, label, modality, command, needs, weight=14 * len(arms), watch=watch)
+    count = len(held_out(modality)) * len(arms) * (scale.seeds[modality] + scale.curve_points[modality] - 1)
+    return Task(name, label, modality, command, needs, weight=2 + count * COSTS[modality][0], watch=watch)

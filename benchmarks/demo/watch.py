@@ -22,7 +22,7 @@ class Step(NamedTuple):
 Watch = Callable[[], Step | None]
 """None: nothing can be seen yet."""
 
-FILL = 0.5  # of an iteration's time goes into the reference's samples: what was measured on the toy models
+FILL = 0.57  # of an iteration's time goes into the reference's samples: what was measured on the toy models
 
 
 def watch_training(folder: Path, schema: type[Config]) -> Watch:

@@ -10,13 +10,13 @@ from benchmarks.toy.captions import ATTRIBUTES, COLOURS, Modality, indices
 
 SIZE = 16
 FRAMES = 8
-RADIUS = {"image": 3.5, "video": 3.0}
+RADIUS = {"image": 4.0, "video": 3.5}
 SPEED = 1.0  # pixels per frame
 
 RGB = {
     "red": (0.9, 0.1, 0.1), "green": (0.1, 0.75, 0.15), "blue": (0.15, 0.2, 0.95), "yellow": (0.95, 0.9, 0.1),
-    "magenta": (0.9, 0.15, 0.85), "cyan": (0.1, 0.85, 0.9),
-    "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "white": (1.0, 1.0, 1.0), "brown": (0.4, 0.25, 0.1),
+    "magenta": (0.9, 0.15, 0.85),
+    "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "white": (1.0, 1.0, 1.0),
 }  # fmt: skip
 PLACES = torch.tensor([[4.0, 4.0], [12.0, 4.0], [4.0, 12.0], [12.0, 12.0]])  # x, y of top left, top right, …
 HEADINGS = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # left, right, up, down; y points down
@@ -33,14 +33,13 @@ def palette(names: Sequence[str]) -> Float[Tensor, "k 3"]:
 
 
 def _distances(x: Tensor, y: Tensor, r: Tensor) -> Float[Tensor, "shape n h w"]:
-    """Signed distance in pixels to circle, square, triangle, cross, ring: below zero inside."""
+    """Signed distance in pixels to circle, square, triangle, cross: below zero inside."""
     far = torch.sqrt(x**2 + y**2 + 1e-9)
     wide, tall = x.abs(), y.abs()
     triangle = torch.maximum(y - 0.85 * r, (2 * wide - y - r) / 5**0.5)
     bar = 0.36 * r
     cross = torch.minimum(torch.maximum(wide - r, tall - bar), torch.maximum(tall - r, wide - bar))
-    ring = (far - 0.74 * r).abs() - 0.26 * r
-    return torch.stack([far - r, torch.maximum(wide, tall) - 0.85 * r, triangle, cross, ring])
+    return torch.stack([far - r, torch.maximum(wide, tall) - 0.85 * r, triangle, cross])
 
 
 def draw(

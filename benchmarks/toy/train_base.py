@@ -55,14 +55,14 @@ class Settings:
 
 
 SETTINGS: dict[Modality, Settings] = {
-    "image": Settings(CHANNELS["image"], batch=32, max_steps=9000, cooldown=1500, every=500),
+    "image": Settings(CHANNELS["image"], batch=64, max_steps=12_000, cooldown=1500, every=500),
     "video": Settings(
         CHANNELS["video"],
         batch=8,
-        max_steps=5000,
+        max_steps=6000,
         cooldown=800,
-        every=300,
-        picture_steps=3000,
+        every=400,
+        picture_steps=4000,
         evaluation_steps=10,
         evaluation_seeds=2,
     ),
@@ -222,7 +222,7 @@ def _learn_frames(base: Base, settings: Settings, generator: torch.Generator) ->
     trainer, start = Trainer(base, settings, generator), time.monotonic()
     losses = []
     for step in range(1, settings.picture_steps + 1):
-        losses.append(trainer.step(32, 1.0, single_frames=True))
+        losses.append(trainer.step(64, 1.0, single_frames=True))
         if step % settings.every == 0:
             rate = step / (time.monotonic() - start)
             loss = torch.stack(losses[-settings.every :]).mean().item()

@@ -14,7 +14,7 @@ from benchmarks.__main__ import main as benchmarks_main
 from benchmarks.demo import plan as plan_module
 from benchmarks.demo.display import Display, clock, overall_line, task_line
 from benchmarks.demo.folder import MARKER, DemoFolder
-from benchmarks.demo.main import main, run_demo, write_reports
+from benchmarks.demo.main import main, write_reports
 from benchmarks.demo.plan import ARMS, RECIPES, ROOT, Places, Scale, Task, load_configs, plan
 from benchmarks.demo.process import Launcher
 from benchmarks.demo.runner import Running, State, TaskFailed, run_tasks
@@ -204,7 +204,7 @@ def test_training_is_followed_by_its_files(tmp_path):
     buffer.mkdir(parents=True)
     (buffer / "samples-000000000.safetensors").write_text("")
     filling = watch()
-    assert "reference sample" in filling.note and 0 < filling.share < 0.5 / loop.iterations
+    assert "reference sample" in filling.note and 0 < filling.share < 0.6 / loop.iterations
     (tmp_path / "metrics.jsonl").write_text("{}\n" * loop.updates)
     assert watch() == Step("update", loop.updates, total, pytest.approx(1 / loop.iterations), watch().note)
     (tmp_path / "metrics.jsonl").write_text("{}\n" * total + '{"half')
@@ -319,24 +319,41 @@ def test_wrong_calls_are_told_in_one_line(tmp_path, capsys):
         main(["--workers", "0"])
 
 
+SMALL = """
+import sys
+from pathlib import Path
+from benchmarks.demo.main import run_demo
+from benchmarks.demo.plan import Scale
+short = ("--loop.iterations", "2", "--loop.updates", "2", "--optimizer.warmup_updates", "1")
+two = {"image": 2, "video": 2}
+scale = Scale(images=16, clips=8, seeds=two, prompts=4, curve_points=two, overrides=short)
+run_demo(Path(sys.argv[1]), (sys.argv[2],), 0, scale, resume=len(sys.argv) > 3)
+"""
+
+
+def small_demo(out: Path, modality: str, *resume: str) -> dict:
+    """Two updates per iteration, four prompts; in a process of its own, as a user has it. Returns its report."""
+    command = [sys.executable, "-c", SMALL, str(out), modality, *resume]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads((out / "report.json").read_text(encoding="utf-8"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("modality", ["image", "video"])
 def test_the_whole_demo_in_small(tmp_path, modality):
-    """The real commands on real files, two updates per iteration; then again with one part missing, resumed."""
-    short = ("--loop.iterations", "2", "--loop.updates", "2", "--optimizer.warmup_updates", "1")
-    scale = Scale(images=16, clips=8, seeds={"image": 2, "video": 2}, prompts=4, curve_points=2, overrides=short)
+    """The real commands on real files; then again with one part missing, resumed."""
     out = tmp_path / "demo"
-    report = run_demo(out, (modality,), 0, scale)
+    report = small_demo(out, modality)
     assert set(report[modality]) == set(ARMS)
     assert all(len(arm["curve"]) == 3 for name, arm in report[modality].items() if name != "base")
     assert (out / "index.html").stat().st_size > 10_000
 
     marker = json.loads((out / MARKER).read_text(encoding="utf-8"))
-    name = f"{modality}/score/seppo"
-    del marker["done"][name]
+    del marker["done"][f"{modality}/score/seppo"]
     (out / MARKER).write_text(json.dumps(marker), encoding="utf-8")
     removed = sorted((Places(out).scores(modality) / "seppo").iterdir())[-1]
     removed.unlink()
-    again = run_demo(out, (modality,), 0, scale, resume=True)
+    again = small_demo(out, modality, "resume")
     assert removed.exists()
     assert again[modality] == report[modality]

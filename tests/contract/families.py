@@ -9,6 +9,7 @@ from diffusers import (
     AnimateDiffPipeline,
     DiffusionPipeline,
     FluxPipeline,
+    SanaPipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -18,6 +19,7 @@ from torch import Generator, Tensor
 from seppo_core.adapter import Adapter, Condition
 from seppo_core.path import FlowPath
 from seppo_image.flux import Flux
+from seppo_image.sana import INSTRUCTION, Sana
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.sdxl import StableDiffusionXL
 from seppo_image.stable_diffusion import StableDiffusion
@@ -51,6 +53,13 @@ def encode_flux(pipeline: FluxPipeline, prompts: list[str]) -> Encoded:
         text, pooled, _ = pipeline.encode_prompt(some, device="cpu", max_sequence_length=tiny_image.T5_TOKENS)
         conditions.append({"text": text, "pooled": pooled})
     return conditions[0], conditions[1]
+
+
+def encode_sana(pipeline: SanaPipeline, prompts: list[str]) -> Encoded:
+    text, mask, empty, empty_mask = pipeline.encode_prompt(
+        prompts, max_sequence_length=tiny_image.T5_TOKENS, complex_human_instruction=INSTRUCTION.split("\n")
+    )
+    return {"text": text, "mask": mask}, {"text": empty, "mask": empty_mask}
 
 
 def flux_tokens(latents: Tensor) -> Tensor:
@@ -166,6 +175,15 @@ FAMILIES = [
     ),
     Family("flux-dev", pipeline=tiny_image.flux, **FLUX),
     Family("flux-schnell", pipeline=partial(tiny_image.flux, dev=False), **FLUX),
+    Family(
+        "sana",
+        (4, 8, 12),
+        tiny_image.sana,
+        partial(Sana, text_tokens=tiny_image.T5_TOKENS),
+        SanaPipeline.from_pretrained,
+        encode_sana,
+        T5_CALL | {"use_resolution_binning": False},
+    ),
     Family(
         "animatediff",
         (4, 4, 8, 8),

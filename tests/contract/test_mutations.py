@@ -1,6 +1,6 @@
 """The contract can fail: mistakes that an adapter's `predict` could make, one by one, against the pipeline's latents.
 
-A mistake is made in the call that reaches the denoiser, whatever the adapter is, so that its own code is what is tested.
+A mistake is made in the call that reaches the denoiser, so that the adapter's own code is what is tested.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seppo_core.adapter import Adapter
 from seppo_core.sampling import sample
 from tests.contract.families import FAMILIES
+from tests.tiny_image import T5_TOKENS
 
 BY_NAME = {family.name: family for family in FAMILIES}
 PROMPTS = ["a red house", "two cats under a tree, far too long for so few tokens"]
@@ -78,7 +79,7 @@ MISTAKES = {
     "sd3 timestep in thousandths": ("sd3", thousandth()),
     "sd3 pooled text dropped": ("sd3", change("pooled_projections", dropped)),
     "sd3 text encoders swapped": ("sd3", change("pooled_projections", swap_halves)),
-    "sd3 T5 dropped": ("sd3", change("encoder_hidden_states", lambda text: text[:, : -BY_NAME["sd3"].call["max_sequence_length"]])),
+    "sd3 T5 dropped": ("sd3", change("encoder_hidden_states", lambda text: text[:, :-T5_TOKENS])),
     "flux timestep not in thousandths": ("flux-dev", change("timestep", lambda t: t * 1000)),
     "flux patches before channels": ("flux-dev", change("hidden_states", patches_first)),
     "flux rows and columns swapped": ("flux-dev", change("img_ids", lambda ids: ids[:, [0, 2, 1]])),
@@ -86,6 +87,9 @@ MISTAKES = {
     "flux guidance off": ("flux-dev", change("guidance", torch.ones_like)),
     "flux guidance in thousandths": ("flux-dev", change("guidance", lambda guidance: guidance / 1000)),
     "flux pooled text dropped": ("flux-schnell", change("pooled_projections", dropped)),
+    "sana timestep in thousandths": ("sana", thousandth()),
+    "sana mask dropped": ("sana", change("encoder_attention_mask", torch.ones_like)),
+    "sana text dropped": ("sana", change("encoder_hidden_states", dropped)),
     "flux-schnell timestep not in thousandths": ("flux-schnell", change("timestep", lambda t: t * 1000)),
 }  # fmt: skip
 
@@ -151,8 +155,9 @@ def test_a_mistake_in_timesteps_breaks_parity(name, mistake, tmp_path):
     assert off_parity(name, tmp_path, mistake) > 1e-3
 
 
-def unscaled(adapter: Adapter) -> None:
-    adapter.with_guidance = lambda condition, guidance_scale: condition
+def always_as_in_training(adapter: Adapter) -> None:
+    right = adapter.with_guidance
+    adapter.with_guidance = lambda condition, guidance_scale: right(condition, adapter.training_guidance)
 
 
 def wrong_sign(adapter: Adapter) -> None:
@@ -161,7 +166,7 @@ def wrong_sign(adapter: Adapter) -> None:
 
 
 def test_guidance_that_does_not_arrive_breaks_parity(tmp_path):
-    assert off_parity("flux-dev", tmp_path, unscaled) > 1e-3
+    assert off_parity("flux-dev", tmp_path, always_as_in_training) > 1e-3
 
 
 @pytest.mark.parametrize("name", [family.name for family in FAMILIES])

@@ -34,9 +34,9 @@ def test_each_wrong_attribute_of_a_picture_costs_an_eighth():
     shown = "a red circle on black at the top left"
     wanted = [
         "a blue circle on black at the top left",
-        "a blue ring on black at the top left",
-        "a blue ring on white at the top left",
-        "a blue ring on white at the top right",
+        "a blue cross on black at the top left",
+        "a blue cross on white at the top left",
+        "a blue cross on white at the top right",
     ]
     scores = score_images(clean("image", [shown] * 4), wanted)
     torch.testing.assert_close(scores, torch.tensor([7 / 8, 6 / 8, 5 / 8, 4 / 8]))

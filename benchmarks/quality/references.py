@@ -1,0 +1,56 @@
+"""Real samples of the same prompts, found by the prompt's id and cut as the protocol says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.quality.prompts import Prompt
+from benchmarks.quality.protocols import Protocol
+from benchmarks.video_metrics.pixels import even_frames
+from seppo_core.framing import cover_crop
+from seppo_video.frames import ClipError, open_clip, read_frames
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+CLIPS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif")
+
+
+class References:
+    """A folder of pictures or clips called by the ids of the prompts (`videoid.mp4`); folders in it are looked into."""
+
+    def __init__(self, folder: Path, protocol: Protocol):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"--references {folder} is no folder")
+        self.folder, self.protocol = folder, protocol
+        suffixes = PICTURES if protocol.kind == "image" else CLIPS
+        self.files = {file.stem: file for file in sorted(folder.rglob("*")) if file.suffix.lower() in suffixes}
+
+    def missing(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Ids of the prompts that have no file."""
+        return [prompt.id for prompt in prompts if prompt.id not in self.files]
+
+    def read(self, prompt: Prompt) -> UInt8[Tensor, "f 3 h w"]:
+        """Frames of the protocol's number and size: spread evenly, short side to size, centre cut out.
+
+        ValueError where there is no file or it cannot be read.
+        """
+        if prompt.id not in self.files:
+            raise ValueError(f"no reference called {prompt.id} in {self.folder}")
+        path, p = self.files[prompt.id], self.protocol
+        if p.kind == "image":
+            with Image.open(path) as image:
+                cut = [cover_crop(image.convert("RGB"), p.height, p.width)[0]]
+        else:
+            try:
+                clip = open_clip(path)
+                indices = even_frames(len(clip), p.frames).tolist()
+                cut = read_frames(clip, indices, lambda x: cover_crop(Image.fromarray(x), p.height, p.width)[0])
+            except ClipError as error:
+                raise ValueError(f"reference {path.name}: {error}") from error
+        frames = torch.from_numpy(np.stack(cut))
+        return rearrange(frames, "f h w c -> f c h w").contiguous()

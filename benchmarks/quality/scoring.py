@@ -1,0 +1,141 @@
+"""Score: judges every sample that has no score yet, one judge on the device at a time; draws nothing."""
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.quality.judges import Judge, Sample, SetJudge
+from benchmarks.quality.lines import Shard
+from benchmarks.quality.plan import JudgeEntry, Plan, PlanFolder
+from benchmarks.quality.prompts import Prompt, text_mark
+from benchmarks.quality.references import References
+from benchmarks.quality.samples import Record, SampleStore
+from benchmarks.quality.scores import Score, ScoreStore, ScoreWriter, score_key
+from benchmarks.video_metrics.feature_sets import frames_key
+from seppo_core.run_log import progress_bar
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sample that a judge has not seen."""
+
+    key: str
+    store: SampleStore
+    record: Record
+    prompt: Prompt
+
+
+def score(
+    folder: PlanFolder,
+    plan: Plan,
+    metric: str,
+    load: Callable[[], Judge],
+    references: References | None,
+    *,
+    shard: Shard | None = None,
+    retry: bool = False,
+) -> int:
+    """Judges what is missing, keeps the reason of what cannot be judged, and returns how many were judged now.
+
+    The judge leaves the device when done.
+    """
+    judge = load()
+    try:
+        texts = plan.prompts.texts
+        entry = JudgeEntry(metric, judge.fingerprint, judge.about, len(judge.truncated(texts)))
+        of_sets = isinstance(judge, SetJudge)
+        hashes = reference_hashes(folder, plan, references, shard) if judge.paired or of_sets else {}
+        store = folder.scores(entry)
+        tasks = list(_tasks(folder, plan, store, hashes if judge.paired else {}, shard, retry))
+        if of_sets and references is not None:
+            _reference_features(judge, plan, references, hashes, shard)
+        folder.note_judge(entry)
+        if tasks:
+            with (
+                store.writer(judge.about, shard) as writer,
+                progress_bar(len(tasks), unit="sample", description=metric) as bar,
+            ):
+                for start in range(0, len(tasks), judge.at_once):
+                    part = tasks[start : start + judge.at_once]
+                    _judge(judge, part, references, writer)
+                    bar.update(len(part))
+        return len(tasks)
+    finally:
+        del judge
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def reference_hashes(
+    folder: PlanFolder, plan: Plan, references: References | None, shard: Shard | None
+) -> dict[str, str]:
+    """Hash of each prompt's real sample, by its key, where there is one; read once and written down."""
+    if references is None:
+        return folder.references()
+    mine = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
+    known = folder.references()
+    with folder.reference_writer(shard) as writer:
+        for prompt in mine:
+            if prompt.key not in known:
+                try:
+                    known[prompt.key] = frames_key(references.read(prompt))
+                except (ValueError, OSError):
+                    continue  # the reason is kept with each sample that is compared with it
+                writer.write({"prompt": prompt.key, "sha256": known[prompt.key]})
+    return known
+
+
+def _tasks(
+    folder: PlanFolder, plan: Plan, store: ScoreStore, hashes: dict[str, str], shard: Shard | None, retry: bool
+) -> Iterator[Task]:
+    prompts = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
+    seen = set()
+    for model in plan.models:
+        samples = folder.samples(model)
+        for prompt in prompts:
+            for seed in plan.protocol.seeds:
+                record = samples.find(prompt, seed)
+                if record is None or record.sha256 is None:
+                    continue
+                key = score_key(record.sha256, text_mark(prompt.text), hashes.get(prompt.key))
+                known = store.scores.get(key)
+                # two models that draw the same pixels share the score
+                if key not in seen and (known is None or (retry and known.reason is not None)):
+                    seen.add(key)
+                    yield Task(key, samples, record, prompt)
+
+
+def _judge(judge: Judge, tasks: Sequence[Task], references: References | None, writer: ScoreWriter) -> None:
+    try:
+        samples = [_sample(judge, task, references) for task in tasks]
+        found = judge.values(samples)
+    # a judge that fails on one sample must not take the others with it; KeyboardInterrupt is no Exception
+    except Exception as error:
+        if len(tasks) > 1:
+            for task in tasks:
+                _judge(judge, [task], references, writer)
+            return
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
+        writer.add(tasks[0].key, Score({}, reason))
+        return
+    for task, values in zip(tasks, found, strict=True):
+        writer.add(task.key, Score(values))
+
+
+def _sample(judge: Judge, task: Task, references: References | None) -> Sample:
+    frames = task.store.read(task.record)
+    reference = references.read(task.prompt) if judge.paired and references is not None else None
+    return Sample(task.record.sha256 or "", frames, task.prompt.text, reference)
+
+
+def _reference_features(
+    judge: SetJudge, plan: Plan, references: References, hashes: dict[str, str], shard: Shard | None
+) -> None:
+    """Features of the real samples."""
+    prompts = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
+    for prompt in prompts:
+        if prompt.key in hashes and judge.features.get(hashes[prompt.key]) is None:
+            judge.features.features(hashes[prompt.key], references.read(prompt))

@@ -1,0 +1,1 @@
+"""The paper's tables as published, with what was measured here beside them."""

@@ -1,0 +1,116 @@
+"""Sana: a rectified flow with linear attention over 32 × 32 pixels per latent (arXiv 2410.10629, 2024)."""
+
+from inspect import signature
+
+import torch
+from diffusers import AutoencoderDC, SanaPipeline
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from seppo_core.adapter import Adapter, Condition, Posterior
+from seppo_core.path import FlowPath
+from seppo_core.text import tokenize, too_long
+from seppo_core.vae import decode_images
+from seppo_image.pipelines import check_channels, freeze, latent_shape, load_pipeline
+
+INSTRUCTION = "\n".join(signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default)
+"""What the pipeline says to the language model before each caption, though not before the empty one."""
+NO_SPREAD = -60.0
+"""Log-variance of latents that the autoencoder knows exactly: finite, and nothing beside any mean."""
+
+
+class Sana(Adapter):
+    """A view of a `SanaPipeline`; its transformer is the denoiser, its autoencoder and language model are frozen."""
+
+    pipeline: SanaPipeline
+    component = "transformer"
+    guidance = "cfg"
+    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
+    trainable = {"all": ".*"}  # noqa: RUF012
+
+    def __init__(self, pipeline: SanaPipeline, text_tokens: int = 300):
+        check_channels(pipeline, pipeline.transformer)
+        if pipeline.transformer.config.guidance_embeds:
+            raise ValueError("the transformer is distilled with embedded guidance (Sprint); use the base it came from")
+        pipeline.tokenizer.padding_side = "right"
+        self.pipeline = pipeline
+        self.text_tokens = text_tokens
+        self.denoiser = pipeline.transformer
+        self.scheduler = pipeline.scheduler
+        self.path = FlowPath()
+        freeze(pipeline, pipeline.transformer)
+
+    @classmethod
+    def load(
+        cls,
+        base: str,
+        *,
+        dtype: torch.dtype,
+        vae: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        text_tokens: int = 300,
+    ) -> "Sana":
+        """Loads `base`, a folder or a hub id (see `load_pipeline`); its autoencoder stays in float32."""
+        pipeline = load_pipeline(
+            SanaPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant, autoencoder=AutoencoderDC
+        )
+        return cls(pipeline, text_tokens)
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """{"text": (b, text_tokens, d), "mask": (b, text_tokens)}: the first token, and the last of what follows it."""
+        p = self.pipeline
+        lead = len(p.tokenizer(INSTRUCTION, verbose=False).input_ids)
+        chosen = [0, *range(1 - self.text_tokens, 0)]
+        texts, masks = [], []
+        # one by one, for with the instruction the empty prompt and the others have different lengths
+        for prompt in prompts:
+            caption = prompt.lower().strip()
+            if caption:
+                ids, mask = tokenize(p.tokenizer, [INSTRUCTION + caption], lead + self.text_tokens - 2)
+            else:
+                ids, mask = tokenize(p.tokenizer, [""], self.text_tokens)
+            ids, mask = ids.to(p.text_encoder.device), mask.to(p.text_encoder.device)
+            texts.append(p.text_encoder(ids, attention_mask=mask)[0][:, chosen])
+            masks.append(mask[:, chosen])
+        return {"text": torch.cat(texts), "mask": torch.cat(masks)}
+
+    def truncated(self, prompts: list[str]) -> list[int]:
+        """Positions of the prompts that do not fit beside the instruction."""
+        return too_long(self.pipeline.tokenizer, [prompt.lower().strip() for prompt in prompts], self.text_tokens)
+
+    @torch.no_grad()
+    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
+        """The latents themselves as the mean, for this autoencoder draws nothing."""
+        vae = self.pipeline.vae
+        with torch.autocast(vae.device.type, enabled=False):
+            latents = [vae.encode(part.to(vae.device, vae.dtype)).latent.float() for part in pixels.split(16)]
+        mean = torch.cat(latents) * vae.config.scaling_factor
+        return Posterior(mean, torch.full_like(mean, NO_SPREAD))
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        return decode_images(self.pipeline.vae, latents)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int]:
+        return latent_shape(self.pipeline, height, width, frames, packed=self.denoiser.config.patch_size)
+
+    def predict(
+        self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c h w"]:
+        dtype = next(denoiser.parameters()).dtype
+        return denoiser(
+            hidden_states=x_t.to(dtype),
+            encoder_hidden_states=condition["text"].to(dtype),
+            encoder_attention_mask=condition["mask"],
+            timestep=t * self.denoiser.config.timestep_scale,
+            return_dict=False,
+        )[0]
+
+    def export_pipeline(self) -> SanaPipeline:
+        """The pipeline around the current denoiser, sharing its weights; the autoencoder may be float32 beside it."""
+        components = self.pipeline.components | {
+            "transformer": self.denoiser,
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+        return SanaPipeline(**components)

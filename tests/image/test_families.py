@@ -1,0 +1,279 @@
+"""Beyond the contract: loading, what each is told that others are not, and whole runs on them."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FluxPipeline, SanaPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
+
+from seppo_core import commands as core_commands
+from seppo_core.adapter import Framing
+from seppo_core.config import ExportRequest, MethodConfig, ReferenceSamplesConfig, SampleRequest
+from seppo_core.path import DiffusionPath, FlowPath
+from seppo_core.sampling import sample
+from seppo_core.tuning import tune_lora
+from seppo_image import commands
+from seppo_image.config import ImageConfig, ImageData, ImageModel
+from seppo_image.flux import Flux, image_ids, pack, unpack
+from seppo_image.sd3 import StableDiffusion3
+from seppo_image.sdxl import StableDiffusionXL
+from tests import tiny_image
+from tests.contract.families import encode_sdxl
+from tests.workshop import write_pictures
+
+BUILDERS = {"sdxl": tiny_image.sdxl, "sd3": tiny_image.sd3, "flux": tiny_image.flux, "sana": tiny_image.sana}
+PLAIN = {"sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux": FluxPipeline, "sana": SanaPipeline}
+PROMPTS = ["a red house", "two cats"]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> Path:
+    """A folder with a tiny base of every family."""
+    root = tmp_path_factory.mktemp("bases")
+    for name, build in BUILDERS.items():
+        build(root / "words").save_pretrained(root / name)
+    return root
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loads_what_was_saved(bases, tmp_path, family, dtype):
+    model = ImageModel(base=str(bases / family), family=family, dtype=dtype)
+    adapter = commands.load(ImageConfig(run="r", model=model, data=ImageData(source="s", cache="c")))
+    assert adapter.denoiser.dtype == adapter.pipeline.text_encoder.dtype == getattr(torch, dtype)
+    assert adapter.pipeline.vae.dtype == torch.float32
+    expected = BUILDERS[family](tmp_path).components[adapter.component].state_dict()
+    for name, value in adapter.denoiser.state_dict().items():
+        assert torch.equal(value, expected[name].to(value.dtype)), name
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_another_family_s_base_is_refused(bases, family):
+    other = "flux" if family == "sd3" else "sd3"
+    with pytest.raises(ValueError, match=f"is a {PLAIN[other].__name__}; this family needs a {PLAIN[family].__name__}"):
+        commands.FAMILIES[family].load(str(bases / other), dtype=torch.float32)
+    with pytest.raises(FileNotFoundError, match="no folder here"):
+        commands.FAMILIES[family].load(str(bases / "none"), dtype=torch.float32)
+
+
+def test_what_is_no_text_to_image_model_is_refused(tmp_path):
+    inpainting = tiny_image.sdxl(tmp_path)
+    inpainting.unet.register_to_config(in_channels=9)
+    with pytest.raises(ValueError, match="takes 9 and gives 4 channels, the VAE's latents have 4"):
+        StableDiffusionXL(inpainting)
+    playground = tiny_image.sdxl(tmp_path)
+    playground.vae.register_to_config(latents_mean=[0.0] * 4)
+    with pytest.raises(ValueError, match="normalises each channel"):
+        StableDiffusionXL(playground)
+    distilled = tiny_image.sdxl(tmp_path)
+    distilled.unet.register_to_config(time_cond_proj_dim=32)
+    with pytest.raises(ValueError, match="LCM"):
+        StableDiffusionXL(distilled)
+
+
+def test_sdxl_is_told_each_picture_s_size_and_crop(tmp_path):
+    """Two pictures of different framing in one batch, against the pipeline that is told one framing at a time."""
+    adapter, plain = StableDiffusionXL(tiny_image.sdxl(tmp_path)), tiny_image.sdxl(tmp_path)
+    framings = [Framing(3024, 4033, 0, 24, 64, 96), Framing(70, 96, 3, 0, 64, 96)]
+    framing = adapter.frame_condition(framings)
+    assert framing["time_ids"].dtype == torch.int64
+    noise = normal(2, 4, 8, 12)
+    found = sample(
+        adapter, adapter.denoiser, adapter.encode_prompts(PROMPTS) | framing, noise=noise, steps=3, guidance_scale=3.0,
+        unconditional=adapter.encode_prompts([""]),
+    )  # fmt: skip
+    for item, f in enumerate(framings):
+        expected = plain(
+            PROMPTS[item], latents=noise[item : item + 1].clone(), num_inference_steps=3, guidance_scale=3.0,
+            output_type="latent", height=64, width=96, original_size=(f.original_height, f.original_width),
+            crops_coords_top_left=(f.top, f.left), target_size=(f.height, f.width),
+        )[0]  # fmt: skip
+        torch.testing.assert_close(found[item : item + 1], expected, rtol=1e-4, atol=1e-5)
+    assert (found[0] - found[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_sdxl_empty_prompt_is_what_the_pipeline_s_config_says(tmp_path, zeros):
+    adapter, plain = StableDiffusionXL(tiny_image.sdxl(tmp_path, zeros)), tiny_image.sdxl(tmp_path, zeros)
+    expected, empty = encode_sdxl(plain, PROMPTS)
+    found = adapter.encode_prompts([PROMPTS[0], "", PROMPTS[1]])
+    for name, value in found.items():
+        torch.testing.assert_close(value[[0, 2]], expected[name])
+        torch.testing.assert_close(value[1], empty[name][0])
+        assert bool((value[1] == 0).all()) == zeros
+    assert adapter.export_pipeline().config.force_zeros_for_empty_prompt == zeros
+
+
+def test_flux_guidance_of_training_and_of_sampling(tmp_path):
+    adapter = Flux(tiny_image.flux(tmp_path), text_tokens=tiny_image.T5_TOKENS, training_guidance=2.0)
+    condition = adapter.encode_prompts(PROMPTS)
+    call = partial(adapter.predict, adapter.denoiser, normal(2, 4, 8, 12), torch.tensor([100.0, 900.0]))
+    with torch.no_grad():
+        training = call(condition)
+        assert torch.equal(training, call(adapter.with_guidance(condition, 2.0)))
+        assert (training - call(adapter.with_guidance(condition, 3.5))).abs().max() > 1e-2
+    schnell = Flux(tiny_image.flux(tmp_path, dev=False))
+    assert schnell.guidance == "none"
+    assert schnell.with_guidance(condition, 3.5) is condition
+
+
+def test_flux_packing_is_the_pipeline_s():
+    latents = normal(2, 4, 6, 10)
+    tokens = FluxPipeline._pack_latents(latents, *latents.shape)
+    assert torch.equal(pack(latents), tokens)
+    assert torch.equal(unpack(tokens, 3), latents)
+    ids = FluxPipeline._prepare_latent_image_ids(1, 3, 5, torch.device("cpu"), torch.float32)
+    assert torch.equal(image_ids(3, 5, torch.device("cpu")), ids)
+
+
+@pytest.mark.parametrize("wrap", [StableDiffusion3, Flux])
+def test_half_a_token_is_refused(tmp_path, wrap):
+    pipeline = tiny_image.sd3(tmp_path) if wrap is StableDiffusion3 else tiny_image.flux(tmp_path)
+    with pytest.raises(ValueError, match=r"72 × 64 does not fit .* use e\.g\. 80 × 64"):
+        wrap(pipeline).latent_shape(72, 64)
+
+
+def test_t5_can_be_left_out(bases, tmp_path):
+    adapter = StableDiffusion3.load(str(bases / "sd3"), dtype=torch.float32, t5=False, text_tokens=7)
+    assert adapter.pipeline.text_encoder_3 is None
+    text = adapter.encode_prompts(PROMPTS)["text"]
+    assert text.shape == (2, 16 + 7, tiny_image.T5_WIDTH)
+    assert (text[:, -7:] == 0).all()
+    # CLIP's limit counts then, of 16 tokens
+    assert adapter.truncated(["two cats under a tree"]) == [0]
+    whole = StableDiffusion3(tiny_image.sd3(tmp_path), text_tokens=30)
+    assert whole.truncated(["two cats under a tree"]) == []
+
+
+def test_lora_of_sd3_leaves_out_what_cannot_learn(tmp_path):
+    adapter = StableDiffusion3(tiny_image.sd3(tmp_path))
+    tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2)
+    marker = ".lora_A.policy.weight"
+    names = {name.removesuffix(marker) for name, _ in adapter.denoiser.named_parameters() if name.endswith(marker)}
+    streams = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
+    first = {f"transformer_blocks.0.attn.{name}" for name in streams} | {
+        f"transformer_blocks.0.attn2.{name}" for name in streams[:4]
+    }
+    last = {f"transformer_blocks.1.attn.{name}" for name in streams if name not in ("add_q_proj", "to_add_out")}
+    assert names == first | last
+
+
+def config_of(bases: Path, root: Path, family: str, mode: str) -> ImageConfig:
+    keys = {} if family == "sdxl" else {"text_tokens": tiny_image.T5_TOKENS}
+    data = ImageData(source=str(root / "pictures"), cache=str(root / "cache"), height=64, width=96, caption_dropout=0.3)
+    base = ImageConfig(
+        run=str(root / "run"), model=ImageModel(base=str(bases / family), family=family, **keys), data=data
+    )
+    flow = {} if family == "sdxl" else {"timestep_density": "logit_normal", "timestep_shift": 3.0}
+    return replace(
+        base,
+        method=MethodConfig(beta=50, **flow),
+        reference_samples=ReferenceSamplesConfig(steps=2, guidance_scale=2.0, batch_size=3),
+        tune=replace(base.tune, mode=mode, rank=2, alpha=4),
+        loop=replace(base.loop, iterations=2, updates=2, batch_size=2, micro_batch_size=1),
+        optimizer=replace(base.optimizer, lr=1e-3),
+    )
+
+
+@pytest.mark.parametrize(("family", "mode"), [("sdxl", "lora"), ("sd3", "full"), ("flux", "lora"), ("sana", "full")])
+def test_a_whole_run(bases, tmp_path, family, mode):
+    """prepare, train, sample and export as the command line does, and plain diffusers on what was exported."""
+    write_pictures(tmp_path / "pictures", 4)
+    config = config_of(bases, tmp_path, family, mode)
+    commands.prepare(config)
+    commands.train(config)
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(metrics) == 4
+    assert metrics[0]["loss"] == pytest.approx(0.6931, abs=1e-4)
+    commands.sample(config, SampleRequest(prompts=tuple(PROMPTS), steps=2, out=str(tmp_path / "samples")))
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 2
+    commands.export(config, ExportRequest(out=str(tmp_path / "exported")))
+    plain = PLAIN[family].from_pretrained(tmp_path / "exported" if mode == "full" else bases / family)
+    if mode == "lora":
+        plain.load_lora_weights(tmp_path / "exported")
+    plain.set_progress_bar_config(disable=True)
+    adapter = commands.load(config)
+    core_commands.load_policy_into(adapter, config, "latest")
+    options = {} if family == "sdxl" else {"max_sequence_length": tiny_image.T5_TOKENS}
+    options |= {"use_resolution_binning": False} if family == "sana" else {}
+    found = plain(
+        PROMPTS, num_inference_steps=2, height=64, width=96, output_type="pt", guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0), **options,
+    )[0]  # fmt: skip
+    adapter.pipeline.set_progress_bar_config(disable=True)
+    expected = adapter.pipeline(
+        PROMPTS, num_inference_steps=2, height=64, width=96, output_type="pt", guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0), **options,
+    )[0]  # fmt: skip
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_method_s_timesteps_and_weights_reach_training(bases, tmp_path, monkeypatch):
+    seen = []
+
+    class Seen:
+        def __init__(self, config, adapter, *rest):
+            seen.append(adapter.path)
+
+        def run(self, preview):
+            pass
+
+    monkeypatch.setattr(core_commands, "Trainer", Seen)
+    write_pictures(tmp_path / "pictures", 2)
+    for family, method in [("flux", None), ("sdxl", MethodConfig(min_snr_gamma=5.0))]:
+        root = tmp_path / family
+        config = config_of(bases, root, family, "lora")
+        config = replace(config, data=replace(config.data, source=str(tmp_path / "pictures")))
+        config = config if method is None else replace(config, method=method)
+        commands.prepare(config)
+        commands.train(config)
+    flow, diffusion = seen
+    assert isinstance(flow, FlowPath)
+    assert (flow.density, flow.shift) == ("logit_normal", 3.0)
+    assert isinstance(diffusion, DiffusionPath)
+    assert diffusion.min_snr_gamma == 5.0
+
+
+def test_what_a_path_has_not_is_refused():
+    with pytest.raises(ValueError, match=r"min_snr_gamma=5.0 is for diffusion models"):
+        core_commands.with_method(FlowPath(), MethodConfig(min_snr_gamma=5.0))
+    with pytest.raises(ValueError, match=r"timestep_shift=3.0 is for flow-matching models"):
+        core_commands.with_method(DiffusionPath(torch.ones(3) / 2, "epsilon"), MethodConfig(timestep_shift=3.0))
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ({"family": "sdxl", "t5": False}, {}, "model.t5=False is for sd3, not for sdxl"),
+        ({"family": "sd3", "training_guidance": 1.0}, {}, "training_guidance=1.0 is for flux, not for sd3"),
+        ({"family": "flux", "text_tokens": 513}, {}, "text_tokens=513 must lie in 1 to 512"),
+        ({"family": "flux", "training_guidance": -1.0}, {}, "training_guidance=-1.0 must be at least 0"),
+        ({"family": "sdxl"}, {"method": MethodConfig(timestep_shift=3.0)}, "sdxl needs uniform and 1"),
+        (
+            {"family": "flux"},
+            {"method": MethodConfig(min_snr_gamma=5)},
+            "min_snr_gamma=5 is for diffusion models; flux",
+        ),
+        (
+            {"family": "sd3"},
+            {"reference_samples": ReferenceSamplesConfig(scheduler="ddim")},
+            "reference_samples.scheduler=ddim solves diffusions; sd3 is a flow and needs default",
+        ),
+    ],
+)
+def test_keys_of_other_families_are_refused(model, changes, message):
+    with pytest.raises(ValueError, match=message):
+        ImageConfig(run="r", model=ImageModel(base="b", **model), data=ImageData(source="s", cache="c"), **changes)
+
+
+def test_each_family_s_own_keys_reach_it():
+    assert ImageModel(base="b", family="flux").family_keys() == {"text_tokens": 512, "training_guidance": 3.5}
+    assert ImageModel(base="b", family="sd3", t5=False).family_keys() == {"t5": False, "text_tokens": 256}
+    assert ImageModel(base="b").family_keys() == {}
