@@ -98,7 +98,9 @@ def _pick(
 ) -> tuple[object, object, list[tuple[str, object]]]:
     """Prompt, id and categories of one row."""
     spelled = {str(column).casefold(): str(column) for column in row}
-    text_column = _named(file, spelled, text) if text else next((spelled[c] for c in TEXT_COLUMNS if c in spelled), None)
+    text_column = (
+        _named(file, spelled, text) if text else next((spelled[c] for c in TEXT_COLUMNS if c in spelled), None)
+    )
     if text_column is None:
         raise ValueError(
             f"{file.name} has the columns {', '.join(map(str, row))}, none of which is {', '.join(TEXT_COLUMNS)}; "

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from benchmarks.scorers.weights import file_hash
 from seppo_core.config import Config
@@ -22,8 +22,8 @@ from seppo_video.config import VideoConfig
 PARTS = ("lora", "motion", "unet", "vae")
 HASHED = (".safetensors", ".bin", ".json", ".txt", ".model", ".yaml")
 GRAMMAR = (
-    "name=PLACE, name=BASE+lora=PLACE, name=BASE+motion=PLACE, name=BASE+unet=PLACE, where a place is a folder or a hub "
-    "id (owner/name, owner/name@revision), and the first also a run folder (runs/x, runs/x@180 for a checkpoint)"
+    "name=PLACE, name=BASE+lora=PLACE, name=BASE+motion=PLACE, name=BASE+unet=PLACE, where a place is a folder or a "
+    "hub id (owner/name, owner/name@revision), and the first also a run folder (runs/x, runs/x@180 for a checkpoint)"
 )
 
 
@@ -101,7 +101,7 @@ def run_config(spec: ModelSpec) -> Config:
 
 
 class Identities:
-    """What a model is made of, as hashes; files of the same size and time are hashed once and remembered in `folder`."""
+    """What a model is made of, as hashes; files of the same size and time are hashed once, `folder` remembers."""
 
     def __init__(self, folder: Path):
         self.memo_file = folder / "hashes.json"

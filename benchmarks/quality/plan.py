@@ -1,7 +1,6 @@
 """The folder of one evaluation: what is measured on what, written down before anything is drawn."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -70,7 +69,7 @@ class Plan:
 
 
 class PlanFolder:
-    """Where the plan, what the judges were, and the reports of one evaluation lie. Samples and scores are in `cache`."""
+    """Where plan, judges and reports of one evaluation lie. Samples and scores are in `cache`, which several share."""
 
     def __init__(self, folder: Path, cache: Path):
         self.folder, self.cache = folder, cache
@@ -164,7 +163,6 @@ def entry_of(
         "revision": DRAW_REVISION,
     }
     return ModelEntry(spec.name, spec.place, digest(about), about)
-
 
 
 def _plain(plan: Plan) -> dict[str, object]:

@@ -101,8 +101,8 @@ class Protocol:
     def settings(self) -> dict[str, object]:
         """What decides the samples."""
         names = ("kind", "height", "width", "frames", "steps", "scheduler", "guidance_scale", "seeds", "seed_mode")
-        return {name: list(v) if isinstance(v := vars(self)[name], tuple) else v for name, v in vars(self).items()
-                if name in names}  # fmt: skip
+        values = {name: vars(self)[name] for name in names}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 IMAGE_METRICS = ("pickscore_cos", "hps_v2.0", "image_reward", "aesthetic")
@@ -214,8 +214,7 @@ PROTOCOLS: dict[str, Protocol] = {
             guidance_scale=8.5,
             seeds=(0, 1, 2),
             assumed=(("height, steps, guidance_scale", "512 × 512, 25 steps, 8.5: MagicTime's own sampling"),),
-            differs=("MTScore and CHScore, the benchmark's own judges, are not part of this: they need InternVideo2 and "
-                     "CoTracker.",),
+            differs=("MTScore and CHScore, the benchmark's own judges, are not here: they need InternVideo2, CoTracker.",),
         ),
         Protocol(
             name="smoke-image",

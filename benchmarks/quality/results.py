@@ -1,7 +1,6 @@
 """Scores as arrays: prompts by seeds, what is missing as NaN, for every model and column of a plan."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,6 @@ from benchmarks.quality.columns import Column, columns_of, mode_of
 from benchmarks.quality.plan import JudgeEntry, ModelEntry, Plan, PlanFolder
 from benchmarks.quality.prompts import text_mark
 from benchmarks.quality.scores import score_key
-from benchmarks.video_metrics.catalogue import metric_entry
 
 Array = NDArray[np.float64]
 
@@ -127,12 +125,6 @@ def prompt_means(table: Array) -> Array:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def extractor_column(metric: str) -> str:
-    """`fid[clean]` is computed on the features of `inception[clean]`."""
-    _, bracket, variant = metric.partition("[")
-    return ("inception" if metric_entry(metric).distance and metric[:3] in ("fid", "kid") else "i3d") + bracket + variant
-
-
 def category_values(plan: Plan, column: str) -> dict[str, list[int]]:
     """Rows of the prompts by their value of a category column, values in order of appearance."""
     rows: dict[str, list[int]] = {}
@@ -141,7 +133,3 @@ def category_values(plan: Plan, column: str) -> dict[str, list[int]]:
             if name == column and row not in rows.get(value, [])[-1:]:
                 rows.setdefault(value, []).append(row)
     return rows
-
-
-def flat(values: Sequence[Sequence[object]]) -> list[object]:
-    return [value for row in values for value in row]

@@ -35,8 +35,8 @@ FAMILIES = {
     "FluxPipeline": "flux",
 }
 DETERMINISTIC = (
-    "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler",
-    "FlowMatchEulerDiscreteScheduler",
+    "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler",
 )  # fmt: skip
 """Solvers that draw nothing after the initial noise, so that a sequence of prompts can be gone on with."""
 
@@ -176,7 +176,7 @@ def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtyp
     if spec.is_run:
         return AdapterSampler(_on(_run_adapter(spec, protocol, dtype), device, dtype), protocol)
     found = pipeline_class(spec.base, spec.revision)
-    if protocol.kind == "image" and found in FAMILIES or protocol.kind == "video" and _animates(spec, found):
+    if (protocol.kind == "image" and found in FAMILIES) or (protocol.kind == "video" and _animates(spec, found)):
         adapter = _image_adapter(spec, found, dtype) if protocol.kind == "image" else _video_adapter(spec, dtype)
         _put_on(adapter, spec)
         return AdapterSampler(_on(adapter, device, dtype), protocol)
@@ -196,7 +196,7 @@ def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtyp
 
 
 def _animates(spec: ModelSpec, found: str) -> bool:
-    return found == "AnimateDiffPipeline" or found == "StableDiffusionPipeline" and spec.part("motion") is not None
+    return found == "AnimateDiffPipeline" or (found == "StableDiffusionPipeline" and spec.part("motion") is not None)
 
 
 def _run_adapter(spec: ModelSpec, protocol: Protocol, dtype: str) -> Adapter:

@@ -50,5 +50,7 @@ class ScoreWriter(LineWriter):
         self.store = store
 
     def add(self, key: str, score: Score) -> None:
-        self.write({"key": key, "values": score.values} if score.reason is None else {"key": key, "reason": score.reason})
+        self.write(
+            {"key": key, "values": score.values} if score.reason is None else {"key": key, "reason": score.reason}
+        )
         self.store.scores[key] = score

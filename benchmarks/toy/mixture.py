@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from benchmarks.toy.captions import ATTRIBUTES, Modality, sizes
-from benchmarks.toy.render import FRAMES, PLACES, RADIUS, SIZE, caption_indices, clips, draw, positions
+from benchmarks.toy.render import FRAMES, RADII, SIZE, caption_indices, clips, draw, positions
 from benchmarks.toy.score import score_images, score_videos
 
 WRONG = 0.2
@@ -48,10 +48,10 @@ def _faults(n: int, kinds: int, generator: Generator) -> list[Float[Tensor, " n"
 def draw_images(captions: Sequence[str], generator: Generator) -> Float[Tensor, "n 3 16 16"]:
     """One draw of the mixture per caption, pixels in [-1, 1]. A bad one is blurred, or misplaced and missized."""
     n = len(captions)
-    colour, shape, background, place = _corrupt("image", caption_indices("image", captions), generator).unbind(1)
+    colour, shape, background, size = _corrupt("image", caption_indices("image", captions), generator).unbind(1)
     blurred, jittered = _faults(n, 2, generator)
-    centre = PLACES[place] + jittered[:, None] * _between(-3, 3, (n, 2), generator)
-    radius = RADIUS["image"] * (1 + jittered * _between(-0.4, 0.4, (n,), generator))
+    centre = SIZE / 2 + jittered[:, None] * _between(-4, 4, (n, 2), generator)
+    radius = RADII[size] * (1 + jittered * _between(-0.3, 0.3, (n,), generator))
     sharp = draw(colour, shape, background, centre, radius, ATTRIBUTES["image"]["background"])
     return _blur(sharp, blurred * _between(1, 3, (n,), generator))
 

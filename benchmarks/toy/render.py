@@ -10,15 +10,15 @@ from benchmarks.toy.captions import ATTRIBUTES, COLOURS, Modality, indices
 
 SIZE = 16
 FRAMES = 8
-RADIUS = {"image": 4.0, "video": 3.5}
+RADII = torch.tensor([3.5, 6.5])  # small and large pictures
+CLIP_RADIUS = 4.5
 SPEED = 1.0  # pixels per frame
 
 RGB = {
     "red": (0.9, 0.1, 0.1), "green": (0.1, 0.75, 0.15), "blue": (0.15, 0.2, 0.95), "yellow": (0.95, 0.9, 0.1),
-    "magenta": (0.9, 0.15, 0.85),
-    "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "white": (1.0, 1.0, 1.0),
+    "magenta": (0.9, 0.15, 0.85), "cyan": (0.1, 0.85, 0.9),
+    "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "white": (1.0, 1.0, 1.0), "brown": (0.4, 0.25, 0.1),
 }  # fmt: skip
-PLACES = torch.tensor([[4.0, 4.0], [12.0, 4.0], [4.0, 12.0], [12.0, 12.0]])  # x, y of top left, top right, …
 HEADINGS = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # left, right, up, down; y points down
 
 
@@ -33,13 +33,14 @@ def palette(names: Sequence[str]) -> Float[Tensor, "k 3"]:
 
 
 def _distances(x: Tensor, y: Tensor, r: Tensor) -> Float[Tensor, "shape n h w"]:
-    """Signed distance in pixels to circle, square, triangle, cross: below zero inside."""
+    """Signed distance in pixels to circle, square, triangle, cross, ring: below zero inside."""
     far = torch.sqrt(x**2 + y**2 + 1e-9)
     wide, tall = x.abs(), y.abs()
     triangle = torch.maximum(y - 0.85 * r, (2 * wide - y - r) / 5**0.5)
     bar = 0.36 * r
     cross = torch.minimum(torch.maximum(wide - r, tall - bar), torch.maximum(tall - r, wide - bar))
-    return torch.stack([far - r, torch.maximum(wide, tall) - 0.85 * r, triangle, cross])
+    ring = (far - 0.74 * r).abs() - 0.26 * r
+    return torch.stack([far - r, torch.maximum(wide, tall) - 0.85 * r, triangle, cross, ring])
 
 
 def draw(
@@ -63,10 +64,10 @@ def draw(
 
 
 def clean_images(attributes: Int[Tensor, "n 4"]) -> Float[Tensor, "n 3 16 16"]:
-    """The one clean picture of each choice of colour, shape, background and place."""
-    colour, shape, background, place = attributes.unbind(1)
-    radius = torch.full((len(attributes),), RADIUS["image"])
-    return draw(colour, shape, background, PLACES[place], radius, ATTRIBUTES["image"]["background"])
+    """The one clean picture of each choice of colour, shape, background and size, in the middle."""
+    colour, shape, background, size = attributes.unbind(1)
+    centre = torch.full((len(attributes), 2), SIZE / 2)
+    return draw(colour, shape, background, centre, RADII[size], ATTRIBUTES["image"]["background"])
 
 
 def positions(direction: Int[Tensor, " n"], offset: Float[Tensor, "n 2"]) -> Float[Tensor, "n f 2"]:
@@ -79,7 +80,7 @@ def clips(attributes: Int[Tensor, "n 4"], centres: Float[Tensor, "n f 2"]) -> Fl
     """Clips of colour, shape, (direction,) background with the given centres per frame."""
     n, frames = centres.shape[:2]
     colour, shape, _, background = attributes.repeat_interleave(frames, 0).unbind(1)
-    radius = torch.full((n * frames,), RADIUS["video"])
+    radius = torch.full((n * frames,), CLIP_RADIUS)
     drawn = draw(colour, shape, background, centres.flatten(0, 1), radius, ATTRIBUTES["video"]["background"])
     return drawn.unflatten(0, (n, frames)).movedim(1, 2)
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.toy.captions import ATTRIBUTES, sizes
-from benchmarks.toy.render import FRAMES, HEADINGS, RADIUS, SIZE, SPEED, caption_indices, clean_images, draw
+from benchmarks.toy.render import FRAMES, CLIP_RADIUS, HEADINGS, SIZE, SPEED, caption_indices, clean_images, draw
 
 SOFTNESS = 0.08  # mean squared error at which the appearance part falls to 1/e
 GRID = torch.arange(3.0, 14.0)  # centres, in pixels, at which a thing is looked for in a frame
@@ -57,7 +57,7 @@ def _frame_drawings() -> tuple[Int[Tensor, "k 3"], Float[Tensor, "k 2"], Float[T
     looks = torch.tensor(list(product(colours, shapes, backgrounds)))
     places = torch.cartesian_prod(GRID, GRID)
     looks, centres = looks.repeat_interleave(len(places), 0), places.repeat(len(looks), 1)
-    radius = torch.full((len(looks),), RADIUS["video"])
+    radius = torch.full((len(looks),), CLIP_RADIUS)
     drawings = draw(*looks.unbind(1), centres, radius, ATTRIBUTES["video"]["background"])
     return looks, centres, drawings.flatten(1)
 

@@ -49,6 +49,7 @@ class Settings:
     clip: float = 1.0
     patience: int = 4
     rise: float = 0.003
+    timestep_draws: int = 2
     evaluation_steps: int = 12
     evaluation_seeds: int = 4
     seed: int = 0
@@ -59,10 +60,11 @@ SETTINGS: dict[Modality, Settings] = {
     "video": Settings(
         CHANNELS["video"],
         batch=8,
-        max_steps=6000,
+        max_steps=5000,
         cooldown=800,
         every=400,
-        picture_steps=4000,
+        picture_steps=3000,
+        timestep_draws=3,
         evaluation_steps=10,
         evaluation_seeds=2,
     ),
@@ -201,7 +203,10 @@ class Trainer:
         else:
             x_0 = self.base.latents(pixels)
         blind = torch.rand(batch, generator=generator) < settings.drop
-        t = torch.randint(self.noising.config.num_train_timesteps, (batch,), generator=generator)
+        # the largest of a few uniform draws: what a sample shows is decided where there is much noise
+        count = self.noising.config.num_train_timesteps
+        draws = torch.randint(count, (settings.timestep_draws, batch), generator=generator)
+        t = draws.amax(0)
         noise = torch.randn(x_0.shape, generator=generator)
         tokens = torch.where(blind[:, None], self.empty, self.tokens[pick])
         prediction = self.base(self.noising.add_noise(x_0, noise, t), t, tokens)

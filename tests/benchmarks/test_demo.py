@@ -158,7 +158,7 @@ mine, other = (pathlib.Path(r"{0}") / name for name in ("{1}", "{2}"))
 mine.write_text("here")
 begun = time.monotonic()
 while not other.exists():
-    time.monotonic() - begun < 30 or sys.exit("alone")
+    time.monotonic() - begun < 90 or sys.exit("alone")
     time.sleep(0.02)
 """
     tasks = [

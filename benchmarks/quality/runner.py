@@ -1,0 +1,153 @@
+"""Generate, score, report: each goes on from what is on disk, and none does the work of another."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.quality.columns import Places, needs_of, needs_references
+from benchmarks.quality.generate import generate
+from benchmarks.quality.importers import texts_of
+from benchmarks.quality.judges import load_judge
+from benchmarks.quality.lines import Shard
+from benchmarks.quality.models import Identities, ModelSpec, run_config
+from benchmarks.quality.plan import ModelEntry, Plan, PlanFolder, entry_of
+from benchmarks.quality.prompts import PromptSet, overlap
+from benchmarks.quality.protocols import Protocol
+from benchmarks.quality.references import References
+from benchmarks.quality.samplers import Sampler, load_sampler
+from benchmarks.quality.scoring import score
+from benchmarks.scorers.doctor import table
+from seppo_core.loading import pipeline_class
+
+
+class Missing(FileNotFoundError):
+    """Something that the evaluation reads is not there; the message lists all of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that `quality run` was asked for."""
+
+    protocol: Protocol
+    prompts: PromptSet
+    models: Sequence[ModelSpec]
+    metrics: Sequence[str]
+    out: Path
+    cache: Path
+    places: Places = field(default_factory=dict)
+    references: Path | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    shard: Shard | None = None
+    batch_size: int = 4
+    retry: bool = False
+    training: Path | None = None
+    """Prompts or captions that the models were trained on, to look for overlap."""
+    say: Callable[[str], None] = print
+
+    @property
+    def folder(self) -> PlanFolder:
+        return PlanFolder(self.out, self.cache)
+
+
+def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
+    """What the evaluation needs as Markdown, and what of it is missing; nothing is loaded and no network asked for
+    weights."""
+    e = evaluation
+    needs = needs_of(e.metrics, e.protocol.kind, e.places)
+    missing = [f"{need.scorer}: {need.cure}" for need in needs if need.missing]
+    lines = [table(needs)] if needs else ["The metrics need no weights."]
+    if wanting := needs_references(e.metrics, e.protocol.kind):
+        if e.references is None:
+            missing.append(f"{', '.join(wanting)}: real samples, in a folder by the prompts' ids (--references)")
+        else:
+            absent = References(e.references, e.protocol).missing(e.prompts.prompts)
+            found = len(e.prompts) - len(absent)
+            lines.append(f"References: {found} of {len(e.prompts)} prompts have one in {e.references}.")
+            if not found:
+                missing.append(f"{', '.join(wanting)}: no file in {e.references} is called by a prompt's id")
+    for spec in e.models:
+        try:
+            if not spec.is_run:
+                pipeline_class(spec.base, spec.revision)
+            lines.append(f"Model {spec.name}: {spec.place} is there.")
+        except (FileNotFoundError, ValueError) as error:
+            missing.append(f"model {spec.name}: {error}")
+    return "\n\n".join(lines), missing
+
+
+def run(evaluation: Evaluation) -> Plan:
+    """Draws and scores all that is missing. Raises Missing before anything is drawn where something is not there."""
+    e = evaluation
+    _, missing = diagnose(e)
+    if missing:
+        raise Missing("missing before anything is drawn:\n  " + "\n  ".join(missing))
+    references = None if e.references is None else References(e.references, e.protocol)
+    if e.protocol.seed_mode == "sequential" and (e.shard is not None or len(e.protocol.seeds) > 1):
+        raise ValueError(
+            "--seed-mode sequential is one process and one sample per prompt; leave --shard and --seeds out"
+        )
+    identities = Identities(e.cache)
+    entries = [
+        entry_of(spec, identities.of(spec), e.protocol, e.prompts, torch.device(e.device).type, e.dtype)
+        for spec in e.models
+    ]
+    plan = e.folder.open(Plan(e.protocol, e.prompts, tuple(entries)))
+    _note_overlap(e)
+    for spec, entry in zip(e.models, entries, strict=True):
+        _generate(e, spec, entry)
+    for metric in e.metrics:
+        load = partial(
+            load_judge, metric, e.protocol.kind, e.places.get(metric, {}), torch.device(e.device), e.cache
+        )  # fmt: skip
+        judged = score(e.folder, plan, metric, load, references, shard=e.shard, retry=e.retry)
+        e.say(f"{metric}: {judged} samples judged")
+    return plan
+
+
+def _generate(e: Evaluation, spec: ModelSpec, entry: ModelEntry) -> None:
+    def load() -> Sampler:
+        sampler = load_sampler(spec, e.protocol, torch.device(e.device), e.dtype)
+        cut = sampler.truncated(e.prompts.texts)
+        about = {"sampler": sampler.describe(), "truncated": None if cut is None else len(cut)}
+        e.folder.note(f"model-{entry.fingerprint}", about)
+        if cut:
+            e.say(f"{spec.name}: the text encoder cuts {len(cut)} of {len(e.prompts)} prompts")
+        return sampler
+
+    outcome = generate(
+        e.folder.samples(entry),
+        e.prompts.prompts,
+        e.protocol,
+        load,
+        {"place": entry.place, **entry.about},
+        shard=e.shard,
+        batch_size=e.batch_size,
+        retry=e.retry,
+        name=spec.name,
+    )
+    failed = f", {outcome.failed} failed" if outcome.failed else ""
+    e.say(f"{spec.name}: {outcome.drawn} samples drawn, {outcome.there} there before{failed}")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _note_overlap(e: Evaluation) -> None:
+    """Prompts that a model was trained on make its scores look better than they are."""
+    found = dict(e.folder.notes("overlap"))
+    general = [] if e.training is None else texts_of(e.training)
+    for spec in e.models:
+        texts = list(general)
+        if spec.is_run:
+            source = Path(run_config(spec).data.source)
+            if source.is_dir():
+                texts += texts_of(source)
+        if texts:
+            found[spec.name] = len(overlap(e.prompts.prompts, texts))
+            if found[spec.name]:
+                e.say(f"warning: {found[spec.name]} of {len(e.prompts)} prompts were seen in training by {spec.name}")
+    if found:
+        e.folder.note("overlap", found)

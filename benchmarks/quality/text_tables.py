@@ -1,0 +1,189 @@
+"""A report's numbers as Markdown and as LaTeX (booktabs), the paper's rows set apart."""
+
+from collections.abc import Sequence
+
+from benchmarks.tables.published import DAGGER, published_beside
+
+LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+         "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "×": r"$\times$", "↓": r"$\downarrow$",
+         "−": "$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "²": r"$^2$"}  # fmt: skip
+PUBLISHED = "as published; another protocol in all that the paper does not state"
+
+
+def markdown(report: dict) -> str:
+    """Tables of means with 95 % intervals and of differences to the baseline, and what must be known about them."""
+    columns = report["columns"]
+    lines = [f"# {_cell(report['label'])}", "", *_facts(report), ""]
+    lines += _markdown_table(["model", "n", *(c["title"] for c in columns)], _measured(report, columns))
+    if published := published_rows(report):
+        headings, rows, notes = published
+        lines += ["", f"The paper's own rows ({PUBLISHED}):", ""]
+        lines += _markdown_table(["method", *headings], rows)
+        lines += ["", *notes]
+    if report["differences"]:
+        lines += ["", f"Differences to {_cell(report['baseline'])} on shared prompts and seeds:", ""]
+        lines += _markdown_table(
+            ["model", "metric", "difference", "wins", "p (Holm)", "effect d", "detectable"], difference_rows(report)
+        )
+    if report["groups"]:
+        lines += ["", "Mean of group means ± deviation of the groups:", ""]
+        lines += _markdown_table(["style", "model", "metric", "mean", "groups"], group_rows(report))
+    if report["warnings"]:
+        lines += ["", "Before you use these numbers:", "", *(f"- {_cell(w)}" for w in report["warnings"])]
+    lines += ["", "How this differs from the paper:", "", *(f"- {_cell(item)}" for item in differing(report))]
+    return "\n".join(lines) + "\n"
+
+
+def latex(report: dict) -> str:
+    r"""The first table as a `tabular` for \usepackage{booktabs}: measured rows, a rule, the paper's rows."""
+    columns = report["columns"]
+    headings = ["", *(c["title"] for c in columns)]
+    lines = [
+        f"% {report['label']}, fingerprint {report['fingerprint']}; means with 95% bootstrap intervals over prompts",
+        rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
+        r"\toprule",
+        " & ".join(latex_text(h) for h in headings) + r" \\",
+        r"\midrule",
+    ]
+    for model in report["models"]:
+        cells = [_latex_interval(_score(report, model["name"], c["name"]), c) for c in columns]
+        lines.append(" & ".join([latex_text(model["name"]), *cells]) + r" \\")
+    table = published_beside(report["protocol"]["name"], report["prompts"]["name"])
+    if table is not None:
+        paper, positions = table
+        at = {paper.headings[i].column: i for i in positions}
+        lines += [r"\midrule", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{As published}}}} \\"]
+        for row in paper.rows:
+            cells = []
+            for column in columns:
+                i = at.get(column["name"])
+                cells.append(
+                    "--"
+                    if i is None
+                    else f"{row.values[i]:.{paper.headings[i].digits}f}" + (r"$^\dagger$" if i in row.daggers else "")
+                )
+            lines.append(" & ".join([latex_text(row.label), *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def published_rows(report: dict) -> tuple[list[str], list[list[str]], list[str]] | None:
+    """Headings, rows and notes of the paper's table that a report repeats, if it repeats one."""
+    found = published_beside(report["protocol"]["name"], report["prompts"]["name"])
+    if found is None:
+        return None
+    table, positions = found
+    headings = [
+        table.headings[i].label + (" (variant assumed)" if table.headings[i].assumed else "") for i in positions
+    ]
+    rows = [
+        [
+            row.label,
+            *(f"{row.values[i]:.{table.headings[i].digits}f}{DAGGER if i in row.daggers else ''}" for i in positions),
+        ]
+        for row in table.rows
+    ]
+    marked = any(i in row.daggers for row in table.rows for i in positions)
+    return headings, rows, [note for note in table.notes if marked or not note.startswith(DAGGER)]
+
+
+def difference_rows(report: dict) -> list[list[str]]:
+    """Difference, win rate, corrected p, effect size and smallest detectable difference, one row a model and column."""
+    columns = {column["name"]: column for column in report["columns"]}
+    rows = []
+    for row in report["differences"]:
+        column = columns[row["column"]]
+        scale, digits = column["scale"], column["digits"]
+        wins = "–" if "win_rate" not in row else "{:.1f} % [{:.1f}, {:.1f}]".format(*(100 * x for x in row["win_rate"]))
+        p = "–" if "p_holm" not in row else f"{row['p_holm']:.4f}"
+        effect = "–" if row.get("effect") is None else f"{row['effect']:+.2f}"
+        detectable = "–" if "detectable" not in row else f"{row['detectable'] * scale:.{digits}f}"
+        rows.append([row["model"], column["title"], signed(row, scale, digits), wins, p, effect, detectable])
+    return rows
+
+
+def group_rows(report: dict) -> list[list[str]]:
+    """The published form of HPSv2's benchmark."""
+    columns = {column["name"]: column for column in report["columns"]}
+    rows = []
+    for row in report["groups"]:
+        column = columns[row["column"]]
+        mean, deviation = (f"{row[name] * column['scale']:.{column['digits']}f}" for name in ("mean", "deviation"))
+        rows.append([row["style"], row["model"], column["title"], f"{mean} ± {deviation}", str(row["groups"])])
+    return rows
+
+
+def differing(report: dict) -> list[str]:
+    """Everything in which these numbers are not the paper's."""
+    protocol = report["protocol"]
+    items = [f"Assumed: {what}: {why}." for what, why in protocol["assumed"]]
+    items += list(protocol["differs"])
+    items += [f"Changed by hand: {name} = {value}." for name, value in protocol["changed"].items()]
+    dtypes = {f"{m['sampler']['dtype']} on {m['sampler']['device']}" for m in report["models"] if m["sampler"]}
+    items += [f"Models ran in {', '.join(sorted(dtypes))}; the authors used float16 on a GPU."] if dtypes else []
+    if report["prompts"]["as_published"] is None:
+        items.append(f"Whether the prompts are those published as {report['prompts']['name']} could not be checked by "
+                     "hash, only by their number.")  # fmt: skip
+    elif not report["prompts"]["as_published"]:
+        items.append(f"The prompts are not those published as {report['prompts']['name']}.")
+    return items
+
+
+def interval_text(row: dict, scale: float, digits: int) -> str:
+    """`21.57 [21.40, 21.74]`, or why there is no number."""
+    if "mean" not in row:
+        return "–"
+    mean, low, high = (f"{row[name] * scale:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def signed(row: dict, scale: float, digits: int) -> str:
+    """A difference with its sign and interval."""
+    mean, low, high = (f"{row[name] * scale:+.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX sets as it stands."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _latex_interval(row: dict, column: dict) -> str:
+    if "mean" not in row:
+        return "--"
+    mean, low, high = (f"{row[name] * column['scale']:.{column['digits']}f}" for name in ("mean", "low", "high"))
+    return rf"{mean} {{\scriptsize [{low}, {high}]}}"
+
+
+def _measured(report: dict, columns: Sequence[dict]) -> list[list[str]]:
+    rows = []
+    for model in report["models"]:
+        cells = [interval_text(_score(report, model["name"], c["name"]), c["scale"], c["digits"]) for c in columns]
+        rows.append([model["name"], f"{model['samples']}/{model['wanted']}", *cells])
+    return rows
+
+
+def _score(report: dict, model: str, column: str) -> dict:
+    return next((row for row in report["scores"] if row["model"] == model and row["column"] == column), {})
+
+
+def _facts(report: dict) -> list[str]:
+    prompts, protocol = report["prompts"], report["protocol"]
+    seeds = len(protocol["seeds"])
+    return [
+        f"{prompts['used']} prompts ({_cell(prompts['name'])}, SHA-256 of the texts {prompts['texts_sha256'][:12]}), "
+        f"{seeds} sample{'s' if seeds > 1 else ''} each, {protocol['width']} × {protocol['height']}"
+        + (f", {protocol['frames']} frames" if protocol["frames"] > 1 else "")
+        + f", {protocol['steps']} steps, guidance {protocol['guidance_scale']:g}, seeds {protocol['seed_mode']}. "
+        f"Fingerprint {report['fingerprint']}. Mean [95 % bootstrap interval over prompts]; n: samples drawn."
+    ]
+
+
+def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(map(_cell, headings)) + " |", "|" + "---|" * len(headings)]
+    return lines + ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+
+
+def _cell(text: str) -> str:
+    """Text that breaks no Markdown table and starts no markup of its own."""
+    flat = " ".join(str(text).split())
+    return "".join(f"\\{c}" if c in "|`<>" else c for c in flat)
