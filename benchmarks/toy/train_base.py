@@ -43,6 +43,8 @@ class Settings:
     every: int
     picture_steps: int = 0
     learning_rate: float = 2e-3
+    picture_learning_rate: float = 2e-3
+    motion_learning_rate: float = 2e-3
     warmup: int = 100
     ema: float = 0.998
     drop: float = 0.12
@@ -60,11 +62,13 @@ SETTINGS: dict[Modality, Settings] = {
     "video": Settings(
         CHANNELS["video"],
         batch=8,
-        max_steps=5000,
-        cooldown=800,
+        max_steps=4000,
+        cooldown=2000,
         every=400,
-        picture_steps=3000,
-        timestep_draws=3,
+        picture_steps=2400,
+        learning_rate=5e-4,
+        picture_learning_rate=2e-3,
+        motion_learning_rate=3e-3,
         evaluation_steps=10,
         evaluation_seeds=2,
     ),
@@ -82,10 +86,12 @@ class Base(nn.Module):
         self.vae = models.PixelShuffleVAE()
         self.encoder = models.text_encoder(self.tokenizer)
         self.denoiser = models.unet(settings.channels)
+        self.has_motion = False
 
     def add_motion(self) -> None:
         """Makes the picture UNet a motion UNet that so far gives each frame what the picture UNet gives it."""
         self.denoiser = models.motion_unet(self.denoiser, self.channels)
+        self.has_motion = True
 
     def tokens(self, captions: list[str]) -> Tensor:
         """Token ids (b, MAX_TOKENS), padded as the pipelines pad."""
@@ -187,14 +193,20 @@ class Trainer:
         pairs = list(zip(base.parameters(), self.average.parameters(), strict=True))
         self.weights = [w for w, _ in pairs if w.requires_grad]
         self.averaged = [a for w, a in pairs if w.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate)
+        motion = {id(w) for n, w in base.denoiser.named_parameters() if "motion_modules" in n}
+        rate = settings.learning_rate if base.has_motion or base.modality == "image" else settings.picture_learning_rate
+        # new motion modules have further to go than a picture half that has been trained already
+        rates = [settings.motion_learning_rate if id(w) in motion else rate for w in self.weights]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [w], "full": rate} for w, rate in zip(self.weights, rates, strict=True)], lr=rate
+        )
         self.done = 0
 
     def step(self, batch: int, scale: float, single_frames: bool = False) -> Tensor:
         """One update at `scale` times the learning rate; returns the loss."""
         settings, generator = self.settings, self.generator
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, (self.done + 1) / settings.warmup) * scale
+            group["lr"] = group["full"] * min(1.0, (self.done + 1) / settings.warmup) * scale
         pick = torch.randint(len(self.known), (batch,), generator=generator)
         pixels = draw_samples(self.base.modality, [self.known[i] for i in pick], generator)
         if single_frames:
