@@ -5,6 +5,12 @@ from importlib import import_module
 
 COMMANDS = {
     "demo": ("benchmarks.demo.main", "align the two small bases, score them and write runs/demo/index.html"),
+    "quality": ("benchmarks.quality.main", "score models under a named protocol: run, report, doctor"),
+    "ab": ("benchmarks.quality.ab.main", "a blind page for human judges, and its votes as win rates"),
+    "table1": ("benchmarks.tables.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),
+    "table2": ("benchmarks.tables.table2", "the same on the HPSv2 benchmark and PartiPrompts"),
+    "table3": ("benchmarks.tables.table3", "AnimateDiff on ChronoMagic-Bench-150"),
+    "table4": ("benchmarks.tables.table4", "the ablation"),
 }
 """By name: the module whose `main(argv) -> int` runs the command, and what it does."""
 

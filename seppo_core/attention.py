@@ -18,7 +18,9 @@ def set_attention(denoiser: nn.Module, kernels: Literal["sdpa", "xformers"], dev
     if device.type != "cuda":
         raise ValueError(f"loop.attention=xformers needs CUDA, this run is on {device.type}; use loop.attention=sdpa")
     if find_spec("xformers") is None:
-        raise ValueError('loop.attention=xformers, but xformers is not installed: pip install "seppo[gpu]", or use sdpa')
+        raise ValueError(
+            'loop.attention=xformers, but xformers is not installed: pip install "seppo[gpu]", or use sdpa'
+        )
     if not hasattr(denoiser, "enable_xformers_memory_efficient_attention"):
         raise ValueError(f"{type(denoiser).__name__} has no form for xformers; use loop.attention=sdpa")
     denoiser.enable_xformers_memory_efficient_attention()

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from seppo_core.adapter import Adapter
 from seppo_core.cache import Manifest, WinnerCache
 from seppo_core.checkpoint import load_policy
-from seppo_core.config import Config, ExportRequest, MethodConfig, SampleRequest, check_flow, check_not_flow
+from seppo_core.config import Config, ExportRequest, MethodConfig, SampleRequest
+from seppo_core.config_checks import check_flow, check_not_flow
 from seppo_core.draw import Draw, WriteSample, draw_samples
 from seppo_core.export import export_full, export_lora, merge_lora
 from seppo_core.fingerprint import frozen_fingerprint

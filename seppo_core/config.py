@@ -55,9 +55,6 @@ class DataConfig:
     """`prepare` fails where more than this share of the files is unusable; rejected.jsonl lists them with reasons."""
 
     frames: ClassVar[int] = 1
-    """Of a picture; for videos it is a key."""
-
-    frames: ClassVar[int] = 1
     """Of an item; clips have a field of this name instead."""
 
     def __post_init__(self):
@@ -309,34 +306,6 @@ def check_export(config: Config, request: ExportRequest) -> None:
         raise ValueError(f"--kind {request.kind} does not exist for this model; use {' or '.join(config.export_kinds)}")
     if request.kind == "lora" and config.tune.mode == "full":
         raise ValueError("--kind lora needs a run with tune.mode=lora, this one trains the weights; use --kind full")
-
-
-def check_not_flow(method: MethodConfig, family: str) -> None:
-    """ValueError where `method` sets what only flow-matching models have; `family` is none."""
-    if method.timestep_density != "uniform" or method.timestep_shift != 1:
-        raise ValueError(
-            f"method.timestep_density={method.timestep_density} with method.timestep_shift={method.timestep_shift} is "
-            f"for flow-matching models; {family} needs uniform and 1"
-        )
-
-
-def check_flow(method: MethodConfig, family: str) -> None:
-    """ValueError where `method` sets what flow-matching models have not; `family` is one."""
-    if method.min_snr_gamma is not None:
-        raise ValueError(
-            f"method.min_snr_gamma={method.min_snr_gamma} is for diffusion models; {family}, a flow-matching model, "
-            "needs null"
-        )
-
-
-def check_flow_solvers(config: Config, family: str) -> None:
-    """ValueError where a solver of diffusions is named for `family`, a flow-matching one."""
-    for section, name in [
-        ("reference_samples", config.reference_samples.scheduler),
-        ("preview", config.preview.scheduler),
-    ]:
-        if name != "default":
-            raise ValueError(f"{section}.scheduler={name} solves diffusions; {family} is a flow and needs default")
 
 
 def _at_least(section: str, values, least: float, *names: str) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from seppo_core.config import Config, DataConfig, ModelConfig, check_flow, check_flow_solvers, check_not_flow
+from seppo_core.config import Config, DataConfig, ModelConfig
+from seppo_core.config_checks import check_flow, check_flow_solvers, check_not_flow
 
 FLOWS = ("sd3", "flux", "sana")
 """Families that are trained by flow matching."""

@@ -1,67 +1,9 @@
-"""What the image families do alike around their diffusers pipelines: load, freeze, refuse."""
+"""What the image families do alike around their diffusers pipelines: what they refuse, what sizes fit."""
 
-from typing import TypeVar
-
-import torch
-from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny, DiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import nn
 
-from seppo_core.loading import DTYPE, component_source, pipeline_class
-from seppo_core.vae import cast, check_size
-
-P = TypeVar("P", bound=DiffusionPipeline)
-
-
-def load_pipeline(
-    kind: type[P],
-    base: str,
-    *,
-    dtype: torch.dtype,
-    vae: str | None = None,
-    revision: str | None = None,
-    variant: str | None = None,
-    without: tuple[str, ...] = (),
-    autoencoder: type[AutoencoderKL] | type[AutoencoderDC] = AutoencoderKL,
-) -> P:
-    """The pipeline at `base`, a folder or a hub id, optionally with the VAE of `vae` and `without` some components.
-
-    Safetensors only. `dtype` is that of all but a VAE whose config asks for float32 (`force_upcast`). Raises
-    FileNotFoundError where nothing is found and ValueError where what is found is not a `kind`.
-    """
-    found = pipeline_class(base, revision)
-    if found != kind.__name__:
-        raise ValueError(f"base={base!r} is a {found}; this family needs a {kind.__name__}")
-    components = dict.fromkeys(without)
-    if vae is not None:
-        components["vae"] = autoencoder.from_pretrained(
-            component_source(vae, "vae"), use_safetensors=True, **{DTYPE: torch.float32}
-        )
-    pipeline = kind.from_pretrained(
-        component_source(base, "base"),
-        revision=revision,
-        variant=variant,
-        use_safetensors=True,
-        **components,
-        # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
-        **{DTYPE: {"vae": torch.float32, "default": dtype}},
-    )
-    if not _wants_float32(pipeline):
-        cast(pipeline.vae, dtype)
-    return pipeline
-
-
-def freeze(pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
-    """Puts all modules but the denoiser out of training's reach, and a VAE that asks for it into float32."""
-    for module in pipeline.components.values():
-        if isinstance(module, nn.Module) and module is not denoiser:
-            module.requires_grad_(False).eval()
-    if _wants_float32(pipeline):
-        cast(pipeline.vae, torch.float32)
-
-
-def _wants_float32(pipeline: DiffusionPipeline) -> bool:
-    # AutoencoderDC does not say, and overflows in half precision
-    return pipeline.vae.config.get("force_upcast", True)
+from seppo_core.vae import check_size
 
 
 def check_channels(pipeline: DiffusionPipeline, denoiser: nn.Module, packed: int = 1) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from seppo_core.config import Config, DataConfig, ModelConfig, TuneConfig, check_not_flow
+from seppo_core.config import Config, DataConfig, ModelConfig, TuneConfig
+from seppo_core.config_checks import check_not_flow
 
 
 @dataclass(frozen=True, kw_only=True)

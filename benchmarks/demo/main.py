@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--workers {chosen.workers} does nothing; give at least 1")
     modalities = (chosen.only,) if chosen.only else get_args(Modality)
     # so that the processes started here end too
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         run_demo(chosen.out, modalities, chosen.seed, Scale(), chosen.resume, chosen.workers or min(4, _cores()))
     except (TaskFailed, ValueError, OSError) as error:
@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("demo: stopped; the same command with --resume goes on from here", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

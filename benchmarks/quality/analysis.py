@@ -7,13 +7,12 @@ import numpy as np
 from benchmarks.quality.columns import Column
 from benchmarks.quality.plan import PlanFolder
 from benchmarks.quality.protocols import SETS, Protocol, changed
+from benchmarks.quality.report_file import FORMAT, KIND
 from benchmarks.quality.results import Array, ModelSamples, Results, category_values, collect, prompt_means, shared
 from benchmarks.quality.sets import set_results
 from benchmarks.statistics import Interval, holm, mean_interval, nested_interval, paired_difference, sign_flip_test
 from benchmarks.statistics import win_rate as win_rate_of
 
-FORMAT = 1
-KIND = "seppo-quality-report"
 MANY_VALUES = 30
 """Values of a category column beyond which it is no breakdown any more."""
 CATEGORY_RESAMPLES = 2000
@@ -256,10 +255,10 @@ def _warnings(report: dict, results: Results) -> list[str]:
             "Seeds are sequential, as in the authors' script: each sample depends on the order of the prompts."
         )
     found += _model_warnings(report["models"], prompts)
-    for column in report["columns"]:
+    for column in {column["metric"]: column for column in report["columns"]}.values():
         if column["truncated"]:
             found.append(
-                f"{column['name']} does not read {column['truncated']} of {prompts['used']} prompts to the end."
+                f"{column['metric']} does not read {column['truncated']} of {prompts['used']} prompts to the end."
             )
     unscored = {
         (row["model"], reason): count for row in report["scores"] for reason, count in row["not_scored"].items()

@@ -9,6 +9,7 @@ from benchmarks.quality.protocols import BUNDLED, PROTOCOLS, SETS, Protocol, pro
 COMMANDS = ("run", "report", "doctor")
 ROOT = Path("runs/quality")
 SMOKE = ("smoke-image", "smoke-video")
+SMOKE_JUDGE = "clip_score_x1_signed"
 EPILOG = """\
 A model is name=PLACE: a diffusers folder or hub id, a base with a LoRA (base=a/b+lora=file), another UNet in it
 (+unet=PLACE), a motion adapter on it (+motion=PLACE), or a run folder of ours (runs/x, runs/x@180).
@@ -85,8 +86,8 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
         made = cache / "smoke"
         given = given or smoke.make_models(made, protocol.kind)
         references = references or smoke.make_references(made, protocol)
-        if not any(item.startswith("clip_score.") for item in weights):
-            weights.append(f"clip_score.weights={smoke.make_judge(made)}")
+        if not any(item.startswith(f"{SMOKE_JUDGE}.") for item in weights):
+            weights.append(f"{SMOKE_JUDGE}.weights={smoke.make_judge(made)}")
     if not given and not partly:
         raise ValueError("--models is missing: name at least one, e.g. --models base=stable-diffusion-v1-5/…")
     known = SETS[asked.set or protocol.sets[0]]

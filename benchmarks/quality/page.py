@@ -72,7 +72,7 @@ def _scores(report: dict) -> list[Child]:
         rows.append(Row(cells, series(report, model["name"])))
     headings = ["model", "samples", *(column["title"] for column in columns)]
     body: list[Child] = [table(headings, rows, "Means with 95 % bootstrap intervals over prompts.")]
-    body += [_bars(report, column, found) for column in columns if _drawable(report, column, found)]
+    body.append(row_of(*(_bars(report, column, found) for column in columns if _drawable(report, column, found))))
     if published := published_rows(report):
         names, lines, remarks = published
         shown = [Row([Cell(line[0]), *(_published_cell(text) for text in line[1:])], kind="control") for line in lines]
@@ -118,8 +118,8 @@ def _differences(report: dict) -> list[Child]:
         rows.append(Row(cells, series(report, row["model"])))
     caption = (
         f"Model minus {report['baseline']} on shared prompts and seeds, paired bootstrap; p by sign flips, corrected "
-        "over the metrics of a model (Holm); wins with Wilson's interval, ties half; “detectable” is the smallest true "
-        "difference that this many prompts find four times in five."
+        "over the metrics of a model (Holm); wins with ties half, Wilson's interval for one sample a prompt, else "
+        "bootstrap; “detectable” is the smallest true difference that this many prompts find four times in five."
     )
     headings = ["model", "metric", "difference", "wins", "p (Holm)", "effect d", "detectable"]
     return [table(headings, rows, caption)]

@@ -2,12 +2,10 @@
 
 import csv
 import io
-import json
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality.analysis import FORMAT, KIND, analyse
+from benchmarks.quality.analysis import analyse
 from benchmarks.quality.page import quality_page
 from benchmarks.quality.plan import PlanFolder
 from benchmarks.quality.results import Results
@@ -53,14 +51,3 @@ def scores_csv(results: Results) -> str:
 def harmless(text: str) -> str:
     """Text that a spreadsheet shows and does not run."""
     return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def read_report(path: Path) -> dict:
-    """report.json of a folder or by its own path. FileNotFoundError, or ValueError for another kind or format."""
-    file = path / "report.json" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no report.json; `quality report` makes one")
-    content = json.loads(file.read_text(encoding="utf-8"))
-    if content.get("kind") != KIND or content.get("format") != FORMAT:
-        raise ValueError(f"{file} is no quality report of format {FORMAT}; make it anew with `quality report`")
-    return content

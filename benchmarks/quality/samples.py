@@ -97,10 +97,10 @@ def read_sample(path: Path) -> UInt8[Tensor, "f 3 h w"]:
     """All frames of a picture (one) or a clip, 8 bits."""
     if path.suffix == ".png":
         with Image.open(path) as image:
-            frames = np.asarray(image.convert("RGB"))[None]
+            frames = np.array(image.convert("RGB"))[None]
     else:
         clip = open_clip(path)
-        frames = np.stack(read_frames(clip, list(range(len(clip))), np.asarray))
+        frames = np.stack(read_frames(clip, list(range(len(clip))), np.array))
     return rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "f h w c -> f c h w").contiguous()
 
 

@@ -1,1 +1,1 @@
-"""The embedded task: small captioned images and clips with an exact preference score, so that everything runs offline."""
+"""The embedded task: small captioned images and clips with an exact preference score, all offline."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks.toy.captions import Modality
 
 FOLDER = Path(__file__).resolve().parent / "bases"
-CHANNELS: dict[Modality, tuple[int, int]] = {"image": (32, 48), "video": (32, 32)}
+CHANNELS: dict[Modality, tuple[int, int]] = {"image": (32, 48), "video": (32, 48)}
 
 
 def _found(name: str) -> Path:

@@ -16,8 +16,8 @@ ATTRIBUTES: dict[Modality, dict[str, tuple[str, ...]]] = {
     "video": {
         "colour": COLOURS,
         "shape": ("circle", "square", "triangle"),
-        "direction": ("left", "right", "up", "down"),
-        "background": ("black", "white"),
+        "direction": ("left", "right"),
+        "background": ("black", "grey", "white", "brown"),
     },
 }
 TEMPLATES: dict[Modality, str] = {

@@ -62,10 +62,10 @@ def draw_videos(captions: Sequence[str], generator: Generator) -> Float[Tensor, 
     attributes = _corrupt("video", caption_indices("video", captions), generator)
     blurred, shaking, flickering = _faults(n, 3, generator)
     offset = torch.randint(-1, 2, (n, 2), generator=generator).float()
-    shake = 2 * torch.randn((n, FRAMES, 2), generator=generator)
+    shake = torch.randn((n, FRAMES, 2), generator=generator)
     sharp = clips(attributes, positions(attributes[:, 2], offset) + shaking[:, None, None] * shake)
     pixels = _blur(sharp, blurred * _between(1, 3, (n,), generator))
-    dim = flickering[:, None] * _between(0, 1, (n, FRAMES), generator)
+    dim = flickering[:, None] * _between(0, 0.5, (n, FRAMES), generator)
     return pixels * (1 - dim[:, None, :, None, None])
 
 

@@ -2,8 +2,8 @@
 
 import json
 import tempfile
+from itertools import pairwise
 from pathlib import Path
-
 
 from diffusers import (
     AnimateDiffPipeline,
@@ -42,7 +42,7 @@ def _merges(vocabulary: list[str]) -> list[tuple[str, str]]:
     for word in vocabulary:
         pieces = [*word[:-1], f"{word[-1]}</w>"]
         while len(pieces) > 1:
-            pairs = list(zip(pieces, pieces[1:], strict=False))
+            pairs = list(pairwise(pieces))
             known = [pair for pair in merges if pair in pairs]
             if not known:
                 merges.append(pairs[0])

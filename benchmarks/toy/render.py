@@ -19,7 +19,7 @@ RGB = {
     "magenta": (0.9, 0.15, 0.85), "cyan": (0.1, 0.85, 0.9),
     "black": (0.0, 0.0, 0.0), "grey": (0.5, 0.5, 0.5), "white": (1.0, 1.0, 1.0), "brown": (0.4, 0.25, 0.1),
 }  # fmt: skip
-HEADINGS = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # left, right, up, down; y points down
+HEADINGS = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])  # left, right
 
 
 def caption_indices(modality: Modality, captions: Sequence[str]) -> Int[Tensor, "n a"]:

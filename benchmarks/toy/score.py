@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.toy.captions import ATTRIBUTES, sizes
-from benchmarks.toy.render import FRAMES, CLIP_RADIUS, HEADINGS, SIZE, SPEED, caption_indices, clean_images, draw
+from benchmarks.toy.render import CLIP_RADIUS, FRAMES, HEADINGS, SIZE, SPEED, caption_indices, clean_images, draw
 
 SOFTNESS = 0.08  # mean squared error at which the appearance part falls to 1/e
 GRID = torch.arange(3.0, 14.0)  # centres, in pixels, at which a thing is looked for in a frame

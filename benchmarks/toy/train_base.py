@@ -4,10 +4,11 @@
     python -m benchmarks.toy.train_base video
 
 Plain denoising training of the UNet and its text encoder together, on fresh draws for the training captions only. The
-video base first learns single frames as a picture model, at a third of the cost, and then clips with motion modules
-added, as AnimateDiff was made. The learning rate stays level until the score of the averaged weights has stopped rising (or the cap is met), then falls
-to zero over a last stretch, so that more of the same training has nothing left to give. Results so far are saved at
-every evaluation. `<name>_training.json` beside the folders holds the settings and the curve.
+video base begins as the image base, as AnimateDiff begins as Stable Diffusion: it learns single frames of clips, and
+then clips with motion modules added. The learning rate stays level until the score of the averaged weights has stopped
+rising (or the cap is met), then falls to zero over a last stretch, so that more of the same training has nothing left
+to give. `--go-on` trains a base further. Results so far are saved at every evaluation; `<name>_training.json` beside
+the folders holds the settings and the curve.
 """
 
 import argparse
@@ -19,9 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import CLIPTextModel
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.toy import models
@@ -34,7 +36,11 @@ BATCH_OF_EVALUATION = 64
 
 @dataclass(frozen=True)
 class Settings:
-    """How one base is trained. `picture_steps` come before the others, on 32 single frames each. `patience` counts evaluations without a rise of `rise` over the best before them."""
+    """How one base is trained. `picture_steps` come before the others, on 64 single frames each.
+
+    `patience` counts evaluations without a rise of `rise` over the best before them. `timestep_draws`: the timestep is
+    the largest of so many uniform draws.
+    """
 
     channels: tuple[int, int]
     batch: int
@@ -62,12 +68,12 @@ SETTINGS: dict[Modality, Settings] = {
     "video": Settings(
         CHANNELS["video"],
         batch=8,
-        max_steps=4000,
-        cooldown=2000,
-        every=400,
-        picture_steps=2400,
+        max_steps=2400,
+        cooldown=1600,
+        every=300,
+        picture_steps=600,
         learning_rate=5e-4,
-        picture_learning_rate=2e-3,
+        picture_learning_rate=5e-4,
         motion_learning_rate=3e-3,
         evaluation_steps=10,
         evaluation_seeds=2,
@@ -92,6 +98,17 @@ class Base(nn.Module):
         """Makes the picture UNet a motion UNet that so far gives each frame what the picture UNet gives it."""
         self.denoiser = models.motion_unet(self.denoiser, self.channels)
         self.has_motion = True
+
+    def load(self, folder: Path, name: str) -> None:
+        """Takes on the weights that `save` wrote under `name`; those of "video" come with their motion."""
+        self.encoder = CLIPTextModel.from_pretrained(folder / name / "text_encoder")
+        self.denoiser = UNet2DConditionModel.from_pretrained(folder / name / "unet")
+        if name == "video":
+            adapter = MotionAdapter.from_pretrained(folder / "motion")
+            self.denoiser = UNetMotionModel.from_unet2d(self.denoiser, adapter)
+            self.has_motion = True
+        self.requires_grad_(True)
+        self.vae.requires_grad_(False)
 
     def tokens(self, captions: list[str]) -> Tensor:
         """Token ids (b, MAX_TOKENS), padded as the pipelines pad."""
@@ -245,14 +262,15 @@ def _learn_frames(base: Base, settings: Settings, generator: torch.Generator) ->
             loss = torch.stack(losses[-settings.every :]).mean().item()
             left = (settings.picture_steps - step) / rate / 60
             print(
-                f"{step:6d}/{settings.picture_steps} on frames  loss {loss:.4f}  {rate:.2f} steps/s  {left:.1f} min left"
+                f"{step:6d}/{settings.picture_steps} on frames  loss {loss:.4f}  {rate:.2f} steps/s  {left:.1f} min "
+                "left"
             )
     base.load_state_dict(trainer.average.state_dict())
     base.add_motion()
 
 
-def train(modality: Modality, settings: Settings, folder: Path) -> dict:
-    """Trains and saves one base; returns what is written to `<modality>_training.json`."""
+def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = False) -> dict:
+    """Trains and saves one base, or goes on from the saved one; returns what `<modality>_training.json` gets."""
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     base = Base(modality, settings)
@@ -260,12 +278,18 @@ def train(modality: Modality, settings: Settings, folder: Path) -> dict:
     mixture = score_samples(modality, draw_samples(modality, mixed, generator), mixed).mean().item()
     start = time.monotonic()
     print(f"{modality}: the mixture scores {mixture:.4f} on the held-out captions")
-    if modality == "video":
+    if go_on:
+        base.load(folder, modality)
+    elif modality == "video":
+        # as AnimateDiff does, motion goes on top of a trained picture model
+        base.load(folder, "image")
         _learn_frames(base, settings, generator)
     trainer = Trainer(base, settings, generator)
     parameters = sum(w.numel() for w in trainer.weights)
     report = {"modality": modality, "parameters": parameters, "settings": asdict(settings), "mixture_score": mixture}
     report["curve"] = []
+    if go_on:
+        report["before"] = json.loads((folder / f"{modality}_training.json").read_text(encoding="utf-8"))
     print(f"{parameters} parameters")
 
     step, end, stage = 0, settings.max_steps, time.monotonic()
@@ -304,16 +328,17 @@ def main() -> None:
         "--out", type=Path, default=FOLDER, help="folder the bases are written to (default: %(default)s)"
     )
     parser.add_argument("--force", action="store_true", help="replace a base that is there already")
+    parser.add_argument("--go-on", action="store_true", help="train the base that is there further")
     parser.add_argument("--max-steps", type=int, help="cap on the number of steps")
     chosen = parser.parse_args()
-    if (chosen.out / chosen.modality).exists() and not chosen.force:
+    if (chosen.out / chosen.modality).exists() and not (chosen.force or chosen.go_on):
         parser.error(f"{chosen.out / chosen.modality} exists; give --force to replace it, or another --out")
     settings = SETTINGS[chosen.modality]
     if chosen.max_steps is not None:
-        settings = Settings(**{**asdict(settings), "max_steps": chosen.max_steps})
+        settings = Settings(**{**asdict(settings), "max_steps": chosen.max_steps, "cooldown": chosen.max_steps})
     disable_progress_bar()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    train(chosen.modality, settings, chosen.out)
+    train(chosen.modality, settings, chosen.out, chosen.go_on)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def browse(page: Path, folder: Path, width: int = 1240) -> dict:
         f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2400", "--virtual-time-budget=3000",
         "--dump-dom", probed.as_uri(),
     ]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
     found = re.search(r'<pre id="probe">(.*?)</pre>', shown, re.DOTALL)
     assert found, shown[-2000:]
     return json.loads(found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
@@ -85,8 +85,12 @@ def page(tmp_path_factory) -> Path:
     return out / "index.html"
 
 
-def test_page_draws_sorts_and_plays(page, tmp_path):
-    found = browse(page, tmp_path)
+@pytest.fixture(scope="module")
+def found(page, tmp_path_factory) -> dict:
+    return browse(page, tmp_path_factory.mktemp("browser"))
+
+
+def test_page_draws_sorts_and_plays(found):
     assert found["problems"] == []
     assert found["requests"] == []
     assert found["tables"] == 7 and found["charts"] == 8
@@ -99,8 +103,7 @@ def test_page_draws_sorts_and_plays(page, tmp_path):
     assert "onerror" in found["text"]
 
 
-def test_clips_play_in_step_and_stop_at_one_frame(page, tmp_path):
-    found = browse(page, tmp_path)
+def test_clips_play_in_step_and_stop_at_one_frame(found):
     assert found["spread"] < 1
     assert set(found["frames"]) == {3}
 

@@ -11,7 +11,7 @@ from benchmarks.toy import captions
 MODALITIES = ("image", "video")
 
 
-@pytest.mark.parametrize(("modality", "train", "held"), [("image", 180, 60), ("video", 80, 40)])
+@pytest.mark.parametrize(("modality", "train", "held"), [("image", 192, 48), ("video", 96, 48)])
 def test_the_split_has_the_stated_sizes_and_no_overlap(modality, train, held):
     known, unseen = captions.train_captions(modality), captions.held_out(modality)
     assert (len(set(known)), len(set(unseen))) == (train, held)

@@ -1,0 +1,1 @@
+"""A blind comparison by people: a page that works without a server, and the counting of its votes."""

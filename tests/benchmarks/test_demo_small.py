@@ -1,0 +1,50 @@
+"""The whole demo in small: the real commands on real files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.demo.folder import MARKER
+from benchmarks.demo.plan import ARMS, ROOT, Places
+
+SMALL = """
+import sys
+from pathlib import Path
+from benchmarks.demo.main import run_demo
+from benchmarks.demo.plan import Scale
+short = ("--loop.iterations", "2", "--loop.updates", "2", "--optimizer.warmup_updates", "1")
+two = {"image": 2, "video": 2}
+scale = Scale(images=16, clips=8, seeds=two, prompts=4, curve_points=two, overrides=short)
+run_demo(Path(sys.argv[1]), (sys.argv[2],), 0, scale, resume=len(sys.argv) > 3)
+"""
+
+
+def small_demo(out: Path, modality: str, *resume: str) -> dict:
+    """Two updates per iteration, four prompts; in a process of its own, as a user has it. Returns its report."""
+    command = [sys.executable, "-c", SMALL, str(out), modality, *resume]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads((out / "report.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_the_whole_demo_in_small(tmp_path, modality):
+    """The real commands on real files; then again with one part missing, resumed."""
+    out = tmp_path / "demo"
+    report = small_demo(out, modality)
+    assert set(report[modality]) == set(ARMS)
+    assert all(len(arm["curve"]) == 3 for name, arm in report[modality].items() if name != "base")
+    assert (out / "index.html").stat().st_size > 10_000
+
+    marker = json.loads((out / MARKER).read_text(encoding="utf-8"))
+    del marker["done"][f"{modality}/score/seppo"]
+    (out / MARKER).write_text(json.dumps(marker), encoding="utf-8")
+    removed = sorted((Places(out).scores(modality) / "seppo").iterdir())[-1]
+    removed.unlink()
+    again = small_demo(out, modality, "resume")
+    assert removed.exists()
+    assert again[modality] == report[modality]

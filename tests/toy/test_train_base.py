@@ -1,0 +1,58 @@
+"""Training a base: when it stops, what it refuses, and one run of a few steps."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks.toy.train_base import SETTINGS, Base, Trainer, _has_stopped, train
+
+TINY = dataclasses.replace(
+    SETTINGS["image"], channels=(16, 16), batch=4, max_steps=4, cooldown=2, every=2, evaluation_steps=2
+)
+
+
+@pytest.mark.parametrize(
+    ("scores", "stopped"),
+    [
+        ([0.1], False),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], False),
+        ([0.5, 0.4, 0.5, 0.5, 0.502], True),
+        ([0.5, 0.4, 0.5, 0.5, 0.504], False),
+        ([0.5, 0.5, 0.5, 0.5], False),  # nothing before the last four to compare with
+    ],
+)
+def test_it_has_stopped_when_the_last_few_bring_no_rise(scores, stopped):
+    settings = dataclasses.replace(TINY, patience=4, rise=0.003)
+    assert _has_stopped(scores, settings) is stopped
+
+
+def test_the_average_follows_the_weights_and_pads_are_not_trained():
+    base = Base("image", TINY)
+    trainer = Trainer(base, TINY, torch.Generator().manual_seed(0))
+    before = [w.clone() for w in trainer.weights]
+    trainer.step(4, 1.0)
+    decay = min(TINY.ema, 2 / 11)
+    for old, new, average in zip(before, trainer.weights, trainer.averaged, strict=True):
+        torch.testing.assert_close(average, decay * old + (1 - decay) * new)
+    assert all(w is not base.vae.anchor for w in trainer.weights)
+
+
+def test_a_short_run_saves_the_base_and_its_curve(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.toy.train_base.held_out", lambda _: ["a large red circle on black"])
+    report = train("image", dataclasses.replace(TINY, evaluation_seeds=1), tmp_path)
+    assert [row["step"] for row in report["curve"]] == [2, 4]
+    assert json.loads((tmp_path / "image_training.json").read_text()) == json.loads(json.dumps(report))
+    assert (tmp_path / "image" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    assert "min left" in capsys.readouterr().out
+
+
+def test_a_base_that_is_there_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "video").mkdir()
+    command = [sys.executable, "-m", "benchmarks.toy.train_base", "video", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "exists; give --force to replace it" in done.stderr
