@@ -9,11 +9,12 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.adapter import Adapter, Condition, Posterior
+from seppo_core.loading import freeze, load_pipeline
 from seppo_core.path import FlowPath
 from seppo_core.shift import dynamic_shift
 from seppo_core.text import encode_text, tokenize, too_long
 from seppo_core.vae import decode_images, encode_images
-from seppo_image.pipelines import check_channels, freeze, latent_shape, load_pipeline
+from seppo_image.pipelines import check_channels, latent_shape
 
 
 class Flux(Adapter):

@@ -6,10 +6,11 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.adapter import Adapter, Condition, Framing, Posterior
+from seppo_core.loading import freeze, load_pipeline
 from seppo_core.path import DiffusionPath
 from seppo_core.text import encode_clip
 from seppo_core.vae import decode_images, encode_images
-from seppo_image.pipelines import check_channels, freeze, latent_shape, load_pipeline
+from seppo_image.pipelines import check_channels, latent_shape
 
 
 class StableDiffusionXL(Adapter):

@@ -120,7 +120,7 @@ def test_a_judge_votes_saves_and_goes_on(tmp_path):
     assert rows[0] == ["study", "judge", "pair", "choice", "seconds", "at"]
     assert [row[3] for row in rows[1:]] == ["left", "right", "same", "same"]
     # a spreadsheet must not run a name
-    assert {row[1] for row in rows[1:]} == {"'=Ada, \"B\""}
+    assert {row[1] for row in rows[1:]} == {'\'=Ada, "B"'}
     assert found["again"] == {"ended": True} and found["stored"] == 1
     assert found["other"]["place"] == "1 of 4"
     assert found["images"] == 0 and not found["wide"]

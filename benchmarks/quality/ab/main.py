@@ -119,8 +119,8 @@ def table(count) -> str:
     votes, judges = sum(count.judges.values()), len(count.judges)
     lines.append("")
     lines.append(
-        f"{votes} votes of {judges} judges on {count.study.label}; 95 % intervals, ties count half; p by sign flips over "
-        "pairs."
+        f"{votes} votes of {judges} judges on {count.study.label}; 95 % intervals, ties count half; "
+        "p by sign flips over pairs."
     )
     if count.left is not None:
         value, low, high = (f"{100 * part:.0f}" for part in count.left)
