@@ -101,11 +101,18 @@ def make_scheduler(name: str | None, base: SchedulerMixin) -> SchedulerMixin:
     zero_snr = "rescale_betas_zero_snr"
     if base.config.get(zero_snr) and zero_snr not in signature(solver).parameters:
         raise ValueError(f"scheduler={name!r} has no form for zero terminal SNR; use ddim, euler or dpm++")
-    config = effective_config(base)
-    if "clip_sample" in signature(solver).parameters:
+    known = signature(solver).parameters
+    config = {name: value for name, value in effective_config(base).items() if name in known}
+    if "clip_sample" in known:
         # DDIM and DDPM would clip to [-1, 1] unless told otherwise, and a base on another solver does not say
         config.setdefault("clip_sample", False)
-    return solver.from_config(config)
+    made = solver.from_config(config)
+    alphas = base.alphas_cumprod.double()
+    if not torch.allclose(made.alphas_cumprod.double(), alphas, rtol=1e-3, atol=1e-6):
+        # the base makes more of its betas than other solvers know how to, a shift of the signal-to-noise ratio say
+        betas = 1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])
+        made = solver.from_config(config | {"trained_betas": betas.tolist()})
+    return made
 
 
 def effective_config(scheduler: SchedulerMixin) -> dict:

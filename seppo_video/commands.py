@@ -14,25 +14,22 @@ from seppo_core.config import ExportRequest, SampleRequest
 from seppo_core.export import merge_lora
 from seppo_core.files import whole_folder
 from seppo_video.animatediff import AnimateDiff
-from seppo_video.config import VideoConfig
+from seppo_video.cogvideox import CogVideoX
+from seppo_video.config import PLAYBACK_FPS, VideoConfig
 from seppo_video.data import ClipFolder
 from seppo_video.frames import write_clip
+from seppo_video.ltx import LTX
+from seppo_video.wan import Wan
 
-PLAYBACK_FPS = 8
-"""What AnimateDiff's clips are shown at."""
+FAMILIES = {"animatediff": AnimateDiff, "cogvideox": CogVideoX, "ltx": LTX, "wan": Wan}
+"""By their names in a config."""
 
 
 def load(config: VideoConfig) -> Adapter:
     """The adapter of the config's family around its base."""
     m = config.model
-    return AnimateDiff.load(
-        m.base,
-        motion_adapter=m.motion_adapter,
-        dtype=getattr(torch, m.dtype),
-        schedule=m.schedule,
-        vae=m.vae,
-        revision=m.revision,
-        variant=m.variant,
+    return FAMILIES[m.family].load(
+        m.base, dtype=getattr(torch, m.dtype), vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys()
     )
 
 
@@ -49,7 +46,8 @@ def train(config: VideoConfig) -> None:
 
 
 def sample(config: VideoConfig, request: SampleRequest) -> None:
-    commands.sample(config, request, load, partial(write_video, lossless=request.lossless))
+    write = partial(write_video, lossless=request.lossless, fps=config.model.playback_fps)
+    commands.sample(config, request, load, write)
 
 
 def export(config: VideoConfig, request: ExportRequest) -> None:
@@ -72,9 +70,11 @@ def export_motion(config: VideoConfig, request: ExportRequest) -> Path:
     return out
 
 
-def write_video(stem: Path, frames: UInt8[Tensor, "f h w 3"], lossless: bool = False) -> Path:
+def write_video(
+    stem: Path, frames: UInt8[Tensor, "f h w 3"], lossless: bool = False, fps: int = PLAYBACK_FPS["animatediff"]
+) -> Path:
     """Writes an .mp4 that everything plays, or an .mkv that is exact to the bit."""
     path = stem.with_name(stem.name + (".mkv" if lossless else ".mp4"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_clip(path, frames.numpy(), PLAYBACK_FPS, lossless)
+    write_clip(path, frames.numpy(), fps, lossless)
     return path

@@ -1,22 +1,63 @@
 """The schema of a video run: the shared sections, clips, and the video families."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from seppo_core.config import Config, DataConfig, ModelConfig, TuneConfig
-from seppo_core.config_checks import check_not_flow
+from seppo_core.config_checks import check_flow, check_flow_solvers, check_not_flow
+
+FLOWS = ("ltx", "wan")
+"""Families that are trained by flow matching."""
+KEYS = {
+    "animatediff": {"motion_adapter": None, "schedule": "linear"},
+    "ltx": {"text_tokens": 128, "fps": 25},
+    "wan": {"text_tokens": 512, "flow_shift": None},
+}
+"""Keys of `model` that tell some families' adapters more, and what null stands for."""
+PLAYBACK_FPS = {"animatediff": 8, "cogvideox": 8, "ltx": 25, "wan": 16}
+"""What a family's clips are shown at; that of its training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoModel(ModelConfig):
     """What is aligned."""
 
-    family: Literal["animatediff"] = "animatediff"
-    """animatediff: any Stable Diffusion 1.x base with a motion adapter."""
+    family: Literal["animatediff", "cogvideox", "ltx", "wan"] = "animatediff"
+    """animatediff: any Stable Diffusion 1.x base with a motion adapter; cogvideox: 2b, 5b and 1.5; ltx; wan: 2.1."""
     motion_adapter: str | None = None
-    """Motion modules: a hub id or a local folder; null where the base folder has them already."""
+    """animatediff: motion modules, a hub id or a local folder; null where the base folder has them already."""
     schedule: Literal["linear", "base"] = "linear"
-    """Noise schedule: the linear betas that AnimateDiff's motion modules were trained on, or what the base says."""
+    """animatediff: noise schedule, the linear betas that motion modules were trained on, or what the base says."""
+    text_tokens: int | None = None
+    """Tokens per caption; null is 128 for ltx, 512 for wan."""
+    flow_shift: float | None = None
+    """wan: how far its sampler leans to noise, 3 for 480p and 5 for 720p; null is what the base says."""
+    fps: int | None = None
+    """Frames a second of clips that are drawn, and what ltx is told of time; null is what the family was trained at:
+    8 for animatediff and cogvideox (its 1.5: set 16), 16 for wan, 25 for ltx."""
+
+    def __post_init__(self):
+        for name in ("motion_adapter", "schedule", "text_tokens", "flow_shift"):
+            value = vars(self)[name]
+            chosen = value != ("linear" if name == "schedule" else None)
+            if chosen and name not in KEYS.get(self.family, {}):
+                families = ", ".join(family for family, keys in KEYS.items() if name in keys)
+                raise ValueError(f"model.{name}={value} is for {families}, not for {self.family}; leave it out")
+        if self.text_tokens is not None and not 1 <= self.text_tokens <= 512:
+            raise ValueError(f"model.text_tokens={self.text_tokens} must lie in 1 to 512, the most that a family knows")
+        for name in ("flow_shift", "fps"):
+            value = vars(self)[name]
+            if value is not None and not value > 0:
+                raise ValueError(f"model.{name}={value} must be above 0")
+
+    def family_keys(self) -> dict[str, int | float | str | None]:
+        """The keys that this family's adapter takes beside the common ones, with their values."""
+        defaults = KEYS.get(self.family, {})
+        return {name: default if vars(self)[name] is None else vars(self)[name] for name, default in defaults.items()}
+
+    @property
+    def playback_fps(self) -> int:
+        return PLAYBACK_FPS[self.family] if self.fps is None else self.fps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +100,22 @@ class VideoConfig(Config):
     data: VideoData
     tune: VideoTune = field(default_factory=VideoTune)
 
-    export_kinds: ClassVar[tuple[str, ...]] = ("lora", "full", "motion")
-
     def __post_init__(self):
         super().__post_init__()
-        check_not_flow(self.method, self.model.family)
+        family = self.model.family
+        if family != "animatediff" and self.tune.scope != "all":
+            raise ValueError(
+                f"tune.scope={self.tune.scope} is for animatediff; {family} has no motion modules, use all"
+            )
+        if family in FLOWS:
+            check_flow(self.method, family)
+            check_flow_solvers(self, family)
+        else:
+            check_not_flow(self.method, family)
+
+    @property
+    def export_kinds(self) -> tuple[str, ...]:
+        return ("lora", "full", "motion") if self.model.family == "animatediff" else ("lora", "full")
 
     def weight_paths(self) -> dict[str, str | None]:
         return super().weight_paths() | {"model.motion_adapter": self.model.motion_adapter}

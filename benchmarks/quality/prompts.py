@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -75,7 +74,7 @@ class RowReader:
     prompts: list[Prompt] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     rows: int = 0
-    _seen: Counter = field(default_factory=Counter)
+    _seen: set[str] = field(default_factory=set)
 
     def add(self, where: str, text: object, given_id: object = None, categories: Iterable[tuple[str, object]] = ()):
         """One row; `where` is how a complaint calls it."""
@@ -89,9 +88,12 @@ class RowReader:
 
     def _unique(self, name: str) -> str:
         # file systems of some machines do not tell a from A
-        folded = name.casefold()
-        self._seen[folded] += 1
-        return name if self._seen[folded] == 1 else f"{name}-{self._seen[folded]}"
+        found, number = name, 1
+        while found.casefold() in self._seen:
+            number += 1
+            found = f"{name}-{number}"
+        self._seen.add(found.casefold())
+        return found
 
 
 def _id(given: object, text: str) -> str:

@@ -80,7 +80,7 @@ def write_sets(folder: Path, seed: int = 0, images: int = 768, clips: int = 288)
     For each modality: `winners` and `losers`, the better and the worse of two draws of the mixture, under the same file
     names, so that the pairs can be told; `continued`, as many fresh draws, the bases' own training data; and
     `prompts.txt`, the held-out captions, one a line. The three sets use training captions only, all equally often
-    where the size is a multiple of their number (384 and 144).
+    where the size is a multiple of their number (192 and 96).
     """
     written: dict[str, Path] = {}
     sizes: dict[Modality, int] = {"image": images, "video": clips}

@@ -32,7 +32,10 @@ addEventListener("load", () => setTimeout(async () => {
   const found = { problems, prompts: [], places: [] };
   const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
   const text = (id) => document.getElementById(id).textContent;
-  const begin = (name) => { document.getElementById("judge").value = name; document.querySelector("form").requestSubmit(); };
+  const begin = (name) => {
+    document.getElementById("judge").value = name;
+    document.querySelector("form").requestSubmit();
+  };
   const blobs = [];
   const downloads = [];
   const make = URL.createObjectURL;
@@ -60,7 +63,8 @@ addEventListener("load", () => setTimeout(async () => {
   found.moving = moving.map((a) => [a.playState, Math.round(a.currentTime)]);
   press(" ");
   found.paused = document.getAnimations().map((a) => a.playState);
-  found.boxes = [...document.querySelectorAll(".shown")].map((e) => { const b = e.getBoundingClientRect(); return [b.width, b.height]; });
+  const boxes = [...document.querySelectorAll(".shown")].map((shown) => shown.getBoundingClientRect());
+  found.boxes = boxes.map((box) => [box.width, box.height]);
   found.wide = document.documentElement.scrollWidth > innerWidth;
   found.images = document.images.length;
   const result = document.createElement("pre");

@@ -5,15 +5,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
 from diffusers import (
     AnimateDiffPipeline,
+    CogVideoXPipeline,
     DiffusionPipeline,
     FluxPipeline,
+    LTXPipeline,
     SanaPipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
+    WanPipeline,
 )
+from einops import rearrange
 from torch import Generator, Tensor
 
 from seppo_core.adapter import Adapter, Condition
@@ -24,7 +29,10 @@ from seppo_image.sd3 import StableDiffusion3
 from seppo_image.sdxl import StableDiffusionXL
 from seppo_image.stable_diffusion import StableDiffusion
 from seppo_video.animatediff import AnimateDiff
-from tests import tiny, tiny_image
+from seppo_video.cogvideox import CogVideoX
+from seppo_video.ltx import LTX
+from seppo_video.wan import Wan
+from tests import tiny, tiny_image, tiny_video
 
 Encoded = tuple[Condition, Condition]
 """Conditions of some prompts, and the unconditional ones."""
@@ -62,12 +70,50 @@ def encode_sana(pipeline: SanaPipeline, prompts: list[str]) -> Encoded:
     return {"text": text, "mask": mask}, {"text": empty, "mask": empty_mask}
 
 
+def encode_t5(pipeline: DiffusionPipeline, prompts: list[str]) -> Encoded:
+    text, empty = pipeline.encode_prompt(prompts, max_sequence_length=tiny_image.T5_TOKENS)
+    return {"text": text}, {"text": empty}
+
+
+def encode_ltx(pipeline: LTXPipeline, prompts: list[str]) -> Encoded:
+    text, mask, empty, empty_mask = pipeline.encode_prompt(prompts, max_sequence_length=tiny_image.T5_TOKENS)
+    return {"text": text, "mask": mask}, {"text": empty, "mask": empty_mask}
+
+
 def flux_tokens(latents: Tensor) -> Tensor:
     return FluxPipeline._pack_latents(latents, *latents.shape)
 
 
 def flux_latents(tokens: Tensor, latent_shape: tuple[int, ...]) -> Tensor:
     return FluxPipeline._unpack_latents(tokens, latent_shape[-2] * 8, latent_shape[-1] * 8, 8)
+
+
+def ltx_latents(tokens: Tensor, latent_shape: tuple[int, ...]) -> Tensor:
+    return LTXPipeline._unpack_latents(tokens, *latent_shape[1:])
+
+
+def frames_first(latents: Tensor, latent_shape: tuple[int, ...] = ()) -> Tensor:
+    """(b, c, f, h, w) ↔ (b, f, c, h, w)"""
+    return rearrange(latents, "b x y h w -> b y x h w")
+
+
+def scaling_of_config(pipeline: DiffusionPipeline) -> tuple[Tensor, Tensor]:
+    config = pipeline.vae.config
+    return torch.tensor(config.get("shift_factor") or 0.0), torch.tensor(config.scaling_factor)
+
+
+def scaling_of_wan(pipeline: WanPipeline) -> tuple[Tensor, Tensor]:
+    """As the pipeline undoes it before it decodes."""
+    config = pipeline.vae.config
+    mean, std = (torch.tensor(x).view(1, -1, 1, 1, 1) for x in (config.latents_mean, config.latents_std))
+    return mean, 1 / std
+
+
+def scaling_of_ltx(pipeline: LTXPipeline) -> tuple[Tensor, Tensor]:
+    one = torch.ones(1, pipeline.vae.config.latent_channels, 1, 1, 1)
+    statistics = (pipeline.vae.latents_mean, pipeline.vae.latents_std, pipeline.vae.config.scaling_factor)
+    shift = pipeline._denormalize_latents(0 * one, *statistics)
+    return shift, pipeline._normalize_latents(shift + one, *statistics)
 
 
 @dataclass(frozen=True)
@@ -88,11 +134,28 @@ class Family:
     unpack: Callable[[Tensor, tuple[int, ...]], Tensor] = lambda latents, latent_shape: latents
     multiple: int = 8
     """Of which heights and widths have to be."""
+    factor: int = 8
+    """Pixels per latent, along a side."""
+    frames: int = 1
+    """Of a clip with these latents."""
+    whole_clips: bool = False
+    """Whether the VAE takes a clip at once, not frame by frame."""
+    repeated: int = 0
+    """Latent frames at the clip's beginning that are there again: the VAE does not know them."""
+    frames_rule: str = "use 1"
+    """A regular expression for what the refusal of 0 and of 1000 frames names."""
+    scaling: Callable[[DiffusionPipeline], tuple[Tensor, Tensor]] = scaling_of_config
+    """Shift and scale of the VAE's latents: theirs are (z − shift) · scale."""
     unreached: str = ""
     """A regular expression for the beginnings of parameters that cannot influence the answer."""
 
     def adapter(self, folder: Path) -> Adapter:
         return self.wrap(self.pipeline(folder))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.latent_shape[-2] * self.factor, self.latent_shape[-1] * self.factor
 
     def pipeline_latents(
         self,
@@ -105,8 +168,8 @@ class Family:
         generators: list[Generator] | None = None,
     ) -> Tensor:
         """What the family's own diffusers pipeline makes of `noise`, as latents."""
-        size = {"height": self.latent_shape[-2] * 8, "width": self.latent_shape[-1] * 8}
-        frames = {"num_frames": self.latent_shape[1]} if len(self.latent_shape) == 4 else {}
+        size = dict(zip(("height", "width"), self.size, strict=True))
+        frames = {"num_frames": self.frames} if len(self.latent_shape) == 4 else {}
         pipeline.set_progress_bar_config(disable=True)
         latents = pipeline(
             prompts, latents=self.pack(noise), num_inference_steps=steps, guidance_scale=guidance_scale,
@@ -141,6 +204,30 @@ FLUX = {
     "pack": flux_tokens,
     "unpack": flux_latents,
     "multiple": 16,
+}
+WAN = {
+    "latent_shape": (4, 2, 4, 6),
+    "wrap": partial(Wan, text_tokens=tiny_image.T5_TOKENS),
+    "load_plain": WanPipeline.from_pretrained,
+    "encode": encode_t5,
+    "call": T5_CALL,
+    "multiple": 16,
+    "frames": 5,
+    "whole_clips": True,
+    "frames_rule": r"use 4k \+ 1, e\.g\. 1(001)?$",
+    "scaling": scaling_of_wan,
+}
+COGVIDEOX = {
+    "wrap": CogVideoX,
+    "load_plain": CogVideoXPipeline.from_pretrained,
+    "encode": encode_t5,
+    "call": T5_CALL,
+    "pack": frames_first,
+    "unpack": frames_first,
+    "multiple": 16,
+    "frames": 9,
+    "whole_clips": True,
+    "frames_rule": r"use 8k \+ 1, e\.g\. 1(001)?$",
 }
 
 FAMILIES = [
@@ -190,5 +277,30 @@ FAMILIES = [
         tiny.animatediff,
         AnimateDiff,
         AnimateDiffPipeline.from_pretrained,
+        frames=4,
+    ),
+    Family("wan", pipeline=tiny_video.wan, **WAN),
+    Family("wan-flow-match", pipeline=partial(tiny_video.wan, unipc=False), **WAN),
+    Family(
+        "ltx",
+        (8, 2, 2, 3),
+        tiny_video.ltx,
+        partial(LTX, text_tokens=tiny_image.T5_TOKENS, fps=tiny_video.FPS),
+        LTXPipeline.from_pretrained,
+        encode_ltx,
+        T5_CALL | {"frame_rate": tiny_video.FPS},
+        LTXPipeline._pack_latents,
+        ltx_latents,
+        multiple=32,
+        factor=32,
+        frames=9,
+        whole_clips=True,
+        frames_rule=r"use 8k \+ 1, e\.g\. 1(001)?$",
+        scaling=scaling_of_ltx,
+    ),
+    Family("cogvideox-2b", (4, 3, 4, 6), partial(tiny_video.cogvideox, rotary=False), **COGVIDEOX),
+    Family("cogvideox-5b", (4, 3, 4, 6), tiny_video.cogvideox, **COGVIDEOX),
+    Family(
+        "cogvideox-1.5", (4, 4, 4, 6), partial(tiny_video.cogvideox, packed_frames=2), **COGVIDEOX | {"repeated": 1}
     ),
 ]

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers import SchedulerMixin
 from torch import Tensor
 
 from seppo_core.adapter import Adapter
@@ -34,8 +35,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def pixels_of(family: Family, batch: int = 2) -> Tensor:
-    _, *frames, height, width = family.latent_shape
-    return normal(batch, 3, *frames, height * 8, width * 8).clamp(-1, 1)
+    frames = [family.frames] if len(family.latent_shape) == 4 else []
+    return normal(batch, 3, *frames, *family.size).clamp(-1, 1)
 
 
 def ours(adapter: Adapter, noise: Tensor, solver: str | None = None, guidance_scale: float = 3.0) -> Tensor:
@@ -69,15 +70,34 @@ def theirs(
     )
 
 
+def draw_as_ours(family: Family, scheduler: SchedulerMixin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The noise that a solver adds, drawn in our latents' order where the pipeline's is another."""
+    module = inspect.getmodule(type(scheduler))
+    if not hasattr(module, "randn_tensor"):
+        return
+    draw = module.randn_tensor
+
+    def packed(shape, *, generator, **options) -> Tensor:
+        return family.pack(draw((shape[0], *family.latent_shape), generator=generator, **options)).reshape(shape)
+
+    monkeypatch.setattr(module, "randn_tensor", packed)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_sampler_is_the_pipeline(family, adapter, plain, solver):
+def test_sampler_is_the_pipeline(family, adapter, plain, solver, monkeypatch):
     noise = normal(2, *family.latent_shape)
     if solver is not None and is_flow(adapter):
         with pytest.raises(ValueError, match="this model is a flow"):
             ours(adapter, noise, solver)
         return
+    if solver == "pndm" and adapter.scheduler.config.get("rescale_betas_zero_snr"):
+        with pytest.raises(ValueError, match="zero terminal SNR"):
+            ours(adapter, noise, solver)
+        return
+    found = ours(adapter, noise, solver)
+    draw_as_ours(family, make_scheduler(solver, plain.scheduler), monkeypatch)
     expected = theirs(plain, family, noise, solver)
-    torch.testing.assert_close(ours(adapter, noise, solver), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     # zeros, or what went in, would pass any comparison
     assert expected.std() > 0.1
     assert (expected - noise).abs().max() > 0.1
@@ -133,25 +153,33 @@ def test_encode_and_decode_shapes(family, adapter):
     assert adapter.latent_shape(*pixels.shape[-2:], frames) == family.latent_shape
 
 
-def frames_of(x: Tensor, item: int) -> Tensor:
-    """(c, h, w) or (c, f, h, w) → (f, c, h, w)"""
-    return x[item][None] if x.ndim == 4 else x[item].transpose(0, 1)
+def vae_batch(family: Family, x: Tensor, item: int) -> Tensor:
+    """One item as its VAE takes it: (f, c, h, w), or (1, c, f, h, w) where that takes whole clips."""
+    if x.ndim == 4 or family.whole_clips:
+        return x[item : item + 1]
+    return x[item].transpose(0, 1)
 
 
 @torch.no_grad()
 def test_posterior_is_the_vae_s_scaled(family, adapter, plain):
     pixels = pixels_of(family)
     posterior = adapter.encode(pixels)
-    scale, shift = plain.vae.config.scaling_factor, plain.vae.config.get("shift_factor") or 0
+    if family.repeated:
+        for value in posterior:
+            assert torch.equal(value[:, :, : family.repeated], value[:, :, family.repeated : 2 * family.repeated])
+    shift, scale = family.scaling(plain)
     for item in range(2):
-        encoded = plain.vae.encode(frames_of(pixels, item))
+        encoded = plain.vae.encode(vae_batch(family, pixels, item))
         z, z_std = (encoded.latent, 0) if "latent" in encoded else (encoded.latent_dist.mean, encoded.latent_dist.std)
-        mean = (z - shift) * scale
-        torch.testing.assert_close(frames_of(posterior.mean, item), mean, rtol=1e-4, atol=1e-5)
-        std = torch.exp(0.5 * frames_of(posterior.logvar, item))
+        mean, logvar = (vae_batch(family, x, item) for x in posterior)
+        if family.repeated:
+            mean, logvar = mean[:, :, family.repeated :], logvar[:, :, family.repeated :]
+        torch.testing.assert_close(mean, (z - shift) * scale, rtol=1e-4, atol=1e-5)
+        std = torch.exp(0.5 * logvar)
         torch.testing.assert_close(std, z_std * scale + torch.zeros_like(std), rtol=1e-4, atol=1e-6)
-        decoded = plain.vae.decode(frames_of(posterior.mean, item) / scale + shift).sample
-        torch.testing.assert_close(frames_of(adapter.decode(posterior.mean), item), decoded, rtol=1e-4, atol=1e-5)
+        decoded = plain.vae.decode(mean / scale + shift).sample
+        found = vae_batch(family, adapter.decode(posterior.mean), item)
+        torch.testing.assert_close(found, decoded, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "nearest"), [((60, 64), "64 × 64"), ((64, 3), "64 × {}"), ((67, 93), "64 × 96")])
@@ -164,7 +192,7 @@ def test_sizes_that_do_not_fit_name_the_nearest(family, adapter, size, nearest):
 
 @pytest.mark.parametrize("frames", [0, 1000])
 def test_frames_that_do_not_fit_name_the_limit(family, adapter, frames):
-    with pytest.raises(ValueError, match=f"{frames} frames do not fit .* use 1"):
+    with pytest.raises(ValueError, match=f"{frames} frames do not fit .* {family.frames_rule}"):
         adapter.latent_shape(64, 64, frames)
 
 
@@ -181,7 +209,9 @@ def test_path_is_the_scheduler_s(family, adapter):
         end = scheduler.step(adapter.path.target(x_0, noise, t)[1:], t[1], x_t[1:]).prev_sample
         torch.testing.assert_close(end, x_0[1:])
         return
-    scheduler = DDPMScheduler.from_config(effective_config(adapter.scheduler))
+    scheduler = adapter.scheduler
+    if not hasattr(scheduler, "get_velocity"):
+        scheduler = DDPMScheduler.from_config(effective_config(scheduler))
     t = torch.tensor([0, 999])
     torch.testing.assert_close(adapter.path.add_noise(x_0, noise, t), scheduler.add_noise(x_0, noise, t))
     targets = {"epsilon": noise, "v_prediction": scheduler.get_velocity(x_0, noise, t)}

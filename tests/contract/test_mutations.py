@@ -60,6 +60,20 @@ def patches_first(tokens: Tensor) -> Tensor:
     return rearrange(tokens, "b n (c p) -> b n (p c)", p=4)
 
 
+def frames_for_rows(latents: Tensor) -> Tensor:
+    """The right shape, filled in another order."""
+    return rearrange(latents, "b c f h w -> b c h f w").reshape(latents.shape)
+
+
+def columns_first(tokens: Tensor) -> Tensor:
+    return rearrange(tokens, "b (f h w) c -> b (f w h) c", f=2, h=2)
+
+
+def frames_apart(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Positions of one frame for all."""
+    return tuple(rearrange(x[: len(x) // 2].expand(2, -1, -1), "f n d -> (f n) d") for x in pair)
+
+
 thousandth = partial(change, "timestep", lambda t: t / 1000)
 dropped = torch.zeros_like
 
@@ -91,6 +105,24 @@ MISTAKES = {
     "sana mask dropped": ("sana", change("encoder_attention_mask", torch.ones_like)),
     "sana text dropped": ("sana", change("encoder_hidden_states", dropped)),
     "flux-schnell timestep not in thousandths": ("flux-schnell", change("timestep", lambda t: t * 1000)),
+    "wan timestep in thousandths": ("wan", thousandth()),
+    "wan text dropped": ("wan", change("encoder_hidden_states", dropped)),
+    "wan rows and frames swapped": ("wan", change("hidden_states", frames_for_rows)),
+    "ltx timestep in thousandths": ("ltx", thousandth()),
+    "ltx text dropped": ("ltx", change("encoder_hidden_states", dropped)),
+    "ltx mask dropped": ("ltx", change("encoder_attention_mask", torch.ones_like)),
+    "ltx columns before rows": ("ltx", change("hidden_states", columns_first)),
+    "ltx rotary of columns before rows": ("ltx", lambda call: call | {"height": 3, "width": 2}),
+    "ltx rotary in latents": ("ltx", lambda call: call | {"rope_interpolation_scale": None}),
+    "ltx rotary of another frame rate": ("ltx", change("rope_interpolation_scale", lambda x: (x[0] / 2, *x[1:]))),
+    "cogvideox-2b timestep in thousandths": ("cogvideox-2b", thousandth()),
+    "cogvideox-2b text dropped": ("cogvideox-2b", change("encoder_hidden_states", dropped)),
+    "cogvideox-5b rotary missing": ("cogvideox-5b", lambda call: call | {"image_rotary_emb": None}),
+    "cogvideox-5b sine for cosine": ("cogvideox-5b", change("image_rotary_emb", lambda pair: pair[::-1])),
+    "cogvideox-5b frames backwards": ("cogvideox-5b", change("hidden_states", lambda x: x.flip(1))),
+    "cogvideox-1.5 channels for frames": ("cogvideox-1.5", change("hidden_states", lambda x: x.transpose(1, 2))),
+    "cogvideox-1.5 rotary missing": ("cogvideox-1.5", lambda call: call | {"image_rotary_emb": None}),
+    "cogvideox-1.5 rotary of one frame for all": ("cogvideox-1.5", change("image_rotary_emb", frames_apart)),
 }  # fmt: skip
 
 
@@ -146,11 +178,11 @@ def ungridded(adapter: Adapter) -> None:
 def of_a_square(adapter: Adapter) -> None:
     """The grid of another number of tokens than the latents have."""
     right = adapter.timesteps
-    adapter.timesteps = lambda scheduler, steps, shape, device: right(scheduler, steps, (4, 64, 64), device)
+    adapter.timesteps = lambda scheduler, steps, shape, device: right(scheduler, steps, (*shape[:-2], 64, 64), device)
 
 
 @pytest.mark.parametrize("mistake", [ungridded, of_a_square])
-@pytest.mark.parametrize("name", ["sd3-dynamic-no-t5", "flux-dev"])
+@pytest.mark.parametrize("name", ["sd3-dynamic-no-t5", "flux-dev", "ltx"])
 def test_a_mistake_in_timesteps_breaks_parity(name, mistake, tmp_path):
     assert off_parity(name, tmp_path, mistake) > 1e-3
 

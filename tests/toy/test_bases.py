@@ -38,7 +38,7 @@ def test_the_picture_base_follows_captions_it_never_saw_about_as_well_as_its_dat
     generator = torch.Generator().manual_seed(0)
     images = pipeline(prompts, num_inference_steps=12, guidance_scale=1.0, generator=generator, output_type="pt").images
     parts = image_parts(images * 2 - 1, prompts)
-    # the mixture scores 0.71; winners 0.83
+    # the mixture scores 0.71; winners 0.85
     assert 0.6 < parts.score.mean() < 0.8
     assert parts.attributes.mean() > 0.6
 
@@ -47,7 +47,7 @@ def test_the_video_base_follows_captions_it_never_saw():
     adapter = MotionAdapter.from_pretrained(bases.motion_adapter())
     pipeline = AnimateDiffPipeline.from_pretrained(bases.video_base(), motion_adapter=adapter)
     pipeline.set_progress_bar_config(disable=True)
-    prompts = captions.held_out("video")
+    prompts = captions.held_out("video")[::2]
     clips = pipeline(
         prompts,
         num_frames=8,

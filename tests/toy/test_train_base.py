@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
 
-from benchmarks.toy.train_base import SETTINGS, Base, Trainer, _has_stopped, train
+from benchmarks.toy.train_base import SETTINGS, Base, Trainer, _has_stopped, main, train
 
 TINY = dataclasses.replace(
     SETTINGS["image"], channels=(16, 16), batch=4, max_steps=4, cooldown=2, every=2, evaluation_steps=2
@@ -50,9 +49,9 @@ def test_a_short_run_saves_the_base_and_its_curve(tmp_path, monkeypatch, capsys)
     assert "min left" in capsys.readouterr().out
 
 
-def test_a_base_that_is_there_is_not_replaced_unasked(tmp_path):
+def test_a_base_that_is_there_is_not_replaced_unasked(tmp_path, monkeypatch, capsys):
     (tmp_path / "video").mkdir()
-    command = [sys.executable, "-m", "benchmarks.toy.train_base", "video", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "exists; give --force to replace it" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["train_base", "video", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "exists; give --force to replace it" in capsys.readouterr().err

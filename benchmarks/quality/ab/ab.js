@@ -49,7 +49,7 @@ function place(media, side) {
   if (media.height <= 64) shown.classList.add("pixels");
   shown.setAttribute("role", "img");
   shown.setAttribute("aria-label", side);
-  const most = media.height <= 64 ? media.width * 8 : media.width * 1.5;
+  const most = media.height <= 64 ? media.width * 16 : media.width * 1.5;
   for (const [name, value] of Object.entries({
     "--aspect": media.width / media.height, "--frames": media.frames, "--steps": media.frames,
     "--most": `${most}px`, "--time": `${media.frames / study.fps}s`,

@@ -70,7 +70,7 @@ def _start(title: str, question: str, count: int) -> Html:
         "main",
         element("h1", title),
         element("p", f"{count} pairs. You will see a prompt and two samples that two models made of it. {question} "
-                     "Judge how well each fits the prompt and how good it looks. The sides are shuffled.", class_="lead"),
+                     "Judge how well each fits the prompt and how good it looks. Sides are shuffled.", class_="lead"),
         element("form",
                 element("label", "Your name or initials ", element("input", id="judge", maxlength=40, required=True,
                                                                    autocomplete="off")),

@@ -1,0 +1,94 @@
+"""What families with a causal video VAE do alike: whole clips to latents and back, and which of them fit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from diffusers.models import ModelMixin
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seppo_core.adapter import Posterior
+
+
+class Scaling(NamedTuple):
+    """Latents of unit variance are (z − shift) · scale, z the autoencoder's own; numbers per channel, (c, 1, 1, 1)."""
+
+    shift: Tensor
+    scale: Tensor
+
+    @classmethod
+    def per_channel(cls, mean: list[float] | Tensor, std: list[float] | Tensor, factor: float = 1.0) -> "Scaling":
+        """(z − mean) · factor / std."""
+        mean, std = (torch.as_tensor(x, dtype=torch.float32).view(-1, 1, 1, 1) for x in (mean, std))
+        return cls(mean, factor / std)
+
+    @classmethod
+    def uniform(cls, factor: float) -> "Scaling":
+        """z · factor in all channels."""
+        return cls(torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), factor))
+
+
+@torch.no_grad()
+def encode_clips(vae: ModelMixin, pixels: Float[Tensor, "b 3 f h w"], scaling: Scaling) -> Posterior:
+    """The posterior of `pixels` in [-1, 1] as the denoiser sees latents; float32.
+
+    Clip by clip and each as a whole, for a frame's latents hold what came before it. Never in tiles: their seams would
+    be in every winner and in no sample. log σ² moves by 2 log scale.
+    """
+    shift, scale = (x.to(vae.device) for x in scaling)
+    means, logvars = [], []
+    # an autocast around this would run a float32 VAE in half precision
+    with torch.autocast(vae.device.type, enabled=False):
+        for clip in pixels.split(1):
+            posterior = vae.encode(clip.to(vae.device, vae.dtype)).latent_dist
+            means.append((posterior.mean.float() - shift) * scale)
+            logvars.append(posterior.logvar.float() + 2 * scale.log())
+    return Posterior(torch.cat(means), torch.cat(logvars))
+
+
+@torch.no_grad()
+def decode_clips(
+    vae: ModelMixin, latents: Float[Tensor, "b c f h w"], scaling: Scaling, *more: Tensor
+) -> Float[Tensor, "b 3 F H W"]:
+    """Pixels of unit-variance latents, about [-1, 1]; float32, clip by clip, large ones in tiles.
+
+    `more` is what the autoencoder's `decode` takes beside one clip's latents.
+    """
+    shift, scale = (x.to(vae.device) for x in scaling)
+    with _tiles(vae), torch.autocast(vae.device.type, enabled=False):
+        clips = [
+            vae.decode((clip.to(vae.device).float() / scale + shift).to(vae.dtype), *more).sample.float()
+            for clip in latents.split(1)
+        ]
+    return torch.cat(clips)
+
+
+@contextmanager
+def _tiles(vae: ModelMixin) -> Iterator[None]:
+    vae.enable_tiling()
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
+
+
+def check_frames(frames: int, step: int) -> None:
+    """ValueError, with the nearest count that fits, unless `frames` are one and a multiple of `step`."""
+    fitting = max(0, (frames - 1 + step // 2) // step) * step + 1
+    if frames != fitting:
+        raise ValueError(
+            f"{frames} frames do not fit a VAE that takes one frame and then {step} at a time; "
+            f"use {step}k + 1, e.g. {fitting}"
+        )
+
+
+def check_channels(denoiser: nn.Module, channels: int) -> None:
+    """ValueError unless the denoiser takes and gives the VAE's latents, and nothing beside them."""
+    taken, given = denoiser.config.in_channels, denoiser.config.out_channels or denoiser.config.in_channels
+    if (taken, given) != (channels, channels):
+        raise ValueError(
+            f"the denoiser takes {taken} and gives {given} channels, the VAE's latents have {channels}; "
+            "image-to-video, control and editing models are not supported, use a text-to-video base"
+        )

@@ -1,0 +1,152 @@
+"""CogVideoX 2b, 5b and 1.5: a diffusion over clips with an expert transformer (arXiv 2408.06072, 2024)."""
+
+from functools import lru_cache
+
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
+from diffusers.configuration_utils import FrozenDict
+from diffusers.models.embeddings import get_3d_rotary_pos_embed
+from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+from einops import rearrange
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from seppo_core.adapter import Adapter, Condition, Posterior
+from seppo_core.loading import freeze, load_pipeline
+from seppo_core.path import DiffusionPath
+from seppo_core.sampling import effective_config
+from seppo_core.text import encode_text, too_long
+from seppo_core.vae import check_size
+from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
+
+
+class CogVideoX(Adapter):
+    """A view of a `CogVideoXPipeline`; its transformer is the denoiser, its VAE and text encoder are frozen.
+
+    1.5 packs pairs of latent frames into a token. A clip has an odd number of them, so that its first is there twice,
+    in training and in sampling alike, and `decode` drops one.
+    A base that comes with `CogVideoXDPMScheduler`, whose steps need more than a prediction, is sampled with DDIM.
+    """
+
+    pipeline: CogVideoXPipeline
+    component = "transformer"
+    guidance = "cfg"
+    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
+    trainable = {"all": ".*"}  # noqa: RUF012
+
+    def __init__(self, pipeline: CogVideoXPipeline):
+        vae, transformer = pipeline.vae.config, pipeline.transformer
+        check_channels(transformer, vae.latent_channels)
+        if isinstance(pipeline.scheduler, CogVideoXDPMScheduler):
+            pipeline.scheduler = CogVideoXDDIMScheduler.from_config(effective_config(pipeline.scheduler))
+        self.pipeline = pipeline
+        self.denoiser = transformer
+        self.scheduler = pipeline.scheduler
+        self.path = DiffusionPath.from_scheduler(self.scheduler)
+        self.scaling = Scaling.uniform(vae.scaling_factor)
+        self.packed_frames = transformer.config.patch_size_t or 1
+        self.text_tokens = transformer.config.max_text_seq_length
+        freeze(pipeline, transformer)
+
+    @classmethod
+    def load(
+        cls,
+        base: str,
+        *,
+        dtype: torch.dtype,
+        vae: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+    ) -> "CogVideoX":
+        """Loads `base`, a folder or a hub id (see `load_pipeline`); its VAE stays in float32."""
+        pipeline = load_pipeline(
+            CogVideoXPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant,
+            autoencoder=AutoencoderKLCogVideoX,
+        )  # fmt: skip
+        return cls(pipeline)
+
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """{"text": (b, tokens, d)}, of the one length that the transformer's positions are made for."""
+        return {"text": encode_text(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts, self.text_tokens)}
+
+    def truncated(self, prompts: list[str]) -> list[int]:
+        return too_long(self.pipeline.tokenizer, prompts, self.text_tokens)
+
+    def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
+        posterior = encode_clips(self.pipeline.vae, pixels, self.scaling)
+        repeats = -posterior.mean.shape[2] % self.packed_frames
+        return Posterior(*(torch.cat([x[:, :, :1]] * repeats + [x], dim=2) for x in posterior))
+
+    def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
+        # the VAE knows odd numbers of latent frames only, so that an even one has the first twice
+        return decode_clips(self.pipeline.vae, latents[:, :, 1 - latents.shape[2] % 2 :], self.scaling)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
+        p = self.pipeline
+        space, time = p.vae_scale_factor_spatial, p.vae_scale_factor_temporal
+        # the VAE decodes latent frames two at a time after the first
+        check_frames(frames, 2 * time)
+        check_size(height, width, space * self.denoiser.config.patch_size)
+        count = (frames - 1) // time + 1
+        return p.vae.config.latent_channels, count + -count % self.packed_frames, height // space, width // space
+
+    def predict(
+        self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c f h w"]:
+        dtype = next(denoiser.parameters()).dtype
+        prediction = denoiser(
+            hidden_states=rearrange(x_t, "b c f h w -> b f c h w").to(dtype),
+            encoder_hidden_states=condition["text"].to(dtype),
+            timestep=t,
+            image_rotary_emb=rotary_embedding(self.denoiser.config, tuple(x_t.shape[2:]), x_t.device),
+            return_dict=False,
+        )[0]
+        return rearrange(prediction, "b f c h w -> b c f h w")
+
+    def export_pipeline(self) -> CogVideoXPipeline:
+        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
+        components = self.pipeline.components | {
+            "transformer": self.denoiser,
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+        return CogVideoXPipeline(**components)
+
+
+def rotary_embedding(
+    config: FrozenDict, size: tuple[int, int, int], device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """Cosines and sines of the positions of tokens in latents of `size` (f, h, w); None for a transformer without (2b).
+
+    Positions are those of the size that the model was trained on, (`sample_height`, `sample_width`): 5b stretches a
+    picture's to that size, 1.5 counts from a corner.
+    """
+    if not config.use_rotary_positional_embeddings:
+        return None
+    return _rotary_embedding(
+        config.attention_head_dim,
+        config.patch_size,
+        config.patch_size_t,
+        (config.sample_height, config.sample_width),
+        size,
+        device,
+    )
+
+
+# a run has one or two sizes, and they come back at every step
+@lru_cache(maxsize=4)
+def _rotary_embedding(
+    width: int,
+    patch: int,
+    packed_frames: int | None,
+    trained: tuple[int, int],
+    size: tuple[int, int, int],
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    grid = (size[1] // patch, size[2] // patch)
+    base = (trained[0] // patch, trained[1] // patch)
+    if packed_frames is None:
+        region = get_resize_crop_region_for_grid(grid, tgt_width=base[1], tgt_height=base[0])
+        return get_3d_rotary_pos_embed(width, region, grid, size[0], device=device)
+    return get_3d_rotary_pos_embed(
+        width, None, grid, size[0] // packed_frames, grid_type="slice", max_size=base, device=device
+    )

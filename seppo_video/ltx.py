@@ -1,0 +1,135 @@
+"""LTX-Video: a rectified flow over few tokens of 32 × 32 pixels and 8 frames each (arXiv 2501.00103, 2024)."""
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLLTXVideo, LTXPipeline
+from diffusers.schedulers import SchedulerMixin
+from einops import rearrange
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from seppo_core.adapter import Adapter, Condition, Posterior
+from seppo_core.loading import freeze, load_pipeline
+from seppo_core.path import FlowPath
+from seppo_core.shift import dynamic_shift
+from seppo_core.text import tokenize, too_long
+from seppo_core.vae import check_size
+from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
+
+
+class LTX(Adapter):
+    """A view of an `LTXPipeline`; its transformer is the denoiser, its VAE and text encoder are frozen.
+
+    `fps` tells the denoiser how far apart frames are in time: what the winners' frames were taken at. `text_tokens` is
+    the length of captions.
+    """
+
+    pipeline: LTXPipeline
+    component = "transformer"
+    guidance = "cfg"
+    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
+    trainable = {"all": ".*"}  # noqa: RUF012
+
+    def __init__(self, pipeline: LTXPipeline, text_tokens: int = 128, fps: float = 25):
+        vae, transformer = pipeline.vae, pipeline.transformer
+        # a token is a patch of latents, of one latent in all published models
+        self.patch = {"pt": transformer.config.patch_size_t, "p": transformer.config.patch_size}
+        check_channels(transformer, vae.config.latent_channels * self.patch["pt"] * self.patch["p"] ** 2)
+        self.pipeline = pipeline
+        self.text_tokens = text_tokens
+        self.fps = fps
+        self.denoiser = transformer
+        self.scheduler = pipeline.scheduler
+        self.path = FlowPath()
+        self.scaling = Scaling.per_channel(vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+        freeze(pipeline, transformer)
+
+    @classmethod
+    def load(
+        cls,
+        base: str,
+        *,
+        dtype: torch.dtype,
+        vae: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        text_tokens: int = 128,
+        fps: float = 25,
+    ) -> "LTX":
+        """Loads `base`, a folder or a hub id (see `load_pipeline`); its VAE stays in float32."""
+        pipeline = load_pipeline(
+            LTXPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant,
+            autoencoder=AutoencoderKLLTXVideo,
+        )  # fmt: skip
+        return cls(pipeline, text_tokens, fps)
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """{"text": (b, text_tokens, d), "mask": (b, text_tokens)}: the denoiser does not look at the padding."""
+        p = self.pipeline
+        ids, mask = tokenize(p.tokenizer, prompts, self.text_tokens)
+        device = p.text_encoder.device
+        # the text encoder does look at it, as it did when the denoiser was trained
+        return {"text": p.text_encoder(ids.to(device))[0], "mask": mask.bool().to(device)}
+
+    def truncated(self, prompts: list[str]) -> list[int]:
+        return too_long(self.pipeline.tokenizer, prompts, self.text_tokens)
+
+    def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
+        return encode_clips(self.pipeline.vae, pixels, self.scaling)
+
+    def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
+        """A decoder that could remove noise of its own (0.9.1 and later) is told that there is none."""
+        vae = self.pipeline.vae
+        told = [torch.zeros(1, device=vae.device, dtype=vae.dtype)] if vae.config.timestep_conditioning else []
+        return decode_clips(vae, latents, self.scaling, *told)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
+        p = self.pipeline
+        space, time = p.vae_spatial_compression_ratio, p.vae_temporal_compression_ratio
+        check_frames(frames, time)
+        check_size(height, width, space * self.patch["p"])
+        return p.vae.config.latent_channels, (frames - 1) // time + 1, height // space, width // space
+
+    def predict(
+        self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c f h w"]:
+        dtype = next(denoiser.parameters()).dtype
+        space, time = self.pipeline.vae_spatial_compression_ratio, self.pipeline.vae_temporal_compression_ratio
+        grid = {"f": x_t.shape[2] // self.patch["pt"], "h": x_t.shape[3] // self.patch["p"]}
+        tokens = denoiser(
+            hidden_states=rearrange(
+                x_t.to(dtype), "b c (f pt) (h p) (w q) -> b (f h w) (c pt p q)", q=self.patch["p"], **self.patch
+            ),
+            encoder_hidden_states=condition["text"].to(dtype),
+            timestep=t,
+            encoder_attention_mask=condition["mask"],
+            num_frames=grid["f"],
+            height=grid["h"],
+            width=x_t.shape[4] // self.patch["p"],
+            # seconds and pixels between two tokens
+            rope_interpolation_scale=(time / self.fps, space, space),
+            return_dict=False,
+        )[0]
+        return rearrange(
+            tokens, "b (f h w) (c pt p q) -> b c (f pt) (h p) (w q)", q=self.patch["p"], **self.patch, **grid
+        )
+
+    def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
+        """Evenly spaced σ, shifted towards noise by the number of latents where the scheduler asks for it."""
+        latents = latent_shape[-3] * latent_shape[-2] * latent_shape[-1]
+        scheduler.set_timesteps(
+            # the scheduler's own grid would begin elsewhere
+            sigmas=np.linspace(1, 1 / steps, steps),
+            device=device,
+            mu=dynamic_shift(scheduler.config, latents),
+        )
+        return scheduler.timesteps
+
+    def export_pipeline(self) -> LTXPipeline:
+        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
+        components = self.pipeline.components | {
+            "transformer": self.denoiser,
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+        return LTXPipeline(**components)

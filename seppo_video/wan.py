@@ -1,0 +1,120 @@
+"""Wan 2.1: a rectified flow over clips, 1.3 or 14 billion weights; text to video (arXiv 2503.20314, 2025)."""
+
+import torch
+from diffusers import AutoencoderKLWan, WanPipeline
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from diffusers.schedulers import SchedulerMixin
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from seppo_core.adapter import Adapter, Condition, Posterior
+from seppo_core.loading import freeze, load_pipeline
+from seppo_core.path import FlowPath
+from seppo_core.text import tokenize, too_long
+from seppo_core.vae import check_size
+from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
+
+
+class Wan(Adapter):
+    """A view of a `WanPipeline`; its transformer is the denoiser, its VAE and text encoder are frozen.
+
+    `text_tokens` is the length of captions, `flow_shift` moves the sampler's time grid towards noise: 3 suits 480p,
+    5 suits 720p, and None leaves what the base says.
+    """
+
+    pipeline: WanPipeline
+    component = "transformer"
+    guidance = "cfg"
+    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
+    trainable = {"all": ".*"}  # noqa: RUF012
+
+    def __init__(self, pipeline: WanPipeline, text_tokens: int = 512, flow_shift: float | None = None):
+        _refuse(pipeline)
+        if flow_shift is not None:
+            pipeline.scheduler = _shifted(pipeline.scheduler, flow_shift)
+        vae = pipeline.vae.config
+        self.pipeline = pipeline
+        self.text_tokens = text_tokens
+        self.denoiser = pipeline.transformer
+        self.scheduler = pipeline.scheduler
+        self.path = FlowPath()
+        self.scaling = Scaling.per_channel(vae.latents_mean, vae.latents_std)
+        freeze(pipeline, pipeline.transformer)
+
+    @classmethod
+    def load(
+        cls,
+        base: str,
+        *,
+        dtype: torch.dtype,
+        vae: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        text_tokens: int = 512,
+        flow_shift: float | None = None,
+    ) -> "Wan":
+        """Loads `base`, a folder or a hub id (see `load_pipeline`); its VAE stays in float32."""
+        pipeline = load_pipeline(
+            WanPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant, autoencoder=AutoencoderKLWan
+        )
+        return cls(pipeline, text_tokens, flow_shift)
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """{"text": (b, text_tokens, d)}, zero after a caption's last token."""
+        p = self.pipeline
+        ids, mask = tokenize(p.tokenizer, [prompt_clean(prompt) for prompt in prompts], self.text_tokens)
+        ids, mask = ids.to(p.text_encoder.device), mask.to(p.text_encoder.device)
+        text = p.text_encoder(ids, attention_mask=mask).last_hidden_state
+        return {"text": text.masked_fill(mask[..., None] == 0, 0)}
+
+    def truncated(self, prompts: list[str]) -> list[int]:
+        return too_long(self.pipeline.tokenizer, [prompt_clean(prompt) for prompt in prompts], self.text_tokens)
+
+    def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
+        return encode_clips(self.pipeline.vae, pixels, self.scaling)
+
+    def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
+        return decode_clips(self.pipeline.vae, latents, self.scaling)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
+        p = self.pipeline
+        space, time = p.vae_scale_factor_spatial, p.vae_scale_factor_temporal
+        check_frames(frames, time)
+        check_size(height, width, space * self.denoiser.config.patch_size[-1])
+        return p.vae.config.z_dim, (frames - 1) // time + 1, height // space, width // space
+
+    def predict(
+        self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c f h w"]:
+        # a half-precision base keeps its norms and tables, the first of its weights, in float32; the last says more
+        *_, last = denoiser.parameters()
+        return denoiser(
+            hidden_states=x_t.to(last.dtype),
+            timestep=t,
+            encoder_hidden_states=condition["text"].to(last.dtype),
+            return_dict=False,
+        )[0]
+
+    def export_pipeline(self) -> WanPipeline:
+        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
+        components = self.pipeline.components | {
+            "transformer": self.denoiser,
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+        return WanPipeline(**components)
+
+
+def _shifted(scheduler: SchedulerMixin, flow_shift: float) -> SchedulerMixin:
+    """The same solver on a grid shifted by `flow_shift`; UniPC and FlowMatch name that key differently."""
+    key = "flow_shift" if "flow_shift" in scheduler.config else "shift"
+    return type(scheduler).from_config(scheduler.config, **{key: flow_shift})
+
+
+def _refuse(pipeline: WanPipeline) -> None:
+    """ValueError for what loads as this pipeline class but trains or samples differently."""
+    if pipeline.transformer_2 is not None or pipeline.config.boundary_ratio is not None:
+        raise ValueError("Wan 2.2 with two transformers, one for each half of the timesteps, is not supported; use 2.1")
+    if pipeline.config.expand_timesteps:
+        raise ValueError("Wan 2.2 with a timestep for every token (TI2V) is not supported; use 2.1")
+    check_channels(pipeline.transformer, pipeline.vae.config.z_dim)

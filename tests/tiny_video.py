@@ -1,0 +1,155 @@
+"""Tiny random pipelines of the video families beyond AnimateDiff, built offline as in `tests.tiny`."""
+
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    AutoencoderKLLTXVideo,
+    AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+    FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import UMT5Config, UMT5EncoderModel
+
+from tests.tiny import shake
+from tests.tiny_image import T5_TOKENS, T5_WIDTH, t5, t5_tokenizer
+
+FPS = 12
+"""Of LTX; another than the pipeline's own 25."""
+
+
+def wan(folder: Path, unipc: bool = True) -> WanPipeline:
+    """A Wan 2.1 pipeline on UniPC with the flow shift of 480p, or on FlowMatch; `folder` is not needed."""
+    pieces = t5_tokenizer()
+    torch.manual_seed(31)
+    text_encoder = UMT5EncoderModel(
+        UMT5Config(vocab_size=len(pieces), d_model=T5_WIDTH, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    )
+    torch.manual_seed(32)
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[-0.3, 0.1, 0.2, 0.0],
+        latents_std=[0.8, 1.2, 0.5, 1.0],
+    )
+    torch.manual_seed(33)
+    transformer = WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=T5_WIDTH,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=1,
+        rope_max_seq_len=32,
+    )
+    if unipc:
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    else:
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=5.0)
+    pipeline = WanPipeline(
+        tokenizer=pieces,
+        text_encoder=shake(text_encoder, seed=31).eval(),
+        vae=shake(vae, seed=32, scale=0.02).eval(),
+        scheduler=scheduler,
+        transformer=shake(transformer, seed=33).eval(),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def ltx(folder: Path, timestep_conditioning: bool = False) -> LTXPipeline:
+    """An LTX-Video pipeline, 32 × 32 pixels and 8 frames per latent; `folder` is not needed."""
+    pieces = t5_tokenizer()
+    torch.manual_seed(34)
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        timestep_conditioning=timestep_conditioning,
+        scaling_factor=0.8,
+    )
+    shake(vae, seed=34, scale=0.02)
+    generator = torch.Generator().manual_seed(34)
+    vae.latents_mean.copy_(0.3 * torch.randn(8, generator=generator))
+    vae.latents_std.copy_(0.5 + torch.rand(8, generator=generator))
+    torch.manual_seed(35)
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        num_layers=1,
+        caption_channels=T5_WIDTH,
+    )
+    pipeline = LTXPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=4, max_image_seq_len=24,
+            shift_terminal=0.1,
+        ),
+        vae=vae.eval(),
+        text_encoder=t5(pieces),
+        tokenizer=pieces,
+        transformer=shake(transformer, seed=35).eval(),
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def cogvideox(folder: Path, rotary: bool = True, packed_frames: int | None = None) -> CogVideoXPipeline:
+    """A CogVideoX pipeline: 5b, 2b (not `rotary`) or 1.5 (two `packed_frames`); `folder` is not needed."""
+    pieces = t5_tokenizer()
+    torch.manual_seed(36)
+    vae = AutoencoderKLCogVideoX(
+        block_out_channels=(4, 4, 4, 4),
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=4,
+        sample_height=64,
+        sample_width=96,
+        scaling_factor=0.7 if rotary else 1.15258426,
+    )
+    torch.manual_seed(37)
+    transformer = CogVideoXTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=8,
+        text_embed_dim=T5_WIDTH,
+        num_layers=1,
+        # trained on another size than the tests', so that positions are stretched or cut out
+        sample_height=8,
+        sample_width=16,
+        sample_frames=9,
+        patch_size_t=packed_frames,
+        patch_bias=packed_frames is None,
+        max_text_seq_length=T5_TOKENS,
+        use_rotary_positional_embeddings=rotary,
+    )
+    pipeline = CogVideoXPipeline(
+        tokenizer=pieces,
+        text_encoder=t5(pieces),
+        vae=shake(vae, seed=36, scale=0.02).eval(),
+        transformer=shake(transformer, seed=37).eval(),
+        scheduler=CogVideoXDDIMScheduler(
+            prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False,
+            snr_shift_scale=1.0 if rotary else 3.0,
+        ),
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
