@@ -98,8 +98,8 @@ def ltx(folder: Path, timestep_conditioning: bool = False) -> LTXPipeline:
     )
     pipeline = LTXPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=4, max_image_seq_len=24,
-            shift_terminal=0.1,
+            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=256,
+            max_image_seq_len=1024, shift_terminal=0.1,
         ),
         vae=vae.eval(),
         text_encoder=t5(pieces),

@@ -135,12 +135,14 @@ def motion_unet(picture: UNet2DConditionModel, channels: tuple[int, int]) -> UNe
     return whole
 
 
-def image_pipeline(denoiser: UNet2DConditionModel, encoder: CLIPTextModel) -> StableDiffusionPipeline:
-    """The parts as the pipeline that is saved."""
+def image_pipeline(
+    denoiser: UNet2DConditionModel, encoder: CLIPTextModel, words_to_ids: CLIPTokenizer
+) -> StableDiffusionPipeline:
+    """The parts as the pipeline that is saved; the encoder only understands the tokenizer it was trained with."""
     return StableDiffusionPipeline(
         vae=PixelShuffleVAE(),
         text_encoder=encoder,
-        tokenizer=tokenizer(),
+        tokenizer=words_to_ids,
         unet=denoiser,
         scheduler=scheduler(),
         safety_checker=None,
@@ -149,12 +151,14 @@ def image_pipeline(denoiser: UNet2DConditionModel, encoder: CLIPTextModel) -> St
     )
 
 
-def video_pipeline(denoiser: UNetMotionModel, encoder: CLIPTextModel) -> AnimateDiffPipeline:
+def video_pipeline(
+    denoiser: UNetMotionModel, encoder: CLIPTextModel, words_to_ids: CLIPTokenizer
+) -> AnimateDiffPipeline:
     """The parts as an AnimateDiff pipeline around a whole motion UNet."""
     return AnimateDiffPipeline(
         vae=PixelShuffleVAE(),
         text_encoder=encoder,
-        tokenizer=tokenizer(),
+        tokenizer=words_to_ids,
         unet=denoiser,
         motion_adapter=None,
         scheduler=scheduler(),

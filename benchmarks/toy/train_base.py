@@ -23,7 +23,7 @@ import torch
 from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.toy import models
@@ -101,6 +101,8 @@ class Base(nn.Module):
 
     def load(self, folder: Path, name: str) -> None:
         """Takes on the weights that `save` wrote under `name`; those of "video" come with their motion."""
+        # the saved ids, not fresh ones: those change with the words of the captions
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder / name / "tokenizer")
         self.encoder = CLIPTextModel.from_pretrained(folder / name / "text_encoder")
         self.denoiser = UNet2DConditionModel.from_pretrained(folder / name / "unet")
         if name == "video":
@@ -139,10 +141,10 @@ class Base(nn.Module):
     def save(self, folder: Path) -> None:
         """Writes the pipeline folders `image`, or `video` and `motion`, under `folder`; each is swapped in whole."""
         if self.modality == "image":
-            parts = {"image": models.image_pipeline(self.denoiser, self.encoder)}
+            parts = {"image": models.image_pipeline(self.denoiser, self.encoder, self.tokenizer)}
         else:
             picture, adapter = models.split(self.denoiser, self.channels)
-            parts = {"video": models.image_pipeline(picture, self.encoder), "motion": adapter}
+            parts = {"video": models.image_pipeline(picture, self.encoder, self.tokenizer), "motion": adapter}
         for name, part in parts.items():
             fresh, old = folder / f".{name}.new", folder / f".{name}.old"
             for leftover in (fresh, old):

@@ -71,7 +71,7 @@ def test_a_video_base_on_disk_is_the_trained_model_in_an_animatediff_pipeline(tm
     base.save(tmp_path)
     adapter = MotionAdapter.from_pretrained(tmp_path / "motion")
     loaded = AnimateDiffPipeline.from_pretrained(tmp_path / "video", motion_adapter=adapter)
-    whole = models.video_pipeline(base.denoiser, base.encoder)
+    whole = models.video_pipeline(base.denoiser, base.encoder, base.tokenizer)
     arguments = {"prompt": captions.held_out("video")[:2], "num_frames": 8, "num_inference_steps": 3}
     clips = []
     for pipeline in (loaded, whole):
@@ -91,7 +91,7 @@ def test_our_sampling_is_the_pipelines(guidance):
         for weight in base.denoiser.parameters():
             weight.add_(0.02 * torch.randn_like(weight))
     prompts = captions.held_out("image")[:3]
-    pipeline = models.image_pipeline(base.denoiser, base.encoder)
+    pipeline = models.image_pipeline(base.denoiser, base.encoder, base.tokenizer)
     pipeline.set_progress_bar_config(disable=True)
     noise = torch.randn((3, 12, 8, 8), generator=torch.Generator().manual_seed(5))
     images = pipeline(prompts, num_inference_steps=4, guidance_scale=guidance, latents=noise, output_type="pt").images
@@ -109,3 +109,16 @@ def test_a_saved_picture_base_loads_in_plain_diffusers(tmp_path):
     assert loaded.scheduler.config.timestep_spacing == "trailing"
     for name, weight in base.denoiser.state_dict().items():
         assert torch.equal(weight, loaded.unet.state_dict()[name])
+
+
+def test_a_base_goes_on_with_the_ids_it_was_trained_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "words", lambda: ["red", "circle", "a", "on", "black", "large"])
+    base = Base("image", SETTINGS["image"])
+    base.save(tmp_path)
+    monkeypatch.undo()
+    later = Base("image", SETTINGS["image"])
+    caption = ["a large red circle on black"]
+    assert not torch.equal(later.tokens(caption), base.tokens(caption))
+    later.load(tmp_path, "image")
+    assert torch.equal(later.tokens(caption), base.tokens(caption))
+    assert torch.equal(later.encoder.eval()(later.tokens(caption))[0], base.encoder.eval()(base.tokens(caption))[0])

@@ -56,13 +56,13 @@ class FakeJudge(Judge):
         return [{"clip_score": sample.frames.double().mean().item()} for sample in samples]
 
 
-def prompt_set(count: int = 6) -> PromptSet:
-    prompts = [Prompt(f"p{n}", f"prompt {n}", (("kind", "even" if n % 2 == 0 else "odd"),)) for n in range(count)]
-    return PromptSet("smoke-image", tuple(prompts), count, "smoke.txt", "0" * 64)
+def prompt_set(count: int = 6, kind: str = "image", end: str = "") -> PromptSet:
+    prompts = [Prompt(f"p{n}", f"prompt {n}{end}", (("kind", "even" if n % 2 == 0 else "odd"),)) for n in range(count)]
+    return PromptSet(f"smoke-{kind}", tuple(prompts), count, "smoke.txt", "0" * 64)
 
 
-def protocol(**changes) -> Protocol:
-    return with_changes(PROTOCOLS["smoke-image"], {"references": False, "seeds": (0, 1), **changes})
+def protocol(kind: str = "image", **changes) -> Protocol:
+    return with_changes(PROTOCOLS[f"smoke-{kind}"], {"references": False, "seeds": (0, 1), **changes})
 
 
 def entry(name: str) -> ModelEntry:

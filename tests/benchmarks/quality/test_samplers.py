@@ -188,7 +188,8 @@ def test_a_fingerprint_follows_the_weights_and_the_settings(base, trained, tmp_p
         fingerprint(f"a={base}", steps=4), fingerprint(f"a={base}", dtype="float16"),
         fingerprint(f"a={base}", device="cuda"), fingerprint(f"a={base}", seed_mode="sequential"),
         fingerprint(f"a={base}", seed_mode="sequential", prompts=few), fingerprint(f"a={base}+{trained / 'lora'}"),
-        fingerprint(f"a={trained / 'run'}"), fingerprint(f"a={trained / 'run'}@base"), fingerprint(f"a={trained / 'full'}"),
+        fingerprint(f"a={trained / 'run'}"), fingerprint(f"a={trained / 'run'}@base"),
+        fingerprint(f"a={trained / 'full'}"),
     ]  # fmt: skip
     assert len({plain, *others}) == len(others) + 1
     with (copy / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as file:

@@ -1,0 +1,136 @@
+"""Blind pairs give nothing away, and votes are counted as they should be, whatever the file says."""
+
+import json
+
+import pytest
+
+from benchmarks.quality.ab.main import main, table
+from benchmarks.quality.ab.page import script_json
+from benchmarks.quality.ab.pairs import Pair, Study, draw_pairs
+from benchmarks.quality.ab.votes import HEADER, Vote, count_votes, read_votes
+from benchmarks.quality.generate import generate
+from benchmarks.quality.results import model_samples
+from benchmarks.statistics import mean_interval, wilson_interval
+from tests.benchmarks.quality.fake import FakeSampler, open_plan
+
+
+def study(pairs=4, models=("base", "tuned")):
+    made = [
+        Pair(f"id{n}", f"p{n}", "prompt", 0, *(models if n % 2 else models[::-1])) for n in range(pairs)
+    ]  # fmt: skip
+    return Study("s1", "label", tuple(models), tuple(made))
+
+
+def choosing(made: Study, model: str, judge="ada", pairs=None):
+    chosen = made.pairs if pairs is None else [made.pairs[n] for n in pairs]
+    return [Vote(judge, pair.id, "left" if pair.left == model else "right") for pair in chosen]
+
+
+def votes_file(path, rows):
+    path.write_text("\r\n".join([",".join(HEADER), *rows]) + "\r\n", encoding="utf-8")
+    return path
+
+
+def test_one_vote_a_pair_gives_wilsons_interval():
+    made = study(10)
+    votes = (
+        choosing(made, "tuned", pairs=range(7)) + choosing(made, "base", pairs=[7, 8]) + [Vote("ada", "id9", "same")]
+    )
+    (found,) = count_votes(made, votes).comparisons
+    assert (found.first, found.second) == ("tuned", "base")
+    assert (found.wins, found.ties, found.losses, found.pairs, found.judges) == (7, 1, 2, 10, 1)
+    assert found.win_rate == wilson_interval(7.5, 10) and found.agreement is None
+    assert found.p == pytest.approx(0.1797, abs=1e-3)  # sign test: 9 votes for a side, at most 2 against
+
+
+def test_several_judges_of_a_pair_are_one_unit():
+    made = study(4)
+    votes = choosing(made, "tuned") + choosing(made, "tuned", "grace", [0, 1, 2]) + choosing(made, "base", "grace", [3])
+    (found,) = count_votes(made, votes).comparisons
+    assert found.votes == 8 and found.pairs == 4 and found.judges == 2
+    assert found.win_rate == mean_interval([1, 1, 1, 0.5])
+    assert found.agreement == 0.75
+
+
+def test_sides_do_not_matter_to_the_count_and_are_looked_at():
+    made = study(6)
+    always_left = [Vote("ada", pair.id, "left") for pair in made.pairs]
+    count = count_votes(made, always_left)
+    assert count.comparisons[0].win_rate.value == 0.5 and count.left.value == 1
+    assert "The left side was chosen in 100 %" in table(count)
+
+
+def test_files_of_judges_are_read_with_care(tmp_path):
+    made = study(3)
+    good = votes_file(
+        tmp_path / "a.csv",
+        ["s1,ada,id0,left,1.5,now", 's1,"ada",id1,same,2,now', "s1,ada,id0,right,3,later", "other,ada,id2,left,1,now",
+         "s1,ada,id9,left,1,now", "s1,ada,id2,<b>,1,now", "s1,ada,id2", "s1, ,id2,left,1,now"],
+    )  # fmt: skip
+    votes, rejected = read_votes([good], made)
+    assert votes == [Vote("ada", "id0", "right"), Vote("ada", "id1", "same")]
+    assert [line.split(": ", 1)[1][:20] for line in rejected] == [
+        "'ada' voted on id0 b", "of another study, 'o", "no pair 'id9' in thi", "choice '<b>' is not ", "3 columns, 6 expecte",
+        "no judge",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="first line should be study,judge"):
+        read_votes(
+            [votes_file(tmp_path / "b.csv", []).rename(tmp_path / "c.csv"), _write(tmp_path / "d.csv", "x,y\n")], made
+        )
+
+
+def _write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    folder, plan = open_plan(tmp_path, ["base", "tuned", "twin"], 6)
+    for model in plan.models:
+        sampler = FakeSampler()
+        if model.name == "base":
+            draw = sampler._frames
+            sampler._frames = lambda job, draw=draw: draw(job) // 2
+        generate(folder.samples(model), plan.prompts.prompts, plan.protocol, lambda s=sampler: s, {})
+    return folder, plan
+
+
+def test_pairs_are_shuffled_secret_and_leave_out_equals(drawn):
+    folder, plan = drawn
+    models = [model_samples(folder, plan, entry) for entry in plan.models]
+    made = [draw_pairs(models, plan.prompts.prompts, (0, 1), "label", 4, secret) for secret in range(30)]
+    # twin drew what tuned drew
+    assert all(len(one.pairs) == 8 and one.identical == 6 for one in made)
+    assert draw_pairs(models, plan.prompts.prompts, (0, 1), "label", 4, 7) == made[7]
+    left = [pair.left == "base" for one in made for pair in one.pairs]
+    assert 0.4 < sum(left) / len(left) < 0.6
+    assert len({pair.id for pair in made[0].pairs}) == 8 and made[0].id != made[1].id
+    assert {pair.seed for one in made for pair in one.pairs} == {0, 1}
+    with pytest.raises(ValueError, match="no two models"):
+        draw_pairs(models[1:], plan.prompts.prompts, (0, 1), "label", 4, 0)
+
+
+def test_the_page_does_not_say_which_model_is_which(drawn, tmp_path, capsys):
+    folder, _ = drawn
+    assert main(["make", str(folder.folder), "--pairs", "3", "--models", "base", "tuned"]) == 0
+    document = (folder.folder / "ab" / "ab.html").read_text(encoding="utf-8")
+    body = document[document.index("<body") :]
+    assert "base" not in body.replace("base64", "") and "tuned" not in body
+    made = Study.load(folder.folder / "ab" / "ab-key.json")
+    rows = [f"{made.id},ada,{pair.id},{'left' if pair.left == 'tuned' else 'right'},1,now" for pair in made.pairs]
+    file = votes_file(tmp_path / "votes.csv", rows)
+    capsys.readouterr()
+    assert main(["count", str(folder.folder / "ab" / "ab-key.json"), str(file)]) == 0
+    assert "| tuned over base | 100.0 % [43.8, 100.0] | 3 / 0 / 0 | 3 | 1 | 0.2500 | – |" in capsys.readouterr().out
+    assert main(["count", str(folder.folder / "ab" / "ab-key.json"), str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["comparisons"][0]["wins"] == 3
+    assert main(["count", str(file), str(file)]) == 1
+    assert main(["make", str(folder.folder), "--models", "nobody"]) == 1
+
+
+def test_json_in_the_page_cannot_end_its_element():
+    content = {"prompt": "</script><!-- & \u2028"}
+    text = script_json(content)
+    assert "<" not in text and "&" not in text and "\u2028" not in text
+    assert json.loads(text) == content

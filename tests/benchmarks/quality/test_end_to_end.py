@@ -1,0 +1,85 @@
+"""The whole command on tiny models made in place: pictures and clips, stopped and gone on with, offline."""
+
+import json
+
+import pytest
+
+from benchmarks.quality import runner
+from benchmarks.quality.main import main
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A first run with one metric, for pictures and for clips."""
+    root = tmp_path_factory.mktemp("smoke")
+    for kind in ("image", "video"):
+        out = ["--out", str(root / kind), "--cache", str(root / "cache"), "--metrics", "psnr"]
+        assert main(["run", f"smoke-{kind}", *out]) == 0
+    return root
+
+
+def test_adding_metrics_draws_nothing_again(smoke, monkeypatch, capsys):
+    def never(*_):
+        raise AssertionError("no model is to be loaded")
+
+    monkeypatch.setattr(runner, "load_sampler", never)
+    assert main(["--protocol", "smoke", "--out", str(smoke)]) == 0
+    told = capsys.readouterr().out
+    assert told.count("0 samples drawn") == 6 and "psnr: 0 samples judged" in told
+    for kind, columns in (
+        ("image", ["clip_score_x1_signed", "psnr", "ssim"]),
+        ("video", ["temporal_flickering", "psnr", "ssim", *(f"clip_score_x1_signed_frame_{p}" for p in ("mean", "min", "sd"))]),
+    ):  # fmt: skip
+        report = json.loads((smoke / kind / "report.json").read_text(encoding="utf-8"))
+        assert [column["name"] for column in report["columns"]] == columns
+        assert [model["name"] for model in report["models"]] == ["base", "moved", "lora"]
+        assert all(model["samples"] == model["wanted"] and not model["failed"] for model in report["models"])
+        assert all(row["prompts"] == 16 and row["low"] <= row["mean"] <= row["high"] for row in report["scores"])
+        # three models, three sets of samples: noise is shared, weights are not
+        assert len({model["fingerprint"] for model in report["models"]}) == 3
+        assert len({row["mean"] for row in report["scores"] if row["column"] == "psnr"}) == 3
+        assert report["prompts"]["as_published"] is True and not report["protocol"]["changed"]
+        assert all((smoke / kind / name).is_file() for name in ("index.html", "table.md", "table.tex", "scores.csv"))
+
+
+def test_the_report_alone_needs_no_models(smoke, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "run", lambda *_: pytest.fail("nothing is to be run"))
+    before = json.loads((smoke / "image" / "report.json").read_text(encoding="utf-8"))
+    out = ["--out", str(smoke / "image"), "--cache", str(smoke / "cache")]
+    assert main(["report", "smoke-image", *out, "--baseline", "moved"]) == 0
+    after = json.loads((smoke / "image" / "report.json").read_text(encoding="utf-8"))
+    assert after["scores"] == before["scores"] and after["baseline"] == "moved"
+    assert "Differences to moved" in capsys.readouterr().out
+
+
+def test_doctor_says_what_is_missing_before_anything_is_drawn(tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red circle\n", encoding="utf-8")
+    assert main(["doctor", "partiprompts", "--prompts", str(prompts), "--models", "a=/nowhere"]) == 1
+    told = capsys.readouterr().out
+    for expected in ("pickscore_cos", "xswu/HPSv2", "Missing:", "model a:", "1 of partiprompts"):
+        assert expected in told
+    made = ["--out", str(tmp_path / "smoke"), "--models", "a=/nowhere"]
+    assert main(["run", "smoke-image", *made]) == 1
+    error = capsys.readouterr().err
+    assert "missing before anything is drawn" in error and "/nowhere" in error
+    assert not (tmp_path / "smoke" / "cache" / "samples").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "no-such"], "no protocol 'no-such'; there are smoke, seppo-t2i-sd15"),
+        (["run", "partiprompts"], "--models is missing"),
+        (["run", "partiprompts", "--models", "a=b/c"], "--prompts is missing: give the file of partiprompts (1632"),
+        (["run", "partiprompts", "--set", "x"], "--set 'x' is not for partiprompts"),
+        (["run", "smoke-image", "--metrics", "fvd"], "no metric 'fvd'"),
+        (["run", "smoke-image", "--metrics", "temporal_flickering"], "pictures have none"),
+        (["run", "smoke-image", "--weights", "psnr.weights=x"], "psnr reads no files"),
+        (["run", "smoke-image", "--seed-mode", "sequential"], "one process and one sample per prompt"),
+        (["report", "partiprompts"], "holds no plan.json"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments, message, tmp_path, capsys):
+    assert main([*arguments, "--out", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""A quality report in Debian's chromium: it draws, sorts by gain, plays, and asks nothing of the network."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.quality.generate import generate
+from benchmarks.quality.plan import Plan, PlanFolder
+from benchmarks.quality.report import write_report
+from benchmarks.quality.scoring import score
+from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, entry, prompt_set, protocol
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+
+ATTACK = " <img src=x onerror=problems.push('attack')>"
+PROBE = """
+<script>
+window.problems = [];
+addEventListener("error", (event) => problems.push(String(event.message)), true);
+addEventListener("securitypolicyviolation", (event) => problems.push("policy: " + event.blockedURI));
+addEventListener("load", () => setTimeout(() => {
+  const grid = document.querySelector("table.grid");
+  const gains = () => [...grid.tBodies[0].rows].map((row) => Number(row.cells[2].dataset.sort));
+  grid.tHead.rows[0].cells[2].querySelector("button").click();
+  const falling = gains();
+  const first = grid.tBodies[0].rows[0].cells[1].textContent;
+  const clips = [...document.querySelectorAll(".clip")].flatMap((clip) => clip.getAnimations());
+  const result = document.createElement("pre");
+  result.id = "probe";
+  result.textContent = JSON.stringify({
+    problems, falling, first,
+    tables: document.querySelectorAll("table").length,
+    charts: document.querySelectorAll("figure.chart svg").length,
+    rects: document.querySelectorAll("figure.chart rect").length,
+    pictures: [...document.images].map((image) => image.complete && image.naturalWidth > 0),
+    clips: clips.length, playing: clips.every((clip) => clip.playState === "running"),
+    requests: performance.getEntriesByType("resource").map((e) => e.name).filter((name) => !name.startsWith("data:")),
+    wide: document.documentElement.scrollWidth > innerWidth,
+    text: document.body.innerText,
+  });
+  document.body.append(result);
+}, 300));
+</script>
+"""
+
+
+def browse(page: Path, folder: Path, width: int = 1240) -> dict:
+    probed = folder / "probed.html"
+    probed.write_text(page.read_text(encoding="utf-8").replace("<title>", PROBE + "<title>", 1), encoding="utf-8")
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
+        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2400", "--virtual-time-budget=3000",
+        "--dump-dom", probed.as_uri(),
+    ]  # fmt: skip
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r'<pre id="probe">(.*?)</pre>', shown, re.DOTALL)
+    assert found, shown[-2000:]
+    return json.loads(found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+
+
+def report(root: Path, kind: str, size: int) -> Path:
+    folder = PlanFolder(root / "out", root / "cache")
+    prompts = prompt_set(20, kind, ATTACK)
+    frames = 1 if kind == "image" else 8
+    asked = protocol(kind, frames=frames)
+    plan = folder.open(Plan(asked, prompts, tuple(entry(f"{name}{ATTACK}"[:60]) for name in ("base", "tuned"))))
+    for number, model in enumerate(plan.models):
+        sampler = FakeSampler(size=size, frames=frames, broken=[prompts.texts[3]] if number else [])
+        draw = sampler._frames
+        # brighter or darker by prompt: wins and losses
+        sampler._frames = lambda job, n=number, draw=draw: (draw(job).float() * (1 - n * (job.seed % 7) / 10)).byte()
+        generate(folder.samples(model), prompts.prompts, asked, lambda s=sampler: s, {}, batch_size=1)
+    score(folder, plan, "clip_score", lambda: PerKind(kind), None)
+    write_report(folder)
+    return folder.folder / "index.html"
+
+
+class PerKind(FakeJudge):
+    """Names its columns as a scorer on pictures or on frames does."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def values(self, samples):
+        found = super().values(samples)
+        if self.kind == "image":
+            return found
+        return [{f"clip_score_frame_{part}": v["clip_score"] for part in ("mean", "min", "sd")} for v in found]
+
+
+def test_pictures(tmp_path):
+    page = report(tmp_path, "image", 80)
+    found = browse(page, tmp_path)
+    assert found["problems"] == [] and found["requests"] == []
+    assert found["pictures"] and all(found["pictures"]) and found["clips"] == 0
+    assert found["falling"] == sorted(found["falling"], reverse=True) and found["first"].startswith("win of tuned")
+    # one chart of bars by the one category, with a bar per value; one distribution
+    assert found["charts"] == 2 and found["rects"] == 2
+    for expected in ("onerror", "failed", "samples failed", "How this differs from the paper"):
+        assert expected in found["text"]
+    assert not browse(page, tmp_path, width=500)["wide"]
+
+
+def test_clips(tmp_path):
+    found = browse(report(tmp_path, "video", 24), tmp_path)
+    assert found["problems"] == [] and found["requests"] == []
+    assert found["clips"] > 20 and found["playing"]

@@ -1,0 +1,319 @@
+"""Beyond the contract: loading, what each is told that others are not, and whole runs on them."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    DDIMScheduler,
+    DiffusionPipeline,
+    LTXPipeline,
+    WanPipeline,
+)
+
+from seppo_core import commands as core_commands
+from seppo_core.config import ExportRequest, MethodConfig, ReferenceSamplesConfig, SampleRequest
+from seppo_core.path import DiffusionPath
+from seppo_core.sampling import make_scheduler
+from seppo_video import commands
+from seppo_video.causal import check_frames
+from seppo_video.cogvideox import CogVideoX, rotary_embedding
+from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
+from seppo_video.frames import write_clip
+from seppo_video.ltx import LTX
+from seppo_video.wan import Wan
+from tests import tiny_video
+from tests.tiny_image import T5_TOKENS
+from tests.video.clips import moving
+
+BUILDERS = {"wan": tiny_video.wan, "ltx": tiny_video.ltx, "cogvideox": partial(tiny_video.cogvideox, packed_frames=2)}
+PLAIN = {"wan": WanPipeline, "ltx": LTXPipeline, "cogvideox": CogVideoXPipeline}
+FRAMES = {"wan": 5, "ltx": 9, "cogvideox": 9}
+PROMPTS = ["a red house", "two cats"]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> Path:
+    """A folder with a tiny base of every family."""
+    root = tmp_path_factory.mktemp("bases")
+    for name, build in BUILDERS.items():
+        build(root / "words").save_pretrained(root / name)
+    return root
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def model_of(bases: Path, family: str, **options) -> VideoModel:
+    keys = {} if family == "cogvideox" else {"text_tokens": T5_TOKENS}
+    return VideoModel(base=str(bases / family), family=family, **keys, **options)
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loads_what_was_saved(bases, tmp_path, family, dtype):
+    model = model_of(bases, family, dtype=dtype)
+    adapter = commands.load(VideoConfig(run="r", model=model, data=VideoData(source="s", cache="c")))
+    assert adapter.pipeline.text_encoder.dtype == adapter.denoiser.dtype == getattr(torch, dtype)
+    assert adapter.pipeline.vae.dtype == torch.float32
+    expected = BUILDERS[family](tmp_path).transformer.state_dict()
+    for name, value in adapter.denoiser.state_dict().items():
+        assert torch.equal(value, expected[name].to(value.dtype)), name
+    # as it was loaded and without autocast: Wan keeps some of its weights in float32
+    with torch.no_grad():
+        size = adapter.latent_shape(64, 96, FRAMES[family])
+        prediction = adapter.predict(
+            adapter.denoiser, normal(2, *size), torch.tensor([10, 700]), adapter.encode_prompts(PROMPTS)
+        )
+    assert prediction.dtype == getattr(torch, dtype)
+    assert prediction.isfinite().all()
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_another_family_s_base_is_refused(bases, family):
+    other = "ltx" if family == "wan" else "wan"
+    with pytest.raises(ValueError, match=f"is a {PLAIN[other].__name__}; this family needs a {PLAIN[family].__name__}"):
+        commands.FAMILIES[family].load(str(bases / other), dtype=torch.float32)
+    with pytest.raises(FileNotFoundError, match="no folder here"):
+        commands.FAMILIES[family].load(str(bases / "none"), dtype=torch.float32)
+
+
+def test_wan_2_2_is_refused(tmp_path):
+    two = tiny_video.wan(tmp_path)
+    two.register_to_config(boundary_ratio=0.9)
+    with pytest.raises(ValueError, match="two transformers"):
+        Wan(two)
+    per_token = tiny_video.wan(tmp_path)
+    per_token.register_to_config(expand_timesteps=True)
+    with pytest.raises(ValueError, match="timestep for every token"):
+        Wan(per_token)
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_image_to_video_is_refused(tmp_path, family):
+    pipeline = BUILDERS[family](tmp_path)
+    channels = pipeline.transformer.config.in_channels
+    pipeline.transformer.register_to_config(in_channels=2 * channels)
+    with pytest.raises(ValueError, match=f"takes {2 * channels} and gives {channels} channels"):
+        commands.FAMILIES[family](pipeline)
+
+
+@pytest.mark.parametrize("unipc", [True, False])
+def test_wan_s_flow_shift(tmp_path, unipc):
+    """σ' = s σ / (1 + (s − 1) σ), whatever the solver calls s, and in the exported pipeline too."""
+    grids = {}
+    for shift in (1.0, 5.0):
+        adapter = Wan(tiny_video.wan(tmp_path, unipc), flow_shift=shift)
+        adapter.timesteps(adapter.scheduler, 10, (4, 2, 4, 6), "cpu")
+        grids[shift] = adapter.scheduler.sigmas.double()
+        assert adapter.pipeline.scheduler is adapter.scheduler
+        exported = adapter.export_pipeline().scheduler.config
+        assert exported["flow_shift" if unipc else "shift"] == shift
+    plain = grids[1.0]
+    # FlowMatch shifts its grid's lower end first and then again, as the pipeline has it
+    inner = slice(0, 1) if not unipc else slice(None)
+    torch.testing.assert_close(grids[5.0][inner], (5 * plain / (1 + 4 * plain))[inner], rtol=1e-4, atol=1e-5)
+    assert (grids[5.0][1:-1] > plain[1:-1]).all()
+
+
+def test_wan_cleans_captions_as_the_pipeline_does(tmp_path):
+    adapter, plain = Wan(tiny_video.wan(tmp_path), text_tokens=T5_TOKENS), tiny_video.wan(tmp_path)
+    messy = ["  a  red \n house ", "a &amp;lt; b"]
+    expected, _ = plain.encode_prompt(messy, max_sequence_length=T5_TOKENS)
+    found = adapter.encode_prompts(messy)["text"]
+    torch.testing.assert_close(found, expected)
+    assert (found[0, -1] == 0).all()
+    assert adapter.truncated(["a" + 40 * " ", 30 * "a"]) == [1]
+
+
+def test_ltx_decoder_that_is_told_a_timestep(tmp_path):
+    adapter, plain = LTX(tiny_video.ltx(tmp_path, True)), tiny_video.ltx(tmp_path, True)
+    latents = normal(2, 8, 2, 2, 3)
+    z = latents * plain.vae.latents_std.view(1, -1, 1, 1, 1) / 0.8 + plain.vae.latents_mean.view(1, -1, 1, 1, 1)
+    with torch.no_grad():
+        expected = plain.vae.decode(z, torch.zeros(2)).sample
+        late = plain.vae.decode(z, torch.ones(2)).sample
+    torch.testing.assert_close(adapter.decode(latents), expected, rtol=1e-4, atol=1e-5)
+    assert (late - expected).abs().max() > 1e-3
+
+
+def test_ltx_packing_is_the_pipeline_s(tmp_path):
+    """Also for tokens of several latents, which no published model has."""
+    adapter = LTX(tiny_video.ltx(tmp_path), text_tokens=T5_TOKENS)
+    adapter.patch = {"pt": 2, "p": 2}
+    latents, seen = normal(2, 8, 4, 4, 6), {}
+
+    class Recorder(torch.nn.Linear):
+        def forward(self, hidden_states, **call):
+            seen.update(call, tokens=hidden_states)
+            return (hidden_states,)
+
+    found = adapter.predict(Recorder(1, 1), latents, torch.tensor([1.0, 2.0]), adapter.encode_prompts(PROMPTS))
+    assert torch.equal(found, latents)
+    assert torch.equal(seen["tokens"], LTXPipeline._pack_latents(latents, 2, 2))
+    assert (seen["num_frames"], seen["height"], seen["width"]) == (2, 2, 3)
+
+
+def test_cogvideox_on_its_dpm_scheduler_samples_with_ddim(tmp_path):
+    pipeline = tiny_video.cogvideox(tmp_path)
+    ddim = pipeline.scheduler
+    pipeline.scheduler = CogVideoXDPMScheduler.from_config(ddim.config)
+    adapter = CogVideoX(pipeline)
+    assert isinstance(adapter.scheduler, CogVideoXDDIMScheduler)
+    assert adapter.scheduler.config.timestep_spacing == "trailing"
+    assert torch.equal(adapter.path.alphas_cumprod, ddim.alphas_cumprod)
+
+
+def test_cogvideox_s_shifted_signal_reaches_other_solvers(tmp_path):
+    """Only its own schedulers know `snr_shift_scale`; another is handed the betas that it amounts to."""
+    base = tiny_video.cogvideox(tmp_path, rotary=False).scheduler
+    assert base.config.snr_shift_scale == 3.0
+    for name in ("ddim", "dpm++", "euler", "unipc"):
+        alphas = make_scheduler(name, base).alphas_cumprod.double()
+        torch.testing.assert_close(alphas[:-1], base.alphas_cumprod[:-1], rtol=1e-3, atol=1e-6)
+        assert alphas[-1] < 1e-6
+    ignorant = DDIMScheduler.from_config(base.config)
+    assert (ignorant.alphas_cumprod - base.alphas_cumprod).abs().max() > 0.1
+    path = DiffusionPath.from_scheduler(base)
+    assert path.alphas_cumprod.dtype == torch.float64
+    assert path.coefficients(torch.tensor([999]))[0].item() == 0
+
+
+def test_cogvideox_rotary_of_another_size_than_it_was_trained_on(tmp_path):
+    for build in (tiny_video.cogvideox, BUILDERS["cogvideox"]):
+        pipeline = build(tmp_path)
+        for frames, height, width in [(2, 4, 6), (4, 8, 10)]:
+            expected = pipeline._prepare_rotary_positional_embeddings(
+                8 * height, 8 * width, frames, torch.device("cpu")
+            )
+            found = rotary_embedding(pipeline.transformer.config, (frames, height, width), CPU)
+            for ours, theirs in zip(found, expected, strict=True):
+                assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("frames", "nearest"), [(0, 1), (2, 1), (3, 5), (16, 17), (82, 81)])
+def test_the_nearest_number_of_frames(frames, nearest):
+    with pytest.raises(ValueError, match=rf"^{frames} frames do not fit .* use 4k \+ 1, e\.g\. {nearest}$"):
+        check_frames(frames, 4)
+    check_frames(nearest, 4)
+
+
+def test_large_clips_are_decoded_in_tiles_and_encoded_whole(tmp_path, monkeypatch):
+    adapter = Wan(tiny_video.wan(tmp_path))
+    vae, tiled = adapter.pipeline.vae, []
+    for name in ("tiled_encode", "tiled_decode"):
+        right = getattr(vae, name)
+        monkeypatch.setattr(
+            vae, name, lambda *args, name=name, right=right, **named: tiled.append(name) or right(*args, **named)
+        )
+    latents = adapter.encode(normal(1, 3, 1, 272, 32).clamp(-1, 1)).mean
+    assert tiled == []
+    adapter.decode(latents)
+    assert tiled == ["tiled_decode"]
+    assert not vae.use_tiling
+
+
+def write_clips(folder: Path, count: int, frames: int) -> None:
+    folder.mkdir(parents=True)
+    rows = []
+    for number in range(count):
+        write_clip(folder / f"{number}.mkv", moving(frames, 64, 96)[:, :, ::-1] // (number + 1), 8)
+        rows.append(json.dumps({"file_name": f"{number}.mkv", "caption": f"a square before {number} hills"}))
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+
+
+def config_of(bases: Path, root: Path, family: str, mode: str) -> VideoConfig:
+    data = VideoData(
+        source=str(root / "clips"), cache=str(root / "cache"), height=64, width=96, frames=FRAMES[family],
+        caption_dropout=0.3,
+    )  # fmt: skip
+    base = VideoConfig(run=str(root / "run"), model=model_of(bases, family), data=data)
+    flow = {} if family == "cogvideox" else {"timestep_density": "logit_normal", "timestep_shift": 3.0}
+    return replace(
+        base,
+        method=MethodConfig(beta=50, **flow),
+        reference_samples=ReferenceSamplesConfig(steps=2, guidance_scale=2.0, batch_size=3),
+        tune=replace(base.tune, mode=mode, rank=2, alpha=4),
+        loop=replace(base.loop, iterations=2, updates=2, batch_size=2, micro_batch_size=1),
+        optimizer=replace(base.optimizer, lr=1e-3),
+    )
+
+
+def drawn(pipeline: DiffusionPipeline, family: str) -> torch.Tensor:
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        PROMPTS, num_inference_steps=2, height=64, width=96, num_frames=FRAMES[family], output_type="pt",
+        guidance_scale=3.0, generator=torch.Generator().manual_seed(0), max_sequence_length=T5_TOKENS,
+    )[0]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "mode"), [("wan", "lora"), ("ltx", "full"), ("cogvideox", "lora")])
+def test_a_whole_run(bases, tmp_path, family, mode):
+    """prepare, train, sample and export as the command line does, and plain diffusers on what was exported."""
+    write_clips(tmp_path / "clips", 4, FRAMES[family])
+    config = config_of(bases, tmp_path, family, mode)
+    commands.prepare(config)
+    commands.train(config)
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(metrics) == 4
+    assert metrics[0]["loss"] == pytest.approx(0.6931, abs=1e-4)
+    commands.sample(config, SampleRequest(prompts=tuple(PROMPTS), steps=2, out=str(tmp_path / "samples")))
+    assert len(list((tmp_path / "samples").glob("*.mp4"))) == 2
+    commands.export(config, ExportRequest(out=str(tmp_path / "exported")))
+    plain = PLAIN[family].from_pretrained(tmp_path / "exported" if mode == "full" else bases / family)
+    if mode == "lora":
+        plain.load_lora_weights(tmp_path / "exported")
+    adapter = commands.load(config)
+    core_commands.load_policy_into(adapter, config, "latest")
+    expected = drawn(adapter.pipeline, family)
+    torch.testing.assert_close(drawn(plain, family), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ({"family": "wan", "motion_adapter": "m"}, {}, "motion_adapter=m is for animatediff, not for wan"),
+        ({"family": "ltx", "schedule": "base"}, {}, "schedule=base is for animatediff, not for ltx"),
+        ({"family": "cogvideox", "text_tokens": 9}, {}, "text_tokens=9 is for ltx, wan, not for cogvideox"),
+        ({"family": "ltx", "flow_shift": 3.0}, {}, "flow_shift=3.0 is for wan, not for ltx"),
+        ({"family": "wan", "text_tokens": 513}, {}, "text_tokens=513 must lie in 1 to 512"),
+        ({"family": "wan", "flow_shift": 0.0}, {}, "flow_shift=0.0 must be above 0"),
+        ({"family": "ltx", "fps": 0}, {}, "fps=0 must be above 0"),
+        ({"family": "wan"}, {"tune": VideoTune(scope="motion")}, "tune.scope=motion is for animatediff"),
+        ({"family": "cogvideox"}, {"method": MethodConfig(timestep_shift=3.0)}, "cogvideox needs uniform and 1"),
+        ({"family": "wan"}, {"method": MethodConfig(min_snr_gamma=5)}, "min_snr_gamma=5 is for diffusion models; wan"),
+        (
+            {"family": "ltx"},
+            {"reference_samples": ReferenceSamplesConfig(scheduler="ddim")},
+            "reference_samples.scheduler=ddim solves diffusions; ltx is a flow and needs default",
+        ),
+    ],
+)
+def test_keys_of_other_families_are_refused(model, changes, message):
+    with pytest.raises(ValueError, match=message):
+        VideoConfig(run="r", model=VideoModel(base="b", **model), data=VideoData(source="s", cache="c"), **changes)
+
+
+def test_each_family_s_own_keys_reach_it():
+    assert VideoModel(base="b").family_keys() == {"motion_adapter": None, "schedule": "linear"}
+    assert VideoModel(base="b", family="wan", flow_shift=5.0).family_keys() == {"text_tokens": 512, "flow_shift": 5.0}
+    assert VideoModel(base="b", family="ltx", fps=12).family_keys() == {"text_tokens": 128, "fps": 12}
+    assert VideoModel(base="b", family="cogvideox").family_keys() == {}
+
+
+def test_playback_and_kinds_of_export_are_the_family_s():
+    def config(**model) -> VideoConfig:
+        return VideoConfig(run="r", model=VideoModel(base="b", **model), data=VideoData(source="s", cache="c"))
+
+    assert config(family="wan").model.playback_fps == 16
+    assert config(family="cogvideox", fps=16).model.playback_fps == 16
+    assert config(family="wan").export_kinds == ("lora", "full")
+    assert config().export_kinds == ("lora", "full", "motion")
