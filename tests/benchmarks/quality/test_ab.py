@@ -15,9 +15,7 @@ from tests.benchmarks.quality.fake import FakeSampler, open_plan
 
 
 def study(pairs=4, models=("base", "tuned")):
-    made = [
-        Pair(f"id{n}", f"p{n}", "prompt", 0, *(models if n % 2 else models[::-1])) for n in range(pairs)
-    ]  # fmt: skip
+    made = [Pair(f"id{n}", f"p{n}", "prompt", 0, *(models if n % 2 else models[::-1])) for n in range(pairs)]
     return Study("s1", "label", tuple(models), tuple(made))
 
 
@@ -70,9 +68,13 @@ def test_files_of_judges_are_read_with_care(tmp_path):
     votes, rejected = read_votes([good], made)
     assert votes == [Vote("ada", "id0", "right"), Vote("ada", "id1", "same")]
     assert [line.split(": ", 1)[1][:20] for line in rejected] == [
-        "'ada' voted on id0 b", "of another study, 'o", "no pair 'id9' in thi", "choice '<b>' is not ", "3 columns, 6 expecte",
+        "'ada' voted on id0 b",
+        "of another study, 'o",
+        "no pair 'id9' in thi",
+        "choice '<b>' is not ",
+        "3 columns, 6 expecte",
         "no judge",
-    ]  # fmt: skip
+    ]
     with pytest.raises(ValueError, match="first line should be study,judge"):
         read_votes(
             [votes_file(tmp_path / "b.csv", []).rename(tmp_path / "c.csv"), _write(tmp_path / "d.csv", "x,y\n")], made

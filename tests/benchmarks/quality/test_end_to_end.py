@@ -28,8 +28,16 @@ def test_adding_metrics_draws_nothing_again(smoke, monkeypatch, capsys):
     assert told.count("0 samples drawn") == 6 and "psnr: 0 samples judged" in told
     for kind, columns in (
         ("image", ["clip_score_x1_signed", "psnr", "ssim"]),
-        ("video", ["temporal_flickering", "psnr", "ssim", *(f"clip_score_x1_signed_frame_{p}" for p in ("mean", "min", "sd"))]),
-    ):  # fmt: skip
+        (
+            "video",
+            [
+                "temporal_flickering",
+                "psnr",
+                "ssim",
+                *(f"clip_score_x1_signed_frame_{p}" for p in ("mean", "min", "sd")),
+            ],
+        ),
+    ):
         report = json.loads((smoke / kind / "report.json").read_text(encoding="utf-8"))
         assert [column["name"] for column in report["columns"]] == columns
         assert [model["name"] for model in report["models"]] == ["base", "moved", "lora"]
