@@ -1,4 +1,4 @@
-"""`python -m benchmarks.demo.picture runs/demo docs/demo.png`: the same prompts and noise under every arm, as one PNG."""
+"""`python -m benchmarks.demo.picture runs/demo docs/demo.png`: same prompts and noise under every arm, as one PNG."""
 
 import sys
 from pathlib import Path

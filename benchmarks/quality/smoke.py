@@ -90,14 +90,16 @@ def _frames(key: str, count: int) -> np.ndarray:
 
 def _pipeline(kind: str, amount: float):
     with _seeded(kind):
-        encoder, picture = toy.text_encoder(toy.tokenizer()), toy.unet(CHANNELS)
+        words_to_ids = toy.tokenizer()
+        encoder, picture = toy.text_encoder(words_to_ids), toy.unet(CHANNELS)
         denoiser = picture if kind == "image" else toy.motion_unet(picture, CHANNELS)
     # weights that start at zero would make all models one
     with _seeded("zeros", kind):
         _move(denoiser, 0.05)
     with _seeded("moved", kind):
         _move(denoiser, amount)
-    return toy.image_pipeline(denoiser, encoder) if kind == "image" else toy.video_pipeline(denoiser, encoder)
+    assemble = toy.image_pipeline if kind == "image" else toy.video_pipeline
+    return assemble(denoiser, encoder, words_to_ids)
 
 
 def _write_lora(folder: Path, kind: str) -> None:
