@@ -210,7 +210,8 @@ def test_path_is_the_scheduler_s(family, adapter):
         torch.testing.assert_close(end, x_0[1:])
         return
     scheduler = adapter.scheduler
-    if not hasattr(scheduler, "get_velocity"):
+    # CogVideoX rescales its own betas; other solvers (Euler) may noise in another scale than the diffusion's
+    if not type(scheduler).__name__.startswith("CogVideoX"):
         scheduler = DDPMScheduler.from_config(effective_config(scheduler))
     t = torch.tensor([0, 999])
     torch.testing.assert_close(adapter.path.add_noise(x_0, noise, t), scheduler.add_noise(x_0, noise, t))
