@@ -90,7 +90,9 @@ def train(config: Config, load: Load) -> Path:
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
     _check_cache(config, cache)
-    if Accelerator().is_main_process:
+    # the first Accelerator of a process fixes its precision; a plain one here would refuse the trainer's
+    accelerator = Accelerator(mixed_precision=config.loop.mixed_precision)
+    if accelerator.is_main_process:
         open_run(folder, config, cache.fingerprint)
     adapter = load(config)
     adapter.path = with_method(adapter.path, config.method)
@@ -105,7 +107,7 @@ def train(config: Config, load: Load) -> Path:
             f"{config.data.cache} was prepared with another VAE or text encoder ({cache.manifest.model}) than this "
             f"model's ({model}); prepare the data for it again, into another data.cache"
         )
-    device = Accelerator().device
+    device = accelerator.device
     preview = make_preview(config, adapter, folder, device)
     if preview is not None or config.reference_samples.reencode:
         adapter.pipeline.vae.to(device)
