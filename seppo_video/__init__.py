@@ -4,5 +4,13 @@ from seppo_core.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,
-    {"config": ["VideoConfig"], "data": ["ClipFolder"], "animatediff": ["AnimateDiff"]},
+    {
+        "animatediff": ["AnimateDiff"],
+        "cogvideox": ["CogVideoX"],
+        "config": ["VideoConfig"],
+        "data": ["ClipFolder"],
+        "hunyuan": ["HunyuanVideo"],
+        "ltx": ["LTX"],
+        "wan": ["Wan"],
+    },
 )

@@ -18,10 +18,11 @@ from seppo_video.cogvideox import CogVideoX
 from seppo_video.config import PLAYBACK_FPS, VideoConfig
 from seppo_video.data import ClipFolder
 from seppo_video.frames import write_clip
+from seppo_video.hunyuan import HunyuanVideo
 from seppo_video.ltx import LTX
 from seppo_video.wan import Wan
 
-FAMILIES = {"animatediff": AnimateDiff, "cogvideox": CogVideoX, "ltx": LTX, "wan": Wan}
+FAMILIES = {"animatediff": AnimateDiff, "cogvideox": CogVideoX, "hunyuan": HunyuanVideo, "ltx": LTX, "wan": Wan}
 """By their names in a config."""
 
 

@@ -6,15 +6,16 @@ from typing import Literal
 from seppo_core.config import Config, DataConfig, ModelConfig, TuneConfig
 from seppo_core.config_checks import check_flow, check_flow_solvers, check_not_flow
 
-FLOWS = ("ltx", "wan")
+FLOWS = ("hunyuan", "ltx", "wan")
 """Families that are trained by flow matching."""
 KEYS = {
     "animatediff": {"motion_adapter": None, "schedule": "linear"},
+    "hunyuan": {"text_tokens": 256, "training_guidance": 6.0},
     "ltx": {"text_tokens": 128, "fps": 25},
     "wan": {"text_tokens": 512, "flow_shift": None},
 }
 """Keys of `model` that tell some families' adapters more, and what null stands for."""
-PLAYBACK_FPS = {"animatediff": 8, "cogvideox": 8, "ltx": 25, "wan": 16}
+PLAYBACK_FPS = {"animatediff": 8, "cogvideox": 8, "hunyuan": 24, "ltx": 25, "wan": 16}
 """What a family's clips are shown at; that of its training."""
 
 
@@ -22,22 +23,24 @@ PLAYBACK_FPS = {"animatediff": 8, "cogvideox": 8, "ltx": 25, "wan": 16}
 class VideoModel(ModelConfig):
     """What is aligned."""
 
-    family: Literal["animatediff", "cogvideox", "ltx", "wan"] = "animatediff"
-    """animatediff: any Stable Diffusion 1.x base with a motion adapter; cogvideox: 2b, 5b and 1.5; ltx; wan: 2.1."""
+    family: Literal["animatediff", "cogvideox", "hunyuan", "ltx", "wan"] = "animatediff"
+    """animatediff: Stable Diffusion 1.x with a motion adapter; cogvideox: 2b, 5b and 1.5; hunyuan; ltx; wan: 2.1."""
     motion_adapter: str | None = None
     """animatediff: motion modules, a hub id or a local folder; null where the base folder has them already."""
     schedule: Literal["linear", "base"] = "linear"
     """animatediff: noise schedule, the linear betas that motion modules were trained on, or what the base says."""
     text_tokens: int | None = None
-    """Tokens per caption; null is 128 for ltx, 512 for wan."""
+    """Tokens per caption; null is 128 for ltx, 256 for hunyuan, 512 for wan."""
     flow_shift: float | None = None
     """wan: how far its sampler leans to noise, 3 for 480p and 5 for 720p; null is what the base says."""
+    training_guidance: float | None = None
+    """hunyuan: guidance that the denoiser is told while it is trained; null is 6, what it is sampled at."""
     fps: int | None = None
     """Frames a second of clips that are drawn, and what ltx is told of time; null is what the family was trained at:
-    8 for animatediff and cogvideox (its 1.5: set 16), 16 for wan, 25 for ltx."""
+    8 for animatediff and cogvideox (its 1.5: set 16), 16 for wan, 24 for hunyuan, 25 for ltx."""
 
     def __post_init__(self):
-        for name in ("motion_adapter", "schedule", "text_tokens", "flow_shift"):
+        for name in ("motion_adapter", "schedule", "text_tokens", "flow_shift", "training_guidance"):
             value = vars(self)[name]
             chosen = value != ("linear" if name == "schedule" else None)
             if chosen and name not in KEYS.get(self.family, {}):
@@ -45,6 +48,8 @@ class VideoModel(ModelConfig):
                 raise ValueError(f"model.{name}={value} is for {families}, not for {self.family}; leave it out")
         if self.text_tokens is not None and not 1 <= self.text_tokens <= 512:
             raise ValueError(f"model.text_tokens={self.text_tokens} must lie in 1 to 512, the most that a family knows")
+        if self.training_guidance is not None and not self.training_guidance >= 0:
+            raise ValueError(f"model.training_guidance={self.training_guidance} must be at least 0")
         for name in ("flow_shift", "fps"):
             value = vars(self)[name]
             if value is not None and not value > 0:

@@ -186,7 +186,8 @@ def test_keys_are_pinned(schema):
     expected = {
         "": "run seed",
         "model": "base revision variant vae lora dtype family"
-        + (" motion_adapter schedule text_tokens flow_shift fps" if video else " text_tokens t5 training_guidance"),
+        + (" motion_adapter schedule text_tokens flow_shift training_guidance fps" * video)
+        + (" text_tokens t5 training_guidance" * (not video)),
         "data": "source cache height width flip caption_dropout posterior encode_batch_size cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
         "method": "name beta flipper reference noise min_snr_gamma timestep_density timestep_shift",

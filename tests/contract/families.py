@@ -11,6 +11,7 @@ from diffusers import (
     CogVideoXPipeline,
     DiffusionPipeline,
     FluxPipeline,
+    HunyuanVideoPipeline,
     LTXPipeline,
     SanaPipeline,
     StableDiffusion3Pipeline,
@@ -30,6 +31,7 @@ from seppo_image.sdxl import StableDiffusionXL
 from seppo_image.stable_diffusion import StableDiffusion
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.cogvideox import CogVideoX
+from seppo_video.hunyuan import HunyuanVideo
 from seppo_video.ltx import LTX
 from seppo_video.wan import Wan
 from tests import tiny, tiny_image, tiny_video
@@ -78,6 +80,14 @@ def encode_t5(pipeline: DiffusionPipeline, prompts: list[str]) -> Encoded:
 def encode_ltx(pipeline: LTXPipeline, prompts: list[str]) -> Encoded:
     text, mask, empty, empty_mask = pipeline.encode_prompt(prompts, max_sequence_length=tiny_image.T5_TOKENS)
     return {"text": text, "mask": mask}, {"text": empty, "mask": empty_mask}
+
+
+def encode_hunyuan(pipeline: HunyuanVideoPipeline, prompts: list[str]) -> Encoded:
+    conditions = []
+    for some in (prompts, [""] * len(prompts)):
+        text, pooled, mask = pipeline.encode_prompt(some, max_sequence_length=tiny_video.HUNYUAN_TOKENS)
+        conditions.append({"text": text, "mask": mask, "pooled": pooled})
+    return conditions[0], conditions[1]
 
 
 def flux_tokens(latents: Tensor) -> Tensor:
@@ -302,5 +312,19 @@ FAMILIES = [
     Family("cogvideox-5b", (4, 3, 4, 6), tiny_video.cogvideox, **COGVIDEOX),
     Family(
         "cogvideox-1.5", (4, 4, 4, 6), partial(tiny_video.cogvideox, packed_frames=2), **COGVIDEOX | {"repeated": 1}
+    ),
+    Family(
+        "hunyuan",
+        (4, 2, 4, 6),
+        tiny_video.hunyuan,
+        # as for Flux
+        partial(HunyuanVideo, text_tokens=tiny_video.HUNYUAN_TOKENS, training_guidance=4.0),
+        HunyuanVideoPipeline.from_pretrained,
+        encode_hunyuan,
+        {"max_sequence_length": tiny_video.HUNYUAN_TOKENS},
+        multiple=16,
+        frames=5,
+        whole_clips=True,
+        frames_rule=r"use 4k \+ 1, e\.g\. 1(001)?$",
     ),
 ]

@@ -121,6 +121,11 @@ MISTAKES = {
     "cogvideox-5b sine for cosine": ("cogvideox-5b", change("image_rotary_emb", lambda pair: pair[::-1])),
     "cogvideox-5b frames backwards": ("cogvideox-5b", change("hidden_states", lambda x: x.flip(1))),
     "cogvideox-1.5 channels for frames": ("cogvideox-1.5", change("hidden_states", lambda x: x.transpose(1, 2))),
+    "hunyuan timestep in thousandths": ("hunyuan", thousandth()),
+    "hunyuan mask dropped": ("hunyuan", change("encoder_attention_mask", torch.ones_like)),
+    "hunyuan text dropped": ("hunyuan", change("encoder_hidden_states", dropped)),
+    "hunyuan pooled text dropped": ("hunyuan", change("pooled_projections", dropped)),
+    "hunyuan guidance in thousandths": ("hunyuan", change("guidance", lambda guidance: guidance / 1000)),
     "cogvideox-1.5 rotary missing": ("cogvideox-1.5", lambda call: call | {"image_rotary_emb": None}),
     "cogvideox-1.5 rotary of one frame for all": ("cogvideox-1.5", change("image_rotary_emb", frames_apart)),
 }  # fmt: skip
@@ -197,8 +202,9 @@ def wrong_sign(adapter: Adapter) -> None:
     adapter.predict = lambda *call: -right(*call)
 
 
-def test_guidance_that_does_not_arrive_breaks_parity(tmp_path):
-    assert off_parity("flux-dev", tmp_path, always_as_in_training) > 1e-3
+@pytest.mark.parametrize("name", ["flux-dev", "hunyuan"])
+def test_guidance_that_does_not_arrive_breaks_parity(name, tmp_path):
+    assert off_parity(name, tmp_path, always_as_in_training) > 1e-3
 
 
 @pytest.mark.parametrize("name", [family.name for family in FAMILIES])

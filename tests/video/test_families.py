@@ -13,6 +13,7 @@ from diffusers import (
     CogVideoXPipeline,
     DDIMScheduler,
     DiffusionPipeline,
+    HunyuanVideoPipeline,
     LTXPipeline,
     WanPipeline,
 )
@@ -26,15 +27,21 @@ from seppo_video.causal import check_frames
 from seppo_video.cogvideox import CogVideoX, rotary_embedding
 from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
 from seppo_video.frames import write_clip
+from seppo_video.hunyuan import HunyuanVideo
 from seppo_video.ltx import LTX
 from seppo_video.wan import Wan
 from tests import tiny_video
 from tests.tiny_image import T5_TOKENS
 from tests.video.clips import moving
 
-BUILDERS = {"wan": tiny_video.wan, "ltx": tiny_video.ltx, "cogvideox": partial(tiny_video.cogvideox, packed_frames=2)}
-PLAIN = {"wan": WanPipeline, "ltx": LTXPipeline, "cogvideox": CogVideoXPipeline}
-FRAMES = {"wan": 5, "ltx": 9, "cogvideox": 9}
+BUILDERS = {
+    "wan": tiny_video.wan,
+    "ltx": tiny_video.ltx,
+    "cogvideox": partial(tiny_video.cogvideox, packed_frames=2),
+    "hunyuan": tiny_video.hunyuan,
+}
+PLAIN = {"wan": WanPipeline, "ltx": LTXPipeline, "cogvideox": CogVideoXPipeline, "hunyuan": HunyuanVideoPipeline}
+FRAMES = {"wan": 5, "ltx": 9, "cogvideox": 9, "hunyuan": 5}
 PROMPTS = ["a red house", "two cats"]
 CPU = torch.device("cpu")
 
@@ -162,6 +169,16 @@ def test_ltx_packing_is_the_pipeline_s(tmp_path):
     assert (seen["num_frames"], seen["height"], seen["width"]) == (2, 2, 3)
 
 
+def test_hunyuan_guidance_of_training_and_of_sampling(tmp_path):
+    adapter = HunyuanVideo(tiny_video.hunyuan(tmp_path), text_tokens=T5_TOKENS, training_guidance=2.0)
+    condition = adapter.encode_prompts(PROMPTS)
+    call = partial(adapter.predict, adapter.denoiser, normal(2, 4, 2, 4, 6), torch.tensor([100.0, 900.0]))
+    with torch.no_grad():
+        training = call(condition)
+        assert torch.equal(training, call(adapter.with_guidance(condition, 2.0)))
+        assert (training - call(adapter.with_guidance(condition, 6.0))).abs().max() > 1e-2
+
+
 def test_cogvideox_on_its_dpm_scheduler_samples_with_ddim(tmp_path):
     pipeline = tiny_video.cogvideox(tmp_path)
     ddim = pipeline.scheduler
@@ -255,7 +272,9 @@ def drawn(pipeline: DiffusionPipeline, family: str) -> torch.Tensor:
     )[0]  # fmt: skip
 
 
-@pytest.mark.parametrize(("family", "mode"), [("wan", "lora"), ("ltx", "full"), ("cogvideox", "lora")])
+@pytest.mark.parametrize(
+    ("family", "mode"), [("wan", "lora"), ("ltx", "full"), ("cogvideox", "lora"), ("hunyuan", "lora")]
+)
 def test_a_whole_run(bases, tmp_path, family, mode):
     """prepare, train, sample and export as the command line does, and plain diffusers on what was exported."""
     write_clips(tmp_path / "clips", 4, FRAMES[family])
@@ -282,10 +301,12 @@ def test_a_whole_run(bases, tmp_path, family, mode):
     [
         ({"family": "wan", "motion_adapter": "m"}, {}, "motion_adapter=m is for animatediff, not for wan"),
         ({"family": "ltx", "schedule": "base"}, {}, "schedule=base is for animatediff, not for ltx"),
-        ({"family": "cogvideox", "text_tokens": 9}, {}, "text_tokens=9 is for ltx, wan, not for cogvideox"),
+        ({"family": "cogvideox", "text_tokens": 9}, {}, "text_tokens=9 is for hunyuan, ltx, wan, not for cogvideox"),
         ({"family": "ltx", "flow_shift": 3.0}, {}, "flow_shift=3.0 is for wan, not for ltx"),
         ({"family": "wan", "text_tokens": 513}, {}, "text_tokens=513 must lie in 1 to 512"),
         ({"family": "wan", "flow_shift": 0.0}, {}, "flow_shift=0.0 must be above 0"),
+        ({"family": "wan", "training_guidance": 1.0}, {}, "training_guidance=1.0 is for hunyuan, not for wan"),
+        ({"family": "hunyuan", "training_guidance": -1.0}, {}, "training_guidance=-1.0 must be at least 0"),
         ({"family": "ltx", "fps": 0}, {}, "fps=0 must be above 0"),
         ({"family": "wan"}, {"tune": VideoTune(scope="motion")}, "tune.scope=motion is for animatediff"),
         ({"family": "cogvideox"}, {"method": MethodConfig(timestep_shift=3.0)}, "cogvideox needs uniform and 1"),

@@ -1,0 +1,141 @@
+"""HunyuanVideo: a rectified flow of 13 billion weights, its guidance distilled into them (arXiv 2412.03603, 2024)."""
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoPipeline
+from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
+from diffusers.schedulers import SchedulerMixin
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from seppo_core.adapter import Adapter, Condition, Posterior
+from seppo_core.loading import freeze, load_pipeline
+from seppo_core.path import FlowPath
+from seppo_core.text import tokenize, too_long
+from seppo_core.vae import check_size
+from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
+
+CLIP_TOKENS = 77
+LAYER = -3
+"""Of the language model's layers, the one that captions are taken from."""
+
+
+class HunyuanVideo(Adapter):
+    """A view of a `HunyuanVideoPipeline`; its transformer is the denoiser, VAE and text encoders are frozen.
+
+    Sampling tells the transformer the sampler's guidance scale and training `training_guidance`. `text_tokens` is the
+    length of captions for the language model, its instruction not counted.
+    """
+
+    pipeline: HunyuanVideoPipeline
+    component = "transformer"
+    guidance = "embedded"
+    lora_targets = {  # noqa: RUF012
+        "all": [
+            *("to_q", "to_k", "to_v", "to_out.0"),
+            *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        ]
+    }
+    trainable = {"all": ".*"}  # noqa: RUF012
+
+    def __init__(self, pipeline: HunyuanVideoPipeline, text_tokens: int = 256, training_guidance: float = 6.0):
+        check_channels(pipeline.transformer, pipeline.vae.config.latent_channels)
+        if not pipeline.transformer.config.guidance_embeds:
+            raise ValueError("the transformer has no guidance embedded; use a text-to-video base of HunyuanVideo 1.0")
+        self.pipeline = pipeline
+        self.text_tokens = text_tokens
+        self.training_guidance = training_guidance
+        self.denoiser = pipeline.transformer
+        self.scheduler = pipeline.scheduler
+        self.path = FlowPath()
+        self.scaling = Scaling.uniform(pipeline.vae.config.scaling_factor)
+        freeze(pipeline, pipeline.transformer)
+
+    @classmethod
+    def load(
+        cls,
+        base: str,
+        *,
+        dtype: torch.dtype,
+        vae: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        text_tokens: int = 256,
+        training_guidance: float = 6.0,
+    ) -> "HunyuanVideo":
+        """Loads `base`, a folder or a hub id (see `load_pipeline`); its VAE stays in float32."""
+        pipeline = load_pipeline(
+            HunyuanVideoPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant,
+            autoencoder=AutoencoderKLHunyuanVideo,
+        )  # fmt: skip
+        return cls(pipeline, text_tokens, training_guidance)
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        """{"text": (b, text_tokens, d), "mask": (b, text_tokens)} of the language model, "pooled": (b, p) of CLIP."""
+        p = self.pipeline
+        lead = DEFAULT_PROMPT_TEMPLATE["crop_start"]
+        device = p.text_encoder.device
+        ids, mask = (x.to(device) for x in tokenize(p.tokenizer, _instructed(prompts), lead + self.text_tokens))
+        layers = p.text_encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        clip_ids, _ = tokenize(p.tokenizer_2, prompts, CLIP_TOKENS)
+        pooled = p.text_encoder_2(clip_ids.to(p.text_encoder_2.device)).pooler_output
+        return {"text": layers[LAYER][:, lead:], "mask": mask[:, lead:], "pooled": pooled}
+
+    def with_guidance(self, condition: Condition, guidance_scale: float) -> Condition:
+        """Adds "guidance", (b,)."""
+        text = condition["text"]
+        return condition | {"guidance": torch.full((len(text),), float(guidance_scale), device=text.device)}
+
+    def truncated(self, prompts: list[str]) -> list[int]:
+        """Positions of the prompts that lose their ends in the language model; CLIP gives no more than their gist."""
+        length = DEFAULT_PROMPT_TEMPLATE["crop_start"] + self.text_tokens
+        return too_long(self.pipeline.tokenizer, _instructed(prompts), length)
+
+    def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
+        return encode_clips(self.pipeline.vae, pixels, self.scaling)
+
+    def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
+        return decode_clips(self.pipeline.vae, latents, self.scaling)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
+        p = self.pipeline
+        space, time = p.vae_scale_factor_spatial, p.vae_scale_factor_temporal
+        check_frames(frames, time)
+        check_size(height, width, space * self.denoiser.config.patch_size)
+        return p.vae.config.latent_channels, (frames - 1) // time + 1, height // space, width // space
+
+    def predict(
+        self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c f h w"]:
+        """A condition that names no "guidance" is a training one."""
+        dtype = next(denoiser.parameters()).dtype
+        if "guidance" not in condition:
+            condition = self.with_guidance(condition, self.training_guidance)
+        return denoiser(
+            hidden_states=x_t.to(dtype),
+            timestep=t,
+            encoder_hidden_states=condition["text"].to(dtype),
+            encoder_attention_mask=condition["mask"].to(dtype),
+            pooled_projections=condition["pooled"].to(dtype),
+            guidance=condition["guidance"].to(dtype) * 1000,
+            return_dict=False,
+        )[0]
+
+    def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
+        """Evenly spaced σ, which the scheduler shifts by its constant; its own grid would end elsewhere."""
+        scheduler.set_timesteps(sigmas=np.linspace(1, 0, steps + 1)[:-1], device=device)
+        return scheduler.timesteps
+
+    def export_pipeline(self) -> HunyuanVideoPipeline:
+        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
+        components = self.pipeline.components | {
+            "transformer": self.denoiser,
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+        return HunyuanVideoPipeline(**components)
+
+
+def _instructed(prompts: list[str]) -> list[str]:
+    """What the language model reads, the empty prompt's too."""
+    return [DEFAULT_PROMPT_TEMPLATE["template"].format(prompt) for prompt in prompts]
