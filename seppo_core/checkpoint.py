@@ -56,7 +56,8 @@ class CheckpointFolder:
                 torch.save(state, temporary / "optimizer.pt")
                 (temporary / "progress.json").write_text(json.dumps(asdict(checkpoint.progress)), encoding="utf-8")
         for old in self.list()[: -self.keep]:
-            shutil.rmtree(old)
+            # under a temporary name first: a half-deleted checkpoint must not be taken for a whole one
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}.old.tmp")))
         return path
 
     def list(self) -> list[Path]:

@@ -61,7 +61,7 @@ def run(argv: list[str], program: str, schema: type[Config], commands_module: st
             return 0
         check_paths(invocation)
         dispatch(invocation, importlib.import_module(commands_module))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("SEPPO_TRACEBACK") == "1" or not _raised_by_us(error.__traceback__):
             raise
         print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)

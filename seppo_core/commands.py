@@ -24,7 +24,7 @@ from seppo_core.run_folder import find_checkpoint, open_run
 from seppo_core.sampling import make_scheduler
 from seppo_core.source import Source
 from seppo_core.trainer import Trainer
-from seppo_core.tuning import POLICY, load_trainable_state, tune_full, tune_lora
+from seppo_core.tuning import POLICY, load_trainable_state, lora_layers, tune_full, tune_lora
 
 Load = Callable[[Config], Adapter]
 
@@ -57,7 +57,8 @@ def tune(adapter: Adapter, config: Config) -> None:
         if t.mode == "full":
             merge_lora(adapter)
         else:
-            _check_rank(adapter, config)
+            _check_lora(adapter, config)
+        _check_text_encoders(adapter, config)
     if t.mode == "full":
         tune_full(adapter.denoiser, adapter.trainable[t.scope])
     else:
@@ -202,10 +203,30 @@ def _check_cache(config: Config, cache: WinnerCache) -> None:
         )
 
 
-def _check_rank(adapter: Adapter, config: Config) -> None:
+def weight_dtype(config: Config) -> torch.dtype:
+    """What to load the pipeline in: model.dtype under a LoRA; float32 where weights are trained, since a start that was
+    rounded to half precision would not be the base."""
+    return torch.float32 if config.tune.mode == "full" else getattr(torch, config.model.dtype)
+
+
+def _check_text_encoders(adapter: Adapter, config: Config) -> None:
+    for name, module in adapter.pipeline.components.items():
+        if name.startswith("text_encoder") and module is not None and lora_layers(module):
+            raise ValueError(
+                f"model.lora={config.model.lora} also changes the {name}, which stays frozen and unchanged here; "
+                "use a LoRA of the denoiser alone"
+            )
+
+
+def _check_lora(adapter: Adapter, config: Config) -> None:
     found = adapter.denoiser.peft_config[POLICY]
     if found.r != config.tune.rank:
         raise ValueError(
             f"tune.rank={config.tune.rank}, but the LoRA {config.model.lora} that is continued has rank {found.r}; "
             f"set tune.rank={found.r}"
+        )
+    if config.tune.alpha is not None and config.tune.alpha != found.lora_alpha:
+        raise ValueError(
+            f"tune.alpha={config.tune.alpha}, but the LoRA {config.model.lora} that is continued has alpha "
+            f"{found.lora_alpha}; set tune.alpha={found.lora_alpha} or leave it null"
         )

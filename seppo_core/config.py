@@ -26,7 +26,7 @@ class ModelConfig:
     lora: str | None = None
     """Existing LoRA to start from: a hub id, a folder or a file."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the VAE, the text encoder and the weights under a LoRA. Weights that are trained stay float32."""
+    """Of the VAE, the text encoder and the weights under a LoRA. Full fine-tuning loads everything in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)

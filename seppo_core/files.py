@@ -38,6 +38,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             _flush(file)
+        _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import subprocess
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,11 +19,17 @@ FREE_KEYS = (
     "run",
     "preview",
     "data.source",
+    "data.cache",
     "data.encode_batch_size",
     "loop.checkpoint_every",
     "loop.keep_checkpoints",
+    "loop.micro_batch_size",
+    "loop.gradient_checkpointing",
+    "loop.attention",
+    "reference_samples.batch_size",
 )
-"""Keys that may differ on a resume: they change no weight."""
+"""Keys that may differ on a resume: they say how, not what, and move weights by rounding at most. After a run that was
+out of memory, these are what can be lowered."""
 
 
 def open_run(folder: Path, config: Config, winners: str) -> None:
@@ -38,7 +45,13 @@ def open_run(folder: Path, config: Config, winners: str) -> None:
         trained_on = json.loads((folder / "winners.json").read_text(encoding="utf-8"))["fingerprint"]
         if trained_on != winners:
             differences.append(f"the winners in {config.data.cache} are not those that the run began with")
-        if differences:
+        if differences and not CheckpointFolder(folder / "checkpoints").list():
+            # nothing is trained yet: what lies here was derived from the old config
+            for derived in ("pool", "buffer", "previews"):
+                shutil.rmtree(folder / derived, ignore_errors=True)
+            _write_run(folder, config, winners)
+            print(f"{folder} held no checkpoint yet and starts over with the new config ({'; '.join(differences)})")
+        elif differences:
             raise ValueError(
                 f"{folder} holds a run with another config ({'; '.join(differences)}); go on with the old values, or "
                 "name another folder as `run`"
@@ -46,11 +59,15 @@ def open_run(folder: Path, config: Config, winners: str) -> None:
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run (no config.yaml); name another folder as `run`")
     else:
-        save_text(folder / "winners.json", json.dumps({"fingerprint": winners}) + "\n")
-        # last: it is what makes the folder a run
-        save_text(path, resolved_yaml(config))
+        _write_run(folder, config, winners)
     with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(environment()) + "\n")
+
+
+def _write_run(folder: Path, config: Config, winners: str) -> None:
+    save_text(folder / "winners.json", json.dumps({"fingerprint": winners}) + "\n")
+    # last: it is what makes the folder a run
+    save_text(folder / "config.yaml", resolved_yaml(config))
 
 
 def environment() -> dict[str, str | None]:

@@ -1,6 +1,7 @@
 """What a run writes down as it goes: metrics.jsonl, TensorBoard, and lines or a bar on the terminal."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -26,7 +27,9 @@ class RunLog:
 
     def write(self, update: int, metrics: dict[str, float | int]) -> None:
         """Logs the scalars of `update` (1-based: how many are done with it)."""
-        self._file.write(json.dumps({"update": update, **metrics}) + "\n")
+        # JSON has no infinity and no NaN; a skipped update's gradient norm is null
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"update": update, **finite}) + "\n")
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, update)
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import time
 import warnings
 from contextlib import nullcontext
@@ -102,6 +103,8 @@ class Trainer:
             bar.close()
             if log:
                 log.close()
+        if self.is_main:
+            self._remove_buffers()
         self.accelerator.wait_for_everyone()
 
     def _iterate(self, iteration: int, log: RunLog | None, bar, preview: Preview | None) -> None:
@@ -143,12 +146,15 @@ class Trainer:
         """Generates what of the iteration's samples is not there yet, each process its chunks."""
         loop, samples = self.config.loop, self.config.reference_samples
         size = loop.updates * loop.batch_size
-        folder = self.folder / "buffer" / f"iteration-{iteration:04d}"
+        # the chunk is part of the name: files of another chunk size hold other positions
+        folder = self.folder / "buffer" / f"iteration-{iteration:04d}-by-{samples.batch_size}"
         buffer = SampleBuffer(folder, iteration * size, (iteration + 1) * size, samples.batch_size)
         if self.is_main:
+            self._remove_buffers(keep=folder)
             buffer.remove_leftovers()
         self.accelerator.wait_for_everyone()
         chunks = buffer.missing(self.accelerator.process_index, self.accelerator.num_processes)
+        self.accelerator.wait_for_everyone()
         if chunks:
             bar = progress_bar(
                 sum(map(len, chunks)), unit="sample", description=f"samples for iteration {iteration}",
@@ -164,6 +170,12 @@ class Trainer:
                 buffer.fill(generate, chunks)
         self.accelerator.wait_for_everyone()
         return buffer
+
+    def _remove_buffers(self, keep: Path | None = None) -> None:
+        """Removes used-up samples, those too that a crash between a checkpoint and their removal left behind."""
+        for folder in (self.folder / "buffer").glob("iteration-*"):
+            if folder != keep:
+                shutil.rmtree(folder)
 
     def _update(self, update: int, buffer: SampleBuffer | None) -> dict[str, float]:
         """One optimiser step on the global batch, accumulated over this process's micro-batches."""
@@ -253,7 +265,7 @@ def share_of_batch(accelerator: Accelerator, batch_size: int, micro_batch_size: 
     launched = int(os.environ.get("WORLD_SIZE", 1))
     world = accelerator.num_processes
     if world != launched:
-        raise RuntimeError(
+        raise ValueError(
             f"the launcher started {launched} processes, accelerate sees {world}; on CPU launch with "
             "ACCELERATE_USE_CPU=true torchrun --nproc_per_node N"
         )

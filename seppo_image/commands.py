@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
@@ -32,9 +31,9 @@ FAMILIES = {
 def load(config: ImageConfig) -> Adapter:
     """The adapter of the config's family around its base."""
     m = config.model
-    return FAMILIES[m.family].load(
-        m.base, dtype=getattr(torch, m.dtype), vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys()
-    )
+    family = FAMILIES[m.family]
+    dtype = commands.weight_dtype(config)
+    return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
 
 
 def prepare(config: ImageConfig) -> None:

@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -29,9 +28,9 @@ FAMILIES = {"animatediff": AnimateDiff, "cogvideox": CogVideoX, "hunyuan": Hunyu
 def load(config: VideoConfig) -> Adapter:
     """The adapter of the config's family around its base."""
     m = config.model
-    return FAMILIES[m.family].load(
-        m.base, dtype=getattr(torch, m.dtype), vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys()
-    )
+    family = FAMILIES[m.family]
+    dtype = commands.weight_dtype(config)
+    return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
 
 
 def prepare(config: VideoConfig) -> None:

@@ -168,6 +168,61 @@ def test_another_config_in_the_same_folder_is_refused(workshop, undisturbed):
     commands.train(replace(config, loop=replace(config.loop, keep_checkpoints=5)))
 
 
+def test_a_run_without_a_checkpoint_takes_a_corrected_config(workshop, tmp_path, monkeypatch):
+    config = workshop.config(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            commands.train(config)
+    corrected = replace(config, method=replace(config.method, beta=7))
+    commands.train(corrected)
+    commands.train(replace(corrected, run=str(tmp_path / "fresh")))
+    assert_same_run(tmp_path / "run", tmp_path / "fresh")
+
+
+def test_after_running_out_of_memory_the_batches_in_hand_may_shrink(workshop, undisturbed, tmp_path, monkeypatch):
+    update = Trainer._update
+
+    def dying(self, number, buffer):
+        if number == 4:
+            raise Killed
+        return update(self, number, buffer)
+
+    config = workshop.config(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", dying)
+        with pytest.raises(Killed):
+            commands.train(config)
+    smaller = replace(
+        config,
+        loop=replace(config.loop, micro_batch_size=1),
+        reference_samples=replace(config.reference_samples, batch_size=2),
+    )
+    commands.train(smaller)
+    assert [line["update"] for line in logged(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    a, b = final(tmp_path / "run"), final(undisturbed["full", "seppo"])
+    assert all(torch.allclose(a[name], b[name], atol=1e-3) for name in a)
+
+
+def test_samples_of_earlier_iterations_are_not_left_behind(workshop, undisturbed, tmp_path):
+    run = undisturbed["full", "seppo"]
+    assert not list((run / "buffer").iterdir())
+    (run / "buffer" / "iteration-0000-by-3").mkdir()
+    commands.train(workshop.config(run))
+    assert not list((run / "buffer").iterdir())
+
+
+def test_full_training_starts_from_the_base_s_own_digits(workshop, tmp_path):
+    """A base loaded in half precision and raised to float32 afterwards would be another model."""
+    config = workshop.config(tmp_path)
+    half = replace(config, model=replace(config.model, dtype="float16"))
+    exact, loaded = commands.load(config), commands.load(half)
+    for a, b in zip(exact.denoiser.parameters(), loaded.denoiser.parameters(), strict=True):
+        assert torch.equal(a, b)
+    lora = replace(half, tune=replace(half.tune, mode="lora"))
+    assert next(commands.load(lora).denoiser.parameters()).dtype == torch.float16
+
+
 def test_a_folder_that_is_no_run_is_not_written_into(workshop, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
