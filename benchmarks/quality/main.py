@@ -75,7 +75,7 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
     import torch
 
     from benchmarks.quality import smoke
-    from benchmarks.quality.columns import needs_of, parse_places
+    from benchmarks.quality.columns import needs_of, needs_references, parse_places
     from benchmarks.quality.importers import import_prompts
     from benchmarks.quality.lines import Shard
     from benchmarks.quality.models import parse_models
@@ -105,7 +105,12 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
     places = parse_places(weights)
     metrics = list(asked.metrics or protocol.metrics)
     if asked.skip_missing:
-        metrics = [m for m in metrics if not any(n.missing for n in needs_of([m], protocol.kind, places))]
+        wanting = [] if references else needs_references(metrics, protocol.kind)
+        metrics = [
+            m for m in metrics if m not in wanting and not any(n.missing for n in needs_of([m], protocol.kind, places))
+        ]
+        if not metrics:
+            raise ValueError("--skip-missing leaves no metric; `quality doctor` says what each needs")
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Evaluation(
         protocol=protocol,
@@ -121,6 +126,7 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
         shard=None if asked.shard is None else Shard.parse(asked.shard),
         batch_size=asked.batch_size,
         retry=asked.retry_failed,
+        download=asked.download,
         training=asked.training_prompts,
     )
 
@@ -167,6 +173,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--models", nargs="+", metavar="NAME=PLACE", help="what is compared")
     add("--metrics", nargs="+", metavar="METRIC", help="default: the protocol's; more can be added later")
     add("--weights", nargs="+", default=[], metavar="METRIC.PART=PLACE", help="where a metric's files are")
+    add("--download", action="store_true", help="let the hub client fetch what is on the hub and not here")
     add("--skip-missing", action="store_true", help="leave out metrics whose files are not here")
     add("--references", type=Path, metavar="FOLDER", help="real samples called by the prompts' ids")
     add("--training-prompts", type=Path, metavar="FILE", help="what the models were trained on, to warn of overlap")

@@ -113,17 +113,18 @@ class Identities:
         if spec.is_run:
             config = run_config(spec)
             checkpoint = find_checkpoint(Path(spec.base), spec.checkpoint)
-            places = {"base": config.model.base, **config.weight_paths()}
-            model = {name: value for name, value in plain(config)["model"].items() if name not in ("dtype",)}
+            places = {key.removeprefix("model."): place for key, place in config.weight_paths().items()}
+            if config.model.revision and not Path(config.model.base).exists():
+                places["base"] = f"{config.model.base}@{config.model.revision}"
+            # what is at a place counts, not where it is; precision is the evaluation's own
+            apart = {*places, "revision", "dtype"}
             found: dict[str, object] = {
                 "kind": "run",
-                "model": {name: value for name, value in model.items() if not isinstance(value, str)},
+                "model": {name: value for name, value in plain(config)["model"].items() if name not in apart},
                 "tune": plain(config)["tune"],
                 "policy": None if checkpoint is None else self.place(str(checkpoint / "policy.safetensors")),
+                "parts": {name: self.place(place) for name, place in places.items() if place is not None},
             }
-            schedule = model.get("schedule")
-            parts = {key.removeprefix("model."): self.place(p) for key, p in places.items() if p is not None}
-            found |= {"parts": parts, "schedule": schedule}
         else:
             places = {"base": f"{spec.base}@{spec.revision}" if spec.revision else spec.base, **dict(spec.parts)}
             found = {"kind": "pipeline", "parts": {name: self.place(place) for name, place in places.items()}}

@@ -208,7 +208,8 @@ def _provenance(report: dict, provenance: dict) -> list[Child]:
         body.append(
             facts(
                 [
-                    (model["name"], element("code", model["place"])),
+                    ("model", element("strong", model["name"])),
+                    ("place", element("code", model["place"])),
                     ("fingerprint", element("code", model["fingerprint"])),
                     ("drawn by", f"{sampler}; {'–' if speed is None else f'{speed:g} s'} a sample"),
                     ("versions", ", ".join(f"{name} {value}" for name, value in model["versions"].items())),

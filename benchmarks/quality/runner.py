@@ -1,5 +1,6 @@
 """Generate, score, report: each goes on from what is on disk, and none does the work of another."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +21,14 @@ from benchmarks.quality.references import References
 from benchmarks.quality.samplers import Sampler, load_sampler
 from benchmarks.quality.scoring import score
 from benchmarks.scorers.doctor import table
+from benchmarks.scorers.weights import WEIGHTS_VARIABLE
 from seppo_core.loading import pipeline_class
+
+HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
+CURE = (
+    f"give them as --weights METRIC.PART=PLACE, or as ${WEIGHTS_VARIABLE}/OWNER/NAME; --download lets the hub client "
+    "fetch those that are on the hub; --skip-missing goes on without"
+)
 
 
 class Missing(FileNotFoundError):
@@ -44,6 +52,8 @@ class Evaluation:
     shard: Shard | None = None
     batch_size: int = 4
     retry: bool = False
+    download: bool = False
+    """Whether weights that are on the hub and not here count as there: they are fetched when loaded."""
     training: Path | None = None
     """Prompts or captions that the models were trained on, to look for overlap."""
     say: Callable[[str], None] = print
@@ -58,14 +68,17 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
     weights."""
     e = evaluation
     needs = needs_of(e.metrics, e.protocol.kind, e.places)
-    missing = [f"{need.scorer}: {need.cure}" for need in needs if need.missing]
-    lines = [table(needs)] if needs else ["The metrics need no weights."]
+    absent = [need for need in needs if need.missing and not (e.download and HUB_ID.fullmatch(need.published))]
+    missing = [f"{n.scorer}.{n.part}: {n.files} of {n.published} ({n.size / 1e6:,.0f} MB, {n.licence})" for n in absent]
+    if missing:
+        missing.append(CURE)
+    listed = table(needs).replace("--place SCORER.PART=PLACE", "--weights METRIC.PART=PLACE")
+    lines = [listed if needs else "The metrics need no weights."]
     if wanting := needs_references(e.metrics, e.protocol.kind):
         if e.references is None:
             missing.append(f"{', '.join(wanting)}: real samples, in a folder by the prompts' ids (--references)")
         else:
-            absent = References(e.references, e.protocol).missing(e.prompts.prompts)
-            found = len(e.prompts) - len(absent)
+            found = len(e.prompts) - len(References(e.references, e.protocol).missing(e.prompts.prompts))
             lines.append(f"References: {found} of {len(e.prompts)} prompts have one in {e.references}.")
             if not found:
                 missing.append(f"{', '.join(wanting)}: no file in {e.references} is called by a prompt's id")

@@ -24,16 +24,25 @@ from seppo_core.sampling import make_scheduler, sample
 from seppo_core.text import too_long
 from seppo_core.vae import cast
 from seppo_image import commands as image_commands
-from seppo_image.config import ImageConfig
+from seppo_image.config import ImageConfig, ImageModel
 from seppo_video import commands as video_commands
-from seppo_video.animatediff import AnimateDiff
+from seppo_video.config import VideoModel
 
-FAMILIES = {
+IMAGE_FAMILIES = {
     "StableDiffusionPipeline": "stable-diffusion",
     "StableDiffusionXLPipeline": "sdxl",
     "StableDiffusion3Pipeline": "sd3",
     "FluxPipeline": "flux",
+    "SanaPipeline": "sana",
 }
+VIDEO_FAMILIES = {
+    "AnimateDiffPipeline": "animatediff",
+    "CogVideoXPipeline": "cogvideox",
+    "HunyuanVideoPipeline": "hunyuan",
+    "LTXPipeline": "ltx",
+    "WanPipeline": "wan",
+}
+"""By the class that a folder or hub id was saved from."""
 DETERMINISTIC = (
     "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler",
@@ -176,11 +185,13 @@ def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtyp
     if spec.is_run:
         return AdapterSampler(_on(_run_adapter(spec, protocol, dtype), device, dtype), protocol)
     found = pipeline_class(spec.base, spec.revision)
-    if (protocol.kind == "image" and found in FAMILIES) or (protocol.kind == "video" and _animates(spec, found)):
-        adapter = _image_adapter(spec, found, dtype) if protocol.kind == "image" else _video_adapter(spec, dtype)
+    if protocol.kind == "image" and spec.part("motion") is not None:
+        raise ValueError(f"{spec.name}: motion= is for video protocols")
+    adapter = _image_adapter(spec, found, dtype) if protocol.kind == "image" else _video_adapter(spec, found, dtype)
+    if adapter is not None:
         _put_on(adapter, spec)
         return AdapterSampler(_on(adapter, device, dtype), protocol)
-    if protocol.kind == "video" and found in FAMILIES:
+    if protocol.kind == "video" and found in IMAGE_FAMILIES:
         raise ValueError(
             f"{spec.name}: {spec.base} is an image model ({found}), {protocol.name} measures clips; "
             "add +motion=PLACE with a motion adapter"
@@ -195,13 +206,10 @@ def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtyp
     return PipelineSampler(pipeline.to(device), protocol)
 
 
-def _animates(spec: ModelSpec, found: str) -> bool:
-    return found == "AnimateDiffPipeline" or (found == "StableDiffusionPipeline" and spec.part("motion") is not None)
-
-
 def _run_adapter(spec: ModelSpec, protocol: Protocol, dtype: str) -> Adapter:
     config = run_config(spec)
-    config = replace(config, model=replace(config.model, dtype=dtype))
+    # the folder may have been moved since
+    config = replace(config, run=spec.base, model=replace(config.model, dtype=dtype))
     kind = "image" if isinstance(config, ImageConfig) else "video"
     if kind != protocol.kind:
         raise ValueError(f"{spec.name}: {spec.base} is a run on {kind}s, {protocol.name} measures {protocol.kind}s")
@@ -210,27 +218,31 @@ def _run_adapter(spec: ModelSpec, protocol: Protocol, dtype: str) -> Adapter:
     return adapter
 
 
-def _image_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter:
-    if spec.part("motion") is not None:
-        raise ValueError(f"{spec.name}: motion= is for video protocols")
-    family = image_commands.FAMILIES[FAMILIES[found]]
-    return family.load(spec.base, dtype=getattr(torch, dtype), vae=spec.part("vae"), revision=spec.revision)
+def _image_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter | None:
+    """None for a pipeline that is not of a family of ours."""
+    if found not in IMAGE_FAMILIES:
+        return None
+    model = ImageModel(base=spec.base, family=IMAGE_FAMILIES[found], dtype=dtype)
+    return _family(image_commands.FAMILIES[model.family], spec, dtype, model.family_keys())
 
 
-def _video_adapter(spec: ModelSpec, dtype: str) -> Adapter:
-    return AnimateDiff.load(
-        spec.base,
-        motion_adapter=spec.part("motion"),
-        dtype=getattr(torch, dtype),
-        schedule=_schedule(spec),
-        vae=spec.part("vae"),
-        revision=spec.revision,
-    )
+def _video_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter | None:
+    """The same for clips; an image model with a motion adapter is AnimateDiff."""
+    motion = spec.part("motion")
+    family = "animatediff" if found == "StableDiffusionPipeline" and motion is not None else VIDEO_FAMILIES.get(found)
+    if family is None:
+        return None
+    if family != "animatediff":
+        model = VideoModel(base=spec.base, family=family, dtype=dtype)
+    else:
+        # linear betas for published motion modules; a whole AnimateDiff pipeline knows its own
+        schedule = "base" if motion is None else "linear"
+        model = VideoModel(base=spec.base, family=family, dtype=dtype, motion_adapter=motion, schedule=schedule)
+    return _family(video_commands.FAMILIES[model.family], spec, dtype, model.family_keys())
 
 
-def _schedule(spec: ModelSpec) -> str:
-    """Linear betas for published motion modules; a whole AnimateDiff pipeline knows its own."""
-    return "base" if spec.part("motion") is None else "linear"
+def _family(kind: type[Adapter], spec: ModelSpec, dtype: str, keys: dict) -> Adapter:
+    return kind.load(spec.base, dtype=getattr(torch, dtype), vae=spec.part("vae"), revision=spec.revision, **keys)
 
 
 def _put_on(adapter: Adapter, spec: ModelSpec) -> None:

@@ -67,6 +67,16 @@ def test_doctor_says_what_is_missing_before_anything_is_drawn(tmp_path, capsys):
     told = capsys.readouterr().out
     for expected in ("pickscore_cos", "xswu/HPSv2", "Missing:", "model a:", "1 of partiprompts"):
         assert expected in told
+    clip = tmp_path / "clips.txt"
+    clip.write_text("a red circle moving\n", encoding="utf-8")
+    on_hub = ["doctor", "chronomagic-150", "--prompts", str(clip), "--metrics", "pickscore_cos", "subject_consistency"]
+    assert main(on_hub) == 1
+    assert main([*on_hub, "--download"]) == 0
+    assert "Nothing is missing." in capsys.readouterr().out
+    assert main(["doctor", "seppo-t2v", "--prompts", str(clip), "--skip-missing"]) == 0
+    assert "need no weights" in capsys.readouterr().out
+    assert main(["doctor", "partiprompts", "--prompts", str(prompts), "--skip-missing"]) == 1
+    assert "leaves no metric" in capsys.readouterr().err
     made = ["--out", str(tmp_path / "smoke"), "--models", "a=/nowhere"]
     assert main(["run", "smoke-image", *made]) == 1
     error = capsys.readouterr().err

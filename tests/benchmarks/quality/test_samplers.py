@@ -101,7 +101,7 @@ def trained(base, tmp_path_factory):
     """A run folder with one checkpoint, and its exports, which are the independent way to the same weights."""
     root = tmp_path_factory.mktemp("run")
     config = ImageConfig(
-        run=str(root / "run"),
+        run="where/it/was/trained",
         model=ImageModel(base=str(base)),
         data=ImageData(source="nowhere", cache="nowhere", height=64, width=64),
         tune=TuneConfig(mode="lora", rank=2, alpha=4),
@@ -124,8 +124,9 @@ def trained(base, tmp_path_factory):
 
 
 def test_run_lora_and_other_unet_are_the_same_model(base, trained):
+    moved = shutil.copytree(trained / "run", trained / "moved", dirs_exist_ok=True)
     given = [
-        f"run={trained / 'run'}@6", f"latest={trained / 'run'}", f"lora={base}+{trained / 'lora'}",
+        f"run={moved}@6", f"latest={trained / 'run'}", f"lora={base}+{trained / 'lora'}",
         f"full={trained / 'full'}", f"unet={base}+unet={trained / 'full'}",
     ]  # fmt: skip
     drawn = {spec.name: load_sampler(spec, protocol(), CPU, "float32").draw(jobs()[:2]) for spec in parse_models(given)}
