@@ -38,7 +38,7 @@ class Scale:
 
     images: int = 768
     clips: int = 288
-    seeds: dict[Modality, int] = field(default_factory=lambda: {"image": 8, "video": 6})
+    seeds: dict[Modality, int] = field(default_factory=lambda: {"image": 8, "video": 5})
     """Noises per held-out prompt, the same for every arm."""
     prompts: int | None = None
     """Of the held-out ones; None takes all."""
