@@ -11,7 +11,7 @@ from diffusers import FluxPipeline, SanaPipeline, StableDiffusion3Pipeline, Stab
 
 from seppo_core import commands as core_commands
 from seppo_core.adapter import Framing
-from seppo_core.config import ExportRequest, MethodConfig, ReferenceSamplesConfig, SampleRequest
+from seppo_core.config import ExportRequest, MethodConfig, ReferenceSamplesConfig, SampleRequest, TuneConfig
 from seppo_core.path import DiffusionPath, FlowPath
 from seppo_core.sampling import sample
 from seppo_core.tuning import tune_lora
@@ -46,7 +46,8 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_loads_what_was_saved(bases, tmp_path, family, dtype):
     model = ImageModel(base=str(bases / family), family=family, dtype=dtype)
-    adapter = commands.load(ImageConfig(run="r", model=model, data=ImageData(source="s", cache="c")))
+    config = ImageConfig(run="r", model=model, data=ImageData(source="s", cache="c"), tune=TuneConfig(mode="lora"))
+    adapter = commands.load(config)
     assert adapter.denoiser.dtype == adapter.pipeline.text_encoder.dtype == getattr(torch, dtype)
     assert adapter.pipeline.vae.dtype == torch.float32
     expected = BUILDERS[family](tmp_path).components[adapter.component].state_dict()

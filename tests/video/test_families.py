@@ -19,7 +19,7 @@ from diffusers import (
 )
 
 from seppo_core import commands as core_commands
-from seppo_core.config import ExportRequest, MethodConfig, ReferenceSamplesConfig, SampleRequest
+from seppo_core.config import ExportRequest, MethodConfig, ReferenceSamplesConfig, SampleRequest, TuneConfig
 from seppo_core.path import DiffusionPath
 from seppo_core.sampling import make_scheduler
 from seppo_video import commands
@@ -68,7 +68,8 @@ def model_of(bases: Path, family: str, **options) -> VideoModel:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_loads_what_was_saved(bases, tmp_path, family, dtype):
     model = model_of(bases, family, dtype=dtype)
-    adapter = commands.load(VideoConfig(run="r", model=model, data=VideoData(source="s", cache="c")))
+    config = VideoConfig(run="r", model=model, data=VideoData(source="s", cache="c"), tune=TuneConfig(mode="lora"))
+    adapter = commands.load(config)
     assert adapter.pipeline.text_encoder.dtype == adapter.denoiser.dtype == getattr(torch, dtype)
     assert adapter.pipeline.vae.dtype == torch.float32
     expected = BUILDERS[family](tmp_path).transformer.state_dict()
