@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import tyro
 
-from seppo_core.config import Config, ExportRequest, SampleRequest, check_export
+from seppo_core.config import Config
 from seppo_core.config_file import (
     MISSING,
     Values,
@@ -30,6 +30,7 @@ from seppo_core.config_file import (
     read_values,
     refuse_missing,
 )
+from seppo_core.requests import ExportRequest, SampleRequest, check_export
 
 COMMANDS = {
     "prepare": "encode the winners of data.source once, into data.cache",

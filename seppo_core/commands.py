@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from seppo_core.adapter import Adapter
 from seppo_core.cache import Manifest, WinnerCache
 from seppo_core.checkpoint import load_policy
-from seppo_core.config import Config, ExportRequest, MethodConfig, SampleRequest
+from seppo_core.config import Config
 from seppo_core.config_checks import check_flow, check_not_flow
+from seppo_core.config_method import MethodConfig
 from seppo_core.draw import Draw, WriteSample, draw_samples
 from seppo_core.export import export_full, export_lora, merge_lora
 from seppo_core.fingerprint import frozen_fingerprint
@@ -20,6 +21,7 @@ from seppo_core.path import DiffusionPath, FlowPath
 from seppo_core.path import Path as NoisePath
 from seppo_core.prepare import prepare as encode_winners
 from seppo_core.preview import Preview
+from seppo_core.requests import ExportRequest, SampleRequest
 from seppo_core.run_folder import find_checkpoint, open_run
 from seppo_core.sampling import make_scheduler
 from seppo_core.source import Source

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from seppo_core import commands
 from seppo_core.adapter import Adapter
-from seppo_core.config import ExportRequest, SampleRequest
 from seppo_core.files import whole_file
+from seppo_core.requests import ExportRequest, SampleRequest
 from seppo_image.config import ImageConfig
 from seppo_image.data import ImageFolder
 from seppo_image.flux import Flux

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from seppo_core.config import Config, DataConfig, ModelConfig
+from seppo_core.config import Config, ModelConfig
 from seppo_core.config_checks import check_flow, check_flow_solvers, check_not_flow
+from seppo_core.config_data import DataConfig
 
 FLOWS = ("sd3", "flux", "sana")
 """Families that are trained by flow matching."""

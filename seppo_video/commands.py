@@ -9,9 +9,9 @@ from torch import Tensor
 from seppo_core import commands
 from seppo_core.adapter import Adapter
 from seppo_core.commands import load_policy_into
-from seppo_core.config import ExportRequest, SampleRequest
 from seppo_core.export import merge_lora
 from seppo_core.files import whole_folder
+from seppo_core.requests import ExportRequest, SampleRequest
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.cogvideox import CogVideoX
 from seppo_video.config import PLAYBACK_FPS, VideoConfig

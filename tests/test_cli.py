@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from seppo_core.cli import COMMANDS, parse, run
-from seppo_core.config import ExportRequest, LoopConfig, SampleRequest
 from seppo_core.config_file import key_types
+from seppo_core.config_loop import LoopConfig
+from seppo_core.requests import ExportRequest, SampleRequest
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

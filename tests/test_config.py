@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.config import ExportRequest, LoopConfig, MethodConfig, OptimizerConfig, SampleRequest, check_export
 from seppo_core.config_file import config_differences, key_types, load_config, resolved_yaml
+from seppo_core.config_loop import LoopConfig, OptimizerConfig
+from seppo_core.config_method import MethodConfig
+from seppo_core.requests import ExportRequest, SampleRequest, check_export
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_video.config import VideoConfig
 

@@ -7,14 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from seppo_core.config import (
-    LoopConfig,
-    MethodConfig,
-    OptimizerConfig,
-    PreviewConfig,
-    ReferenceSamplesConfig,
-    TuneConfig,
-)
+from seppo_core.config import TuneConfig
+from seppo_core.config_loop import LoopConfig, OptimizerConfig, PreviewConfig
+from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.keys import keyed_generator
 from seppo_image import commands
 from seppo_image.config import ImageConfig, ImageData, ImageModel

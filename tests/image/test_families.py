@@ -11,8 +11,10 @@ from diffusers import FluxPipeline, SanaPipeline, StableDiffusion3Pipeline, Stab
 
 from seppo_core import commands as core_commands
 from seppo_core.adapter import Framing
-from seppo_core.config import ExportRequest, MethodConfig, ReferenceSamplesConfig, SampleRequest, TuneConfig
+from seppo_core.config import TuneConfig
+from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.path import DiffusionPath, FlowPath
+from seppo_core.requests import ExportRequest, SampleRequest
 from seppo_core.sampling import sample
 from seppo_core.tuning import tune_lora
 from seppo_image import commands

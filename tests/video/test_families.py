@@ -19,8 +19,10 @@ from diffusers import (
 )
 
 from seppo_core import commands as core_commands
-from seppo_core.config import ExportRequest, MethodConfig, ReferenceSamplesConfig, SampleRequest, TuneConfig
+from seppo_core.config import TuneConfig
+from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.path import DiffusionPath
+from seppo_core.requests import ExportRequest, SampleRequest
 from seppo_core.sampling import make_scheduler
 from seppo_video import commands
 from seppo_video.causal import check_frames

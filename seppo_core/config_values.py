@@ -1,0 +1,25 @@
+"""Checks of single values of a config: each names key, value and limit."""
+
+
+def at_least(section: str, values, least: float, *names: str) -> None:
+    """ValueError where a field of `values` is below `least`; null passes."""
+    for name in names:
+        value = vars(values)[name]
+        if value is not None and not value >= least:
+            raise ValueError(f"{section}.{name}={value} must be at least {least}")
+
+
+def above(section: str, values, limit: float, *names: str) -> None:
+    """ValueError where a field of `values` is not greater than `limit`; null passes."""
+    for name in names:
+        value = vars(values)[name]
+        if value is not None and not value > limit:
+            raise ValueError(f"{section}.{name}={value} must be greater than {limit}")
+
+
+def share(section: str, values, *names: str) -> None:
+    """ValueError where a field of `values` does not lie in 0 to 1."""
+    for name in names:
+        value = vars(values)[name]
+        if not 0 <= value <= 1:
+            raise ValueError(f"{section}.{name}={value} is a share; it must lie in 0 to 1")

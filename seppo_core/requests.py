@@ -1,0 +1,69 @@
+"""Options of the commands that come beside the config.
+
+Without torch, like all of the schema.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from seppo_core.config import Config
+from seppo_core.config_method import SchedulerName
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """Options of `sample`."""
+
+    prompts: tuple[str, ...] = ()
+    """What to draw; without prompts and prompt_file, preview.prompts."""
+    prompt_file: str | None = None
+    """Text file with a prompt per line."""
+    seeds: tuple[int, ...] = (0,)
+    """Every prompt is drawn once with each seed."""
+    checkpoint: str = "latest"
+    """latest, base (before alignment), a number of updates, or a checkpoint folder."""
+    out: str | None = None
+    """Folder for the files; None is a folder under the run, named after the checkpoint."""
+    scheduler: SchedulerName | None = None
+    """Solver; None takes preview.scheduler."""
+    steps: int | None = None
+    """Denoising steps; None takes preview.steps."""
+    guidance_scale: float | None = None
+    """Classifier-free guidance; None takes preview.guidance_scale."""
+    batch_size: int = 4
+    """Drawn at once."""
+    lossless: bool = False
+    """Write clips exact to the bit (FFV1, .mkv), for measuring; otherwise as H.264, which everything plays."""
+
+    def __post_init__(self):
+        if self.prompts and self.prompt_file:
+            raise ValueError("--prompts and --prompt_file are both given; use one of them")
+        if not self.seeds:
+            raise ValueError("--seeds is empty; give at least one, e.g. --seeds 0")
+        for name, value, least in [
+            ("steps", self.steps, 1),
+            ("guidance_scale", self.guidance_scale, 0),
+            ("batch_size", self.batch_size, 1),
+        ]:
+            if value is not None and value < least:
+                raise ValueError(f"--{name} {value} must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """Options of `export`."""
+
+    kind: Literal["lora", "full", "motion"] | None = None
+    """LoRA file, whole pipeline (a LoRA merged in), or MotionAdapter (video); None is lora or full, as trained."""
+    checkpoint: str = "latest"
+    """latest, a number of updates, or a checkpoint folder."""
+    out: str | None = None
+    """Folder to write; None is a folder under the run, named after the kind."""
+
+
+def check_export(config: Config, request: ExportRequest) -> None:
+    """ValueError where this run cannot be exported as that kind."""
+    if request.kind is not None and request.kind not in config.export_kinds:
+        raise ValueError(f"--kind {request.kind} does not exist for this model; use {' or '.join(config.export_kinds)}")
+    if request.kind == "lora" and config.tune.mode == "full":
+        raise ValueError("--kind lora needs a run with tune.mode=lora, this one trains the weights; use --kind full")
