@@ -50,27 +50,62 @@ class BatchMaker:
     flip: bool = False
     posterior: Literal["draw", "mode"] = "draw"
     noise: Literal["independent", "shared"] = "independent"
+    losers: bool = False
+    """Whether the second sample is the loser of the cache's pair."""
+    labels: bool = False
+    """Whether items come with their label."""
+    anchor_draws: int = 0
+    """Further timesteps and noises for the anchor."""
 
     def make(self, update: int, indices: range, buffer: SampleBuffer | None, device: torch.device) -> Batch:
         """The batch of global-batch `indices` at `update` (0-based, counted over the whole run).
 
-        Winner and sample share the timestep and whether their caption is dropped. With a buffer, the sample of each
-        winner is the one generated for its position.
+        Winner and second sample share the timestep, the flip and whether their caption is dropped. With a buffer, the
+        second sample is the one generated for the winner's position.
         """
         positions = [update * self.batch_size + index for index in indices]
         items = [self.order.item(position) for position in positions]
         draws = [self._draw(update, index) for index in indices]
         stack = lambda name: torch.stack([draw[name] for draw in draws]).to(device)  # noqa: E731
-        posterior = self.cache.posterior(items, [draw["flipped"] for draw in draws])
-        condition = self.cache.condition(items, [draw["dropped"] for draw in draws])
-        winner = posterior.draw(torch.stack([draw["posterior_noise"] for draw in draws])).to(device)
+        flipped = [draw["flipped"] for draw in draws]
+        dropped = [draw["dropped"] for draw in draws]
+        to_device = lambda condition: {key: value.to(device) for key, value in condition.items()}  # noqa: E731
+        winner = self.cache.posterior(items, flipped).draw(torch.stack([draw["posterior_noise"] for draw in draws]))
+        sample, sample_condition = None, None
+        if buffer is not None:
+            sample = buffer.read(positions)
+        elif self.losers:
+            noise = [self._posterior_noise("loser posterior", update, index) for index in indices]
+            sample = self.cache.loser_posterior(items, flipped).draw(torch.stack(noise))
+            sample_condition = to_device(self.cache.loser_condition(items, dropped))
+        anchor = self._anchor(update, indices) if self.anchor_draws else None
         return Batch(
-            winner=winner,
-            condition={key: value.to(device) for key, value in condition.items()},
+            winner=winner.to(device),
+            condition=to_device(self.cache.condition(items, dropped)),
             t=self.adapter.path.timesteps(torch.stack([draw["u"] for draw in draws])).to(device),
             winner_noise=stack("winner_noise"),
-            sample=None if buffer is None else buffer.read(positions).to(device),
-            sample_noise=None if buffer is None else stack("sample_noise"),
+            sample=None if sample is None else sample.to(device),
+            sample_noise=None if sample is None else stack("sample_noise"),
+            sample_condition=sample_condition,
+            desirable=self.cache.labels(items).to(device) if self.labels else None,
+            anchor_t=None if anchor is None else anchor[0].to(device),
+            anchor_noise=None if anchor is None else anchor[1].to(device),
+        )
+
+    def _anchor(self, update: int, indices: range) -> tuple[Tensor, Tensor]:
+        """Timesteps (m, b) and noises (m, b, c, [f], h, w)."""
+        shape = (self.anchor_draws, *self.cache.latent_shape)
+        u, noise = [], []
+        for index in indices:
+            generator = keyed_generator(self.seed, "anchor", update, index)
+            u.append(torch.rand(self.anchor_draws, generator=generator, dtype=torch.float64))
+            noise.append(torch.randn(shape, generator=generator))
+        return self.adapter.path.timesteps(torch.stack(u, dim=1)), torch.stack(noise, dim=1)
+
+    def _posterior_noise(self, purpose: str, update: int, index: int) -> Tensor:
+        shape = self.cache.latent_shape
+        return (
+            keyed_normal(shape, self.seed, purpose, update, index) if self.posterior == "draw" else torch.zeros(shape)
         )
 
     def _draw(self, update: int, index: int) -> dict:
@@ -79,12 +114,11 @@ class BatchMaker:
         u, dropout, flip = torch.rand(3, generator=generator, dtype=torch.float64).unbind()
         winner_noise = torch.randn(shape, generator=generator)
         sample_noise = torch.randn(shape, generator=generator)
-        posterior_noise = keyed_normal(shape, self.seed, "posterior", update, index)
         return {
             "u": u,
             "dropped": bool(dropout < self.caption_dropout),
             "flipped": self.flip and bool(flip < 0.5),
             "winner_noise": winner_noise,
             "sample_noise": winner_noise if self.noise == "shared" else sample_noise,
-            "posterior_noise": posterior_noise if self.posterior == "draw" else torch.zeros(shape),
+            "posterior_noise": self._posterior_noise("posterior", update, index),
         }

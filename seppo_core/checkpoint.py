@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +13,8 @@ from torch import Tensor
 from seppo_core.files import remove_leftovers, whole_folder
 
 FORMAT = 1
+POLICY_FILE = "policy.safetensors"
+EMA_FILE = "ema.safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Checkpoint:
     optimizer: dict
     scheduler: dict
     scaler: dict
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    """The running average of the policy; empty where the run keeps none."""
 
 
 class CheckpointFolder:
@@ -47,7 +52,10 @@ class CheckpointFolder:
         path = self.folder / f"update-{checkpoint.progress.update:06d}"
         if not path.exists():
             with whole_folder(path) as temporary:
-                save_file(checkpoint.policy, temporary / "policy.safetensors")
+                save_file(checkpoint.policy, temporary / POLICY_FILE)
+                if checkpoint.ema:
+                    average = {name: tensor.to("cpu") for name, tensor in checkpoint.ema.items()}
+                    save_file(average, temporary / EMA_FILE)
                 state = {
                     "optimizer": checkpoint.optimizer,
                     "scheduler": checkpoint.scheduler,
@@ -77,12 +85,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint without unpickling code; ValueError for a format that this version does not know."""
     progress = load_progress(path)
     state = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
-    return Checkpoint(progress, load_policy(path), state["optimizer"], state["scheduler"], state["scaler"])
+    ema = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else {}
+    return Checkpoint(progress, load_policy(path), state["optimizer"], state["scheduler"], state["scaler"], ema)
 
 
 def load_policy(path: Path) -> dict[str, Tensor]:
     """The trained weights of a checkpoint alone, by portable name."""
-    return load_file(path / "policy.safetensors")
+    return load_file(path / POLICY_FILE)
+
+
+def load_weights(path: Path, weights: Literal["policy", "ema"] | None = None) -> dict[str, Tensor]:
+    """The weights to evaluate or export: the running average where there is one, or as asked.
+
+    FileNotFoundError where the average is asked for and the run keeps none.
+    """
+    average = path / EMA_FILE
+    if weights == "policy" or (weights is None and not average.exists()):
+        return load_policy(path)
+    if not average.exists():
+        raise FileNotFoundError(f"{path} has no {EMA_FILE}; the run was made without optimizer.ema_decay, use policy")
+    return load_file(average)
 
 
 def load_progress(path: Path) -> Progress:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from seppo_core.config_data import DataConfig
+from seppo_core.config_health import HealthConfig, LogConfig
 from seppo_core.config_loop import LoopConfig, OptimizerConfig, PreviewConfig
 from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.config_values import above, at_least
@@ -66,6 +67,8 @@ class Config:
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     preview: PreviewConfig = field(default_factory=PreviewConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     export_kinds: ClassVar[tuple[str, ...]] = ("lora", "full")
     """What `export` can write for this kind of model."""
@@ -77,7 +80,7 @@ class Config:
                 f"optimizer.warmup_updates={self.optimizer.warmup_updates} leaves nothing of the run's {total} updates "
                 f"(loop.iterations x loop.updates); use at most {total - 1}"
             )
-        if self.method.name == "seppo" and self.method.reference == "latest" and self.loop.updates == 1:
+        if self.method.name in ("seppo", "sspo") and self.method.strategy == "latest" and self.loop.updates == 1:
             raise ValueError(
                 "loop.updates=1 with method.reference=latest makes policy and reference the same weights at every "
                 "update, so that every s is a tie; use loop.updates of 2 or more"

@@ -191,9 +191,9 @@ def _flatten(given: Values, nested: list[str]) -> Iterator[tuple[str, Any]]:
 
 def _word(value: Any, hint: Any) -> Any:
     """YAML reads the words no and off as false; where only a word fits, they are meant as words."""
-    if value is False and get_origin(hint) is Literal:
-        return next((word for word in get_args(hint) if word in ("no", "off")), value)
-    return value
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    words = [word for part in choices if get_origin(part) is Literal for word in get_args(part)]
+    return next((word for word in words if word in ("no", "off")), value) if value is False else value
 
 
 def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -48,6 +48,8 @@ class LoopConfig:
 class OptimizerConfig:
     """AdamW; its moments, schedule and count run on through all iterations."""
 
+    name: Literal["adamw", "adamw8bit"] = "adamw"
+    """adamw8bit keeps its moments in 8 bits; it needs CUDA and the extra `gpu`."""
     lr: float = 1e-5
     """Learning rate as it is applied. Code that multiplies by the batch size (`scale_lr`) quotes it before that."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -62,10 +64,14 @@ class OptimizerConfig:
     """After warm-up: stay, or decay to zero at the last update."""
     warmup_updates: int = 0
     """Updates over which the rate rises linearly from zero."""
+    ema_decay: float | None = None
+    """Decay of a running average of the weights, for previews, samples and export, e.g. 0.999; null keeps none."""
 
     def __post_init__(self):
         above("optimizer", self, 0, "lr", "eps", "max_grad_norm")
         at_least("optimizer", self, 0, "weight_decay", "warmup_updates")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"optimizer.ema_decay={self.ema_decay} must lie in (0, 1); use e.g. 0.999, or null")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optimizer.betas={list(self.betas)} must lie in [0, 1); use e.g. [0.9, 0.999]")
 

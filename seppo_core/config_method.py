@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seppo_core.config_values import above, at_least
+from seppo_core.recipes import RECIPES, Flipper, Recipe, Strategy
 
 SchedulerName = Literal["default", "ddim", "pndm", "euler", "euler_ancestral", "dpm++", "unipc", "ddpm"]
 
@@ -15,14 +16,27 @@ SchedulerName = Literal["default", "ddim", "pndm", "euler", "euler_ancestral", "
 class MethodConfig:
     """The objective."""
 
-    name: Literal["seppo", "sft"] = "seppo"
-    """seppo: semi-policy preference optimisation; sft: supervised fine-tuning on the winners alone."""
-    beta: float = 2000
-    """Strength of the preference term, on differences of mean errors. Diffusion-DPO's beta_dpo=5000 is 2500 here."""
-    flipper: Literal["sign", "indicator", "off"] = "sign"
-    """Use of samples of a reference that beats the policy: as winners, not at all, as losers (off: Diffusion-DPO)."""
-    reference: Literal["random", "latest", "initial"] = "random"
-    """Which snapshot is an iteration's reference: a uniform draw from all so far, the newest, or always the base."""
+    name: Literal["seppo", "sspo", "sft", "dpo", "spin", "ditto", "mapo", "kto"] = "seppo"
+    """seppo, sspo: semi-policy; sft: the winners alone; spin, ditto: own samples; dpo, mapo: pairs; kto: labels."""
+    beta: float | None = None
+    """Strength of the preference term, on differences of mean errors (Diffusion-DPO's beta_dpo=5000 is 2500 here); null
+    takes the method's: 2000, but 0.1 for mapo and 5000 for kto."""
+    flipper: Flipper | None = None
+    """seppo: use of samples of a reference that beats the policy: as winners (sign, the default), not at all
+    (indicator), as losers (off)."""
+    reference: Strategy | None = None
+    """seppo, sspo: which snapshot is an iteration's reference: a uniform draw from all so far (random, the default),
+    the newest (latest), or always the base (initial)."""
+    anchor_draws: int = 0
+    """seppo, sspo: further draws of timestep and noise whose mean decides each sign; 0 decides by the loss's own."""
+    anchor_per: Literal["sample", "batch"] = "sample"
+    """seppo, sspo: whether each sample has its sign, or the whole batch one."""
+    guard: float | None = None
+    """Winner-preserving guard of Diffusion-SDPO: share of the winner's own descent to keep, 0 to 1; null is none."""
+    sft_weight: float = 0.0
+    """Weight of the winners' plain error, added to a contrastive loss."""
+    kto_weights: tuple[float, float] = (1.0, 1.0)
+    """kto: weights of desirable and of undesirable items."""
     noise: Literal["independent", "shared"] = "independent"
     """Whether a winner and its reference sample get two noises (the paper) or one (Diffusion-DPO's code)."""
     min_snr_gamma: float | None = None
@@ -34,6 +48,51 @@ class MethodConfig:
 
     def __post_init__(self):
         above("method", self, 0, "beta", "min_snr_gamma", "timestep_shift")
+        at_least("method", self, 0, "anchor_draws", "guard", "sft_weight")
+        if self.guard is not None and not self.guard < 1:
+            raise ValueError(f"method.guard={self.guard} must lie in [0, 1); at 1 the second sample would never count")
+        if min(self.kto_weights) < 0 or not max(self.kto_weights) > 0:
+            raise ValueError(f"method.kto_weights={list(self.kto_weights)} must not be negative, nor both 0")
+        recipe, guarded = self.recipe, self.recipe.contrastive and self.recipe.uses_reference
+        anchored = self.name in ("seppo", "sspo")
+        for key, meant in [
+            ("beta", recipe.beta is not None),
+            ("flipper", "flipper" in recipe.choices),
+            ("reference", "strategy" in recipe.choices),
+            ("anchor_draws", anchored),
+            ("anchor_per", anchored),
+            ("guard", guarded),
+            ("sft_weight", guarded),
+            ("kto_weights", self.name == "kto"),
+        ]:
+            value, default = getattr(self, key), type(self).__dataclass_fields__[key].default
+            if value != default and not meant:
+                raise ValueError(f"method.{key}={value} has no meaning for method.name={self.name}; leave it out")
+        if self.effective_flipper == "off" and (self.anchor_draws or self.anchor_per == "batch"):
+            raise ValueError(
+                f"method.flipper=off takes no sign, so that method.anchor_draws={self.anchor_draws} and "
+                f"method.anchor_per={self.anchor_per} decide nothing; leave them out"
+            )
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the method learns from, and its defaults."""
+        return RECIPES[self.name]
+
+    @property
+    def effective_beta(self) -> float | None:
+        """The one that is used: the config's or the method's own."""
+        return self.recipe.beta if self.beta is None else self.beta
+
+    @property
+    def effective_flipper(self) -> Flipper | None:
+        """The one that is used: the config's or the method's own."""
+        return self.flipper or self.recipe.flipper
+
+    @property
+    def strategy(self) -> Strategy | None:
+        """Of the reference, as it is used: the config's or the method's own."""
+        return self.reference or self.recipe.strategy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,14 @@ Every error is *averaged* over channels, frames and pixels; `beta` multiplies di
 else. Diffusion-DPO's released code carries a hidden 0.5: its `beta_dpo=5000` is `beta=2500` here.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-Flipper = Literal["sign", "indicator", "off"]
+from seppo_core.recipes import Flipper
 
 
 class Errors(NamedTuple):
@@ -42,8 +42,12 @@ def squared_error(prediction: Float[Tensor, " b *shape"], target: Float[Tensor, 
     Half precision is raised to float32 before the square and the mean: a bfloat16 mean resolves only about 9 logits at
     beta = 2000. float64 stays float64.
     """
-    difference = _at_least_float32(prediction) - _at_least_float32(target)
-    return difference.square().flatten(1).mean(1)
+    return residual(prediction, target).square().flatten(1).mean(1)
+
+
+def residual(prediction: Float[Tensor, " b *shape"], target: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]:
+    """prediction − target, in float32 at least."""
+    return at_least_float32(prediction) - at_least_float32(target)
 
 
 def anchor_sign(errors: Errors, flipper: Flipper = "sign") -> Float[Tensor, " b"]:
@@ -53,8 +57,12 @@ def anchor_sign(errors: Errors, flipper: Flipper = "sign") -> Float[Tensor, " b"
     included, "sign" gives −1 (the sample counts as a second winner) and "indicator" gives 0 (only the winner's term
     is left). "off" is +1 everywhere, which is Diffusion-DPO.
     """
-    better = (errors.reference_winner > errors.policy_winner).detach()
-    dtype = _at_least_float32(errors.policy_winner).dtype
+    return flip((errors.reference_winner > errors.policy_winner).detach(), flipper, errors.policy_winner.dtype)
+
+
+def flip(better: Bool[Tensor, " b"], flipper: Flipper, dtype: torch.dtype = torch.float32) -> Float[Tensor, " b"]:
+    """The sign, (b,), given where the policy is `better` than the reference on the winner; see `anchor_sign`."""
+    dtype = torch.promote_types(dtype, torch.float32)
     if flipper == "sign":
         return better.to(dtype) * 2 - 1
     if flipper == "indicator":
@@ -70,7 +78,7 @@ def seppo_loss(errors: Errors, sign: Float[Tensor, " b"], beta: float) -> tuple[
     `sign` = +1 everywhere is Diffusion-DPO (arXiv 2311.12908, 2023). At equal policy and reference the loss is log 2.
     The metrics are float32 scalars without gradient.
     """
-    errors = Errors(*(_at_least_float32(error) for error in errors))
+    errors = Errors(*(at_least_float32(error) for error in errors))
     margin = -(errors.winner_gap - sign * errors.sample_gap)
     loss = -F.logsigmoid(beta * margin).mean()
     return loss, preference_metrics(errors, sign, beta)
@@ -78,7 +86,7 @@ def seppo_loss(errors: Errors, sign: Float[Tensor, " b"], beta: float) -> tuple[
 
 def sft_loss(policy_winner: Float[Tensor, " b"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Mean error of the policy on the winners: supervised fine-tuning, no sample and no reference."""
-    policy_winner = _at_least_float32(policy_winner)
+    policy_winner = at_least_float32(policy_winner)
     return policy_winner.mean(), {"winner_error": policy_winner.detach().mean()}
 
 
@@ -102,8 +110,10 @@ def preference_metrics(errors: Errors, sign: Float[Tensor, " b"], beta: float) -
         "share_s_plus": (sign > 0).float().mean(),
         "share_s_minus": (sign < 0).float().mean(),
         "share_s_zero": (sign == 0).float().mean(),
+        "gap_size": errors.winner_gap.abs().mean(),
     }
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision raised to float32; float64 left alone."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
+from peft import inject_adapter_in_model
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seppo_core.files import save_tensors
 from seppo_core.keys import keyed_generator
+from seppo_core.recipes import Strategy
 from seppo_core.tuning import POLICY, copy_state, lora_layers, portable_name, trainable_parameters
 
-Strategy = Literal["random", "latest", "initial"]
 REFERENCE = "reference"
 
 
@@ -33,6 +33,10 @@ class ReferencePool:
         self.folder = folder
         self.strategy = strategy
         self.seed = seed
+
+    def keeps(self, iteration: int) -> bool:
+        """Whether entry `iteration` can ever be drawn, so that it is worth its disk."""
+        return iteration == 0 or self.strategy != "initial"
 
     def save(self, iteration: int, state: dict[str, Tensor]) -> None:
         """Writes entry `iteration` whole or not at all; an entry that is there stays as it is."""
@@ -110,7 +114,7 @@ class LoraView(Reference):
         with warnings.catch_warnings():
             # peft warns of any second adapter; here it is meant
             warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
-            denoiser.add_adapter(replace(denoiser.peft_config[POLICY]), adapter_name=REFERENCE)
+            inject_adapter_in_model(replace(denoiser.peft_config[POLICY]), denoiser, REFERENCE)
         self._slot = {
             portable_name(name.replace(f".{REFERENCE}.", ".")): parameter
             for name, parameter in denoiser.named_parameters()

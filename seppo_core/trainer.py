@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import time
 import warnings
 from contextlib import nullcontext
@@ -11,7 +10,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from diffusers.optimization import get_scheduler
 
 from seppo_core.adapter import Adapter
 from seppo_core.attention import set_attention
@@ -22,12 +20,12 @@ from seppo_core.checkpoint import Checkpoint, CheckpointFolder, Progress, load_c
 from seppo_core.config import Config
 from seppo_core.generate import SampleGenerator
 from seppo_core.methods import Method
+from seppo_core.optimizers import Ema, Stepper, make_optimizer, make_schedule
 from seppo_core.preview import Preview
 from seppo_core.reference import ReferencePool, make_reference
+from seppo_core.reference_samples import ReferenceSamples
 from seppo_core.run_log import RunLog, progress_bar
 from seppo_core.tuning import load_trainable_state, trainable_parameters, trainable_state
-
-SKIPS_IN_A_ROW = 10
 
 
 class Trainer:
@@ -55,31 +53,38 @@ class Trainer:
             denoiser.enable_gradient_checkpointing()
         self.parameters = trainable_parameters(denoiser)
         # before prepare, which patches the forward that a frozen copy would then share
-        self.reference = make_reference(denoiser) if method.uses_reference else None
-        o = config.optimizer
-        optimizer = torch.optim.AdamW(
-            list(self.parameters.values()), lr=o.lr, betas=tuple(o.betas), eps=o.eps, weight_decay=o.weight_decay
-        )
-        # diffusers' "constant" knows no warm-up
-        name = "constant_with_warmup" if o.schedule == "constant" else o.schedule
-        self.schedule = get_scheduler(name, optimizer, num_warmup_steps=o.warmup_updates, num_training_steps=self.total)
+        self.reference = make_reference(denoiser) if method.recipe.uses_reference else None
+        decay = config.optimizer.ema_decay
+        self.ema = None if decay is None else Ema(self.parameters, decay)
+        optimizer = make_optimizer(config.optimizer, self.parameters)
+        self.schedule = make_schedule(config.optimizer, optimizer, self.total)
         self.policy, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
 
-        self.pool = ReferencePool(folder / "pool", config.method.reference, config.seed)
+        self.stepper = Stepper(
+            self.accelerator, self.optimizer, self.schedule, list(self.parameters.values()),
+            config.optimizer.max_grad_norm,
+        )  # fmt: skip
+
+        # without a reference nothing is ever drawn from it
+        self.pool = ReferencePool(folder / "pool", config.method.strategy or "initial", config.seed)
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
         order = WinnerOrder(len(cache), config.seed)
         data = config.data
         self.batches = BatchMaker(
             cache, order, adapter, config.seed, loop.batch_size,
             data.caption_dropout, data.flip, data.posterior, config.method.noise,
+            losers=method.recipe.second == "loser", labels=method.recipe.form == "labels",
+            anchor_draws=method.anchor_draws,
         )  # fmt: skip
-        samples = config.reference_samples
-        self.generator = SampleGenerator(
-            adapter, cache, order, config.seed, samples.steps, samples.guidance_scale, samples.scheduler,
-            samples.reencode, self.accelerator.device,
+        s = config.reference_samples
+        generator = SampleGenerator(
+            adapter, cache, order, config.seed, s.steps, s.guidance_scale, s.scheduler, s.reencode,
+            self.accelerator.device,
         )  # fmt: skip
+        self.samples = ReferenceSamples(
+            folder / "buffer", self.accelerator, generator, loop.updates * loop.batch_size, s.batch_size
+        )
         self.progress = Progress()
-        self.skips_in_a_row = 0
 
     @property
     def is_main(self) -> bool:
@@ -104,7 +109,7 @@ class Trainer:
             if log:
                 log.close()
         if self.is_main:
-            self._remove_buffers()
+            self.samples.remove()
         self.accelerator.wait_for_everyone()
 
     def _iterate(self, iteration: int, log: RunLog | None, bar, preview: Preview | None) -> None:
@@ -112,17 +117,18 @@ class Trainer:
         first, last = iteration * loop.updates, (iteration + 1) * loop.updates
         drawn, buffer = None, None
         if self.reference is not None:
-            if self.is_main and self.progress.update == first:
+            if self.is_main and self.progress.update == first and self.pool.keeps(iteration):
                 self.pool.save(iteration, trainable_state(self._denoiser))
             self.accelerator.wait_for_everyone()
             drawn = self.pool.draw(iteration)
             self.reference.load(self.pool.load(drawn))
-            buffer = self._fill_buffer(iteration)
+            if self.method.recipe.second == "generated":
+                buffer = self.samples.fill(iteration, self.reference)
         for update in range(self.progress.update, last):
             started = time.perf_counter()
             metrics = self._update(update, buffer)
             if update == first and drawn == iteration:
-                _check_tie(metrics["loss"])
+                _check_tie(metrics["gap_size"], self.config.method.effective_beta)
             metrics |= {"iteration": iteration} | ({} if drawn is None else {"reference": drawn})
             metrics["seconds"] = time.perf_counter() - started
             metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
@@ -142,45 +148,11 @@ class Trainer:
         if buffer and self.is_main:
             buffer.remove()
 
-    def _fill_buffer(self, iteration: int) -> SampleBuffer:
-        """Generates what of the iteration's samples is not there yet, each process its chunks."""
-        loop, samples = self.config.loop, self.config.reference_samples
-        size = loop.updates * loop.batch_size
-        # the chunk is part of the name: files of another chunk size hold other positions
-        folder = self.folder / "buffer" / f"iteration-{iteration:04d}-by-{samples.batch_size}"
-        buffer = SampleBuffer(folder, iteration * size, (iteration + 1) * size, samples.batch_size)
-        if self.is_main:
-            self._remove_buffers(keep=folder)
-            buffer.remove_leftovers()
-        self.accelerator.wait_for_everyone()
-        chunks = buffer.missing(self.accelerator.process_index, self.accelerator.num_processes)
-        self.accelerator.wait_for_everyone()
-        if chunks:
-            bar = progress_bar(
-                sum(map(len, chunks)), unit="sample", description=f"samples for iteration {iteration}",
-                visible=self.is_main,
-            )  # fmt: skip
-            with self.reference.active() as reference, self.accelerator.autocast(), bar:
-
-                def generate(positions: range) -> torch.Tensor:
-                    latents = self.generator(reference, iteration, positions)
-                    bar.update(len(positions))
-                    return latents
-
-                buffer.fill(generate, chunks)
-        self.accelerator.wait_for_everyone()
-        return buffer
-
-    def _remove_buffers(self, keep: Path | None = None) -> None:
-        """Removes used-up samples, those too that a crash between a checkpoint and their removal left behind."""
-        for folder in (self.folder / "buffer").glob("iteration-*"):
-            if folder != keep:
-                shutil.rmtree(folder)
-
     def _update(self, update: int, buffer: SampleBuffer | None) -> dict[str, float]:
         """One optimiser step on the global batch, accumulated over this process's micro-batches."""
         size = self.config.loop.micro_batch_size
         micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
+        observed = self._observe(update, micro_batches, buffer) if self.method.observes else {}
         totals: dict[str, torch.Tensor] = {}
         for number, indices in enumerate(micro_batches):
             batch = self.batches.make(update, indices, buffer, self.accelerator.device)
@@ -188,39 +160,35 @@ class Trainer:
             # gradients are exchanged between processes on the last micro-batch only
             sync = nullcontext() if is_last else self.accelerator.no_sync(self.policy)
             with sync, self.accelerator.autocast():
-                loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch)
+                loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch, observed)
                 self.accelerator.backward(loss / len(micro_batches))
-            for name, value in ({"loss": loss.detach()} | metrics).items():
-                totals[name] = totals.get(name, 0) + value.float() / len(micro_batches)
-        norm = self._step()
-        names = sorted(totals)
-        values = self.accelerator.reduce(torch.stack([totals[name] for name in names]), reduction="mean").tolist()
-        self.progress = Progress(update + 1, self.progress.skipped)
-        return dict(zip(names, values, strict=True)) | norm | {"lr": self.schedule.get_last_lr()[0]}
+            _add(totals, {"loss": loss.detach()} | metrics, len(micro_batches))
+        norm, applied = self.stepper.step(update + 1)
+        self.progress = Progress(update + 1, self.progress.skipped + (not applied))
+        if self.ema:
+            self.ema.update(self.progress.update)
+        means = {name: float(value) for name, value in self._over_processes(totals).items()}
+        rest = {"grad_norm": norm, "skipped": self.progress.skipped, "lr": self.schedule.get_last_lr()[0]}
+        return means | rest
 
-    def _step(self) -> dict[str, float]:
-        if all(parameter.grad is None for parameter in self.parameters.values()):
-            raise RuntimeError("no gradient reached the trained weights; the policy was not in the graph of the loss")
-        limit = self.config.optimizer.max_grad_norm
-        norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), math.inf if limit is None else limit)
-        finite = bool(torch.isfinite(norm))
-        # under fp16 the scaler skips the step itself, and has to see it in order to lower its scale
-        if finite or self.accelerator.scaler is not None:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
-        self.skips_in_a_row = 0 if finite else self.skips_in_a_row + 1
-        if not finite:
-            self.progress = Progress(self.progress.update, self.progress.skipped + 1)
-        if self.skips_in_a_row >= SKIPS_IN_A_ROW:
-            raise FloatingPointError(
-                f"the gradient was not finite in {SKIPS_IN_A_ROW} updates in a row, the last of them "
-                f"{self.progress.update + 1}; a lower learning rate or beta, or bf16 in place of fp16, usually helps"
-            )
-        return {"grad_norm": float(norm), "skipped": self.progress.skipped}
+    def _observe(self, update: int, micro_batches: list[range], buffer: SampleBuffer | None) -> dict[str, torch.Tensor]:
+        """What the method has to know of the whole batch before any of its loss."""
+        totals: dict[str, torch.Tensor] = {}
+        for indices in micro_batches:
+            batch = self.batches.make(update, indices, buffer, self.accelerator.device)
+            with self.accelerator.autocast():
+                observed = self.method.observe(self.adapter, self.adapter.denoiser, self.reference, batch)
+            _add(totals, observed, len(micro_batches))
+        return self._over_processes(totals)
+
+    def _over_processes(self, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        names = sorted(totals)
+        values = self.accelerator.reduce(torch.stack([totals[name] for name in names]), reduction="mean")
+        return dict(zip(names, values, strict=True))
 
     def _draw(self, preview: Preview, log: RunLog) -> None:
-        with self.accelerator.autocast():
+        average = self.ema.in_place() if self.ema else nullcontext()
+        with average, self.accelerator.autocast():
             preview.draw(self._denoiser, self.progress.update, log.writer)
 
     @property
@@ -238,6 +206,7 @@ class Trainer:
                     self.optimizer.state_dict(),
                     self.schedule.state_dict(),
                     scaler.state_dict() if scaler is not None else {},
+                    self.ema.state() if self.ema else {},
                 )
             )
         self.accelerator.wait_for_everyone()
@@ -255,6 +224,8 @@ class Trainer:
         self.schedule.load_state_dict(checkpoint.scheduler)
         if self.accelerator.scaler is not None and checkpoint.scaler:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)
+        if self.ema:
+            self.ema.load(checkpoint.ema)
         self.progress = checkpoint.progress
         if self.is_main:
             print(f"continuing {self.folder} after update {self.progress.update} of {self.total}")
@@ -279,11 +250,17 @@ def share_of_batch(accelerator: Accelerator, batch_size: int, micro_batch_size: 
     return range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
 
 
-def _check_tie(loss: float) -> None:
-    """Policy and reference have equal weights here: a loss off log 2 means that they run in different numerics."""
-    if abs(loss - math.log(2)) > 1e-3:
+def _add(totals: dict[str, torch.Tensor], metrics: dict[str, torch.Tensor], count: int) -> None:
+    for name, value in metrics.items():
+        totals[name] = totals.get(name, 0) + value.detach().float() / count
+
+
+def _check_tie(gap_size: float, beta: float) -> None:
+    """Policy and reference have equal weights here: a gap between them means that they run in different numerics."""
+    if beta * gap_size > 1e-2:
         warnings.warn(
-            f"policy and reference have the same weights but the loss is {loss:.4f} instead of log 2 = 0.6931: they "
-            "run in different precision or kernels, and the anchor's signs are noise until that is mended",
+            f"policy and reference have the same weights but their errors on the winners differ by {gap_size:.3g} on "
+            f"average, times beta {beta:g}: they run in different precision or kernels, and the anchor's signs are "
+            "noise until that is mended",
             stacklevel=2,
         )

@@ -36,7 +36,7 @@ def test_least_config_takes_defaults(tmp_path):
         run="r", model=ImageModel(base="a/b"), data=ImageData(source="s", cache="c", height=512, width=512)
     )
     assert (config.loop.iterations, config.loop.updates, config.loop.batch_size) == (7, 30, 2048)
-    assert (config.method.name, config.method.beta) == ("seppo", 2000)
+    assert (config.method.name, config.method.effective_beta) == ("seppo", 2000)
 
 
 def test_values_reach_their_keys_with_their_types(tmp_path):
@@ -192,13 +192,17 @@ def test_keys_are_pinned(schema):
         + (" text_tokens t5 training_guidance" * (not video)),
         "data": "source cache height width flip caption_dropout posterior encode_batch_size cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
-        "method": "name beta flipper reference noise min_snr_gamma timestep_density timestep_shift",
+        "method": "name beta flipper reference anchor_draws anchor_per guard sft_weight kto_weights noise min_snr_gamma "
+        "timestep_density timestep_shift",
         "reference_samples": "scheduler steps guidance_scale batch_size reencode",
         "tune": "mode scope rank alpha",
         "loop": "iterations updates batch_size micro_batch_size mixed_precision gradient_checkpointing attention "
         "checkpoint_every keep_checkpoints",
-        "optimizer": "lr betas eps weight_decay max_grad_norm schedule warmup_updates",
+        "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale",
+        "health": "window non_finite non_finite_updates winner_error winner_error_rise margin margin_limit sign "
+        "collapse collapse_share",
+        "log": "wandb",
     }
     names = [f"{section}.{name}".removeprefix(".") for section, line in expected.items() for name in line.split()]
     assert list(key_types(schema)) == names

@@ -34,7 +34,7 @@ class Workshop:
             data=ImageData(
                 source=str(self.source), cache=str(self.cache), height=64, width=64, flip=True, caption_dropout=0.3
             ),
-            method=MethodConfig(name=method, beta=50),
+            method=MethodConfig(name=method, beta=None if method == "sft" else 50),
             reference_samples=ReferenceSamplesConfig(scheduler="ddim", steps=2, guidance_scale=2.0, batch_size=3),
             tune=TuneConfig(mode=mode, rank=2, alpha=4),
             loop=LoopConfig(iterations=2, updates=3, batch_size=4, micro_batch_size=2, checkpoint_every=2),

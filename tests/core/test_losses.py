@@ -134,6 +134,7 @@ def test_metrics_by_name():
         "share_s_plus": 0.5,
         "share_s_minus": 0.5,
         "share_s_zero": 0.0,
+        "gap_size": 1.0,
     }
     assert {name: value.item() for name, value in metrics.items()} == expected
 

@@ -1,0 +1,114 @@
+"""The optimiser, its schedule, and the running average of the weights."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers.optimization import get_scheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from seppo_core.config_loop import OptimizerConfig
+
+
+def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), or bitsandbytes' with moments of 8 bits (Dettmers et al. 2022).
+
+    ValueError where the latter is asked for and bitsandbytes is not installed or a parameter is not on a GPU.
+    """
+    c = config
+    settings = {"lr": c.lr, "betas": tuple(c.betas), "eps": c.eps, "weight_decay": c.weight_decay}
+    values = list(parameters.values())
+    if c.name == "adamw":
+        return torch.optim.AdamW(values, **settings)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise ValueError(
+            "optimizer.name=adamw8bit needs bitsandbytes; pip install 'seppo[gpu]', or use adamw"
+        ) from error
+    if any(not p.is_cuda for p in values):
+        raise ValueError("optimizer.name=adamw8bit needs a CUDA device, and the weights are not on one; use adamw")
+    return AdamW8bit(values, **settings)
+
+
+def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, total: int) -> LRScheduler:
+    """Warm-up, then constant or down to zero at update `total`."""
+    # diffusers' "constant" knows no warm-up
+    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
+    return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_updates, num_training_steps=total)
+
+
+class Ema:
+    """An exponential moving average of the trained weights: for previews, samples and export, never for training.
+
+    Snapshots of the reference pool are the raw policy. Early on the decay is min(decay, (1 + n) / (10 + n)) after n
+    updates, so that the start is forgotten.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float):
+        self.parameters = parameters
+        self.decay = decay
+        self.average = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, done: int) -> None:
+        """Moves towards the weights after update number `done`, counted from 1."""
+        weight = 1 - min(self.decay, (1 + done) / (10 + done))
+        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters.values()], weight)
+
+    def state(self) -> dict[str, Tensor]:
+        """The average, by portable name."""
+        return self.average
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes on a saved average; KeyError where a name is missing."""
+        for name, average in self.average.items():
+            average.copy_(state[name])
+
+    @contextmanager
+    @torch.no_grad()
+    def in_place(self) -> Iterator[None]:
+        """Context in which the model's weights are the average."""
+        held = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.average[name])
+        try:
+            yield
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.copy_(held[name])
+
+
+class Stepper:
+    """Clips, steps and counts what was skipped: an update with a gradient that is not finite changes no weight."""
+
+    limit_in_a_row = 10
+
+    def __init__(self, accelerator, optimizer, schedule, parameters: list[nn.Parameter], max_norm: float | None):
+        self.accelerator, self.optimizer, self.schedule, self.parameters = accelerator, optimizer, schedule, parameters
+        self.max_norm = math.inf if max_norm is None else max_norm
+        self.in_a_row = 0
+
+    def step(self, update: int) -> tuple[float, bool]:
+        """Applies the gradients of update number `update`; their norm before clipping, and whether it was applied.
+
+        RuntimeError where no gradient arrived, FloatingPointError after ten updates in a row that were skipped.
+        """
+        if all(parameter.grad is None for parameter in self.parameters):
+            raise RuntimeError("no gradient reached the trained weights; the policy was not in the graph of the loss")
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.max_norm)
+        finite = bool(torch.isfinite(norm))
+        # under fp16 the scaler skips the step itself, and has to see it in order to lower its scale
+        if finite or self.accelerator.scaler is not None:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        self.in_a_row = 0 if finite else self.in_a_row + 1
+        if self.in_a_row >= self.limit_in_a_row:
+            raise FloatingPointError(
+                f"the gradient was not finite in {self.limit_in_a_row} updates in a row, the last of them {update}; a "
+                "lower learning rate or beta, or bf16 in place of fp16, usually helps"
+            )
+        return float(norm), finite
