@@ -5,7 +5,12 @@ from importlib import import_module
 
 COMMANDS = {
     "demo": ("benchmarks.demo.main", "align the two small bases, score them and write runs/demo/index.html"),
+    "survival": (
+        "benchmarks.survival.main",
+        "kill a small run at random moments and compare its end with an undisturbed one",
+    ),
     "quality": ("benchmarks.quality.main", "score models under a named protocol: run, report, doctor"),
+    "anchor": ("benchmarks.anchor.main", "precision and recall of s = ±1 in a trained run, against any scorer"),
     "ab": ("benchmarks.quality.ab.main", "a blind page for human judges, and its votes as win rates"),
     "table1": ("benchmarks.tables.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),
     "table2": ("benchmarks.tables.table2", "the same on the HPSv2 benchmark and PartiPrompts"),

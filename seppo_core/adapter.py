@@ -1,12 +1,14 @@
 """The one interface that a model family implements."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path as FilePath
 from typing import Literal, NamedTuple
 
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 from jaxtyping import Float, Num
+from peft import LoraConfig
 from torch import Tensor, nn
 
 from seppo_core.path import Path
@@ -58,6 +60,9 @@ class Adapter(ABC):
     """Classifier-free, by two forward passes; embedded, told to a distilled denoiser (`with_guidance`); or none."""
     lora_targets: dict[str, str | list[str]]
     """What a LoRA may sit on, by scope: peft `target_modules`. All have "all"; videos add "motion" and "spatial"."""
+    masked_text: dict[str, str] = {}  # noqa: RUF012
+    """Tensors of `encode_prompts` that the denoiser reads only where a mask says so, and that mask, by name. A cache
+    stores no more of them; elsewhere they come back as zeros."""
     trainable: dict[str, str]
     """What full fine-tuning may touch, by scope: a regular expression that parameter names match from their start."""
 
@@ -101,6 +106,22 @@ class Adapter(ABC):
         """Sets the scheduler's time grid and returns it, (steps,); families that shift it by resolution override."""
         scheduler.set_timesteps(steps, device=device)
         return scheduler.timesteps
+
+    def load_lora(self, source: str, name: str) -> None:
+        """Puts the LoRA of `source`, a folder, file or hub id, on the denoiser as peft's adapter `name`.
+
+        Families whose diffusers pipeline has no LoRA loader override this and `save_lora` (see `lora_files`).
+        """
+        self.pipeline.load_lora_weights(source, adapter_name=name)
+
+    def save_lora(self, folder: FilePath, state: dict[str, Tensor], config: LoraConfig) -> None:
+        """Writes a LoRA of the denoiser, its tensors by portable name, for the pipeline's `load_lora_weights`."""
+        # without this metadata a loader takes alpha for the rank, and the LoRA acts at another strength
+        self.pipeline.save_lora_weights(
+            folder,
+            **{f"{self.component}_lora_layers": state},
+            **{f"{self.component}_lora_adapter_metadata": config.to_dict()},
+        )
 
     @abstractmethod
     def export_pipeline(self) -> DiffusionPipeline:

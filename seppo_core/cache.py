@@ -3,11 +3,14 @@
 A cache folder holds
 
     manifest.json             written last: a folder without it is no cache
-    items-00000.safetensors   mean, logvar (n, rows, c, [f], h, w); row 1 is the mirrored picture; "frame.KEY" (n, …)
-    text-00000.safetensors    a row per distinct caption and tensor of the condition; row 0 is the empty caption
+    items-00000.safetensors   mean, logvar (n, rows, c, [f], h, w); row 1 is the mirrored picture; "frame.KEY" (n, …);
+                              of pairs also "loser.mean", "loser.logvar", "loser.frame.KEY"; of labelled items "label"
+    text-00000.safetensors    a row per distinct caption and tensor of the condition; row 0 is the empty caption; of
+                              "KEY" with "KEY.starts" the tokens of all rows one after the other, without padding
     index.safetensors         per item: caption, its row among the text; line, the byte where items.jsonl tells of it
     items.jsonl               id, file and caption of every item
-    rejected.jsonl            file and reason of every row that could not be used
+    rejected.jsonl            file and reason of every row that could not be used, or that was to be left out
+    parts/                    a note on every shard, by which `prepare` goes on and mends; training does without
 
 Reading touches only the rows that are asked for, so that memory stays flat however large the set is.
 """
@@ -21,17 +24,26 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 from seppo_core.adapter import Condition, Posterior
+from seppo_core.recipes import Form
 from seppo_core.source import Kind
 
 FORMAT = "seppo winner cache"
-VERSION = 1
+VERSION = 2
 FRAME = "frame."
 """Prefix of what `Adapter.frame_condition` gave, among an item shard's tensors."""
+LOSER = "loser."
+"""Prefix of what belongs to a pair's loser."""
+STARTS = ".starts"
+"""Behind the name of a text tensor whose padding is not stored: where each row's tokens begin, (n + 1,)."""
+LABEL = "label"
+"""The tensor that says whether an item is desirable, (n,) uint8."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,7 @@ class Manifest:
     """What a finished cache holds. `settings` is all that decides its content, `fingerprint` their hash."""
 
     kind: Kind
+    form: Form
     model: str
     latent_shape: tuple[int, ...]
     rows: int
@@ -56,8 +69,12 @@ class Manifest:
     dtype: str
     items: int
     rejected: int
+    left_out: int
+    """Items that nothing is wrong with and that were not asked for: ties, or those labelled bad."""
     captions: int
     """Distinct ones, the empty caption not counted."""
+    text_lengths: dict[str, int]
+    """Tensors of the text that are stored without their trailing zeros, and how many tokens they have with them."""
     fingerprint: str
     settings: dict
     shards: tuple[Stored, ...]
@@ -83,12 +100,15 @@ class Manifest:
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is not the manifest of a cache; run `prepare` into another folder") from error
         if version != VERSION:
-            raise ValueError(f"{path} has format version {version}, this program reads {VERSION}; run `prepare` anew")
+            raise ValueError(
+                f"{path} has format version {version}, this program reads {VERSION}; run `prepare` "
+                "with --overwrite true"
+            )
         try:
             files = {name: tuple(Stored(**stored) for stored in found[name]) for name in ("shards", "texts", "tables")}
             return cls(**found | files | {"latent_shape": tuple(found["latent_shape"])})
         except (TypeError, KeyError) as error:
-            raise ValueError(f"{path} is damaged ({error}); run `prepare` anew") from error
+            raise ValueError(f"{path} is damaged ({error}); run `prepare` with --overwrite true") from error
 
 
 class WinnerCache:
@@ -126,6 +146,11 @@ class WinnerCache:
         return self.manifest.kind
 
     @property
+    def form(self) -> Form:
+        """Whether the items are winners alone, pairs of winner and loser, or labelled good or bad."""
+        return self.manifest.form
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
         """(c, [f], h, w) of one item."""
         return self.manifest.latent_shape
@@ -145,24 +170,26 @@ class WinnerCache:
 
         ValueError where an item is to be mirrored and the cache was prepared without.
         """
-        if any(flipped) and self.manifest.rows < 2:
-            raise ValueError(f"the cache at {self.folder} has no mirrored pictures; run `prepare` with flip: true")
-        rows = list(zip(indices, flipped, strict=True))
-        mean, logvar = (
-            torch.stack([self._items.row(name, index)[int(flip)].float() for index, flip in rows])
-            for name in ("mean", "logvar")
-        )
-        return Posterior(mean, logvar)
+        return self._posterior("", indices, flipped)
+
+    def loser_posterior(self, indices: list[int], flipped: list[bool]) -> Posterior:
+        """As `posterior`, of the losers; ValueError too where this is no cache of pairs."""
+        self._need("pairs")
+        return self._posterior(LOSER, indices, flipped)
 
     def condition(self, indices: list[int], dropped: list[bool]) -> Condition:
         """What the denoiser is told of the items, (b, …) each: the text, "" where `dropped`, and the framing."""
-        captions = [0 if drop else int(self._caption[index]) for index, drop in zip(indices, dropped, strict=True)]
-        framing = {
-            name.removeprefix(FRAME): torch.stack([_float32(self._items.row(name, index)) for index in indices])
-            for name in self._items.names()
-            if name.startswith(FRAME)
-        }
-        return self._text(captions) | framing
+        return self._condition("", indices, dropped)
+
+    def loser_condition(self, indices: list[int], dropped: list[bool]) -> Condition:
+        """The same text with the losers' framing; ValueError where this is no cache of pairs."""
+        self._need("pairs")
+        return self._condition(LOSER, indices, dropped)
+
+    def labels(self, indices: list[int]) -> Bool[Tensor, " b"]:
+        """Whether each item is desirable; ValueError where the items have no labels."""
+        self._need("labels")
+        return torch.stack([self._items.row(LABEL, index) for index in indices]).bool()
 
     def unconditional(self) -> Condition:
         """The empty caption's text, (1, …) each; `condition` with all dropped adds the items' framing."""
@@ -181,12 +208,40 @@ class WinnerCache:
         if damaged:
             raise ValueError(f"the cache at {self.folder} is damaged in {', '.join(damaged)}; {_CURE}")
 
+    def _need(self, form: Form) -> None:
+        if self.form != form:
+            raise ValueError(f"the cache at {self.folder} holds {self.form}, not {form}; run `prepare` for {form}")
+
+    def _posterior(self, prefix: str, indices: list[int], flipped: list[bool]) -> Posterior:
+        if any(flipped) and self.manifest.rows < 2:
+            raise ValueError(f"the cache at {self.folder} has no mirrored pictures; run `prepare` with flip: true")
+        rows = list(zip(indices, flipped, strict=True))
+        mean, logvar = (
+            torch.stack([self._items.row(prefix + name, index)[int(flip)].float() for index, flip in rows])
+            for name in ("mean", "logvar")
+        )
+        return Posterior(mean, logvar)
+
+    def _condition(self, prefix: str, indices: list[int], dropped: list[bool]) -> Condition:
+        captions = [0 if drop else int(self._caption[index]) for index, drop in zip(indices, dropped, strict=True)]
+        framing = {
+            name.removeprefix(prefix + FRAME): torch.stack([_float32(self._items.row(name, i)) for i in indices])
+            for name in self._items.names()
+            if name.startswith(prefix + FRAME)
+        }
+        return self._text(captions) | framing
+
     def _files(self) -> tuple[Stored, ...]:
         return self.manifest.shards + self.manifest.texts + self.manifest.tables
 
     def _text(self, rows: list[int]) -> Condition:
+        lengths = self.manifest.text_lengths
         return {
-            name: torch.stack([_float32(self._texts.row(name, row)) for row in rows]) for name in self._texts.names()
+            name: torch.stack([_float32(self._texts.tokens(name, row, lengths[name])) for row in rows])
+            if name in lengths
+            else torch.stack([_float32(self._texts.row(name, row)) for row in rows])
+            for name in self._texts.names()
+            if not name.endswith(STARTS)
         }
 
     def _about(self, index: int) -> dict[str, str]:
@@ -208,10 +263,23 @@ class _Shards:
 
     def row(self, name: str, row: int) -> Tensor:
         """One row of tensor `name`, its first axis gone."""
+        number, row = self._place(row)
+        return self._shard(number).get_slice(name)[row]
+
+    def tokens(self, name: str, row: int, length: int) -> Tensor:
+        """One row of a tensor that is stored without its trailing zeros: (length, d)."""
+        number, row = self._place(row)
+        shard = self._shard(number)
+        start, stop = shard.get_slice(name + STARTS)[row : row + 2].tolist()
+        used = shard.get_slice(name)[start:stop]
+        return pad(used, (0, 0, 0, length - len(used)))
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """The shard that holds `row`, and where."""
         if not 0 <= row < self.starts[-1]:
             raise IndexError(f"row {row} is not in 0..{self.starts[-1] - 1}")
         number = bisect_right(self.starts, row) - 1
-        return self._shard(number).get_slice(name)[row - self.starts[number]]
+        return number, row - self.starts[number]
 
     def _shard(self, number: int) -> safe_open:
         if number not in self._open:
@@ -226,7 +294,10 @@ class _Shards:
         return self._open[number]
 
 
-_CURE = "copy it anew from where it was made, or run `prepare` anew with overwriting"
+_CURE = (
+    "copy it anew from where it was made, or run `verify` with --mend true and then `prepare`, which encodes no more "
+    "than that"
+)
 
 
 def sha256_of(path: Path) -> str:

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from seppo_core.cache import FORMAT, VERSION, Manifest, Stored, WinnerCache, sha256_of
+from seppo_core.cache_lock import LOCK
 from seppo_core.files import remove_leftovers, save_json, save_tensors, whole_file
 
 STARTED = "prepare.json"
+PARTS = "parts"
 _TABLES = ("index.safetensors", "items.jsonl", "rejected.jsonl")
 _SHARD = re.compile(r"(items|text)-\d{5,}\.safetensors")
-_NOTE = re.compile(r"(items|text)-\d{5,}\.json|\..*\.tmp")
+_NOTE = re.compile(r"(items|text|process)-\d{5,}\.json|\..*\.tmp")
 
 
 @dataclass(frozen=True)
@@ -31,34 +33,39 @@ class Part:
 class CacheFolder:
     """Shards are written whole, each with a note beside it in `parts/`; the note is what makes it count as done.
 
-    Notes go once the manifest is there. Only files that `prepare` wrote are ever removed.
+    Notes stay, so that a shard that is found damaged later is all that has to be encoded again. Only files that
+    `prepare` wrote are ever removed.
     """
 
     def __init__(self, folder: Path, fingerprint: str, settings: dict):
         self.folder, self.fingerprint, self.settings = folder, fingerprint, settings
-        self.parts = folder / "parts"
+        self.parts = folder / PARTS
 
-    def claim(self, overwrite: bool) -> Manifest | None:
-        """Makes the folder ready to be filled or filled on; the manifest where it is finished already.
-
-        FileExistsError where it holds files of the user's; ValueError where it holds, or began, another cache, which
-        `overwrite` removes.
-        """
+    def check_ours(self) -> None:
+        """FileExistsError where the folder is a file, or holds files of the user's and no cache. Changes nothing."""
         if self.folder.exists() and not self.folder.is_dir():
             raise FileExistsError(f"{self.folder} is a file; name a folder for the cache")
-        names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
-        started = _read_started(self.folder)
-        if started is None and any(not _is_temporary(name) for name in names):
+        if not self.folder.is_dir() or _read_started(self.folder) is not None:
+            return
+        foreign = sorted(path.name for path in self.folder.iterdir() if not _is_ours(path))
+        if foreign:
             raise FileExistsError(
-                f"{self.folder} holds files that are no cache ({', '.join(names[:3])}); name a new or an empty folder"
+                f"{self.folder} holds files that are no cache ({', '.join(foreign[:3])}); name a new or an empty folder"
             )
+
+    def claim(self, overwrite: bool) -> Manifest | None:
+        """Makes the folder, whose lock is held, ready to be filled or filled on; the manifest where it is finished.
+
+        ValueError where it holds, or began, another cache, which `overwrite` removes, or where it is damaged.
+        """
+        self.check_ours()
+        started = _read_started(self.folder)
         if started is not None:
             if overwrite or (started["fingerprint"] != self.fingerprint and self._holds_nothing()):
                 self._start_over()
             elif started["fingerprint"] == self.fingerprint:
                 remove_leftovers(self.folder)
                 if (self.folder / "manifest.json").is_file():
-                    self._drop_notes()
                     (self.folder / STARTED).unlink(missing_ok=True)
                     return WinnerCache(self.folder).manifest
             else:
@@ -69,11 +76,12 @@ class CacheFolder:
                 ]
                 raise ValueError(
                     f"{self.folder} holds a cache made otherwise ({'; '.join(differing) or 'older format'}); name "
-                    "another folder, or ask for it to be overwritten"
+                    "another data.cache, or replace it with --overwrite true"
                 )
         self._write_header()
         self.parts.mkdir(exist_ok=True)
         remove_leftovers(self.parts)
+        self._drop_processes()
         self._drop_unaccounted()
         return None
 
@@ -82,13 +90,19 @@ class CacheFolder:
         path = self.parts / f"{name}.json"
         if not path.is_file():
             return None
-        found = json.loads(path.read_text(encoding="utf-8"))
-        stored = None if found["stored"] is None else Stored(**found["stored"])
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["fingerprint"] != self.fingerprint:
+                return None
+            stored = None if found["stored"] is None else Stored(**found["stored"])
+            part = Part(stored, found["items"], found["rejected"])
+        except (ValueError, KeyError, TypeError):
+            return None
         if stored is not None:
             shard = self.folder / stored.file
             if not shard.is_file() or shard.stat().st_size != stored.bytes:
                 return None
-        return Part(stored, found["items"], found["rejected"])
+        return part
 
     def save(self, name: str, tensors: dict[str, Tensor], rows: int, items: list, rejected: list) -> Part:
         """Writes shard `name`, unless it has no rows, and then the note that it is done."""
@@ -97,7 +111,7 @@ class CacheFolder:
             save_tensors(self.folder / f"{name}.safetensors", tensors)
             stored = self._stored(f"{name}.safetensors", rows)
         part = Part(stored, items, rejected)
-        save_json(self.parts / f"{name}.json", asdict(part))
+        save_json(self.parts / f"{name}.json", {"fingerprint": self.fingerprint} | asdict(part))
         return part
 
     def save_rejected(self, parts: Iterator[Part]) -> Stored:
@@ -125,10 +139,19 @@ class CacheFolder:
         return self._stored("items.jsonl", len(captions)), self._stored("index.safetensors", len(captions))
 
     def finish(self, manifest: Manifest) -> None:
-        """Writes the manifest, which makes the folder a cache, and drops the notes."""
+        """Writes the manifest, which makes the folder a cache."""
         save_json(self.folder / "manifest.json", manifest.to_json())
-        self._drop_notes()
+        self._drop_processes()
         (self.folder / STARTED).unlink(missing_ok=True)
+
+    def forget(self, name: str) -> None:
+        """Shard `name` no longer counts as done, and is removed once the folder is filled on."""
+        (self.parts / f"{name}.json").unlink(missing_ok=True)
+
+    def reopen(self) -> None:
+        """Makes a finished cache an unfinished one that the next `prepare` fills on."""
+        self._write_header()
+        self._drop_finish()
 
     def _stored(self, file: str, rows: int) -> Stored:
         path = self.folder / file
@@ -145,8 +168,10 @@ class CacheFolder:
         # in this order a kill in between leaves a folder that is still known as ours, and no note on an old shard
         self._drop_notes()
         self._write_header()
-        (self.folder / "manifest.json").unlink(missing_ok=True)
-        for name in _TABLES:
+        self._drop_finish()
+
+    def _drop_finish(self) -> None:
+        for name in ("manifest.json", *_TABLES):
             (self.folder / name).unlink(missing_ok=True)
 
     def _drop_notes(self) -> None:
@@ -154,8 +179,10 @@ class CacheFolder:
             for path in self.parts.iterdir():
                 if _NOTE.fullmatch(path.name):
                     path.unlink()
-            if not any(self.parts.iterdir()):
-                self.parts.rmdir()
+
+    def _drop_processes(self) -> None:
+        for path in self.parts.glob("process-*.json"):
+            path.unlink()
 
     def _drop_unaccounted(self) -> None:
         for path in self.folder.iterdir():
@@ -163,14 +190,19 @@ class CacheFolder:
                 path.unlink()
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """OSError where the disk of `folder` has less than `needed` bytes free."""
+def free_bytes(folder: Path) -> int:
+    """On the disk of `folder`, which need not be there yet."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
+    return shutil.disk_usage(place).free
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """OSError where the disk of `folder` has less than `needed` bytes free for `what`."""
+    free = free_bytes(folder)
     if free < needed:
         raise OSError(
-            f"{folder} needs at least {needed / 1e9:.1f} GB for latents and its disk has {free / 1e9:.1f} GB free; "
-            "free some, name another disk, or store half precision (dtype bfloat16)"
+            f"{folder} needs {needed / 1e9:.1f} GB for {what} and its disk has {free / 1e9:.1f} GB free; free some, "
+            "name another disk, or store half precision (data.cache_dtype: bfloat16)"
         )
 
 
@@ -187,5 +219,8 @@ def _read_started(folder: Path) -> dict | None:
     return None
 
 
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".tmp")
+def _is_ours(path: Path) -> bool:
+    """Whether an entry of a folder without a cache is what a launch leaves that was killed at its very start."""
+    if path.name == PARTS and path.is_dir():
+        return all(inside.name == LOCK or _NOTE.fullmatch(inside.name) for inside in path.iterdir())
+    return path.name.startswith(".") and path.name.endswith(".tmp")

@@ -54,8 +54,7 @@ class CheckpointFolder:
             with whole_folder(path) as temporary:
                 save_file(checkpoint.policy, temporary / POLICY_FILE)
                 if checkpoint.ema:
-                    average = {name: tensor.to("cpu") for name, tensor in checkpoint.ema.items()}
-                    save_file(average, temporary / EMA_FILE)
+                    save_file(checkpoint.ema, temporary / EMA_FILE)
                 state = {
                     "optimizer": checkpoint.optimizer,
                     "scheduler": checkpoint.scheduler,

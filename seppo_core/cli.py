@@ -6,18 +6,18 @@ Whatever a user can get wrong there is refused in one line, before torch is impo
 import contextlib
 import importlib
 import io
-import os
 import re
 import sys
-import traceback
 from dataclasses import dataclass, make_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import NoneType, TracebackType, UnionType
+from signal import SIGINT
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
+from seppo_core.cli_errors import one_line, raised_by_us
 from seppo_core.config import Config
 from seppo_core.config_file import (
     MISSING,
@@ -30,15 +30,33 @@ from seppo_core.config_file import (
     read_values,
     refuse_missing,
 )
-from seppo_core.requests import ExportRequest, SampleRequest, check_export
+from seppo_core.data_format import find_source
+from seppo_core.looking import LOOKS, Look, look, parse_look
+from seppo_core.requests import (
+    ExportRequest,
+    PrepareRequest,
+    SampleRequest,
+    TrainRequest,
+    VerifyRequest,
+    check_export,
+    check_train,
+)
+from seppo_core.signals import Stopped, raising
 
 COMMANDS = {
     "prepare": "encode the winners of data.source once, into data.cache",
+    "verify": "read all of data.cache again and name what is damaged",
     "train": "align the model; the same command continues a stopped run",
     "sample": "draw from the aligned model, or from the base",
     "export": "write what plain diffusers loads",
 }
-REQUESTS = {"sample": SampleRequest, "export": ExportRequest}
+REQUESTS = {
+    "prepare": PrepareRequest,
+    "verify": VerifyRequest,
+    "train": TrainRequest,
+    "sample": SampleRequest,
+    "export": ExportRequest,
+}
 
 
 @dataclass(frozen=True)
@@ -47,45 +65,52 @@ class Invocation:
 
     command: str
     config: Config
-    request: SampleRequest | ExportRequest | None
+    request: PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | ExportRequest | None
 
 
 def run(argv: list[str], program: str, schema: type[Config], commands_module: str) -> int:
     """Runs one command of `commands_module`, which is imported only after all else is checked; the exit status.
 
-    A mistake of the user is one line on stderr and status 2. Errors that other libraries raise keep their traceback, as
-    do all with SEPPO_TRACEBACK=1.
+    A mistake of the user, or a disk that refuses, is one line on stderr and status 2; SIGTERM gives 143, SIGINT 130.
+    Errors that other libraries raise keep their traceback, as do all with SEPPO_TRACEBACK=1.
     """
     try:
-        invocation = parse(argv, program, schema)
-        if invocation is None:
-            return 0
-        check_paths(invocation)
-        dispatch(invocation, importlib.import_module(commands_module))
-    except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("SEPPO_TRACEBACK") == "1" or not _raised_by_us(error.__traceback__):
+        with raising():
+            invocation = parse(argv, program, schema)
+            if invocation is None:
+                return 0
+            if isinstance(invocation, Look):
+                return look(invocation)
+            check_paths(invocation)
+            dispatch(invocation, importlib.import_module(commands_module))
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+        text = one_line(error)
+        if text is None:
             raise
-        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{program}: {text}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{program}: stopped; `train` continues from its last checkpoint when run again", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        stopped = stop if isinstance(stop, Stopped) else Stopped(SIGINT)
+        print(f"{program}: {stopped}; the same command goes on from where it was saved", file=sys.stderr)
+        return stopped.status
     return 0
 
 
 def dispatch(invocation: Invocation, commands: Any) -> None:
-    """Calls `commands.prepare(config)`, `.train(config)`, `.sample(config, request)` or `.export(config, request)`."""
+    """Calls `commands.prepare`, `.verify`, `.train`, `.sample` or `.export` with (config, request)."""
     if invocation.command == "prepare":
-        commands.prepare(invocation.config)
+        commands.prepare(invocation.config, invocation.request)
+    elif invocation.command == "verify":
+        commands.verify(invocation.config, invocation.request)
     elif invocation.command == "train":
-        commands.train(invocation.config)
+        commands.train(invocation.config, invocation.request)
     elif invocation.command == "sample":
         commands.sample(invocation.config, invocation.request)
     else:
         commands.export(invocation.config, invocation.request)
 
 
-def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | None:
+def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | Look | None:
     """What `argv` asks for, or None where it asked for help, which is printed. Reads the config file, no other.
 
     Raises ValueError or FileNotFoundError for what does not fit, in one line.
@@ -97,9 +122,11 @@ def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | N
         print(f"{program} {version('seppo')}")
         return None
     command, *rest = argv
+    if command in LOOKS:
+        return parse_look(command, rest, program)
     if command not in COMMANDS:
-        guess = nearest(command, list(COMMANDS))
-        hint = f"did you mean {guess}?" if guess else f"use {', '.join(COMMANDS)}"
+        guess = nearest(command, [*COMMANDS, *LOOKS])
+        hint = f"did you mean {guess}?" if guess else f"use {', '.join([*COMMANDS, *LOOKS])}"
         raise ValueError(f"{command} is not a command; {hint}")
     wants_help = "-h" in rest or "--help" in rest
     path, options = (rest[0], rest[1:]) if rest and not rest[0].startswith("-") else (None, rest)
@@ -123,7 +150,9 @@ def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | N
     if parsed is None:
         return None
     config, request = parsed.config, vars(parsed).get("request")
-    if command == "export":
+    if command == "train":
+        check_train(request, list(key_types(schema)))
+    elif command == "export":
         check_export(config, request)
     return Invocation(command, config, request)
 
@@ -132,13 +161,16 @@ def check_paths(invocation: Invocation) -> None:
     """FileNotFoundError for a path that the command is going to read and that is not there."""
     config, request = invocation.config, invocation.request
     for key, path in config.weight_paths().items():
-        if path is not None and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
+        # verify reads the cache alone
+        reads = path is not None and invocation.command != "verify"
+        if reads and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
             raise FileNotFoundError(f"{key}={path} does not exist{_similar(Path(path))}")
     if invocation.command == "prepare":
-        _need_folder("data.source", config.data.source, "put files and metadata.jsonl or metadata.csv there")
-    if invocation.command == "train":
+        find_source(config.data.source, config.data.format)
+    if invocation.command in ("train", "verify"):
         _need_folder("data.cache", config.data.cache, "run `prepare` with the same config first")
-    needs_run = request is not None and request.checkpoint != "base" and not Path(request.checkpoint).is_dir()
+    names_run = isinstance(request, SampleRequest | ExportRequest)
+    needs_run = names_run and request.checkpoint != "base" and not Path(request.checkpoint).is_dir()
     if needs_run:
         _need_folder("run", config.run, "run `train` with the same config first")
     if isinstance(request, SampleRequest) and request.prompt_file and not Path(request.prompt_file).is_file():
@@ -167,9 +199,10 @@ def _may_be_hub_id(name: str) -> bool:
 
 
 def _usage(program: str) -> str:
-    commands = "\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:9}{text}" for name, text in (COMMANDS | LOOKS).items())
     return (
-        f"usage: {program} COMMAND CONFIG.yaml [--section.key value ...]\n\n{commands}\n\n"
+        f"usage: {program} COMMAND CONFIG.yaml [--section.key value ...]\n"
+        f"       {program} status RUN | {program} doctor\n\n{commands}\n\n"
         f"`{program} COMMAND CONFIG.yaml --help` lists every key with that file's values."
     )
 
@@ -291,16 +324,7 @@ def _tyro(f: type, default: Any, prog: str, description: str, args: list[str], s
 def _own_message(error: BaseException | None) -> str | None:
     """Of a check in our `__post_init__`, which tyro turned into an exit but left in the chain of exceptions."""
     while error is not None:
-        if isinstance(error, ValueError) and _raised_by_us(error.__traceback__, "__post_init__"):
+        if isinstance(error, ValueError) and raised_by_us(error.__traceback__, "__post_init__"):
             return str(error)
         error = error.__context__
     return None
-
-
-def _raised_by_us(trace: TracebackType | None, function: str | None = None) -> bool:
-    """Whether the code that raised is this project's (in `function`), so that its message is meant for the user."""
-    frames = [frame for frame, _ in traceback.walk_tb(trace)]
-    return bool(frames) and (
-        str(frames[-1].f_globals["__name__"]).startswith("seppo_")
-        and (function is None or any(frame.f_code.co_name == function for frame in frames))
-    )

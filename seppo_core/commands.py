@@ -3,38 +3,51 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
 
 from seppo_core.adapter import Adapter
 from seppo_core.cache import Manifest, WinnerCache
-from seppo_core.checkpoint import load_policy
+from seppo_core.cache_verify import find_damage, mend
+from seppo_core.checkpoint import load_weights
 from seppo_core.config import Config
 from seppo_core.config_checks import check_flow, check_not_flow
 from seppo_core.config_method import MethodConfig
 from seppo_core.draw import Draw, WriteSample, draw_samples
-from seppo_core.export import export_full, export_lora, merge_lora
-from seppo_core.fingerprint import frozen_fingerprint
-from seppo_core.methods import Method, Seppo, Sft
+from seppo_core.export import merge_lora, write_full, write_lora
+from seppo_core.fingerprint import denoiser_fingerprint, frozen_fingerprint
+from seppo_core.methods import Ditto, Dpo, Kto, Mapo, Method, Seppo, Sft, Spin, Sspo
+from seppo_core.model_card import export_folder
 from seppo_core.path import DiffusionPath, FlowPath
 from seppo_core.path import Path as NoisePath
 from seppo_core.prepare import prepare as encode_winners
 from seppo_core.preview import Preview
-from seppo_core.requests import ExportRequest, SampleRequest
-from seppo_core.run_folder import find_checkpoint, open_run
+from seppo_core.requests import ExportRequest, SampleRequest, VerifyRequest
+from seppo_core.run_folder import check_model, find_checkpoint, open_run
 from seppo_core.sampling import make_scheduler
 from seppo_core.source import Source
+from seppo_core.team import Team
 from seppo_core.trainer import Trainer
 from seppo_core.tuning import POLICY, load_trainable_state, lora_layers, tune_full, tune_lora
+from seppo_core.vae_memory import tile_vae
+from seppo_core.wandb_log import require_wandb
 
 Load = Callable[[Config], Adapter]
 
 
 def make_method(config: Config) -> Method:
     """The recipe that the config names."""
-    m = config.method
-    return Sft() if m.name == "sft" else Seppo(m.beta, m.flipper)
+    m, beta = config.method, config.method.effective_beta
+    if m.name == "sft":
+        return Sft()
+    if m.name == "mapo":
+        return Mapo(beta)
+    if m.name == "kto":
+        return Kto(beta, m.kto_weights)
+    family = {"seppo": Seppo, "sspo": Sspo, "dpo": Dpo, "spin": Spin, "ditto": Ditto}[m.name]
+    return family(beta, m.effective_flipper, m.anchor_draws, m.anchor_per, m.guard, m.sft_weight)
 
 
 def with_method(path: NoisePath, method: MethodConfig) -> NoisePath:
@@ -55,7 +68,7 @@ def tune(adapter: Adapter, config: Config) -> None:
     """Marks what is trained. A LoRA to start from goes on being trained in LoRA mode, and is merged for full tuning."""
     t = config.tune
     if config.model.lora is not None:
-        adapter.pipeline.load_lora_weights(config.model.lora, adapter_name=POLICY)
+        adapter.load_lora(config.model.lora, POLICY)
         if t.mode == "full":
             merge_lora(adapter)
         else:
@@ -67,15 +80,18 @@ def tune(adapter: Adapter, config: Config) -> None:
         tune_lora(adapter.denoiser, adapter.lora_targets[t.scope], t.rank, t.alpha, config.seed)
 
 
-def prepare(config: Config, load: Load, source: Source) -> Manifest:
-    """Encodes the winners of `source` into data.cache, once."""
+def prepare(config: Config, load: Load, source: Source, overwrite: bool = False) -> Manifest:
+    """Encodes the items of `source` into data.cache, once, on all processes of the launch."""
     d = config.data
+    accelerator = Accelerator()
+    team = Team.of(accelerator)
     adapter = load(config)
-    device = Accelerator().device
     for name, module in adapter.pipeline.components.items():
         # the denoiser has no part in this, and its memory is better used
         if isinstance(module, torch.nn.Module) and name != adapter.component:
-            module.to(device)
+            module.to(accelerator.device)
+    if d.vae_tiling:
+        tile_vae(adapter)
     return encode_winners(
         adapter,
         source,
@@ -84,20 +100,49 @@ def prepare(config: Config, load: Load, source: Source) -> Manifest:
         batch_size=d.encode_batch_size,
         dtype=d.cache_dtype,
         flip=d.flip,
+        tiled=d.vae_tiling,
         max_rejected_share=d.max_rejected_share,
+        overwrite=overwrite,
+        workers=d.workers,
+        team=team,
     )
 
 
-def train(config: Config, load: Load) -> Path:
-    """Trains, or continues, the run of `config`; returns its folder. Refuses what cannot work before weights load."""
+def verify(config: Config, request: VerifyRequest) -> None:
+    """Reads all of data.cache again. ValueError naming what is damaged, unless it is to be mended."""
+    folder = Path(config.data.cache)
+    damaged, files = find_damage(folder)
+    if not damaged:
+        print(f"{folder}: {files} files are as they were written")
+        return
+    for one in damaged:
+        print(f"{folder / one.file} {one.problem}")
+    if not request.mend:
+        raise ValueError(
+            f"{len(damaged)} of {files} files of {folder} are damaged; --mend true forgets them, and `prepare` then "
+            "encodes them again"
+        )
+    again = mend(folder, damaged)
+    print(f"{folder}: {len(damaged)} of {files} files were damaged; `prepare` will encode {again} shards again")
+
+
+def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> Path:
+    """Trains, or continues, the run of `config`; returns its folder. Refuses what cannot work before weights load.
+
+    A run that began otherwise is refused too, but for what `accept_changes` names (`TrainRequest`).
+    """
+    if config.log.wandb is not None:
+        require_wandb()
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
     _check_cache(config, cache)
     # the first Accelerator of a process fixes its precision; a plain one here would refuse the trainer's
     accelerator = Accelerator(mixed_precision=config.loop.mixed_precision)
     if accelerator.is_main_process:
-        open_run(folder, config, cache.fingerprint)
+        open_run(folder, config, cache.fingerprint, accept_changes)
     adapter = load(config)
+    if accelerator.is_main_process:
+        check_model(folder, denoiser_fingerprint(adapter), accept_changes)
     adapter.path = with_method(adapter.path, config.method)
     expected = adapter.latent_shape(config.data.height, config.data.width, config.data.frames)
     if tuple(cache.latent_shape) != expected:
@@ -139,14 +184,16 @@ def make_preview(config: Config, adapter: Adapter, folder: Path, device: torch.d
     )
 
 
-def load_policy_into(adapter: Adapter, config: Config, checkpoint: str) -> str:
+def load_policy_into(
+    adapter: Adapter, config: Config, checkpoint: str, weights: Literal["policy", "ema"] | None = None
+) -> str:
     """Gives the adapter's denoiser the weights of a checkpoint ("latest", a number of updates, a folder, or "base");
     returns the checkpoint's name."""
     path = find_checkpoint(Path(config.run), checkpoint)
     tune(adapter, config)
     if path is None:
         return "base"
-    load_trainable_state(adapter.denoiser, load_policy(path))
+    load_trainable_state(adapter.denoiser, load_weights(path, weights))
     return path.name
 
 
@@ -155,7 +202,7 @@ def sample(config: Config, request: SampleRequest, load: Load, write: WriteSampl
     prompts = prompts_of(config, request)
     p = config.preview
     adapter = load(config)
-    name = load_policy_into(adapter, config, request.checkpoint)
+    name = load_policy_into(adapter, config, request.checkpoint, request.weights)
     out = Path(config.run) / "samples" / name if request.out is None else Path(request.out)
     adapter.pipeline.to(Accelerator().device)
     draw = Draw(
@@ -171,17 +218,31 @@ def sample(config: Config, request: SampleRequest, load: Load, write: WriteSampl
 
 
 def export(config: Config, request: ExportRequest, load: Load) -> Path:
-    """Writes what plain diffusers loads: a LoRA, or the whole pipeline; returns its folder."""
-    adapter = load(config)
-    name = load_policy_into(adapter, config, request.checkpoint)
+    """Writes what plain diffusers loads, a LoRA or the whole pipeline, with a model card; returns its folder."""
+
+    def write(adapter: Adapter, folder: Path, kind: str) -> None:
+        if kind == "lora":
+            write_lora(adapter, folder)
+        elif kind == "full":
+            write_full(adapter, folder, None if request.dtype is None else getattr(torch, request.dtype))
+        else:
+            raise ValueError(f"export kind {kind!r} is not one of lora and full")
+
+    return export_with(config, request, load, write)
+
+
+def export_with(
+    config: Config, request: ExportRequest, load: Load, write: Callable[[Adapter, Path, str], None]
+) -> Path:
+    """Lets `write` fill the export's folder, which appears whole and with its card; FileExistsError before loading."""
     kind = request.kind or ("lora" if config.tune.mode == "lora" else "full")
+    path = find_checkpoint(Path(config.run), request.checkpoint)
+    name = "base" if path is None else path.name
     out = Path(config.run) / "export" / f"{kind}-{name}" if request.out is None else Path(request.out)
-    if kind == "lora":
-        export_lora(adapter, out)
-    elif kind == "full":
-        export_full(adapter, out)
-    else:
-        raise ValueError(f"export kind {kind!r} is not one of lora and full")
+    with export_folder(config, out, kind, name) as temporary:
+        adapter = load(config)
+        load_policy_into(adapter, config, request.checkpoint, request.weights)
+        write(adapter, temporary, kind)
     print(f"{kind} of {name}: {out}")
     return out
 
@@ -202,6 +263,13 @@ def _check_cache(config: Config, cache: WinnerCache) -> None:
     if config.data.flip and cache.manifest.rows < 2:
         raise ValueError(
             f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
+        )
+    # a pair has a winner; an item labelled good or bad may have none
+    needed = config.method.recipe.form
+    if cache.form != needed and not (needed == "winners" and cache.form == "pairs"):
+        raise ValueError(
+            f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
+            f"prepare the data with data.form={needed} into another data.cache"
         )
 
 

@@ -24,6 +24,8 @@ class LoopConfig:
     """Pairs in one forward pass of a process; the rest of batch_size is accumulated."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     """Autocast of policy and reference alike."""
+    sharded: bool = False
+    """Share weights, gradients, moments and reference between the processes (FSDP2) instead of a copy on each."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attention: Literal["sdpa", "xformers"] = "sdpa"

@@ -21,10 +21,21 @@ def frozen_fingerprint(adapter: Adapter) -> str:
     for name, module in sorted(adapter.pipeline.components.items()):
         if isinstance(module, nn.Module) and module is not adapter.denoiser:
             names.append(type(module).__name__)
-            digest.update(type(module).__name__.encode())
-            for key, parameter in module.named_parameters():
-                values = parameter.detach().flatten()
-                some = values[:: max(1, len(values) // VALUES_PER_PARAMETER)]
-                digest.update(f"{name}.{key}{tuple(parameter.shape)}".encode())
-                digest.update((some > 0).to("cpu", torch.uint8).numpy().tobytes())
+            _hash(digest, name, module)
     return f"{'+'.join(names)} {digest.hexdigest()}"
+
+
+def denoiser_fingerprint(adapter: Adapter) -> str:
+    """Names the denoiser in the same way; to be asked for before anything is tuned or trained."""
+    digest = blake2b(digest_size=8)
+    _hash(digest, adapter.component, adapter.denoiser)
+    return f"{type(adapter.denoiser).__name__} {digest.hexdigest()}"
+
+
+def _hash(digest: blake2b, name: str, module: nn.Module) -> None:
+    digest.update(type(module).__name__.encode())
+    for key, parameter in module.named_parameters():
+        values = parameter.detach().flatten()
+        some = values[:: max(1, len(values) // VALUES_PER_PARAMETER)]
+        digest.update(f"{name}.{key}{tuple(parameter.shape)}".encode())
+        digest.update((some > 0).to("cpu", torch.uint8).numpy().tobytes())

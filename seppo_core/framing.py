@@ -1,7 +1,10 @@
 """Cutting a picture or a frame to the size that is trained on."""
 
 import numpy as np
+import torch
+from jaxtyping import Int64
 from PIL import Image
+from torch import Tensor
 
 from seppo_core.adapter import Framing
 
@@ -21,3 +24,15 @@ def cover_crop(image: Image.Image, height: int, width: int) -> tuple[np.ndarray,
     pixels = image.resize((width, height), Image.Resampling.LANCZOS, box=box)
     framing = Framing(image.height, image.width, round(top * scale), round(left * scale), height, width)
     return np.array(pixels), framing
+
+
+def time_ids(framings: list[Framing]) -> Int64[Tensor, "b 6"]:
+    """As SDXL is told them: original height and width, top and left of the crop, height and width; in pixels."""
+    # whole numbers: half precision would round a photograph's size
+    return torch.tensor(framings)
+
+
+def uncropped(x_t: Tensor, factor: int) -> Int64[Tensor, "b 6"]:
+    """`time_ids` of pictures or clips with these latents, `factor` pixels each, that nothing was cut from."""
+    height, width = (size * factor for size in x_t.shape[-2:])
+    return time_ids([Framing(height, width, 0, 0, height, width)] * len(x_t)).to(x_t.device)

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from seppo_core.config_loop import OptimizerConfig
+from seppo_core.layout import Layout
+from seppo_core.shards import gathered
+from seppo_core.tuning import copy_state
 
 
 def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
@@ -56,16 +59,22 @@ class Ema:
     def update(self, done: int) -> None:
         """Moves towards the weights after update number `done`, counted from 1."""
         weight = 1 - min(self.decay, (1 + done) / (10 + done))
-        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters.values()], weight)
-
-    def state(self) -> dict[str, Tensor]:
-        """The average, by portable name."""
-        return self.average
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Takes on a saved average; KeyError where a name is missing."""
         for name, average in self.average.items():
-            average.copy_(state[name])
+            average.lerp_(self.parameters[name].detach(), weight)
+
+    def state(self, keep: bool = True) -> dict[str, Tensor]:
+        """The average on the CPU, by portable name; of a sharded model all processes must ask (`trainable_state`)."""
+        whole = {}
+        for name, average in self.average.items():
+            tensor = gathered(average)
+            if keep:
+                whole[name] = tensor.to("cpu", copy=True)
+        return whole
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes on a saved average; ValueError where names or shapes differ."""
+        copy_state(self.average, state)
 
     @contextmanager
     @torch.no_grad()
@@ -82,33 +91,27 @@ class Ema:
 
 
 class Stepper:
-    """Clips, steps and counts what was skipped: an update with a gradient that is not finite changes no weight."""
+    """Clips and steps: an update with a loss or a gradient that is not finite changes no weight.
 
-    limit_in_a_row = 10
+    How many of those are too many is the health gate's to say.
+    """
 
-    def __init__(self, accelerator, optimizer, schedule, parameters: list[nn.Parameter], max_norm: float | None):
-        self.accelerator, self.optimizer, self.schedule, self.parameters = accelerator, optimizer, schedule, parameters
+    def __init__(self, layout: Layout, optimizer, schedule, parameters: list[nn.Parameter], max_norm: float | None):
+        self.layout, self.optimizer, self.schedule, self.parameters = layout, optimizer, schedule, parameters
         self.max_norm = math.inf if max_norm is None else max_norm
-        self.in_a_row = 0
 
-    def step(self, update: int) -> tuple[float, bool]:
-        """Applies the gradients of update number `update`; their norm before clipping, and whether it was applied.
+    def step(self, loss: float) -> tuple[float, bool]:
+        """Applies the gradients of an update with this `loss`; their norm before clipping, and whether it was applied.
 
-        RuntimeError where no gradient arrived, FloatingPointError after ten updates in a row that were skipped.
+        RuntimeError where no gradient arrived.
         """
         if all(parameter.grad is None for parameter in self.parameters):
             raise RuntimeError("no gradient reached the trained weights; the policy was not in the graph of the loss")
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.max_norm)
-        finite = bool(torch.isfinite(norm))
+        norm = self.layout.clip(self.parameters, self.max_norm)
+        finite = bool(torch.isfinite(norm)) and math.isfinite(loss)
         # under fp16 the scaler skips the step itself, and has to see it in order to lower its scale
-        if finite or self.accelerator.scaler is not None:
+        if finite or self.layout.accelerator.scaler is not None:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
-        self.in_a_row = 0 if finite else self.in_a_row + 1
-        if self.in_a_row >= self.limit_in_a_row:
-            raise FloatingPointError(
-                f"the gradient was not finite in {self.limit_in_a_row} updates in a row, the last of them {update}; a "
-                "lower learning rate or beta, or bf16 in place of fp16, usually helps"
-            )
         return float(norm), finite

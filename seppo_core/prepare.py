@@ -1,28 +1,35 @@
-"""Encodes winners once into a cache, shard by shard, so that a run that was stopped goes on where it was."""
+"""Encodes a source once into a cache, shard by shard, so that a launch that was killed goes on where it was."""
 
 import json
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 from tqdm import tqdm
 
-from seppo_core.adapter import Adapter, Condition, Posterior
-from seppo_core.cache import FRAME, VERSION, Manifest, Stored
+from seppo_core.adapter import Adapter
+from seppo_core.cache import VERSION, Manifest
 from seppo_core.cache_folder import CacheFolder, Part, check_space
-from seppo_core.source import BadItem, Item, Source
+from seppo_core.cache_lock import CacheLock
+from seppo_core.encode_items import ItemEncoder
+from seppo_core.encode_texts import TextEncoder
+from seppo_core.source import Source
+from seppo_core.team import ALONE, Team
+from seppo_core.team_progress import TeamProgress
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SHARD_BYTES = 128 * 1024**2
-TEXT_BATCH = 32
+
+
+class _Count(NamedTuple):
+    kept: int
+    rejected: int
+    left_out: int
 
 
 @torch.no_grad()
@@ -36,268 +43,215 @@ def prepare(
     shard_size: int | None = None,
     dtype: str = "float32",
     flip: bool = False,
+    tiled: bool = False,
     max_rejected_share: float = 0.5,
     overwrite: bool = False,
     workers: int = 1,
+    team: Team = ALONE,
     progress: bool = True,
 ) -> Manifest:
-    """Encodes the winners of `source` into a cache at `folder` and tells what it holds.
+    """Encodes the items of `source` into a cache at `folder` and tells what it holds.
 
-    `model` names the VAE and the text encoder that `adapter` carries, so that a cache of others is not taken for this
-    one. A shard holds `shard_size` rows of the source, or about 128 MB. Items that cannot be used are skipped, counted
-    and listed with the reason in `rejected.jsonl`. A call with the same arguments goes on at the first missing shard,
-    or returns at once where all is done; `workers` threads read files ahead, and change nothing but speed.
+    `model` names the VAE and the text encoder that `adapter` carries, and `tiled` whether the VAE was told to encode in
+    tiles, so that a cache of others is not taken for this one. A shard holds `shard_size` rows of the source, or about
+    128 MB. Items that cannot be used are skipped, counted and listed with the reason in `rejected.jsonl`.
 
-    Raises ValueError where nothing is left, where more than `max_rejected_share` of the items is unusable, or where
-    `folder` holds another cache (`overwrite` removes that one); FileExistsError where it holds the user's files;
-    OSError where the disk is too small.
+    All processes of a `team` call this with the same arguments, on one file system; each encodes its part of the shards
+    and of the captions, and all return the same. A call with the same arguments, of any number of processes, goes on at
+    the missing shards, or returns at once where all is done. `workers` threads of each process read files ahead.
+
+    Raises ValueError where nothing is left, where more than `max_rejected_share` of the items is unusable, where
+    another launch writes to `folder`, or where it holds another cache (`overwrite` removes that one); FileExistsError
+    where it holds the user's files; OSError where the disk is too small; TimeoutError where another process is dead.
     """
     if min(batch_size, workers, 1 if shard_size is None else shard_size) < 1:
         raise ValueError(f"batch_size {batch_size}, shard_size {shard_size} and workers {workers} must be at least 1")
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
     shape = adapter.latent_shape(source.height, source.width, source.frames)
-    item_bytes = 2 * (1 + flip) * math.prod(shape) * DTYPES[dtype].itemsize
+    item_bytes = (1 + (source.form == "pairs")) * 2 * (1 + flip) * math.prod(shape) * DTYPES[dtype].itemsize
     shard_size = shard_size or _rows_in_shard(item_bytes)
     settings = {
         "version": VERSION,
         "kind": source.kind,
+        "form": source.form,
         "model": model,
         "source": source.fingerprint(),
         "latent_shape": list(shape),
         "dtype": dtype,
         "flip": flip,
+        "tiled": tiled,
         "shard_size": shard_size,
     }
     fingerprint = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     target = CacheFolder(Path(folder), fingerprint, settings)
-    finished = target.claim(overwrite)
-    if finished is not None:
-        if progress:
-            tqdm.write(f"{folder} is prepared already: {finished.items} items")
-        return finished
-    shards = [range(start, min(start + shard_size, len(source))) for start in range(0, len(source), shard_size)]
-    missing = [number for number in range(len(shards)) if target.part(_items(number)) is None]
-    check_space(target.folder, item_bytes * sum(len(shards[number]) for number in missing))
-
-    encoder = _ItemEncoder(adapter, source, shape, batch_size, DTYPES[dtype], flip, workers)
-    _encode_items(target, encoder, shards, missing, max_rejected_share, progress)
-    rejected = target.save_rejected(_parts(target, len(shards)))
-    items = len(source) - rejected.rows
-    if not items:
-        raise ValueError(
-            f"nothing is left of the {len(source)} items of the source: {_first_reasons(target, len(shards))}"
-        )
-    if rejected.rows > max_rejected_share * len(source):
-        raise ValueError(_too_many(target, len(shards), rejected.rows, len(source), max_rejected_share))
-
-    text_rows: dict[str, int] = {"": 0}
-    for part in _parts(target, len(shards)):
-        for item in part.items:
-            text_rows.setdefault(item["caption"], len(text_rows))
-    texts = _encode_texts(target, adapter, list(text_rows), settings["shard_size"], DTYPES[dtype], progress)
-    manifest = Manifest(
-        kind=source.kind,
-        model=model,
-        latent_shape=shape,
-        rows=1 + flip,
-        dtype=dtype,
-        items=items,
-        rejected=rejected.rows,
-        captions=len(text_rows) - 1,
-        fingerprint=fingerprint,
-        settings=settings,
-        shards=tuple(part.stored for part in _parts(target, len(shards)) if part.stored),
-        texts=texts,
-        tables=(*target.save_items(_parts(target, len(shards)), text_rows), rejected),
-    )
-    target.finish(manifest)
-    if progress:
-        tail = f"; {rejected.rows} rejected, see {target.folder / 'rejected.jsonl'}" if rejected.rows else ""
-        tqdm.write(f"{folder}: {items} items with {manifest.captions} distinct captions{tail}")
-    return manifest
+    with CacheLock(target.parts) as lock:
+        finished = team.first(lambda: _claim(target, lock, overwrite))
+        if finished is not None:
+            if progress and team.is_first:
+                tqdm.write(f"{folder} is prepared already: {finished.items} items")
+            return finished
+        if not team.is_first:
+            lock.join()
+        items = ItemEncoder(adapter, source, shape, batch_size, DTYPES[dtype], flip, workers)
+        texts = TextEncoder(adapter, DTYPES[dtype])
+        work = _Preparation(target, items, texts, shard_size, item_bytes, max_rejected_share, team, progress)
+        return work.run()
 
 
-class _ItemEncoder:
-    """Turns positions of the source into the tensors of a shard."""
+class _Preparation:
+    """One process's part in filling a claimed folder."""
 
     def __init__(
         self,
-        adapter: Adapter,
-        source: Source,
-        shape: tuple[int, ...],
-        batch_size: int,
-        dtype: torch.dtype,
-        flip: bool,
-        workers: int,
+        target: CacheFolder,
+        items: ItemEncoder,
+        texts: TextEncoder,
+        shard_size: int,
+        item_bytes: int,
+        max_rejected_share: float,
+        team: Team,
+        progress: bool,
     ):
-        self.adapter, self.source, self.shape = adapter, source, shape
-        self.batch_size, self.dtype, self.flip, self.workers = batch_size, dtype, flip, workers
+        self.target, self.items, self.texts, self.source = target, items, texts, items.source
+        self.item_bytes, self.max_rejected_share, self.team = item_bytes, max_rejected_share, team
+        self.visible = progress and team.is_first
+        self.text_rows = min(shard_size, _rows_in_shard(texts.row_bytes))
+        total = len(self.source)
+        self.shards = [range(start, min(start + shard_size, total)) for start in range(0, total, shard_size)]
 
-    def read_ahead(self, positions: Iterable[int]) -> Iterator[Item | BadItem]:
-        """The items at `positions`, in order, read by threads while the ones before are encoded."""
-        positions = iter(positions)
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="read") as pool:
-            waiting: deque[Future] = deque()
-            try:
-                for position in islice(positions, 2 * self.batch_size + self.workers):
-                    waiting.append(pool.submit(self._read, position))
-                while waiting:
-                    item = waiting.popleft().result()
-                    for position in islice(positions, 1):
-                        waiting.append(pool.submit(self._read, position))
-                    yield item
-            finally:
-                pool.shutdown(cancel_futures=True)
+    def run(self) -> Manifest:
+        missing = self.team.first(self._missing)
+        with TeamProgress(self.target.parts, self.team, self.visible) as progress:
+            self._encode_items(missing, progress)
+            text_rows: dict[str, int] = {"": 0}
+            for part in self._parts():
+                for item in part.items:
+                    text_rows.setdefault(item["caption"], len(text_rows))
+            if self.team.is_first:
+                count = self._check_enough()
+                check_space(self.target.folder, self._text_bytes(len(text_rows)), "texts")
+            texts = self._encode_texts(list(text_rows), progress)
+            if self.team.is_first:
+                self._finish(count, text_rows, texts)
+            progress.wait((self.target.folder / "manifest.json").is_file)
+        return Manifest.read(self.target.folder)
 
-    def shard(self, items: Iterable[Item | BadItem], progress: tqdm) -> tuple[dict[str, Tensor], list, list]:
-        """Tensors of the usable items, a line about each of them, and a line about each of the others."""
-        batches: list[dict[str, Tensor]] = []
-        kept: list[dict[str, str]] = []
-        rejected: list[tuple[int, dict[str, str]]] = []
-        waiting: list[tuple[int, Item]] = []
+    def _missing(self) -> list[int]:
+        """Numbers of the shards to encode; OSError where the disk has no room for them and for the texts."""
+        missing = [number for number in range(len(self.shards)) if self.target.part(_items(number)) is None]
+        latents = self.item_bytes * sum(len(self.shards[number]) for number in missing)
+        captions, what = self.source.distinct_captions(), "latents and texts"
+        if captions is None:
+            # only the items will show how many differ
+            captions, what = 0, "latents alone"
+        check_space(self.target.folder, latents + self._text_bytes(captions + 1), what)
+        return missing
 
-        def encode_waiting() -> None:
-            if waiting:
-                tensors, usable = self._batch([item for _, item in waiting])
-                batches.append(tensors)
-                for (place, item), good in zip(waiting, usable, strict=True):
-                    if good:
-                        kept.append({"id": item.id, "file": item.file, "caption": item.caption})
-                    else:
-                        reason = "its latents are not finite; a VAE in half precision may overflow"
-                        rejected.append((place, {"file": item.file, "reason": reason}))
-                progress.update(len(waiting))
-                waiting.clear()
+    def _text_bytes(self, captions: int) -> int:
+        """Of those that are not stored yet."""
+        stored = sum(path.stat().st_size for path in self.target.folder.glob("text-*.safetensors"))
+        return max(0, captions * self.texts.row_bytes - stored)
 
-        for place, item in enumerate(items):
-            if isinstance(item, BadItem):
-                rejected.append((place, {"file": item.file, "reason": item.reason}))
-                progress.update()
-                continue
-            waiting.append((place, item))
-            if len(waiting) == self.batch_size:
-                encode_waiting()
-        encode_waiting()
-        tensors = {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
-        # latents are found bad later than files
-        return tensors, kept, [rejection for _, rejection in sorted(rejected, key=lambda pair: pair[0])]
+    def _encode_items(self, missing: list[int], progress: TeamProgress) -> None:
+        mine = missing[self.team.rank :: self.team.world]
+        done = len(self.source) - sum(len(self.shards[number]) for number in missing)
+        progress.begin("encode", len(self.source), done, {"image": " images", "video": " clips"}[self.source.kind])
+        before = _count(self._parts())
+        positions = chain.from_iterable(self.shards[number] for number in mine)
+        with closing(self.items.read_ahead(positions)) as items:
+            for number in mine:
+                shard = self.items.shard(islice(items, len(self.shards[number])), progress.add)
+                part = self.target.save(_items(number), shard.tensors, len(shard.items), shard.items, shard.rejected)
+                progress.add(0, **_count([part])._asdict())
+                now = _Count(*(had + progress.total(name) for name, had in before._asdict().items()))
+                progress.show(**{name: count for name, count in now._asdict().items() if name != "kept" and count})
+                # where not one was usable, going on costs little and shows whether any is
+                if now.kept and now.rejected > self.max_rejected_share * len(self.source):
+                    self.target.save_rejected(self._parts())
+                    raise ValueError(self._too_many(now.rejected, len(self.source)))
+        notes = [self.target.parts / f"{_items(number)}.json" for number in missing]
+        progress.wait(lambda: all(note.is_file() for note in notes))
 
-    def _read(self, position: int) -> Item | BadItem:
-        try:
-            item = self.source.item(position)
-        except BadItem as bad:
-            return bad
-        # an empty caption would be the row of dropped ones
-        return item if item.caption.strip() else BadItem(item.file, "empty caption")
+    def _check_enough(self) -> _Count:
+        """What there is; ValueError where that is nothing, or too little of the source."""
+        count = _count(self._parts())
+        self.target.save_rejected(self._parts())
+        if not count.kept:
+            raise ValueError(f"nothing is left of the {len(self.source)} items of the source: {self._first_reasons()}")
+        wanted = len(self.source) - count.left_out
+        if count.rejected > self.max_rejected_share * wanted:
+            raise ValueError(self._too_many(count.rejected, wanted))
+        return count
 
-    def _batch(self, items: list[Item]) -> tuple[dict[str, Tensor], list[bool]]:
-        pixels = torch.stack([item.pixels for item in items])
-        rows = [self._posterior(pixels)] + ([self._posterior(pixels.flip(-1))] if self.flip else [])
-        tensors = {
-            "mean": torch.stack([row.mean for row in rows], dim=1).to(self.dtype),
-            "logvar": torch.stack([row.logvar for row in rows], dim=1).to(self.dtype),
+    def _encode_texts(self, captions: list[str], progress: TeamProgress) -> list[str]:
+        """Writes one row per caption, the empty one first; row numbers are positions in `captions`. Names of shards."""
+        parts = {
+            f"text-{number:05}": captions[start : start + self.text_rows]
+            for number, start in enumerate(range(0, len(captions), self.text_rows))
         }
-        framing = self.adapter.frame_condition([item.framing for item in items])
-        tensors |= {FRAME + name: _stored(tensor, self.dtype) for name, tensor in framing.items()}
-        usable = (tensors["mean"].isfinite() & tensors["logvar"].isfinite()).flatten(1).all(1)
-        return {name: tensor[usable] for name, tensor in tensors.items()}, usable.tolist()
+        there = {name for name in parts if self.target.part(name) is not None}
+        progress.begin("captions", len(captions), sum(len(parts[name]) for name in there), " captions")
+        # dealt out by number, for by now another process may have written some that this one takes for old
+        for name in list(parts)[self.team.rank :: self.team.world]:
+            if name not in there:
+                self.target.save(name, self.texts.shard(parts[name], progress.add), len(parts[name]), [], [])
+        progress.wait(lambda: all((self.target.parts / f"{name}.json").is_file() for name in parts))
+        return list(parts)
 
-    def _posterior(self, pixels: UInt8[Tensor, "b 3 *shape"]) -> Posterior:
-        """The adapter's posterior, in parts that fit the device: halved for good each time one does not."""
-        means, logvars = [], []
-        while pixels.numel():
-            part = pixels[: self.batch_size]
-            try:
-                posterior = self.adapter.encode(part.to(self.adapter.device).float() / 127.5 - 1)
-                # copying is where a device that failed while computing says so
-                mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
-            except torch.OutOfMemoryError as error:
-                if len(part) == 1:
-                    raise ValueError(
-                        f"one item of {tuple(part.shape[1:])} does not fit the device's memory; use a smaller size, "
-                        "fewer frames or half precision"
-                    ) from error
-                self.batch_size = len(part) // 2
-                tqdm.write(f"out of memory: encoding {self.batch_size} at a time from here on")
-                continue
-            if mean.shape[1:] != self.shape:
-                raise ValueError(f"the VAE gave latents {tuple(mean.shape[1:])} where {self.shape} were expected")
-            means.append(mean)
-            logvars.append(logvar)
-            pixels = pixels[len(part) :]
-        return Posterior(torch.cat(means), torch.cat(logvars))
+    def _finish(self, count: _Count, text_rows: dict[str, int], texts: list[str]) -> None:
+        settings = self.target.settings
+        manifest = Manifest(
+            **{name: settings[name] for name in ("kind", "form", "model", "dtype")},
+            latent_shape=self.items.shape,
+            rows=1 + self.items.flip,
+            items=count.kept,
+            rejected=count.rejected,
+            left_out=count.left_out,
+            captions=len(text_rows) - 1,
+            text_lengths=self.texts.lengths,
+            fingerprint=self.target.fingerprint,
+            settings=settings,
+            shards=tuple(part.stored for part in self._parts() if part.stored),
+            texts=tuple(self.target.part(name).stored for name in texts),
+            tables=(*self.target.save_items(self._parts(), text_rows), self.target.save_rejected(self._parts())),
+        )
+        self.target.finish(manifest)
+        if self.visible:
+            told = [f"{number} {what}" for number, what in ((count.rejected, "rejected"), (count.left_out, "left out"))
+                    if number]  # fmt: skip
+            tail = f"; {', '.join(told)}, see {self.target.folder / 'rejected.jsonl'}" if told else ""
+            tqdm.write(f"{self.target.folder}: {count.kept} items with {manifest.captions} distinct captions{tail}")
 
+    def _parts(self) -> Iterator[Part]:
+        """What is done of the items, in the order of the source."""
+        numbers = range(len(self.shards))
+        return (part for number in numbers if (part := self.target.part(_items(number))) is not None)
 
-def _encode_items(
-    target: CacheFolder,
-    encoder: _ItemEncoder,
-    shards: list[range],
-    missing: list[int],
-    max_rejected_share: float,
-    progress: bool,
-) -> None:
-    total = len(encoder.source)
-    rejected = kept = 0
-    for part in _parts(target, len(shards)):
-        rejected, kept = rejected + len(part.rejected), kept + len(part.items)
-    unit = {"image": " images", "video": " clips"}[encoder.source.kind]
-    positions = chain.from_iterable(shards[number] for number in missing)
-    done = total - sum(len(shards[number]) for number in missing)
-    with (
-        tqdm(total=total, initial=done, desc="encode", unit=unit, disable=not progress) as bar,
-        closing(encoder.read_ahead(positions)) as items,
-    ):
-        for number in missing:
-            tensors, usable, bad = encoder.shard(islice(items, len(shards[number])), bar)
-            target.save(_items(number), tensors, len(usable), usable, bad)
-            rejected, kept = rejected + len(bad), kept + len(usable)
-            bar.set_postfix(rejected=rejected, refresh=False)
-            # where not one was usable, going on costs little and shows whether any is
-            if kept and rejected > max_rejected_share * total:
-                target.save_rejected(_parts(target, len(shards)))
-                raise ValueError(_too_many(target, len(shards), rejected, total, max_rejected_share))
+    def _first_reasons(self, count: int = 3) -> str:
+        rejected = chain.from_iterable(part.rejected for part in self._parts())
+        reasons = [f"{rejection['file']}: {rejection['reason']}" for rejection in islice(rejected, count)]
+        return f"{'; '.join(reasons)}; all of them in {self.target.folder / 'rejected.jsonl'}"
+
+    def _too_many(self, rejected: int, total: int) -> str:
+        return (
+            f"{rejected} of {total} items cannot be used, more than max_rejected_share {self.max_rejected_share} "
+            f"allows; mend them or raise it: {self._first_reasons()}"
+        )
 
 
-def _encode_texts(
-    target: CacheFolder, adapter: Adapter, captions: list[str], shard_size: int, dtype: torch.dtype, progress: bool
-) -> tuple[Stored, ...]:
-    """Writes one row per caption, the empty one first; row numbers are positions in `captions`."""
-    empty = adapter.encode_prompts([""])
-    rows = min(shard_size, _rows_in_shard(sum(tensor.nbytes for tensor in empty.values())))
-    stored = []
-    with tqdm(total=len(captions), desc="captions", unit=" captions", disable=not progress) as bar:
-        for number, start in enumerate(range(0, len(captions), rows)):
-            prompts = captions[start : start + rows]
-            part = target.part(f"text-{number:05}")
-            if part is None:
-                batches = [
-                    _one_shape(adapter.encode_prompts(prompts[at : at + TEXT_BATCH]), empty, dtype)
-                    for at in range(0, len(prompts), TEXT_BATCH)
-                ]
-                tensors = {name: torch.cat([batch[name] for batch in batches]) for name in empty}
-                part = target.save(f"text-{number:05}", tensors, len(prompts), [], [])
-            stored.append(part.stored)
-            bar.update(len(prompts))
-    return tuple(stored)
+def _claim(target: CacheFolder, lock: CacheLock, overwrite: bool) -> Manifest | None:
+    target.check_ours()
+    lock.begin()
+    return target.claim(overwrite)
 
 
-def _one_shape(condition: Condition, empty: Condition, dtype: torch.dtype) -> Condition:
-    for name, tensor in condition.items():
-        if name not in empty or tensor.shape[1:] != empty[name].shape[1:]:
-            raise ValueError(
-                f"the text encoder gave {name!r} of shape {tuple(tensor.shape[1:])}, for the empty caption "
-                f"{ {key: tuple(value.shape[1:]) for key, value in empty.items()} }; pad prompts to one length"
-            )
-    stored = {name: _stored(tensor, dtype) for name, tensor in condition.items()}
-    for name, tensor in stored.items():
-        if tensor.is_floating_point() and condition[name].isfinite().all() and not tensor.isfinite().all():
-            raise ValueError(f"text embeddings {name!r} overflow {dtype}; store them as bfloat16 or float32")
-    return stored
-
-
-def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu()
+def _count(parts: Iterable[Part]) -> _Count:
+    kept = rejected = left_out = 0
+    for part in parts:
+        without = sum("left_out" in line for line in part.rejected)
+        kept, rejected, left_out = kept + len(part.items), rejected + len(part.rejected) - without, left_out + without
+    return _Count(kept, rejected, left_out)
 
 
 def _rows_in_shard(row_bytes: int) -> int:
@@ -306,20 +260,3 @@ def _rows_in_shard(row_bytes: int) -> int:
 
 def _items(number: int) -> str:
     return f"items-{number:05}"
-
-
-def _parts(target: CacheFolder, count: int) -> Iterator[Part]:
-    return (part for number in range(count) if (part := target.part(_items(number))) is not None)
-
-
-def _first_reasons(target: CacheFolder, shards: int, count: int = 3) -> str:
-    rejected = chain.from_iterable(part.rejected for part in _parts(target, shards))
-    reasons = [f"{rejection['file']}: {rejection['reason']}" for rejection in islice(rejected, count)]
-    return f"{'; '.join(reasons)}; all of them in {target.folder / 'rejected.jsonl'}"
-
-
-def _too_many(target: CacheFolder, shards: int, rejected: int, total: int, share: float) -> str:
-    return (
-        f"{rejected} of {total} items cannot be used, more than max_rejected_share {share} allows; mend them or raise "
-        f"it: {_first_reasons(target, shards)}"
-    )

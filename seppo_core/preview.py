@@ -52,8 +52,17 @@ class Preview:
     def due(self, update: int) -> bool:
         return self.every > 0 and update % self.every == 0
 
-    def draw(self, denoiser: nn.Module, update: int, writer: SummaryWriter | None = None) -> Path:
-        """Samples, saves `update-000030.png` (or .webp) and, with a writer, shows the same in TensorBoard."""
+    def drawn(self, update: int) -> bool:
+        """Whether the picture of `update` is there; the files are written whole."""
+        return any(self.folder.glob(f"update-{update:06d}.*"))
+
+    def draw(
+        self, denoiser: nn.Module, update: int, writer: SummaryWriter | None = None, save: bool = True
+    ) -> Path | None:
+        """Samples, saves `update-000030.png` (or .webp) and, with a writer, shows the same in TensorBoard.
+
+        Without `save` it only samples: of a sharded denoiser all processes must.
+        """
         device = self.adapter.device
         rows = []
         for row in range(next(iter(self.condition.values())).shape[0]):
@@ -72,6 +81,8 @@ class Preview:
             )
             with torch.no_grad():
                 rows.append(self.adapter.decode(latents).float().cpu())
+        if not save:
+            return None
         frames = grid_frames(torch.stack(rows))
         path = save_frames(frames, self.folder / f"update-{update:06d}")
         if writer is not None:

@@ -90,11 +90,13 @@ class FrozenCopy(Reference):
         trained = trainable_parameters(denoiser)
         shared = {id(p): p for p in denoiser.parameters() if not p.requires_grad}
         self.module = deepcopy(denoiser, memo=shared)
-        copies = {portable_name(name): parameter for name, parameter in self.module.named_parameters()}
-        self._trained = {name: copies[name].requires_grad_(False) for name in trained}
+        self.module.requires_grad_(False)
+        self._trained = set(trained)
 
     def load(self, state: dict[str, Tensor]) -> None:
-        copy_state(self._trained, state)
+        # looked up anew, for sharding puts other parameters in their places
+        held = {portable_name(name): parameter for name, parameter in self.module.named_parameters()}
+        copy_state({name: held[name] for name in self._trained}, state)
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
@@ -115,17 +117,12 @@ class LoraView(Reference):
             # peft warns of any second adapter; here it is meant
             warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
             inject_adapter_in_model(replace(denoiser.peft_config[POLICY]), denoiser, REFERENCE)
-        self._slot = {
-            portable_name(name.replace(f".{REFERENCE}.", ".")): parameter
-            for name, parameter in denoiser.named_parameters()
-            if f".{REFERENCE}." in name
-        }
-        for parameter in self._slot.values():
+        for parameter in self._slot().values():
             parameter.data = parameter.data.float()
         self._switch(POLICY)
 
     def load(self, state: dict[str, Tensor]) -> None:
-        copy_state(self._slot, state)
+        copy_state(self._slot(), state)
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
@@ -137,6 +134,14 @@ class LoraView(Reference):
         finally:
             # set_adapter also takes requires_grad off the policy's LoRA; without this its gradients silently vanish
             self._switch(POLICY)
+
+    def _slot(self) -> dict[str, nn.Parameter]:
+        """The second LoRA's parameters by portable name; looked up anew, for sharding puts others in their places."""
+        return {
+            portable_name(name.replace(f".{REFERENCE}.", ".")): parameter
+            for name, parameter in self.denoiser.named_parameters()
+            if f".{REFERENCE}." in name
+        }
 
     def _switch(self, name: str) -> None:
         for layer in self._layers:

@@ -7,7 +7,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seppo_core.config import Config
+from seppo_core.config_file import nearest
 from seppo_core.config_method import SchedulerName
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest:
+    """Options of `prepare`."""
+
+    overwrite: bool = False
+    """Replace a cache in data.cache that was made otherwise: of other data, another model or other settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyRequest:
+    """Options of `verify`."""
+
+    mend: bool = False
+    """Forget the damaged shards, so that the next `prepare` encodes those again and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """Options of `train`."""
+
+    accept_changes: tuple[str, ...] = ()
+    """What may be another than the run began with: keys of the config, or winners, version, model (the base's weights).
+    Without it such a run is refused, with what differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +48,8 @@ class SampleRequest:
     """Every prompt is drawn once with each seed."""
     checkpoint: str = "latest"
     """latest, base (before alignment), a number of updates, or a checkpoint folder."""
+    weights: Literal["policy", "ema"] | None = None
+    """The policy as trained, or its running average; None takes the average where the run kept one."""
     out: str | None = None
     """Folder for the files; None is a folder under the run, named after the checkpoint."""
     scheduler: SchedulerName | None = None
@@ -57,13 +85,32 @@ class ExportRequest:
     """LoRA file, whole pipeline (a LoRA merged in), or MotionAdapter (video); None is lora or full, as trained."""
     checkpoint: str = "latest"
     """latest, a number of updates, or a checkpoint folder."""
+    weights: Literal["policy", "ema"] | None = None
+    """The policy as trained, or its running average; None takes the average where the run kept one."""
     out: str | None = None
     """Folder to write; None is a folder under the run, named after the kind."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Of a whole pipeline's weights; None leaves each as it is."""
+
+
+OTHER_CHANGES = ("winners", "version", "model")
+"""What else than a key of the config `--accept_changes` can name."""
+
+
+def check_train(request: TrainRequest, keys: list[str]) -> None:
+    """ValueError where `accept_changes` names what is neither one of the config's `keys` nor of OTHER_CHANGES."""
+    for name in request.accept_changes:
+        if name not in (*keys, *OTHER_CHANGES):
+            guess = nearest(name, [*keys, *OTHER_CHANGES])
+            hint = f"did you mean {guess}?" if guess else f"use keys of the config, or {', '.join(OTHER_CHANGES)}"
+            raise ValueError(f"--accept_changes {name} is nothing that can differ; {hint}")
 
 
 def check_export(config: Config, request: ExportRequest) -> None:
     """ValueError where this run cannot be exported as that kind."""
     if request.kind is not None and request.kind not in config.export_kinds:
         raise ValueError(f"--kind {request.kind} does not exist for this model; use {' or '.join(config.export_kinds)}")
+    if request.dtype is not None and (request.kind or ("lora" if config.tune.mode == "lora" else "full")) != "full":
+        raise ValueError(f"--dtype {request.dtype} is for whole pipelines; use --kind full, or leave it out")
     if request.kind == "lora" and config.tune.mode == "full":
         raise ValueError("--kind lora needs a run with tune.mode=lora, this one trains the weights; use --kind full")

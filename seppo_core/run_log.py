@@ -1,14 +1,21 @@
-"""What a run writes down as it goes: metrics.jsonl, TensorBoard, and lines or a bar on the terminal."""
+"""What a run writes down as it goes: metrics.jsonl, TensorBoard, Weights & Biases where asked for."""
 
 import json
 import math
+import os
 import sys
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from seppo_core.disk import telling
 from seppo_core.files import save_text
+from seppo_core.run_files import METRICS, read_lines, read_metrics
+from seppo_core.wandb_log import ProjectLog
+
+__all__ = ["RunLog", "progress_bar", "read_metrics"]
 
 
 class RunLog:
@@ -17,31 +24,49 @@ class RunLog:
     A resumed run drops what was logged after its checkpoint: those updates are done, and logged, again.
     """
 
-    def __init__(self, folder: Path, update: int):
-        self.path = folder / "metrics.jsonl"
+    def __init__(self, folder: Path, update: int, wandb: ProjectLog | None = None):
+        self.path = folder / METRICS
         if self.path.exists():
-            kept = [line for line in _whole_lines(self.path) if json.loads(line)["update"] <= update]
-            save_text(self.path, "".join(kept))
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=update + 1 if update else None)
-        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+            kept = [line for line in read_lines(self.path) if line["update"] <= update]
+            save_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._wandb = wandb
+        with telling(folder / "tensorboard"):
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=update + 1 if update else None)
+        with telling(self.path):
+            self._file = self.path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, update: int, metrics: dict[str, float | int]) -> None:
         """Logs the scalars of `update` (1-based: how many are done with it)."""
         # JSON has no infinity and no NaN; a skipped update's gradient norm is null
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(json.dumps({"update": update, **finite}) + "\n")
-        for name, value in metrics.items():
-            self.writer.add_scalar(name, value, update)
+        with telling(self.path):
+            self._file.write(json.dumps({"update": update, **finite}) + "\n")
+        with telling(self.path.with_name("tensorboard")):
+            for name, value in metrics.items():
+                self.writer.add_scalar(name, value, update)
+        if self._wandb is not None:
+            self._wandb.write(update, metrics)
+
+    def sync(self) -> None:
+        """Brings what was logged onto the disk, so that no checkpoint outlives the metrics before it."""
+        with telling(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        # what ended the run must be told, not that a full disk did not take its last line either
+        with nullcontext() if kind is None else suppress(OSError):
+            self.close()
 
     def close(self) -> None:
-        self._file.close()
-        self.writer.close()
-
-
-def read_metrics(folder: Path) -> list[dict]:
-    """The metrics of a run folder, one dictionary per update; a line that was being written at a crash is left out."""
-    path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
+        with ExitStack() as all_of_them:
+            if self._wandb is not None:
+                all_of_them.callback(self._wandb.close)
+            all_of_them.callback(self.writer.close)
+            all_of_them.callback(self._file.close)
 
 
 def progress_bar(total: int, initial: int = 0, *, unit: str, description: str, visible: bool = True) -> tqdm:
@@ -56,8 +81,3 @@ def progress_bar(total: int, initial: int = 0, *, unit: str, description: str, v
         mininterval=0.2 if sys.stderr.isatty() else 30,
         leave=True,
     )
-
-
-def _whole_lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n")]

@@ -1,6 +1,7 @@
 """Captions to embeddings, as the text encoders of diffusers' pipelines are used."""
 
 import torch
+from diffusers import DiffusionPipeline
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,6 +34,23 @@ def encode_clip(
     ids, _ = tokenize(tokenizer, prompts, length)
     outputs = text_encoder(ids.to(text_encoder.device), output_hidden_states=True)
     return outputs.hidden_states[-2], outputs[0]
+
+
+def encode_clip_pair(
+    pipeline: DiffusionPipeline, prompts: list[str]
+) -> tuple[Float[Tensor, "b tokens d"], Float[Tensor, "b p"]]:
+    """The two CLIPs of a pipeline side by side, and the second one's embedding of the whole caption, as SDXL has them.
+
+    The pipeline gives zeros for a missing negative prompt where its config says so, never for a caption; here "" is the
+    missing one.
+    """
+    first, _ = encode_clip(pipeline.tokenizer, pipeline.text_encoder, prompts)
+    second, pooled = encode_clip(pipeline.tokenizer_2, pipeline.text_encoder_2, prompts)
+    text = torch.cat([first, second], dim=-1)
+    if pipeline.config.force_zeros_for_empty_prompt:
+        empty = [index for index, prompt in enumerate(prompts) if not prompt]
+        text[empty], pooled[empty] = 0, 0
+    return text, pooled
 
 
 def tokenize(

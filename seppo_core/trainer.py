@@ -19,13 +19,16 @@ from seppo_core.cache import WinnerCache
 from seppo_core.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
 from seppo_core.config import Config
 from seppo_core.generate import SampleGenerator
+from seppo_core.layout import make_layout
 from seppo_core.methods import Method
 from seppo_core.optimizers import Ema, Stepper, make_optimizer, make_schedule
 from seppo_core.preview import Preview
-from seppo_core.reference import ReferencePool, make_reference
+from seppo_core.reference import ReferencePool
 from seppo_core.reference_samples import ReferenceSamples
-from seppo_core.run_log import RunLog, progress_bar
+from seppo_core.signals import Stopped
+from seppo_core.spread import sample_variance
 from seppo_core.tuning import load_trainable_state, trainable_parameters, trainable_state
+from seppo_core.watch import RunWatch
 
 
 class Trainer:
@@ -42,26 +45,26 @@ class Trainer:
         self.folder = folder
         loop = config.loop
         self.accelerator = Accelerator(mixed_precision=loop.mixed_precision)
+        self.layout = make_layout(self.accelerator, loop.sharded)
         self.share = share_of_batch(self.accelerator, loop.batch_size, loop.micro_batch_size)
         self.total = loop.iterations * loop.updates
 
-        denoiser = adapter.denoiser.to(self.accelerator.device)
+        denoiser = adapter.denoiser
         # dropout would break the tie between policy and reference, so that evaluation mode it is, for both
         denoiser.eval()
         set_attention(denoiser, loop.attention, self.accelerator.device)
         if loop.gradient_checkpointing:
             denoiser.enable_gradient_checkpointing()
+        self.reference = self.layout.place(denoiser, method.recipe.uses_reference)
         self.parameters = trainable_parameters(denoiser)
-        # before prepare, which patches the forward that a frozen copy would then share
-        self.reference = make_reference(denoiser) if method.recipe.uses_reference else None
         decay = config.optimizer.ema_decay
         self.ema = None if decay is None else Ema(self.parameters, decay)
         optimizer = make_optimizer(config.optimizer, self.parameters)
         self.schedule = make_schedule(config.optimizer, optimizer, self.total)
-        self.policy, self.optimizer = self.accelerator.prepare(denoiser, optimizer)
+        self.policy, self.optimizer = self.layout.wrap(denoiser, optimizer)
 
         self.stepper = Stepper(
-            self.accelerator, self.optimizer, self.schedule, list(self.parameters.values()),
+            self.layout, self.optimizer, self.schedule, list(self.parameters.values()),
             config.optimizer.max_grad_norm,
         )  # fmt: skip
 
@@ -82,9 +85,10 @@ class Trainer:
             self.accelerator.device,
         )  # fmt: skip
         self.samples = ReferenceSamples(
-            folder / "buffer", self.accelerator, generator, loop.updates * loop.batch_size, s.batch_size
+            folder / "buffer", self.layout, generator, loop.updates * loop.batch_size, s.batch_size
         )
         self.progress = Progress()
+        self.watch = RunWatch(config, folder, self.accelerator, generates=method.recipe.second == "generated")
 
     @property
     def is_main(self) -> bool:
@@ -92,58 +96,64 @@ class Trainer:
 
     def run(self, preview: Preview | None = None) -> None:
         """Trains to the end from wherever the folder stands. The main process draws the preview before the
-        first update, whenever it is due, and after the last."""
-        self._resume()
-        log = RunLog(self.folder, self.progress.update) if self.is_main else None
-        description = f"{self.config.method.name} on {self.folder.name}"
-        bar = progress_bar(
-            self.total, self.progress.update, unit="update", description=description, visible=self.is_main
-        )
-        if preview and self.is_main and self.progress.update == 0:
-            self._draw(preview, log)
-        try:
-            for iteration in range(self.progress.update // self.config.loop.updates, self.config.loop.iterations):
-                self._iterate(iteration, log, bar, preview)
-        finally:
-            bar.close()
-            if log:
-                log.close()
-        if self.is_main:
-            self.samples.remove()
-        self.accelerator.wait_for_everyone()
+        first update, whenever it is due, and after the last.
 
-    def _iterate(self, iteration: int, log: RunLog | None, bar, preview: Preview | None) -> None:
+        SIGTERM and SIGINT save and raise Stopped. UnhealthyRun where a health gate says stop, OSError where the disk
+        refuses; the last checkpoint is then as it was.
+        """
+        with self.watch:
+            self._resume()
+            self.watch.begin(self.progress.update)
+            try:
+                self._train(preview)
+            except Stopped as stopped:
+                # before the first update there is nothing to keep
+                if self.progress.update:
+                    self._save()
+                where = f"after update {self.progress.update} of {self.total}"
+                raise Stopped(stopped.signum, where) from stopped
+            if self.is_main:
+                self.samples.remove()
+            self.accelerator.wait_for_everyone()
+
+    def _train(self, preview: Preview | None) -> None:
+        # one that a stop kept from being drawn is drawn now
+        if preview and not preview.drawn(self.progress.update):
+            self._draw(preview)
+        for iteration in range(self.progress.update // self.config.loop.updates, self.config.loop.iterations):
+            self._iterate(iteration, preview)
+
+    def _iterate(self, iteration: int, preview: Preview | None) -> None:
         loop = self.config.loop
         first, last = iteration * loop.updates, (iteration + 1) * loop.updates
         drawn, buffer = None, None
         if self.reference is not None:
-            if self.is_main and self.progress.update == first and self.pool.keeps(iteration):
-                self.pool.save(iteration, trainable_state(self._denoiser))
+            if self.progress.update == first and self.pool.keeps(iteration):
+                state = trainable_state(self._denoiser, keep=self.is_main)
+                if self.is_main:
+                    self.pool.save(iteration, state)
             self.accelerator.wait_for_everyone()
             drawn = self.pool.draw(iteration)
             self.reference.load(self.pool.load(drawn))
             if self.method.recipe.second == "generated":
-                buffer = self.samples.fill(iteration, self.reference)
+                buffer = self.samples.fill(iteration, self.reference, self.watch)
+        about = {"iteration": iteration} | ({} if drawn is None else {"reference": drawn})
+        if buffer is not None and (variance := sample_variance(buffer)) is not None:
+            about["sample_variance"] = variance
         for update in range(self.progress.update, last):
             started = time.perf_counter()
-            metrics = self._update(update, buffer)
+            metrics = self._update(update, buffer) | about
             if update == first and drawn == iteration:
                 _check_tie(metrics["gap_size"], self.config.method.effective_beta)
-            metrics |= {"iteration": iteration} | ({} if drawn is None else {"reference": drawn})
             metrics["seconds"] = time.perf_counter() - started
             metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
             done = self.progress.update
-            if log:
-                log.write(done, metrics)
-            bar.set_postfix(
-                {name: f"{metrics[name]:.4g}" for name in ("loss", "winner_error", "share_s_plus") if name in metrics},
-                refresh=False,
-            )
-            bar.update()
+            self.watch.updated(done, metrics)
             if done % loop.checkpoint_every == 0 or done == last:
                 self._save()
-            if preview and self.is_main and (preview.due(done) or done == self.total):
-                self._draw(preview, log)
+            self.watch.agree()
+            if preview:
+                self._draw(preview)
         self.accelerator.wait_for_everyone()
         if buffer and self.is_main:
             buffer.remove()
@@ -155,19 +165,20 @@ class Trainer:
         observed = self._observe(update, micro_batches, buffer) if self.method.observes else {}
         totals: dict[str, torch.Tensor] = {}
         for number, indices in enumerate(micro_batches):
+            # gradients of an update that is broken off are dropped; it is done again, whole
+            self.watch.poll(number)
             batch = self.batches.make(update, indices, buffer, self.accelerator.device)
             is_last = number == len(micro_batches) - 1
-            # gradients are exchanged between processes on the last micro-batch only
-            sync = nullcontext() if is_last else self.accelerator.no_sync(self.policy)
+            sync = nullcontext() if is_last else self.layout.accumulating(self.policy)
             with sync, self.accelerator.autocast():
                 loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch, observed)
                 self.accelerator.backward(loss / len(micro_batches))
             _add(totals, {"loss": loss.detach()} | metrics, len(micro_batches))
-        norm, applied = self.stepper.step(update + 1)
+        means = {name: float(value) for name, value in self._over_processes(totals).items()}
+        norm, applied = self.stepper.step(means["loss"])
         self.progress = Progress(update + 1, self.progress.skipped + (not applied))
         if self.ema:
             self.ema.update(self.progress.update)
-        means = {name: float(value) for name, value in self._over_processes(totals).items()}
         rest = {"grad_norm": norm, "skipped": self.progress.skipped, "lr": self.schedule.get_last_lr()[0]}
         return means | rest
 
@@ -186,10 +197,15 @@ class Trainer:
         values = self.accelerator.reduce(torch.stack([totals[name] for name in names]), reduction="mean")
         return dict(zip(names, values, strict=True))
 
-    def _draw(self, preview: Preview, log: RunLog) -> None:
+    def _draw(self, preview: Preview) -> None:
+        """The preview, where it is due: at the start, at the end, and as often as the config says."""
+        if self.progress.update not in (0, self.total) and not preview.due(self.progress.update):
+            return
+        if not (self.is_main or self.layout.collective):
+            return
         average = self.ema.in_place() if self.ema else nullcontext()
-        with average, self.accelerator.autocast():
-            preview.draw(self._denoiser, self.progress.update, log.writer)
+        with average, self.accelerator.autocast(), self.watch.breakable():
+            preview.draw(self._denoiser, self.progress.update, self.watch.writer, save=self.is_main)
 
     @property
     def _denoiser(self) -> torch.nn.Module:
@@ -197,18 +213,19 @@ class Trainer:
 
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()
+        scaler = self.accelerator.scaler
+        # all processes gather, and the main one keeps
+        checkpoint = Checkpoint(
+            self.progress,
+            trainable_state(self._denoiser, keep=self.is_main),
+            self.layout.optimizer_state(self.optimizer),
+            self.schedule.state_dict(),
+            scaler.state_dict() if scaler is not None else {},
+            self.ema.state(keep=self.is_main) if self.ema else {},
+        )
         if self.is_main:
-            scaler = self.accelerator.scaler
-            self.checkpoints.save(
-                Checkpoint(
-                    self.progress,
-                    trainable_state(self._denoiser),
-                    self.optimizer.state_dict(),
-                    self.schedule.state_dict(),
-                    scaler.state_dict() if scaler is not None else {},
-                    self.ema.state() if self.ema else {},
-                )
-            )
+            with self.watch.saving(self.progress.update):
+                self.checkpoints.save(checkpoint)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
@@ -220,7 +237,7 @@ class Trainer:
             return
         checkpoint = load_checkpoint(latest)
         load_trainable_state(self._denoiser, checkpoint.policy)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.layout.load_optimizer(self.optimizer, checkpoint.optimizer)
         self.schedule.load_state_dict(checkpoint.scheduler)
         if self.accelerator.scaler is not None and checkpoint.scaler:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)

@@ -3,11 +3,12 @@
 import re
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from seppo_core.keys import keyed_generator
+from seppo_core.shards import gathered, scattered
 
 POLICY = "policy"
 """Name of the LoRA that is trained; its portable names leave it out, as peft's own files do."""
@@ -44,7 +45,8 @@ def tune_lora(
         # peft initialises from the global generator; keyed and forked, every process and every start gets the same
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_generator(seed, "lora").initial_seed())
-            denoiser.add_adapter(config, adapter_name=POLICY)
+            # peft's own call: not every denoiser of diffusers has its LoRA methods
+            inject_adapter_in_model(config, denoiser, POLICY)
     for layer in lora_layers(denoiser):
         layer.set_adapter(POLICY)
     for parameter in denoiser.parameters():
@@ -62,9 +64,17 @@ def trainable_parameters(denoiser: nn.Module) -> dict[str, nn.Parameter]:
     return {portable_name(name): p for name, p in denoiser.named_parameters() if p.requires_grad}
 
 
-def trainable_state(denoiser: nn.Module) -> dict[str, Tensor]:
-    """A copy of the trained parameters on the CPU, by portable name: all that a snapshot or checkpoint must hold."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in trainable_parameters(denoiser).items()}
+def trainable_state(denoiser: nn.Module, keep: bool = True) -> dict[str, Tensor]:
+    """A copy of the trained parameters on the CPU, by portable name: all that a snapshot or checkpoint must hold.
+
+    Of a sharded model all processes must ask; those that have no use for the copy do not `keep` it.
+    """
+    state = {}
+    for name, parameter in trainable_parameters(denoiser).items():
+        whole = gathered(parameter.detach())
+        if keep:
+            state[name] = whole.to("cpu", copy=True)
+    return state
 
 
 @torch.no_grad()
@@ -88,7 +98,7 @@ def copy_state(parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) ->
                 f"saved {name!r} has shape {tuple(state[name].shape)}, the model's is {tuple(parameter.shape)}; "
                 "use the configuration that the run was started with (LoRA rank?)"
             )
-        parameter.copy_(state[name])
+        parameter.copy_(scattered(state[name], parameter))
 
 
 def portable_name(name: str) -> str:

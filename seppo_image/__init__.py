@@ -8,6 +8,7 @@ __getattr__, __all__ = lazy_exports(
         "config": ["ImageConfig"],
         "data": ["ImageFolder"],
         "flux": ["Flux"],
+        "pixart": ["PixArtSigma"],
         "sana": ["Sana"],
         "sd3": ["StableDiffusion3"],
         "sdxl": ["StableDiffusionXL"],

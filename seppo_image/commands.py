@@ -9,10 +9,12 @@ from torch import Tensor
 from seppo_core import commands
 from seppo_core.adapter import Adapter
 from seppo_core.files import whole_file
-from seppo_core.requests import ExportRequest, SampleRequest
+from seppo_core.open_source import open_source
+from seppo_core.requests import ExportRequest, PrepareRequest, SampleRequest, TrainRequest, VerifyRequest
 from seppo_image.config import ImageConfig
-from seppo_image.data import ImageFolder
+from seppo_image.data import MAX_BYTES, Pictures
 from seppo_image.flux import Flux
+from seppo_image.pixart import PixArtSigma
 from seppo_image.sana import Sana
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.sdxl import StableDiffusionXL
@@ -24,6 +26,7 @@ FAMILIES = {
     "sd3": StableDiffusion3,
     "flux": Flux,
     "sana": Sana,
+    "pixart-sigma": PixArtSigma,
 }
 """By their names in a config."""
 
@@ -36,13 +39,19 @@ def load(config: ImageConfig) -> Adapter:
     return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
 
 
-def prepare(config: ImageConfig) -> None:
+def prepare(config: ImageConfig, request: PrepareRequest | None = None) -> None:
     d = config.data
-    commands.prepare(config, load, ImageFolder(Path(d.source), d.height, d.width))
+    max_bytes = MAX_BYTES if d.max_file_mb is None else int(d.max_file_mb * 1024**2)
+    source = open_source(d, Pictures(d.height, d.width, max_bytes=max_bytes), config.seed)
+    commands.prepare(config, load, source, request is not None and request.overwrite)
 
 
-def train(config: ImageConfig) -> None:
-    commands.train(config, load)
+def verify(config: ImageConfig, request: VerifyRequest) -> None:
+    commands.verify(config, request)
+
+
+def train(config: ImageConfig, request: TrainRequest | None = None) -> None:
+    commands.train(config, load, request.accept_changes if request else ())
 
 
 def sample(config: ImageConfig, request: SampleRequest) -> None:

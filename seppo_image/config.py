@@ -13,6 +13,7 @@ KEYS = {
     "sd3": {"t5": True, "text_tokens": 256},
     "flux": {"text_tokens": 512, "training_guidance": 3.5},
     "sana": {"text_tokens": 300},
+    "pixart-sigma": {"text_tokens": 300},
 }
 """Keys of `model` that only some families have, and what null stands for."""
 
@@ -21,10 +22,12 @@ KEYS = {
 class ImageModel(ModelConfig):
     """What is aligned."""
 
-    family: Literal["stable-diffusion", "sdxl", "sd3", "flux", "sana"] = "stable-diffusion"
-    """stable-diffusion: 1.x and 2.x; sdxl: Stable Diffusion XL; sd3: 3 and 3.5; flux: Flux.1 dev and schnell; sana."""
+    family: Literal["stable-diffusion", "sdxl", "sd3", "flux", "sana", "pixart-sigma"] = "stable-diffusion"
+    """stable-diffusion: 1.x and 2.x; sdxl: Stable Diffusion XL; sd3: 3 and 3.5; flux: Flux.1 dev and schnell; sana;
+    pixart-sigma."""
     text_tokens: int | None = None
-    """Tokens per caption; null is 256 for sd3 (T5's), 512 for flux (schnell was trained with 256), 300 for sana."""
+    """Tokens per caption; null is 256 for sd3 (T5's), 512 for flux (schnell was trained with 256), 300 for sana and
+    pixart-sigma."""
     t5: bool | None = None
     """sd3: whether T5, the largest of the text encoders, is loaded and used; null is true."""
     training_guidance: float | None = None

@@ -1,5 +1,6 @@
-"""Pictures from a captioned folder."""
+"""Pictures: from any source, or from a captioned folder."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,21 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from seppo_core.adapter import Framing
+from seppo_core.data_format import find_source
 from seppo_core.framing import cover_crop
-from seppo_core.source import BadItem, FolderSource
+from seppo_core.media_source import Decoder, MediaSource
+from seppo_core.open_source import open_table
+from seppo_core.source import BadItem
 
 MAX_PIXELS = 128 * 1024**2
 """Larger pictures are refused before they are decoded: a file of a few kB can claim billions of pixels."""
+MAX_BYTES = 256 * 1024**2
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""Of what Pillow reads: not those that it has other programs run for (EPS), nor those that any bytes pass for."""
 
 
-class ImageFolder(FolderSource):
-    """Pictures of any format that Pillow reads, turned upright by their EXIF orientation, scaled and centre-cropped.
+class Pictures(Decoder):
+    """Pictures of the usual formats, turned upright by their EXIF orientation, scaled and centre-cropped.
 
     Transparent parts become white; greys, palettes, CMYK and 16 bits become RGB; embedded colour profiles are ignored;
     of an animation the first frame is taken. With `upscale=False` a picture smaller than the target is rejected.
@@ -26,22 +33,40 @@ class ImageFolder(FolderSource):
 
     kind = "image"
 
-    def __init__(self, folder: str | Path, height: int, width: int, upscale: bool = True, max_pixels: int = MAX_PIXELS):
-        super().__init__(folder, height, width)
-        self.upscale, self.max_pixels = upscale, max_pixels
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        upscale: bool = True,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+    ):
+        self.height, self.width, self.upscale = height, width, upscale
+        self.max_pixels, self.max_bytes = max_pixels, max_bytes
+        # before threads ask for it; AVIF came to Pillow late
+        Image.init()
+        self._formats = tuple(name for name in FORMATS if name in Image.OPEN)
 
     def settings(self) -> tuple[int | float | str | bool, ...]:
         return (*super().settings(), self.upscale, self.max_pixels)
 
-    def load(self, file: str) -> tuple[UInt8[Tensor, "3 h w"], Framing]:
-        with Image.open(self.folder / file) as opened:
+    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 h w"], Framing]:
+        with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=self._formats) as opened:
             if opened.width * opened.height > self.max_pixels:
-                raise BadItem(file, f"{opened.width}x{opened.height} is over the limit of {self.max_pixels:,} pixels")
+                raise BadItem(name, f"{opened.width}x{opened.height} is over the limit of {self.max_pixels:,} pixels")
             image = to_rgb(ImageOps.exif_transpose(opened))
         if not self.upscale and (image.height < self.height or image.width < self.width):
-            raise BadItem(file, f"{image.width}x{image.height} is smaller than {self.width}x{self.height}")
+            raise BadItem(name, f"{image.width}x{image.height} is smaller than {self.width}x{self.height}")
         pixels, framing = cover_crop(image, self.height, self.width)
         return rearrange(torch.from_numpy(pixels), "h w c -> c h w").contiguous(), framing
+
+
+class ImageFolder(MediaSource):
+    """The pictures that a folder's metadata.jsonl or metadata.csv lists, as winners."""
+
+    def __init__(self, folder: str | Path, height: int, width: int, upscale: bool = True, max_pixels: int = MAX_PIXELS):
+        found = find_source(str(folder), "folder")
+        super().__init__(open_table(found.files[0], found.root), Pictures(height, width, upscale, max_pixels))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

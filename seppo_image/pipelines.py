@@ -6,14 +6,18 @@ from torch import nn
 from seppo_core.vae import check_size
 
 
-def check_channels(pipeline: DiffusionPipeline, denoiser: nn.Module, packed: int = 1) -> None:
-    """ValueError unless the denoiser takes and gives the VAE's latents, `packed` of them a token."""
+def check_channels(pipeline: DiffusionPipeline, denoiser: nn.Module, packed: int = 1, variance: bool = False) -> None:
+    """ValueError unless the denoiser takes and gives the VAE's latents, `packed` of them a token.
+
+    With `variance` it may give as many channels again behind them: a variance that it learnt.
+    """
     vae = pipeline.vae
     if isinstance(vae, AutoencoderTiny):
         raise ValueError(f"{type(vae).__name__} has no posterior to draw latents from; use an AutoencoderKL as `vae`")
     channels = vae.config.latent_channels * packed
     taken, given = denoiser.config.in_channels, denoiser.config.out_channels or denoiser.config.in_channels
-    if (taken, given) != (channels, channels):
+    fitting = (channels, 2 * channels) if variance else (channels,)
+    if taken != channels or given not in fitting:
         raise ValueError(
             f"the denoiser takes {taken} and gives {given} channels, the VAE's latents have {channels}; inpainting, "
             "control and editing models are not supported, use a text-to-image base"

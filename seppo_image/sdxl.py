@@ -6,9 +6,10 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.adapter import Adapter, Condition, Framing, Posterior
+from seppo_core.framing import time_ids, uncropped
 from seppo_core.loading import freeze, load_pipeline
 from seppo_core.path import DiffusionPath
-from seppo_core.text import encode_clip
+from seppo_core.text import encode_clip_pair
 from seppo_core.vae import decode_images, encode_images
 from seppo_image.pipelines import check_channels, latent_shape
 
@@ -51,23 +52,13 @@ class StableDiffusionXL(Adapter):
         )  # fmt: skip
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
-        """{"text": (b, tokens, d), "pooled": (b, p)}; "" gives zeros where the pipeline's config says so, as SDXL's.
-
-        The pipeline gives zeros for a missing negative prompt, never for a caption; here "" is the missing one.
-        """
-        p = self.pipeline
-        first, _ = encode_clip(p.tokenizer, p.text_encoder, prompts)
-        second, pooled = encode_clip(p.tokenizer_2, p.text_encoder_2, prompts)
-        text = torch.cat([first, second], dim=-1)
-        if p.config.force_zeros_for_empty_prompt:
-            empty = [index for index, prompt in enumerate(prompts) if not prompt]
-            text[empty], pooled[empty] = 0, 0
+        """{"text": (b, tokens, d), "pooled": (b, p)}; "" gives zeros where the pipeline's config says so, as SDXL's."""
+        text, pooled = encode_clip_pair(self.pipeline, prompts)
         return {"text": text, "pooled": pooled}
 
     def frame_condition(self, framings: list[Framing]) -> Condition:
-        """{"time_ids": (b, 6)}: original height and width, top and left of the crop, height and width; in pixels."""
-        # whole numbers: half precision would round a photograph's size
-        return {"time_ids": torch.tensor(framings)}
+        """{"time_ids": (b, 6)}: each picture's size and crop (see `time_ids`)."""
+        return {"time_ids": time_ids(framings)}
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
         return encode_images(self.pipeline.vae, pixels)
@@ -83,12 +74,12 @@ class StableDiffusionXL(Adapter):
     ) -> Float[Tensor, "b c h w"]:
         """A condition that names no "time_ids" is that of an uncropped picture of x_t's own size, as one samples."""
         dtype = next(denoiser.parameters()).dtype
-        time_ids = condition["time_ids"] if "time_ids" in condition else self._whole(x_t)
+        told = condition["time_ids"] if "time_ids" in condition else uncropped(x_t, self.pipeline.vae_scale_factor)
         return denoiser(
             x_t.to(dtype),
             t,
             encoder_hidden_states=condition["text"].to(dtype),
-            added_cond_kwargs={"text_embeds": condition["pooled"].to(dtype), "time_ids": time_ids},
+            added_cond_kwargs={"text_embeds": condition["pooled"].to(dtype), "time_ids": told},
             return_dict=False,
         )[0]
 
@@ -102,8 +93,3 @@ class StableDiffusionXL(Adapter):
         return StableDiffusionXLPipeline(
             **components, force_zeros_for_empty_prompt=zeros, add_watermarker=self.pipeline.watermark is not None
         )
-
-    def _whole(self, x_t: Tensor) -> Tensor:
-        height, width = (size * self.pipeline.vae_scale_factor for size in x_t.shape[-2:])
-        ids = self.frame_condition([Framing(height, width, 0, 0, height, width)] * len(x_t))["time_ids"]
-        return ids.to(x_t.device)

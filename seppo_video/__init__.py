@@ -6,6 +6,7 @@ __getattr__, __all__ = lazy_exports(
     __name__,
     {
         "animatediff": ["AnimateDiff"],
+        "animatediff_sdxl": ["AnimateDiffXL"],
         "cogvideox": ["CogVideoX"],
         "config": ["VideoConfig"],
         "data": ["ClipFolder"],

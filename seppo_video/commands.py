@@ -8,20 +8,27 @@ from torch import Tensor
 
 from seppo_core import commands
 from seppo_core.adapter import Adapter
-from seppo_core.commands import load_policy_into
 from seppo_core.export import merge_lora
-from seppo_core.files import whole_folder
-from seppo_core.requests import ExportRequest, SampleRequest
+from seppo_core.open_source import open_source
+from seppo_core.requests import ExportRequest, PrepareRequest, SampleRequest, TrainRequest, VerifyRequest
 from seppo_video.animatediff import AnimateDiff
+from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.cogvideox import CogVideoX
 from seppo_video.config import PLAYBACK_FPS, VideoConfig
-from seppo_video.data import ClipFolder
+from seppo_video.data import MAX_BYTES, Clips
 from seppo_video.frames import write_clip
 from seppo_video.hunyuan import HunyuanVideo
 from seppo_video.ltx import LTX
 from seppo_video.wan import Wan
 
-FAMILIES = {"animatediff": AnimateDiff, "cogvideox": CogVideoX, "hunyuan": HunyuanVideo, "ltx": LTX, "wan": Wan}
+FAMILIES = {
+    "animatediff": AnimateDiff,
+    "animatediff-sdxl": AnimateDiffXL,
+    "cogvideox": CogVideoX,
+    "hunyuan": HunyuanVideo,
+    "ltx": LTX,
+    "wan": Wan,
+}
 """By their names in a config."""
 
 
@@ -33,16 +40,20 @@ def load(config: VideoConfig) -> Adapter:
     return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
 
 
-def prepare(config: VideoConfig) -> None:
+def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
     d = config.data
-    source = ClipFolder(
-        Path(d.source), d.height, d.width, d.frames, d.sampling, d.stride, reader=d.reader, seed=config.seed
-    )
-    commands.prepare(config, load, source)
+    max_bytes = MAX_BYTES if d.max_file_mb is None else int(d.max_file_mb * 1024**2)
+    clips = Clips(d.height, d.width, d.frames, d.sampling, d.stride, d.reader, config.seed, max_bytes=max_bytes)
+    source = open_source(d, clips, config.seed)
+    commands.prepare(config, load, source, request is not None and request.overwrite)
 
 
-def train(config: VideoConfig) -> None:
-    commands.train(config, load)
+def verify(config: VideoConfig, request: VerifyRequest) -> None:
+    commands.verify(config, request)
+
+
+def train(config: VideoConfig, request: TrainRequest | None = None) -> None:
+    commands.train(config, load, request.accept_changes if request else ())
 
 
 def sample(config: VideoConfig, request: SampleRequest) -> None:
@@ -60,14 +71,12 @@ def export(config: VideoConfig, request: ExportRequest) -> None:
 
 def export_motion(config: VideoConfig, request: ExportRequest) -> Path:
     """Writes the policy's motion modules, a LoRA on them merged, as a MotionAdapter folder."""
-    adapter = load(config)
-    name = load_policy_into(adapter, config, request.checkpoint)
-    out = Path(config.run) / "export" / f"motion-{name}" if request.out is None else Path(request.out)
-    merge_lora(adapter)
-    with whole_folder(out) as temporary:
-        adapter.motion_adapter().save_pretrained(temporary)
-    print(f"motion of {name}: {out}")
-    return out
+
+    def write(adapter: Adapter, folder: Path, kind: str) -> None:
+        merge_lora(adapter)
+        adapter.motion_adapter().save_pretrained(folder)
+
+    return commands.export_with(config, request, load, write)
 
 
 def write_video(

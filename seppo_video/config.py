@@ -9,14 +9,17 @@ from seppo_core.config_data import DataConfig
 
 FLOWS = ("hunyuan", "ltx", "wan")
 """Families that are trained by flow matching."""
+MOTION = ("animatediff", "animatediff-sdxl")
+"""Families with motion modules, that can be trained and exported alone."""
 KEYS = {
     "animatediff": {"motion_adapter": None, "schedule": "linear"},
+    "animatediff-sdxl": {"motion_adapter": None, "schedule": "linear"},
     "hunyuan": {"text_tokens": 256, "training_guidance": 6.0},
     "ltx": {"text_tokens": 128, "fps": 25},
     "wan": {"text_tokens": 512, "flow_shift": None},
 }
 """Keys of `model` that tell some families' adapters more, and what null stands for."""
-PLAYBACK_FPS = {"animatediff": 8, "cogvideox": 8, "hunyuan": 24, "ltx": 25, "wan": 16}
+PLAYBACK_FPS = {"animatediff": 8, "animatediff-sdxl": 8, "cogvideox": 8, "hunyuan": 24, "ltx": 25, "wan": 16}
 """What a family's clips are shown at; that of its training."""
 
 
@@ -24,12 +27,13 @@ PLAYBACK_FPS = {"animatediff": 8, "cogvideox": 8, "hunyuan": 24, "ltx": 25, "wan
 class VideoModel(ModelConfig):
     """What is aligned."""
 
-    family: Literal["animatediff", "cogvideox", "hunyuan", "ltx", "wan"] = "animatediff"
-    """animatediff: Stable Diffusion 1.x with a motion adapter; cogvideox: 2b, 5b and 1.5; hunyuan; ltx; wan: 2.1."""
+    family: Literal["animatediff", "animatediff-sdxl", "cogvideox", "hunyuan", "ltx", "wan"] = "animatediff"
+    """animatediff: Stable Diffusion 1.x with a motion adapter; animatediff-sdxl: the same on Stable Diffusion XL;
+    cogvideox: 2b, 5b and 1.5; hunyuan; ltx; wan: 2.1."""
     motion_adapter: str | None = None
-    """animatediff: motion modules, a hub id or a local folder; null where the base folder has them already."""
+    """animatediff and -sdxl: motion modules, a hub id or a folder; null where the base folder has them already."""
     schedule: Literal["linear", "base"] = "linear"
-    """animatediff: noise schedule, the linear betas that motion modules were trained on, or what the base says."""
+    """animatediff and -sdxl: noise schedule, the linear betas that motion was trained on, or what the base says."""
     text_tokens: int | None = None
     """Tokens per caption; null is 128 for ltx, 256 for hunyuan, 512 for wan."""
     flow_shift: float | None = None
@@ -38,7 +42,7 @@ class VideoModel(ModelConfig):
     """hunyuan: guidance that the denoiser is told while it is trained; null is 6, what it is sampled at."""
     fps: int | None = None
     """Frames a second of clips that are drawn, and what ltx is told of time; null is what the family was trained at:
-    8 for animatediff and cogvideox (its 1.5: set 16), 16 for wan, 24 for hunyuan, 25 for ltx."""
+    8 for animatediff(-sdxl) and cogvideox (its 1.5: set 16), 16 for wan, 24 for hunyuan, 25 for ltx."""
 
     def __post_init__(self):
         for name in ("motion_adapter", "schedule", "text_tokens", "flow_shift", "training_guidance"):
@@ -109,9 +113,9 @@ class VideoConfig(Config):
     def __post_init__(self):
         super().__post_init__()
         family = self.model.family
-        if family != "animatediff" and self.tune.scope != "all":
+        if family not in MOTION and self.tune.scope != "all":
             raise ValueError(
-                f"tune.scope={self.tune.scope} is for animatediff; {family} has no motion modules, use all"
+                f"tune.scope={self.tune.scope} is for {', '.join(MOTION)}; {family} has no motion modules, use all"
             )
         if family in FLOWS:
             check_flow(self.method, family)
@@ -121,7 +125,7 @@ class VideoConfig(Config):
 
     @property
     def export_kinds(self) -> tuple[str, ...]:
-        return ("lora", "full", "motion") if self.model.family == "animatediff" else ("lora", "full")
+        return ("lora", "full", "motion") if self.model.family in MOTION else ("lora", "full")
 
     def weight_paths(self) -> dict[str, str | None]:
         return super().weight_paths() | {"model.motion_adapter": self.model.motion_adapter}

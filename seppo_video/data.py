@@ -1,4 +1,4 @@
-"""Clips from a captioned folder."""
+"""Clips: from any source, or from a captioned folder."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,15 +11,19 @@ from PIL import Image
 from torch import Tensor
 
 from seppo_core.adapter import Framing
+from seppo_core.data_format import find_source
 from seppo_core.framing import cover_crop
 from seppo_core.keys import keyed_generator
-from seppo_core.source import BadItem, FolderSource
+from seppo_core.media_source import Decoder, MediaSource
+from seppo_core.open_source import open_table
+from seppo_core.source import BadItem
 from seppo_video.frames import MAX_PIXELS, ClipError, Reader, open_clip, read_frames
 
 Sampling = Literal["even", "window"]
+MAX_BYTES = 4 * 1024**3
 
 
-class ClipFolder(FolderSource):
+class Clips(Decoder):
     """Clips of any format that FFmpeg reads (mp4, webm, gif, mkv, …), `frames` frames of each, scaled and cropped.
 
     `sampling` "even" spreads the frames over the whole clip; "window" takes every `stride`-th from a start drawn by
@@ -28,6 +32,59 @@ class ClipFolder(FolderSource):
     """
 
     kind = "video"
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        frames: int,
+        sampling: Sampling = "even",
+        stride: int = 4,
+        reader: Reader = "auto",
+        seed: int = 0,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+    ):
+        if stride < 1:
+            raise ValueError(f"stride {stride} must be at least 1")
+        self.height, self.width, self.frames, self.max_pixels, self.max_bytes = (
+            height, width, frames, max_pixels, max_bytes
+        )  # fmt: skip
+        self.sampling, self.stride, self.reader, self.seed = sampling, stride, reader, seed
+
+    def settings(self) -> tuple[int | float | str | bool, ...]:
+        # not the reader: all give the same frames
+        window = (self.stride, self.seed) if self.sampling == "window" else ()
+        return (*super().settings(), self.max_pixels, self.sampling, *window)
+
+    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 f h w"], Framing]:
+        try:
+            clip = open_clip(content, self.max_pixels)
+            indices = self._indices(name, len(clip))
+            cut = read_frames(clip, indices, self._cut, self.reader)
+        except ClipError as error:
+            raise BadItem(name, str(error)) from error
+        pixels = torch.from_numpy(np.stack([frame for frame, _ in cut]))
+        return rearrange(pixels, "f h w c -> c f h w").contiguous(), cut[0][1]
+
+    def _indices(self, name: str, length: int) -> list[int]:
+        if self.sampling == "even":
+            needed, text = self.frames, ""
+        else:
+            needed = (self.frames - 1) * self.stride + 1
+            text = f" for {self.frames} at a stride of {self.stride}"
+        if length < needed:
+            raise BadItem(name, f"too short: it has {length} frames, {needed} are needed{text}")
+        if self.sampling == "even":
+            return even_indices(length, self.frames)
+        return window_indices(length, self.frames, self.stride, self.seed, name)
+
+    def _cut(self, frame: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "height width 3"], Framing]:
+        return cover_crop(Image.fromarray(frame), self.height, self.width)
+
+
+class ClipFolder(MediaSource):
+    """The clips that a folder's metadata.jsonl or metadata.csv lists, as winners; the rest is as in `Clips`."""
 
     def __init__(
         self,
@@ -41,40 +98,9 @@ class ClipFolder(FolderSource):
         seed: int = 0,
         max_pixels: int = MAX_PIXELS,
     ):
-        super().__init__(folder, height, width, frames)
-        if stride < 1:
-            raise ValueError(f"stride {stride} must be at least 1")
-        self.sampling, self.stride, self.reader, self.seed, self.max_pixels = sampling, stride, reader, seed, max_pixels
-
-    def settings(self) -> tuple[int | float | str | bool, ...]:
-        # not the reader: all give the same frames
-        window = (self.stride, self.seed) if self.sampling == "window" else ()
-        return (*super().settings(), self.max_pixels, self.sampling, *window)
-
-    def load(self, file: str) -> tuple[UInt8[Tensor, "3 f h w"], Framing]:
-        try:
-            clip = open_clip(self.folder / file, self.max_pixels)
-            indices = self._indices(file, len(clip))
-            cut = read_frames(clip, indices, self._cut, self.reader)
-        except ClipError as error:
-            raise BadItem(file, str(error)) from error
-        pixels = torch.from_numpy(np.stack([frame for frame, _ in cut]))
-        return rearrange(pixels, "f h w c -> c f h w").contiguous(), cut[0][1]
-
-    def _indices(self, file: str, length: int) -> list[int]:
-        if self.sampling == "even":
-            needed, text = self.frames, ""
-        else:
-            needed = (self.frames - 1) * self.stride + 1
-            text = f" for {self.frames} at a stride of {self.stride}"
-        if length < needed:
-            raise BadItem(file, f"too short: it has {length} frames, {needed} are needed{text}")
-        if self.sampling == "even":
-            return even_indices(length, self.frames)
-        return window_indices(length, self.frames, self.stride, self.seed, file)
-
-    def _cut(self, frame: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "height width 3"], Framing]:
-        return cover_crop(Image.fromarray(frame), self.height, self.width)
+        found = find_source(str(folder), "folder")
+        clips = Clips(height, width, frames, sampling, stride, reader, seed, max_pixels)
+        super().__init__(open_table(found.files[0], found.root), clips)
 
 
 def even_indices(length: int, frames: int) -> list[int]:

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import SEEK_END, BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -44,7 +45,8 @@ class ClipError(ValueError):
 class Clip:
     """What a clip holds: `len(clip)` frames, numbered in the order they are shown."""
 
-    path: Path
+    content: Path | bytes
+    """The file, or what is in it."""
     count: int
     pts: tuple[int, ...] | None
     """Presentation time of every frame, ascending; None where the container is not sure of it."""
@@ -65,13 +67,13 @@ class _Packet(NamedTuple):
     damaged: bool
 
 
-def open_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
+def open_clip(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Clip:
     """Finds the frames of a clip by reading its packets; decodes only the first. ClipError where that fails.
 
     A clip whose file ends before its header says so is refused, as is one with frames of more than `max_pixels`.
     """
     try:
-        with av.open(str(path)) as container:
+        with av.open(_openable(content)) as container:
             stream = _video(container)
             size = stream.codec_context.height * stream.codec_context.width
             if size > max_pixels:
@@ -95,9 +97,9 @@ def open_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
             sound = next((i for i, packet in enumerate(packets) if packet.damaged), None)
             if sound is not None:
                 raise ClipError(f"truncated or damaged after {sound} frames")
-            _refuse_truncated(Path(path), container, stream, shown)
+            _refuse_truncated(content, container, stream, shown)
             indexed = container.format.name in INDEXED
-        with av.open(str(path)) as container:
+        with av.open(_openable(content)) as container:
             decoded = container.decode(_video(container))
             frame = next(decoded, None)
             if frame is None:
@@ -116,7 +118,7 @@ def open_clip(path: Path, max_pixels: int = MAX_PIXELS) -> Clip:
     else:
         reason = _not_for_decord(frame)
     keys = tuple(sorted(packet.pts for packet in packets[first:] if packet.key)) if timed else ()
-    return Clip(Path(path), count, tuple(times) if timed else None, keys, reason)
+    return Clip(content, count, tuple(times) if timed else None, keys, reason)
 
 
 def read_frames(
@@ -139,7 +141,7 @@ def read_frames(
             if reader == "decord":
                 raise ClipError(f"not read by decord: {_last_words(error)}") from error
     try:
-        with av.open(str(clip.path)) as container:
+        with av.open(_openable(clip.content)) as container:
             return [use(frame) for frame in _pyav_frames(clip, container, indices)]
     except (av.FFmpegError, OSError) as error:
         raise ClipError(f"truncated or damaged: {error.strerror or error}") from error
@@ -178,6 +180,10 @@ def to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
 
 
+def _openable(content: Path | bytes) -> str | BytesIO:
+    return BytesIO(content) if isinstance(content, bytes) else str(content)
+
+
 def _video(container: av.container.InputContainer) -> av.VideoStream:
     # the choice that decord makes too, where there are several
     stream = container.streams.best("video")
@@ -189,12 +195,12 @@ def _video(container: av.container.InputContainer) -> av.VideoStream:
 
 
 def _refuse_truncated(
-    path: Path, container: av.container.InputContainer, stream: av.VideoStream, shown: list[_Packet]
+    content: Path | bytes, container: av.container.InputContainer, stream: av.VideoStream, shown: list[_Packet]
 ) -> None:
     """ClipError where the header promises more than the file holds, in containers that can be read up to anywhere."""
     if container.format.name == "gif":
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 64))
+        with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            file.seek(max(0, file.seek(0, SEEK_END) - 64))
             if not file.read().rstrip(b"\0\r\n").endswith(b";"):
                 raise ClipError(f"truncated after {len(shown)} frames: the end mark is missing")
     if "matroska" in container.format.name:
@@ -243,7 +249,7 @@ def _decord_frames(clip: Clip, indices: list[int]) -> Iterator[UInt8[np.ndarray,
     # otherwise FFmpeg's complaints about one bad clip run through the progress bar
     decord.logging.set_level(decord.logging.QUIET)
     # a thread per core would hold that many frames; clips are read several at a time instead
-    reader = decord.VideoReader(str(clip.path), num_threads=1)
+    reader = decord.VideoReader(_openable(clip.content), num_threads=1)
     if len(reader) != len(clip):
         raise ClipError(f"decord finds {len(reader)} frames of {len(clip)}")
     for index in indices:

@@ -196,7 +196,8 @@ def test_keys_are_pinned(schema):
         "timestep_density timestep_shift",
         "reference_samples": "scheduler steps guidance_scale batch_size reencode",
         "tune": "mode scope rank alpha",
-        "loop": "iterations updates batch_size micro_batch_size mixed_precision gradient_checkpointing attention "
+        "loop": "iterations updates batch_size micro_batch_size mixed_precision sharded gradient_checkpointing "
+        "attention "
         "checkpoint_every keep_checkpoints",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale",

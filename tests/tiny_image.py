@@ -11,6 +11,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     SanaPipeline,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
@@ -236,6 +238,31 @@ def sana(folder: Path) -> SanaPipeline:
         scheduler=DPMSolverMultistepScheduler(
             use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0, beta_schedule="linear"
         ),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def pixart(folder: Path) -> PixArtSigmaPipeline:
+    """A PixArt-Σ pipeline that answers a variance behind ε, on the published base's solver and betas."""
+    pieces = t5_tokenizer()
+    torch.manual_seed(24)
+    transformer = PixArtTransformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=T5_WIDTH,
+    )
+    pipeline = PixArtSigmaPipeline(
+        tokenizer=pieces,
+        text_encoder=t5(pieces),
+        vae=vae(),
+        transformer=shake(transformer, seed=24).eval(),
+        scheduler=DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear"),
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

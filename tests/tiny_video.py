@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from diffusers import (
+    AnimateDiffSDXLPipeline,
     AutoencoderKLCogVideoX,
     AutoencoderKLHunyuanVideo,
     AutoencoderKLLTXVideo,
@@ -16,6 +17,8 @@ from diffusers import (
     HunyuanVideoTransformer3DModel,
     LTXPipeline,
     LTXVideoTransformer3DModel,
+    MotionAdapter,
+    UNetMotionModel,
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
@@ -32,13 +35,39 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from tests.tiny import TEXT_WIDTH, shake, tokenizer
-from tests.tiny_image import T5_TOKENS, T5_WIDTH, t5, t5_tokenizer
+from tests.tiny import MOTION_LENGTH, TEXT_WIDTH, linear_scheduler, shake, tokenizer
+from tests.tiny_image import T5_TOKENS, T5_WIDTH, sdxl, t5, t5_tokenizer
 
 FPS = 12
 """Of LTX; another than the pipeline's own 25."""
 HUNYUAN_TOKENS = 30
 """As `T5_TOKENS`, and what ends the instruction."""
+
+
+def sdxl_motion() -> MotionAdapter:
+    """To go with `tiny_image.sdxl`; as SDXL's published motion, with none in the middle block."""
+    torch.manual_seed(41)
+    model = MotionAdapter(
+        block_out_channels=(16, 32),
+        motion_layers_per_block=1,
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=8,
+        motion_max_seq_length=MOTION_LENGTH,
+        use_motion_mid_block=False,
+    )
+    return shake(model, seed=41, scale=0.05).eval()
+
+
+def animatediff_sdxl(folder: Path, zeros: bool = True) -> AnimateDiffSDXLPipeline:
+    """The parts of `tiny_image.sdxl` with motion modules, on linear betas."""
+    image, motion = sdxl(folder, zeros), sdxl_motion()
+    unet = UNetMotionModel.from_unet2d(image.unet, motion)
+    # diffusers leaves these at random
+    unet.add_embedding.load_state_dict(image.unet.add_embedding.state_dict())
+    components = image.components | {"unet": unet, "motion_adapter": motion, "scheduler": linear_scheduler()}
+    pipeline = AnimateDiffSDXLPipeline(**components, force_zeros_for_empty_prompt=zeros)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def wan(folder: Path, unipc: bool = True) -> WanPipeline:

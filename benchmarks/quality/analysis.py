@@ -9,6 +9,7 @@ from benchmarks.quality.plan import PlanFolder
 from benchmarks.quality.protocols import SETS, Protocol, changed
 from benchmarks.quality.report_file import FORMAT, KIND
 from benchmarks.quality.results import Array, ModelSamples, Results, category_values, collect, prompt_means, shared
+from benchmarks.quality.rewards import fitted, reward_warnings
 from benchmarks.quality.sets import set_results
 from benchmarks.statistics import Interval, holm, mean_interval, nested_interval, paired_difference, sign_flip_test
 from benchmarks.statistics import win_rate as win_rate_of
@@ -48,6 +49,9 @@ def analyse(folder: PlanFolder, baseline: str | None = None) -> tuple[dict, Resu
         "groups": _groups(results),
         "sets": sets,
     }
+    rewards = folder.notes("rewards")
+    metrics = [column["metric"] for column in report["columns"]]
+    report["fitted"] = {name: fitted(rewards[name], metrics) for name in names if name in rewards}
     report["warnings"] = _warnings(report, results)
     return report, results
 
@@ -255,6 +259,7 @@ def _warnings(report: dict, results: Results) -> list[str]:
             "Seeds are sequential, as in the authors' script: each sample depends on the order of the prompts."
         )
     found += _model_warnings(report["models"], prompts)
+    found += reward_warnings(report["fitted"])
     for column in {column["metric"]: column for column in report["columns"]}.values():
         if column["truncated"]:
             found.append(

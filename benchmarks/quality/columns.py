@@ -9,7 +9,7 @@ from benchmarks.scorers.catalogue import SCORERS
 from benchmarks.scorers.doctor import Need, diagnose
 from benchmarks.video_metrics.catalogue import METRICS, diagnose_metrics, metric_entry
 
-Mode = Literal["image", "frames", "clip", "paired", "set"]
+Mode = Literal["image", "frames", "clip", "paired", "set", "plugin"]
 Places = Mapping[str, Mapping[str, str]]
 
 PUBLISHED_SCALE = {"pickscore_cos": 100.0, "hps_v2.0": 100.0, "hps_v2.1": 100.0}

@@ -79,6 +79,9 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
     from benchmarks.quality.importers import import_prompts
     from benchmarks.quality.lines import Shard
     from benchmarks.quality.models import parse_models
+    from benchmarks.quality.plugin_spec import parse_plugins
+    from benchmarks.quality.prompts import PromptSet
+    from benchmarks.quality.rewards import parse_rewards
     from benchmarks.quality.runner import Evaluation
 
     given, weights, references = asked.models or [], list(asked.weights), asked.references
@@ -92,12 +95,17 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
         raise ValueError("--models is missing: name at least one, e.g. --models base=stable-diffusion-v1-5/…")
     known = SETS[asked.set or protocol.sets[0]]
     source = asked.prompts or (None if known.bundled is None else BUNDLED / known.bundled)
+    lacking = []
     if source is None:
-        raise ValueError(
+        lacking.append(
             f"--prompts is missing: give the file of {known.name} ({known.rows} prompts, {known.licence}); it is had "
             f"from {known.address}"
         )
-    prompts = import_prompts(source, known.name, asked.prompt_column, asked.id_column, asked.category_columns)
+        if not partly:
+            raise ValueError(lacking[0])
+        prompts = PromptSet(known.name, (), 0, "no file")
+    else:
+        prompts = import_prompts(source, known.name, asked.prompt_column, asked.id_column, asked.category_columns)
     if asked.limit is not None:
         prompts = prompts.first(asked.limit)
     if prompts.skipped:
@@ -109,14 +117,18 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
         metrics = [
             m for m in metrics if m not in wanting and not any(n.missing for n in needs_of([m], protocol.kind, places))
         ]
-        if not metrics:
+        if not metrics and not asked.plugin and asked.plugins is None:
             raise ValueError("--skip-missing leaves no metric; `quality doctor` says what each needs")
+    models, plugins = parse_models(given), parse_plugins(asked.plugin, asked.plugins)
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Evaluation(
         protocol=protocol,
         prompts=prompts,
-        models=parse_models(given),
+        models=models,
         metrics=metrics,
+        plugins=plugins,
+        rewards=parse_rewards(asked.rewards, [spec.name for spec in models], [plugin.name for plugin in plugins]),
+        lacking=lacking,
         out=out,
         cache=cache,
         places=places,
@@ -175,6 +187,17 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--weights", nargs="+", default=[], metavar="METRIC.PART=PLACE", help="where a metric's files are")
     add("--download", action="store_true", help="let the hub client fetch what is on the hub and not here")
     add("--skip-missing", action="store_true", help="leave out metrics whose files are not here")
+    add(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="a judge that is a process: docs/judges.md",
+    )
+    add("--plugins", type=Path, metavar="FILE", help="the same, several in a YAML file, with their time limits")
+    add(
+        "--rewards", nargs="+", default=[], metavar="MODEL=METRIC", help="what it was trained or selected by: is marked"
+    )
     add("--references", type=Path, metavar="FOLDER", help="real samples called by the prompts' ids")
     add("--training-prompts", type=Path, metavar="FILE", help="what the models were trained on, to warn of overlap")
     add("--prompt-column", metavar="NAME")

@@ -8,9 +8,16 @@ from benchmarks.quality.bars import Bar, Group, bar_chart
 from benchmarks.quality.columns import Column
 from benchmarks.quality.gallery import gallery
 from benchmarks.quality.results import Results, prompt_means
-from benchmarks.quality.text_tables import PUBLISHED, difference_rows, differing, group_rows, published_rows
+from benchmarks.quality.text_tables import (
+    PUBLISHED,
+    difference_rows,
+    differing,
+    group_rows,
+    published_rows,
+    reward_mark,
+)
 from benchmarks.report.chart import Line, line_chart
-from benchmarks.report.html import Child, Html, element
+from benchmarks.report.html import Child, Html, element, join
 from benchmarks.report.page import Section, facts, notes, page, row_of
 from benchmarks.report.provenance import provenance_block
 from benchmarks.report.table import Cell, Row, axis_of, interval_bar, interval_cell, table
@@ -68,7 +75,10 @@ def _scores(report: dict) -> list[Child]:
     rows = []
     for model in report["models"]:
         cells = [Cell(model["name"]), Cell(f"{model['samples']}/{model['wanted']}", model["samples"], number=True)]
-        cells += [_interval_cell(found[model["name"], column["name"]], column) for column in columns]
+        cells += [
+            _marked(_interval_cell(found[model["name"], column["name"]], column), reward_mark(report, model, column))
+            for column in columns
+        ]
         rows.append(Row(cells, series(report, model["name"])))
     headings = ["model", "samples", *(column["title"] for column in columns)]
     body: list[Child] = [table(headings, rows, "Means with 95 % bootstrap intervals over prompts.")]
@@ -233,6 +243,13 @@ def _interval_cell(row: dict, column: dict) -> Cell:
     if "mean" not in row:
         return Cell("–", -1e9, number=True)
     return interval_cell(_interval(row, column["scale"]), column["digits"])
+
+
+def _marked(cell: Cell, mark: str) -> Cell:
+    if not mark:
+        return cell
+    hint = "trained or selected by this metric or its family"
+    return Cell(join(cell.shown, " ", element("span", mark, title=hint)), cell.sort, cell.number)
 
 
 def _published_cell(text: str) -> Cell:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality.columns import Column, columns_of, mode_of
+from benchmarks.quality.columns import Column
 from benchmarks.quality.plan import JudgeEntry, ModelEntry, Plan, PlanFolder
+from benchmarks.quality.plugin_spec import judge_columns
 from benchmarks.quality.prompts import text_mark
 from benchmarks.quality.scores import score_key
 
@@ -62,17 +63,18 @@ def collect(folder: PlanFolder) -> Results:
     plan = folder.load()
     judges = folder.judges()
     kind = plan.protocol.kind
-    columns = [column for judge in judges for column in columns_of(judge.metric, kind)]
+    filled = {judge.metric: judge_columns(judge.metric, judge.about, kind) for judge in judges}
+    columns = [column for judge in judges for column in filled[judge.metric]]
     models = [model_samples(folder, plan, entry) for entry in plan.models]
     references = folder.references()
     tables: dict[tuple[str, str], Array] = {}
     failures: dict[tuple[str, str], dict[str, int]] = {}
     for judge in judges:
-        mode = mode_of(judge.metric, kind)
+        mode = filled[judge.metric][0].mode
         if mode == "set":
             continue
         known = references if mode == "paired" else {}
-        names = [column.name for column in columns_of(judge.metric, kind)]
+        names = [column.name for column in filled[judge.metric]]
         store = folder.scores(judge)
         for model in models:
             found = {name: np.full((len(plan.prompts), len(plan.protocol.seeds)), np.nan) for name in names}

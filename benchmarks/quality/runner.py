@@ -1,7 +1,7 @@
 """Generate, score, report: each goes on from what is on disk, and none does the work of another."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from benchmarks.quality.judges import load_judge
 from benchmarks.quality.lines import Shard
 from benchmarks.quality.models import Identities, ModelSpec, run_config
 from benchmarks.quality.plan import ModelEntry, Plan, PlanFolder, entry_of
+from benchmarks.quality.plugin_scoring import score_with_plugin
+from benchmarks.quality.plugin_spec import Described, Plugin, describe
 from benchmarks.quality.prompts import PromptSet, overlap
 from benchmarks.quality.protocols import Protocol
 from benchmarks.quality.references import References
@@ -45,6 +47,12 @@ class Evaluation:
     metrics: Sequence[str]
     out: Path
     cache: Path
+    plugins: Sequence[Plugin] = ()
+    """Judges that run as processes of their own, after the metrics."""
+    rewards: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By model: metrics or data that it was trained or selected by."""
+    lacking: Sequence[str] = ()
+    """What was not given and is needed, in words; only the doctor gets so far."""
     places: Places = field(default_factory=dict)
     references: Path | None = None
     device: str = "cpu"
@@ -69,8 +77,11 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
     e = evaluation
     needs = needs_of(e.metrics, e.protocol.kind, e.places)
     absent = [need for need in needs if need.missing and not (e.download and HUB_ID.fullmatch(need.published))]
-    missing = [f"{n.scorer}.{n.part}: {n.files} of {n.published} ({n.size / 1e6:,.0f} MB, {n.licence})" for n in absent]
-    if missing:
+    missing = list(e.lacking)
+    missing += [
+        f"{n.scorer}.{n.part}: {n.files} of {n.published} ({n.size / 1e6:,.0f} MB, {n.licence})" for n in absent
+    ]
+    if absent:
         missing.append(CURE)
     listed = table(needs).replace("--place SCORER.PART=PLACE", "--weights METRIC.PART=PLACE")
     lines = [listed if needs else "The metrics need no weights."]
@@ -82,6 +93,12 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
             lines.append(f"References: {found} of {len(e.prompts)} prompts have one in {e.references}.")
             if not found:
                 missing.append(f"{', '.join(wanting)}: no file in {e.references} is called by a prompt's id")
+    for plugin in e.plugins:
+        try:
+            about = describe(plugin, e.protocol.kind).about
+            lines.append(f"Plug-in {plugin.name}: {about['name']} answers, columns {', '.join(about['columns'])}.")
+        except (FileNotFoundError, ValueError) as error:
+            missing.append(str(error))
     for spec in e.models:
         try:
             if not spec.is_run:
@@ -110,6 +127,8 @@ def run(evaluation: Evaluation) -> Plan:
     ]
     plan = e.folder.open(Plan(e.protocol, e.prompts, tuple(entries)))
     _note_overlap(e)
+    if e.rewards:
+        e.folder.note("rewards", e.folder.notes("rewards") | {name: list(of) for name, of in e.rewards.items()})
     for spec, entry in zip(e.models, entries, strict=True):
         _generate(e, spec, entry)
     for metric in e.metrics:
@@ -118,6 +137,10 @@ def run(evaluation: Evaluation) -> Plan:
         )  # fmt: skip
         judged = score(e.folder, plan, metric, load, references, shard=e.shard, retry=e.retry)
         e.say(f"{metric}: {judged} samples judged")
+    for plugin in e.plugins:
+        described: Described = describe(plugin, e.protocol.kind)
+        judged = score_with_plugin(e.folder, plan, plugin, described, shard=e.shard, retry=e.retry)
+        e.say(f"{plugin.name}: {judged} samples judged")
     return plan
 
 

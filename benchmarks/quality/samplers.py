@@ -34,15 +34,19 @@ IMAGE_FAMILIES = {
     "StableDiffusion3Pipeline": "sd3",
     "FluxPipeline": "flux",
     "SanaPipeline": "sana",
+    "PixArtSigmaPipeline": "pixart-sigma",
 }
 VIDEO_FAMILIES = {
     "AnimateDiffPipeline": "animatediff",
+    "AnimateDiffSDXLPipeline": "animatediff-sdxl",
     "CogVideoXPipeline": "cogvideox",
     "HunyuanVideoPipeline": "hunyuan",
     "LTXPipeline": "ltx",
     "WanPipeline": "wan",
 }
 """By the class that a folder or hub id was saved from."""
+ANIMATED = {"StableDiffusionPipeline": "animatediff", "StableDiffusionXLPipeline": "animatediff-sdxl"}
+"""What image models become with a motion adapter."""
 DETERMINISTIC = (
     "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler",
@@ -229,10 +233,10 @@ def _image_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter | None:
 def _video_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter | None:
     """The same for clips; an image model with a motion adapter is AnimateDiff."""
     motion = spec.part("motion")
-    family = "animatediff" if found == "StableDiffusionPipeline" and motion is not None else VIDEO_FAMILIES.get(found)
+    family = (VIDEO_FAMILIES if motion is None else VIDEO_FAMILIES | ANIMATED).get(found)
     if family is None:
         return None
-    if family != "animatediff":
+    if family not in ANIMATED.values():
         model = VideoModel(base=spec.base, family=family, dtype=dtype)
     else:
         # linear betas for published motion modules; a whole AnimateDiff pipeline knows its own
@@ -254,7 +258,7 @@ def _put_on(adapter: Adapter, spec: ModelSpec) -> None:
             other = kind.from_pretrained(unet, subfolder=adapter.component, use_safetensors=True)
         adapter.denoiser.load_state_dict(other.state_dict())
     if (lora := spec.part("lora")) is not None:
-        adapter.pipeline.load_lora_weights(lora)
+        adapter.load_lora(lora, "lora")
 
 
 def _on(adapter: Adapter, device: torch.device, dtype: str) -> Adapter:

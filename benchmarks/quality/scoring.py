@@ -48,7 +48,7 @@ def score(
         of_sets = isinstance(judge, SetJudge)
         hashes = reference_hashes(folder, plan, references, shard) if judge.paired or of_sets else {}
         store = folder.scores(entry)
-        tasks = list(_tasks(folder, plan, store, hashes if judge.paired else {}, shard, retry))
+        tasks = tasks_of(folder, plan, store, hashes if judge.paired else {}, shard, retry)
         if of_sets and references is not None:
             _reference_features(judge, plan, references, hashes, shard)
         folder.note_judge(entry)
@@ -86,6 +86,13 @@ def reference_hashes(
                     continue  # the reason is kept with each sample that is compared with it
                 writer.write({"prompt": prompt.key, "sha256": known[prompt.key]})
     return known
+
+
+def tasks_of(
+    folder: PlanFolder, plan: Plan, store: ScoreStore, hashes: dict[str, str], shard: Shard | None, retry: bool
+) -> list[Task]:
+    """The samples that `store` has no score for, each once; `hashes` are those of the prompts' real samples."""
+    return list(_tasks(folder, plan, store, hashes, shard, retry))
 
 
 def _tasks(

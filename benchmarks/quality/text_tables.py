@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from benchmarks.quality.rewards import MARK
 from benchmarks.tables.published import DAGGER, published_beside
 
 LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
          "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "×": r"$\times$", "↓": r"$\downarrow$",
-         "−": "$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "²": r"$^2$"}  # fmt: skip
+         "−": "$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "²": r"$^2$", "§": r"\S{}"}  # fmt: skip
 PUBLISHED = "as published; another protocol in all that the paper does not state"
 
 
@@ -46,7 +47,10 @@ def latex(report: dict) -> str:
         r"\midrule",
     ]
     for model in report["models"]:
-        cells = [_latex_interval(_score(report, model["name"], c["name"]), c) for c in columns]
+        cells = [
+            _latex_interval(_score(report, model["name"], c["name"]), c) + latex_text(reward_mark(report, model, c))
+            for c in columns
+        ]
         lines.append(" & ".join([latex_text(model["name"]), *cells]) + r" \\")
     table = published_beside(report["protocol"]["name"], report["prompts"]["name"])
     if table is not None:
@@ -142,6 +146,11 @@ def signed(row: dict, scale: float, digits: int) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def reward_mark(report: dict, model: dict, column: dict) -> str:
+    """A mark where the model was trained or selected by the column's metric, or by one of its family."""
+    return MARK if column["metric"] in report.get("fitted", {}).get(model["name"], {}) else ""
+
+
 def latex_text(text: str) -> str:
     """Text that LaTeX sets as it stands."""
     return "".join(LATEX.get(character, character) for character in text)
@@ -157,7 +166,11 @@ def _latex_interval(row: dict, column: dict) -> str:
 def _measured(report: dict, columns: Sequence[dict]) -> list[list[str]]:
     rows = []
     for model in report["models"]:
-        cells = [interval_text(_score(report, model["name"], c["name"]), c["scale"], c["digits"]) for c in columns]
+        cells = [
+            interval_text(_score(report, model["name"], c["name"]), c["scale"], c["digits"])
+            + reward_mark(report, model, c)
+            for c in columns
+        ]
         rows.append([model["name"], f"{model['samples']}/{model['wanted']}", *cells])
     return rows
 

@@ -22,6 +22,10 @@ BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model")
 """Its configuration and tokenizer."""
 
 
+WRAPPERS = ("state_dict", "module", "model")
+"""Keys under which training scripts save the weights, beside what else they save."""
+
+
 @dataclass(frozen=True)
 class Source:
     """One thing that a scorer reads, and who publishes it under which terms."""
@@ -131,8 +135,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, or is damaged, and is not unpickled ({reason}); "
             "convert its state dict to safetensors or download it again"
         ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    if isinstance(content, dict):
+        content = next((content[name] for name in WRAPPERS if isinstance(content.get(name), dict)), content)
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} holds a {type(content).__name__} and no state dict of tensors")
     return dict(content)

@@ -11,6 +11,7 @@ __getattr__, __all__ = lazy_exports(
         "lpips": ["LPIPS"],
         "fid_features": ["InceptionFeatures"],
         "fvd_features": ["I3DFeatures", "TorchScriptI3DFeatures"],
+        "videomae_features": ["VideoMAEFeatures"],
         "feature_sets": ["FeatureSet", "FeatureCache"],
         "distances": ["frechet_distance", "kernel_distance"],
         "set_metrics": ["set_column", "set_distance", "compare_sets", "SetComparison", "SetEstimate"],

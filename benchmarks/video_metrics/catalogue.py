@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.scorers.doctor import CURE, Need
 from benchmarks.scorers.weights import Source, locate
-from benchmarks.video_metrics import consistency, fid_features, fvd_features, lpips, paired
+from benchmarks.video_metrics import consistency, fid_features, fvd_features, lpips, paired, videomae_features
 from benchmarks.video_metrics.base import Metric
 from benchmarks.video_metrics.i3d_geometry import GEOMETRIES
 from benchmarks.video_metrics.resize import RESIZES
@@ -67,6 +67,15 @@ def _set_entries() -> dict[str, Entry]:
                 load, sources = partial(fvd_features.I3DFeatures.load, geometry=geometry), (fvd_features.WEIGHTS,)
             load = partial(load, frames=FRAMES)
             entries[column] = Entry("set", what, papers["fvd"], sources, load, -1, distance)
+        entries[set_column(f"videomae[videomae,{videomae_features.FRAMES}f]", distance)] = Entry(
+            "set",
+            f"{distance} distance of the clips' VideoMAE features, squashed to 224, 16 frames; more of motion than I3D's",
+            "Ge et al. 2024",
+            (videomae_features.WEIGHTS,),
+            videomae_features.VideoMAEFeatures.load,
+            -1,
+            distance,
+        )
     return entries
 
 

@@ -19,6 +19,8 @@ NAMES: dict[tuple[str, Distance], str] = {
     ("inception", "kernel"): "kid",
     ("i3d", "frechet"): "fvd",
     ("i3d", "kernel"): "kvd",
+    ("videomae", "frechet"): "fvd",
+    ("videomae", "kernel"): "kvd",
 }
 
 

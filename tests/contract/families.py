@@ -5,125 +5,58 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import torch
 from diffusers import (
     AnimateDiffPipeline,
+    AnimateDiffSDXLPipeline,
     CogVideoXPipeline,
     DiffusionPipeline,
     FluxPipeline,
     HunyuanVideoPipeline,
     LTXPipeline,
+    PixArtSigmaPipeline,
     SanaPipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     WanPipeline,
 )
-from einops import rearrange
 from torch import Generator, Tensor
 
-from seppo_core.adapter import Adapter, Condition
+from seppo_core.adapter import Adapter
 from seppo_core.path import FlowPath
 from seppo_image.flux import Flux
-from seppo_image.sana import INSTRUCTION, Sana
+from seppo_image.pixart import PixArtSigma
+from seppo_image.sana import Sana
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.sdxl import StableDiffusionXL
 from seppo_image.stable_diffusion import StableDiffusion
 from seppo_video.animatediff import AnimateDiff
+from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.cogvideox import CogVideoX
 from seppo_video.hunyuan import HunyuanVideo
 from seppo_video.ltx import LTX
 from seppo_video.wan import Wan
 from tests import tiny, tiny_image, tiny_video
-
-Encoded = tuple[Condition, Condition]
-"""Conditions of some prompts, and the unconditional ones."""
-
-
-def encode_one(pipeline: DiffusionPipeline, prompts: list[str]) -> Encoded:
-    text, empty = pipeline.encode_prompt(prompts, "cpu", 1, True)
-    return {"text": text}, {"text": empty}
-
-
-def encode_sdxl(pipeline: StableDiffusionXLPipeline, prompts: list[str]) -> Encoded:
-    text, empty, pooled, empty_pooled = pipeline.encode_prompt(prompts, device="cpu")
-    return {"text": text, "pooled": pooled}, {"text": empty, "pooled": empty_pooled}
-
-
-def encode_sd3(pipeline: StableDiffusion3Pipeline, prompts: list[str]) -> Encoded:
-    text, empty, pooled, empty_pooled = pipeline.encode_prompt(
-        prompts, None, None, device="cpu", max_sequence_length=tiny_image.T5_TOKENS
-    )
-    return {"text": text, "pooled": pooled}, {"text": empty, "pooled": empty_pooled}
-
-
-def encode_flux(pipeline: FluxPipeline, prompts: list[str]) -> Encoded:
-    conditions = []
-    for some in (prompts, [""] * len(prompts)):
-        text, pooled, _ = pipeline.encode_prompt(some, device="cpu", max_sequence_length=tiny_image.T5_TOKENS)
-        conditions.append({"text": text, "pooled": pooled})
-    return conditions[0], conditions[1]
-
-
-def encode_sana(pipeline: SanaPipeline, prompts: list[str]) -> Encoded:
-    text, mask, empty, empty_mask = pipeline.encode_prompt(
-        prompts, max_sequence_length=tiny_image.T5_TOKENS, complex_human_instruction=INSTRUCTION.split("\n")
-    )
-    return {"text": text, "mask": mask}, {"text": empty, "mask": empty_mask}
-
-
-def encode_t5(pipeline: DiffusionPipeline, prompts: list[str]) -> Encoded:
-    text, empty = pipeline.encode_prompt(prompts, max_sequence_length=tiny_image.T5_TOKENS)
-    return {"text": text}, {"text": empty}
-
-
-def encode_ltx(pipeline: LTXPipeline, prompts: list[str]) -> Encoded:
-    text, mask, empty, empty_mask = pipeline.encode_prompt(prompts, max_sequence_length=tiny_image.T5_TOKENS)
-    return {"text": text, "mask": mask}, {"text": empty, "mask": empty_mask}
-
-
-def encode_hunyuan(pipeline: HunyuanVideoPipeline, prompts: list[str]) -> Encoded:
-    conditions = []
-    for some in (prompts, [""] * len(prompts)):
-        text, pooled, mask = pipeline.encode_prompt(some, max_sequence_length=tiny_video.HUNYUAN_TOKENS)
-        conditions.append({"text": text, "mask": mask, "pooled": pooled})
-    return conditions[0], conditions[1]
-
-
-def flux_tokens(latents: Tensor) -> Tensor:
-    return FluxPipeline._pack_latents(latents, *latents.shape)
-
-
-def flux_latents(tokens: Tensor, latent_shape: tuple[int, ...]) -> Tensor:
-    return FluxPipeline._unpack_latents(tokens, latent_shape[-2] * 8, latent_shape[-1] * 8, 8)
-
-
-def ltx_latents(tokens: Tensor, latent_shape: tuple[int, ...]) -> Tensor:
-    return LTXPipeline._unpack_latents(tokens, *latent_shape[1:])
-
-
-def frames_first(latents: Tensor, latent_shape: tuple[int, ...] = ()) -> Tensor:
-    """(b, c, f, h, w) ↔ (b, f, c, h, w)"""
-    return rearrange(latents, "b x y h w -> b y x h w")
-
-
-def scaling_of_config(pipeline: DiffusionPipeline) -> tuple[Tensor, Tensor]:
-    config = pipeline.vae.config
-    return torch.tensor(config.get("shift_factor") or 0.0), torch.tensor(config.scaling_factor)
-
-
-def scaling_of_wan(pipeline: WanPipeline) -> tuple[Tensor, Tensor]:
-    """As the pipeline undoes it before it decodes."""
-    config = pipeline.vae.config
-    mean, std = (torch.tensor(x).view(1, -1, 1, 1, 1) for x in (config.latents_mean, config.latents_std))
-    return mean, 1 / std
-
-
-def scaling_of_ltx(pipeline: LTXPipeline) -> tuple[Tensor, Tensor]:
-    one = torch.ones(1, pipeline.vae.config.latent_channels, 1, 1, 1)
-    statistics = (pipeline.vae.latents_mean, pipeline.vae.latents_std, pipeline.vae.config.scaling_factor)
-    shift = pipeline._denormalize_latents(0 * one, *statistics)
-    return shift, pipeline._normalize_latents(shift + one, *statistics)
+from tests.contract.plain import (
+    Encoded,
+    encode_flux,
+    encode_hunyuan,
+    encode_masked,
+    encode_one,
+    encode_sana,
+    encode_sd3,
+    encode_sdxl,
+    encode_t5,
+    flux_latents,
+    flux_tokens,
+    frames_first,
+    load_lora,
+    load_lora_by_peft,
+    ltx_latents,
+    scaling_of_config,
+    scaling_of_ltx,
+    scaling_of_wan,
+)
 
 
 @dataclass(frozen=True)
@@ -158,6 +91,8 @@ class Family:
     """Shift and scale of the VAE's latents: theirs are (z − shift) · scale."""
     unreached: str = ""
     """A regular expression for the beginnings of parameters that cannot influence the answer."""
+    load_lora: Callable[[DiffusionPipeline, Path], None] = load_lora
+    """Puts an exported LoRA on a plain pipeline."""
 
     def adapter(self, folder: Path) -> Adapter:
         return self.wrap(self.pipeline(folder))
@@ -282,11 +217,31 @@ FAMILIES = [
         T5_CALL | {"use_resolution_binning": False},
     ),
     Family(
+        "pixart-sigma",
+        (4, 8, 12),
+        tiny_image.pixart,
+        partial(PixArtSigma, text_tokens=tiny_image.T5_TOKENS),
+        PixArtSigmaPipeline.from_pretrained,
+        encode_masked,
+        T5_CALL | {"use_resolution_binning": False, "clean_caption": False},
+        multiple=16,
+        load_lora=load_lora_by_peft,
+    ),
+    Family(
         "animatediff",
         (4, 4, 8, 8),
         tiny.animatediff,
         AnimateDiff,
         AnimateDiffPipeline.from_pretrained,
+        frames=4,
+    ),
+    Family(
+        "animatediff-sdxl",
+        (4, 4, 8, 12),
+        tiny_video.animatediff_sdxl,
+        AnimateDiffXL,
+        AnimateDiffSDXLPipeline.from_pretrained,
+        encode_sdxl,
         frames=4,
     ),
     Family("wan", pipeline=tiny_video.wan, **WAN),
@@ -297,7 +252,7 @@ FAMILIES = [
         tiny_video.ltx,
         partial(LTX, text_tokens=tiny_image.T5_TOKENS, fps=tiny_video.FPS),
         LTXPipeline.from_pretrained,
-        encode_ltx,
+        encode_masked,
         T5_CALL | {"frame_rate": tiny_video.FPS},
         LTXPipeline._pack_latents,
         ltx_latents,

@@ -84,6 +84,20 @@ MISTAKES = {
         "animatediff",
         change("encoder_hidden_states", lambda text: rearrange(text, "(b f) n d -> (f b) n d", f=4)),
     ),
+    "animatediff-sdxl timestep in thousandths": ("animatediff-sdxl", thousandth()),
+    "animatediff-sdxl text of the wrong frames": (
+        "animatediff-sdxl",
+        change("encoder_hidden_states", lambda text: rearrange(text, "(b f) n d -> (f b) n d", f=4)),
+    ),
+    "animatediff-sdxl crop before size": ("animatediff-sdxl", added("time_ids", lambda ids: ids.roll(2, dims=-1))),
+    "animatediff-sdxl width before height": (
+        "animatediff-sdxl",
+        added("time_ids", lambda ids: ids[:, [1, 0, 3, 2, 5, 4]]),
+    ),
+    "animatediff-sdxl size in latents": ("animatediff-sdxl", added("time_ids", lambda ids: ids // 8)),
+    "animatediff-sdxl pooled text dropped": ("animatediff-sdxl", added("text_embeds", dropped)),
+    "animatediff-sdxl text encoders swapped": ("animatediff-sdxl", change("encoder_hidden_states", swap_halves)),
+    "animatediff-sdxl frames backwards": ("animatediff-sdxl", change("sample", lambda x: x.flip(2))),
     "sdxl timestep in thousandths": ("sdxl", thousandth()),
     "sdxl crop before size": ("sdxl", added("time_ids", lambda ids: ids.roll(2, dims=-1))),
     "sdxl width before height": ("sdxl", added("time_ids", lambda ids: ids[:, [1, 0, 3, 2, 5, 4]])),
@@ -104,6 +118,9 @@ MISTAKES = {
     "sana timestep in thousandths": ("sana", thousandth()),
     "sana mask dropped": ("sana", change("encoder_attention_mask", torch.ones_like)),
     "sana text dropped": ("sana", change("encoder_hidden_states", dropped)),
+    "pixart-sigma timestep in thousandths": ("pixart-sigma", thousandth()),
+    "pixart-sigma mask dropped": ("pixart-sigma", change("encoder_attention_mask", torch.ones_like)),
+    "pixart-sigma text dropped": ("pixart-sigma", change("encoder_hidden_states", dropped)),
     "flux-schnell timestep not in thousandths": ("flux-schnell", change("timestep", lambda t: t * 1000)),
     "wan timestep in thousandths": ("wan", thousandth()),
     "wan text dropped": ("wan", change("encoder_hidden_states", dropped)),
@@ -205,6 +222,16 @@ def wrong_sign(adapter: Adapter) -> None:
 @pytest.mark.parametrize("name", ["flux-dev", "hunyuan"])
 def test_guidance_that_does_not_arrive_breaks_parity(name, tmp_path):
     assert off_parity(name, tmp_path, always_as_in_training) > 1e-3
+
+
+def variance_first(adapter: Adapter) -> None:
+    """What a denoiser with a learnt variance would answer if it came before ε."""
+    adapter.denoiser.register_forward_hook(lambda module, given, answer: (answer[0].roll(4, dims=1),))
+
+
+@pytest.mark.parametrize("name", ["pixart-sigma"])
+def test_the_variance_for_epsilon_breaks_parity(name, tmp_path):
+    assert off_parity(name, tmp_path, variance_first) > 1e-3
 
 
 @pytest.mark.parametrize("name", [family.name for family in FAMILIES])

@@ -174,7 +174,7 @@ def test_exported_lora_in_a_plain_pipeline_gives_the_same_latents(family, tmp_pa
     folder = export_lora(adapter, tmp_path / "lora")
     plain = family.pipeline(tmp_path / "plain")
     without = latents_of(plain, family, noise)
-    plain.load_lora_weights(folder)
+    family.load_lora(plain, folder)
     found = latents_of(plain, family, noise)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert (found - without).abs().max() > 1e-3

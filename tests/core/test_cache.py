@@ -117,7 +117,7 @@ def test_what_is_not_a_whole_cache_is_refused_with_the_cure(tmp_path):
     content = json.loads(manifest.read_text())
 
     manifest.write_text(json.dumps(content | {"version": 99}))
-    with pytest.raises(ValueError, match="format version 99, this program reads 1"):
+    with pytest.raises(ValueError, match="format version 99, this program reads 2"):
         WinnerCache(tmp_path / "cache")
     manifest.write_text(json.dumps({"a": 1}))
     with pytest.raises(ValueError, match="is not the manifest of a cache"):

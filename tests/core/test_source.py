@@ -1,36 +1,13 @@
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from seppo_core.adapter import Framing
 from seppo_core.framing import cover_crop
-from seppo_core.source import BadItem, FolderSource, read_table
-
-
-def write(folder: Path, name: str, content: str | bytes) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    return folder
-
-
-def jsonl(folder: Path, *rows: object) -> Path:
-    return write(folder, "metadata.jsonl", "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
-
-
-class Bytes(FolderSource):
-    """The first byte of a file as a picture of one pixel."""
-
-    kind = "image"
-
-    def load(self, file):
-        value = (self.folder / file).read_bytes()[0]
-        return torch.full((3, 1, 1), value, dtype=torch.uint8), Framing(1, 1, 0, 0, 1, 1)
+from seppo_core.source import BadItem
+from tests.core.tables import jsonl, problems, source_of, write
 
 
 @pytest.mark.parametrize("column", ["caption", "text", "prompt"])
@@ -44,7 +21,7 @@ def test_tables_of_both_forms_and_the_usual_captions(tmp_path, column, table):
         write(
             tmp_path, "metadata.csv", f'\ufefffile_name,n,{column}\r\nsub/a.png,1," a, red\nbox "\r\n\r\nb.png,2,é\r\n'
         )
-    source = Bytes(tmp_path, 1, 1)
+    source = source_of(tmp_path, 1, 1)
     assert [(source.item(i).file, source.item(i).caption) for i in range(2)] == [
         ("sub/a.png", "a, red\nbox"),
         ("b.png", "é"),
@@ -59,7 +36,7 @@ def test_tables_of_both_forms_and_the_usual_captions(tmp_path, column, table):
         ("[1, 2]", "line 2", "not a JSON object"),
         ({"caption": "a"}, "line 2", "no file_name"),
         ({"file_name": 7, "caption": "a"}, "line 2", "file_name 7 is not text"),
-        ({"file_name": "a.png"}, "a.png", "no caption; looked for caption, text, prompt"),
+        ({"file_name": "a.png"}, "a.png", "no caption; looked for caption"),
         ({"file_name": "a.png", "caption": None}, "a.png", "no caption"),
         ({"file_name": "a.png", "caption": ["a"]}, "a.png", "is not text"),
         ({"file_name": "a.png", "caption": " \t"}, "a.png", "empty caption"),
@@ -77,7 +54,7 @@ def test_tables_of_both_forms_and_the_usual_captions(tmp_path, column, table):
 def test_a_bad_row_is_rejected_alone(tmp_path, row, file, reason):
     write(tmp_path, "a.png", "A"), write(tmp_path, "first.png", "F"), write(tmp_path, "last.png", "L")
     first, last = ({"file_name": f"{name}.png", "caption": name} for name in ("first", "last"))
-    source = Bytes(jsonl(tmp_path, first, row, last), 1, 1)
+    source = source_of(jsonl(tmp_path, first, row, last), 1, 1)
     assert len(source) == 3 and source.item(2).caption == "last" and source.item(0).caption == "first"
     with pytest.raises(BadItem) as bad:
         source.item(1)
@@ -85,41 +62,44 @@ def test_a_bad_row_is_rejected_alone(tmp_path, row, file, reason):
 
 
 def test_bytes_that_are_no_text_are_one_bad_line_or_a_bad_table(tmp_path):
-    rows = read_table(write(tmp_path / "jsonl", "metadata.jsonl", b'{"file_name": "\xff"}\n'))
-    assert "not a line of JSON" in rows[0].problem
+    write(tmp_path / "jsonl", "metadata.jsonl", b'{"file_name": "\xff"}\n{"file_name": "a", "caption": "b"}')
+    rows = problems(tmp_path / "jsonl")
+    assert "not a line of JSON" in rows[0].reason
     with pytest.raises(ValueError, match="is not UTF-8 text"):
-        read_table(write(tmp_path / "csv", "metadata.csv", b"file_name,caption\na.png,\xff\n"))
+        problems(write(tmp_path / "csv", "metadata.csv", b"file_name,caption\na.png,\xff\n"))
 
 
 def test_csv_rows_of_another_width_are_rejected_and_broken_quotes_are_an_error(tmp_path):
-    rows = read_table(write(tmp_path, "metadata.csv", "file_name,caption\na.png,red, box\nb.png\n"))
-    assert [(row.file, row.problem.split(";")[0]) for row in rows] == [
+    rows = problems(write(tmp_path, "metadata.csv", "file_name,caption\na.png,red, box\nb.png\n"))
+    assert [(row.file, row.reason.split(";")[0]) for row in rows] == [
         ("a.png", "line 2 has 3 columns, the header 2"),
         ("b.png", "line 3 has 1 columns, the header 2"),
     ]
     with pytest.raises(ValueError, match=r"metadata\.csv, line 3"):
-        read_table(write(tmp_path / "quotes", "metadata.csv", 'file_name,caption\na.png,"red\nb.png,x\n'))
+        problems(write(tmp_path / "quotes", "metadata.csv", 'file_name,caption\na.png,"red\nb.png,x\n'))
 
 
 def test_tables_that_cannot_be_used_are_errors_that_name_the_cure(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no data folder at"):
-        read_table(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"no metadata\.jsonl and no metadata\.csv; write one"):
-        read_table(tmp_path)
-    with pytest.raises(ValueError, match=r"has the columns \['file', 'caption'\]; it needs file_name and one of"):
-        read_table(write(tmp_path / "a", "metadata.csv", "file,caption\na,b\n"))
-    with pytest.raises(ValueError, match=r"has the columns \[\]"):
-        read_table(write(tmp_path / "b", "metadata.csv", ""))
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder; put files and metadata"):
+        problems(tmp_path / "nowhere")
+    with pytest.raises(
+        FileNotFoundError, match=r"has no tables, parquet files or tars; write a metadata\.jsonl or metadata\.csv"
+    ):
+        problems(tmp_path)
+    with pytest.raises(ValueError, match=r"has the columns \['file', 'caption'\]; it needs file_name, image"):
+        problems(write(tmp_path / "a", "metadata.csv", "file,caption\na,b\n"))
+    with pytest.raises(ValueError, match=r"has no rows"):
+        problems(write(tmp_path / "b", "metadata.csv", ""))
     with pytest.raises(ValueError, match="has no rows"):
-        read_table(write(tmp_path / "c", "metadata.csv", "file_name,caption\n"))
+        problems(write(tmp_path / "c", "metadata.csv", "file_name,caption\n"))
     with pytest.raises(ValueError, match=r"both metadata\.jsonl and metadata\.csv"):
-        read_table(jsonl(write(tmp_path / "d", "metadata.csv", "file_name,caption\n"), {}))
+        problems(jsonl(write(tmp_path / "d", "metadata.csv", "file_name,caption\n"), {}))
 
 
 def test_the_fingerprint_follows_files_captions_and_size(tmp_path):
     def fingerprint(caption: str = "a", content: str = "A", size: int = 1) -> str:
         write(tmp_path, "a.png", content)
-        return Bytes(jsonl(tmp_path, {"file_name": "a.png", "caption": caption}), size, size).fingerprint()
+        return source_of(jsonl(tmp_path, {"file_name": "a.png", "caption": caption}), size, size).fingerprint()
 
     assert fingerprint() == fingerprint()
     assert len({fingerprint(), fingerprint(caption="b"), fingerprint(content="AA"), fingerprint(size=2)}) == 4
@@ -127,9 +107,9 @@ def test_the_fingerprint_follows_files_captions_and_size(tmp_path):
 
 def test_a_folder_that_vanishes_is_an_error_not_a_bad_item(tmp_path):
     folder = jsonl(write(tmp_path / "data", "a.png", "A"), {"file_name": "a.png", "caption": "a"})
-    source = Bytes(folder, 1, 1)
+    source = source_of(folder, 1, 1)
     (folder / "a.png").unlink()
-    with pytest.raises(BadItem, match="cannot be read"):
+    with pytest.raises(BadItem, match="no such file"):
         source.item(0)
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match="is it still mounted"):

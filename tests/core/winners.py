@@ -1,39 +1,50 @@
 """A source and an adapter that need no model and no files, for tests of what lies between them."""
 
+from types import SimpleNamespace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from seppo_core.adapter import Adapter, Condition, Framing, Posterior
 from seppo_core.pixels import PixelShuffleVAE
+from seppo_core.recipes import Form
 from seppo_core.source import BadItem, Item, Source
 
 
 class ListSource(Source):
-    """Pictures, or clips where `frames` > 1, made up from their position; those in `bad` cannot be used."""
+    """Pictures, or clips where `frames` > 1, made up from their position; those in `bad` cannot be used.
+
+    The loser of a pair has pixels of its own; every third of labelled items is good.
+    """
 
     height = width = 8
 
-    def __init__(self, captions: list[str], bad: dict[int, str] | None = None, frames: int = 1):
-        self.captions, self.bad, self.frames = captions, bad or {}, frames
+    def __init__(self, captions: list[str], bad: dict[int, str] | None = None, frames: int = 1, form: Form = "winners"):
+        self.captions, self.bad, self.frames, self.form = captions, bad or {}, frames, form
         self.kind = "image" if frames == 1 else "video"
 
     def __len__(self) -> int:
         return len(self.captions)
 
-    def pixels(self, position: int) -> Tensor:
+    def pixels(self, position: int, loser: bool = False) -> Tensor:
         shape = (3, 8, 8) if self.frames == 1 else (3, self.frames, 8, 8)
-        return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(position)).byte()
+        generator = torch.Generator().manual_seed(position + 1000 * loser)
+        return torch.randint(0, 256, shape, generator=generator).byte()
 
     def item(self, position: int) -> Item:
         file = f"{position}.png"
         if position in self.bad:
             raise BadItem(file, self.bad[position])
         framing = Framing(100 + position, 200, 0, 3, 8, 8)
-        return Item(f"id {position}", file, self.captions[position], self.pixels(position), framing)
+        item = Item(f"id {position}", file, self.captions[position], self.pixels(position), framing)
+        if self.form == "pairs":
+            loser = self.pixels(position, loser=True)
+            return item._replace(loser=loser, loser_framing=framing._replace(original_height=300 + position))
+        return item._replace(label=position % 3 == 0) if self.form == "labels" else item
 
     def fingerprint(self) -> str:
-        return repr((self.captions, self.bad, self.frames))
+        return repr((self.captions, self.bad, self.frames, self.form))
 
 
 class PixelAdapter(Adapter):
@@ -44,6 +55,7 @@ class PixelAdapter(Adapter):
 
     def __init__(self, largest_batch: int | None = None):
         self.vae, self.denoiser = PixelShuffleVAE(), nn.Linear(1, 1)
+        self.pipeline = SimpleNamespace(vae=self.vae)
         self.largest_batch = largest_batch
         self.calls: list[int] = []
         self.prompts: list[str] = []

@@ -101,7 +101,7 @@ def test_16_bits_are_scaled_not_clipped(tmp_path):
         (encoded("png")[:600], "cannot be read"),
         (encoded("jpeg")[:-300], "truncated"),
         (encoded("webp")[:100], "cannot be read"),
-        (b"", "cannot identify"),
+        (b"", "it is empty"),
         (b"<html>not found</html>", "cannot identify"),
         (png_claiming(60_000, 60_000), "exceeds limit"),
         (png_claiming(12_000, 12_000), "over the limit of 134,217,728 pixels"),

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import FluxPipeline, SanaPipeline, StableDiffusion3Pipeline, StableDiffusionXLPipeline
+from diffusers import (
+    FluxPipeline,
+    PixArtSigmaPipeline,
+    SanaPipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionXLPipeline,
+)
 
 from seppo_core import commands as core_commands
 from seppo_core.adapter import Framing
@@ -23,11 +29,24 @@ from seppo_image.flux import Flux, image_ids, pack, unpack
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.sdxl import StableDiffusionXL
 from tests import tiny_image
-from tests.contract.families import encode_sdxl
+from tests.contract.plain import encode_sdxl, load_lora, load_lora_by_peft
 from tests.workshop import write_pictures
 
-BUILDERS = {"sdxl": tiny_image.sdxl, "sd3": tiny_image.sd3, "flux": tiny_image.flux, "sana": tiny_image.sana}
-PLAIN = {"sdxl": StableDiffusionXLPipeline, "sd3": StableDiffusion3Pipeline, "flux": FluxPipeline, "sana": SanaPipeline}
+BUILDERS = {
+    "sdxl": tiny_image.sdxl,
+    "sd3": tiny_image.sd3,
+    "flux": tiny_image.flux,
+    "sana": tiny_image.sana,
+    "pixart-sigma": tiny_image.pixart,
+}
+PLAIN = {
+    "sdxl": StableDiffusionXLPipeline,
+    "sd3": StableDiffusion3Pipeline,
+    "flux": FluxPipeline,
+    "sana": SanaPipeline,
+    "pixart-sigma": PixArtSigmaPipeline,
+}
+LOAD_LORA = {"pixart-sigma": load_lora_by_peft}
 PROMPTS = ["a red house", "two cats"]
 
 
@@ -174,7 +193,7 @@ def config_of(bases: Path, root: Path, family: str, mode: str) -> ImageConfig:
     base = ImageConfig(
         run=str(root / "run"), model=ImageModel(base=str(bases / family), family=family, **keys), data=data
     )
-    flow = {} if family == "sdxl" else {"timestep_density": "logit_normal", "timestep_shift": 3.0}
+    flow = {} if family in ("sdxl", "pixart-sigma") else {"timestep_density": "logit_normal", "timestep_shift": 3.0}
     return replace(
         base,
         method=MethodConfig(beta=50, **flow),
@@ -185,7 +204,10 @@ def config_of(bases: Path, root: Path, family: str, mode: str) -> ImageConfig:
     )
 
 
-@pytest.mark.parametrize(("family", "mode"), [("sdxl", "lora"), ("sd3", "full"), ("flux", "lora"), ("sana", "full")])
+@pytest.mark.parametrize(
+    ("family", "mode"),
+    [("sdxl", "lora"), ("sd3", "full"), ("flux", "lora"), ("sana", "full"), ("pixart-sigma", "lora")],
+)
 def test_a_whole_run(bases, tmp_path, family, mode):
     """prepare, train, sample and export as the command line does, and plain diffusers on what was exported."""
     write_pictures(tmp_path / "pictures", 4)
@@ -200,12 +222,12 @@ def test_a_whole_run(bases, tmp_path, family, mode):
     commands.export(config, ExportRequest(out=str(tmp_path / "exported")))
     plain = PLAIN[family].from_pretrained(tmp_path / "exported" if mode == "full" else bases / family)
     if mode == "lora":
-        plain.load_lora_weights(tmp_path / "exported")
+        LOAD_LORA.get(family, load_lora)(plain, tmp_path / "exported")
     plain.set_progress_bar_config(disable=True)
     adapter = commands.load(config)
     core_commands.load_policy_into(adapter, config, "latest")
     options = {} if family == "sdxl" else {"max_sequence_length": tiny_image.T5_TOKENS}
-    options |= {"use_resolution_binning": False} if family == "sana" else {}
+    options |= {"use_resolution_binning": False} if family in ("sana", "pixart-sigma") else {}
     found = plain(
         PROMPTS, num_inference_steps=2, height=64, width=96, output_type="pt", guidance_scale=3.0,
         generator=torch.Generator().manual_seed(0), **options,

@@ -1,8 +1,9 @@
 """Our metrics beside other people's, in an environment of its own: `make parity`. Elsewhere nothing here is collected.
 
-Each comparison goes through `compare`; the figures end as a table in build/parity.md.
+Each comparison goes through `compare`; the figures of a whole run that passed end as a table in docs/parity.md.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,11 +44,19 @@ def compare() -> Callable[[str, str, Tensor, Tensor, float], None]:
     return check
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if FIGURES:
-        path = Path(session.config.rootpath) / "build" / "parity.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(table(FIGURES), encoding="utf-8")
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    whole = session.config.args == ["tests/parity"] and not session.config.option.keyword
+    if FIGURES and whole and exitstatus == 0:
+        path = Path(session.config.rootpath) / "docs" / "parity.md"
+        path.write_text(HEAD + table(FIGURES), encoding="utf-8")
+
+
+HEAD = """# Metrics beside other people's
+
+Written by `make parity`, which runs our networks and formulas beside independent implementations, on the same random
+weights and inputs, in an environment of its own. Each row is the largest difference seen, rounded up.
+
+"""
 
 
 def table(figures: list[Figure]) -> str:
@@ -63,8 +72,16 @@ def table(figures: list[Figure]) -> str:
         against = (
             figure.against.replace(name, f"{name} {version(name)}", 1) if _is_distribution(name) else figure.against
         )
-        rows.append(f"| {figure.metric} | {against} | {figure.difference:.1e} | {figure.tolerance:.0e} |")
+        rows.append(f"| {figure.metric} | {against} | {rounded_up(figure.difference)} | {figure.tolerance:g} |")
     return "\n".join(rows) + f"\n\nRandom weights, torch {torch.__version__}, CPU.\n"
+
+
+def rounded_up(value: float) -> str:
+    """One digit, never less than the value: the last digits change from machine to machine."""
+    if value == 0:
+        return "0"
+    power = 10.0 ** math.floor(math.log10(value))
+    return f"{math.ceil(value / power - 1e-9) * power:.0e}"
 
 
 def _is_distribution(name: str) -> bool:

@@ -22,8 +22,10 @@ from benchmarks.video_metrics.inception import FIDInception
 from benchmarks.video_metrics.lpips import LPIPSNet
 from benchmarks.video_metrics.paired import psnr, ssim
 from benchmarks.video_metrics.resize import inception_input
+from benchmarks.video_metrics.videomae import VideoMAE, videomae_state
+from benchmarks.video_metrics.videomae_features import videomae_input
 from tests.benchmarks.video_metrics import by_hand
-from tests.benchmarks.video_metrics.clips import clip, random_state
+from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
 
 pytestmark = pytest.mark.parity
 Compare = Callable[[str, str, Tensor, Tensor, float], None]
@@ -242,3 +244,31 @@ def test_i3d(compare: Compare, frames):
     compare("FVD pixels, cd-fvd", "cd-fvd", i3d_input(video, "cd-fvd"), pixels, 1e-6)
     logits = theirs(pixels)
     compare("FVD features (relative)", "cd-fvd", ours(pixels) / logits.std(), logits / logits.std(), 1e-4)
+
+
+@torch.no_grad()
+def test_videomae(compare: Compare):
+    """At reduced width on the true clip size, and the true width's names and shapes."""
+    theirs = pytest.importorskip("cdfvd.third_party.VideoMAEv2.videomaev2_finetune")
+    preprocess = pytest.importorskip("cdfvd.third_party.VideoMAEv2.utils").preprocess_videomae
+
+    net = theirs.VisionTransformer(
+        patch_size=14, embed_dim=44, depth=2, num_heads=4, mlp_ratio=48 / 11, qkv_bias=True, num_classes=5,
+        norm_layer=lambda width: nn.LayerNorm(width, eps=1e-6), use_mean_pooling=True,
+    ).eval()  # fmt: skip
+    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    state = {key: value.float() for key, value in random_state(shapes).items()}
+    net.load_state_dict(state)
+    ours = VideoMAE(width=44, depth=2, heads=4, inner=192).eval()
+    ours.load_state_dict(videomae_state(state))
+    video = clip(16, 90, 120)
+    pixels = preprocess(video.permute(0, 2, 3, 1)[None].numpy())
+    compare("FVD pixels, VideoMAE", "cd-fvd", videomae_input(video), pixels, 1e-6)
+    compare("FVD features, VideoMAE", "cd-fvd", ours(pixels), net.forward_features(pixels), 1e-5)
+    with torch.device("meta"):
+        published, own = theirs.vit_giant_patch14_224(num_classes=174, use_mean_pooling=True), VideoMAE()
+    assert shapes_of(own) == shapes_of_features(published)
+
+
+def shapes_of_features(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in videomae_state(model.state_dict()).items()}

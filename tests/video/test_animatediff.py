@@ -13,7 +13,8 @@ from peft.tuners.tuners_utils import check_target_module_exists
 
 from seppo_core.path import DiffusionPath
 from seppo_core.sampling import sample
-from seppo_video.animatediff import AnimateDiff, motion_adapter_of
+from seppo_video.animatediff import AnimateDiff
+from seppo_video.motion import motion_adapter_of
 from tests import tiny
 
 LINEAR = torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64), 0)
@@ -223,7 +224,7 @@ def test_missing_motion(folder):
 
 def test_other_pipelines(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "CogVideoXPipeline"}))
-    with pytest.raises(ValueError, match="is a CogVideoXPipeline; use a Stable Diffusion"):
+    with pytest.raises(ValueError, match="is a CogVideoXPipeline; use a StableDiffusionPipeline or a saved"):
         AnimateDiff.load(str(tmp_path), motion_adapter=None, dtype=torch.float32)
 
 

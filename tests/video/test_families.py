@@ -302,8 +302,8 @@ def test_a_whole_run(bases, tmp_path, family, mode):
 @pytest.mark.parametrize(
     ("model", "changes", "message"),
     [
-        ({"family": "wan", "motion_adapter": "m"}, {}, "motion_adapter=m is for animatediff, not for wan"),
-        ({"family": "ltx", "schedule": "base"}, {}, "schedule=base is for animatediff, not for ltx"),
+        ({"family": "wan", "motion_adapter": "m"}, {}, r"motion_adapter=m is for animatediff, .*, not for wan"),
+        ({"family": "ltx", "schedule": "base"}, {}, "schedule=base is for animatediff, animatediff-sdxl, not for ltx"),
         ({"family": "cogvideox", "text_tokens": 9}, {}, "text_tokens=9 is for hunyuan, ltx, wan, not for cogvideox"),
         ({"family": "ltx", "flow_shift": 3.0}, {}, "flow_shift=3.0 is for wan, not for ltx"),
         ({"family": "wan", "text_tokens": 513}, {}, "text_tokens=513 must lie in 1 to 512"),

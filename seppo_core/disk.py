@@ -1,0 +1,94 @@
+"""Errors of the disk in words that help: which file, what is wrong, what to do. Nothing here is torch's."""
+
+import errno
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CURES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota there",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), or name a folder on another file system",
+    errno.EROFS: "make it writable, or name a folder elsewhere",
+    errno.EACCES: "change its permissions, or name a folder elsewhere",
+    errno.EPERM: "change its permissions, or name a folder elsewhere",
+    errno.EIO: "bring its disk back; was it unmounted?",
+    errno.ESTALE: "mount its disk again",
+    errno.ENOTCONN: "mount its disk again",
+    errno.ENODEV: "mount its disk again",
+    errno.ENXIO: "mount its disk again",
+}
+_WORDS = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+    "Permission denied": errno.EACCES,
+    "Input/output error": errno.EIO,
+    "Stale file handle": errno.ESTALE,
+}
+NEARLY_FULL = 2 * 1024**2
+
+
+class DiskError(OSError):
+    """The disk did not take, or give, a file. Its text says which, why and what to do."""
+
+    def __init__(self, number: int, text: str):
+        super().__init__(number, text)
+
+    def __str__(self) -> str:
+        return self.strerror
+
+
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses while `path` is written into a DiskError; other errors pass as they are.
+
+    Libraries hide such errors: safetensors in an exception of its own, torch in a RuntimeError without a number.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskError) or (number := _number(error, path)) is None:
+            raise
+        raise DiskError(
+            number,
+            f"{path} could not be written: {_reason(number, path)}; {_CURES[number]} and give the same command again. "
+            "What was written before is whole",
+        ) from error
+
+
+def explanation(error: BaseException) -> str | None:
+    """One line for an error of the disk that came up anywhere, None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _CURES:
+        return None
+    if isinstance(error, DiskError):
+        return str(error)
+    place = error.filename or "a file"
+    return f"{place}: {error.strerror}; {_CURES[error.errno]} and give the same command again"
+
+
+def _number(error: Exception, path: Path) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno if error.errno in _CURES else None
+    text = str(error)
+    if type(error).__name__ == "SafetensorError":
+        found = re.search(r"os error (\d+)", text)
+        return int(found[1]) if found and int(found[1]) in _CURES else None
+    if isinstance(error, RuntimeError) and ("enforce fail at inline_container" in text or "PytorchStream" in text):
+        known = next((number for words, number in _WORDS.items() if words in text), None)
+        # torch counts what was written and says no more than that it was too little
+        return known or (errno.ENOSPC if _free(path) < NEARLY_FULL else errno.EIO)
+    return None
+
+
+def _reason(number: int, path: Path) -> str:
+    if number == errno.ENOSPC:
+        return f"its disk is full ({_free(path) / 1e6:.0f} MB are free)"
+    return next((words.lower() for words, known in _WORDS.items() if known == number), errno.errorcode[number])
+
+
+def _free(path: Path) -> int:
+    place = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+    return shutil.disk_usage(place).free

@@ -1,0 +1,147 @@
+"""What an export says of itself: a model card in the hub's form, and the config that made it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from seppo_core.cache import Manifest
+from seppo_core.config import Config
+from seppo_core.config_file import resolved_yaml
+from seppo_core.files import whole_folder
+from seppo_core.run_folder import environment
+from seppo_core.run_log import read_metrics
+
+UNKNOWN = "unknown"
+USE = {
+    "lora": 'pipe = DiffusionPipeline.from_pretrained("{base}")\npipe.load_lora_weights("FOLDER")',
+    "full": 'pipe = DiffusionPipeline.from_pretrained("FOLDER")',
+    "motion": 'adapter = MotionAdapter.from_pretrained("FOLDER")  # takes the place of the base\'s motion adapter',
+}
+SHOWN = ("loss", "winner_error", "winner_gap", "share_s_plus", "implicit_accuracy", "grad_norm")
+"""Of the run's metrics, as means over its last updates."""
+LAST = 20
+
+
+@contextmanager
+def export_folder(config: Config, folder: Path, kind: str, checkpoint: str) -> Iterator[Path]:
+    """A folder that appears whole, with README.md (the card) and config.yaml beside what is written into it.
+
+    FileExistsError at once where `folder` is there.
+    """
+    with whole_folder(folder) as temporary:
+        yield temporary
+        (temporary / "README.md").write_text(model_card(config, kind, checkpoint), encoding="utf-8")
+        (temporary / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
+
+
+def model_card(config: Config, kind: str, checkpoint: str) -> str:
+    """Base, method, data, settings, metrics and licence in Markdown, with the hub's metadata in front."""
+    m, recipe, base = config.method, config.method.recipe, config.model.base
+    licence = licence_of(base, config.model.revision)
+    is_clips = config.data.frames > 1
+    data = ModelCardData(
+        # a folder of this machine is no model of the hub's
+        base_model=None if Path(base).exists() else base,
+        license=None if licence == UNKNOWN else licence,
+        library_name="diffusers",
+        pipeline_tag="text-to-video" if is_clips else "text-to-image",
+        tags=["preference-alignment", m.name, *(["lora"] if kind == "lora" else [])],
+    )
+    settings = {
+        "method": f"{m.name} ({recipe.source})",
+        "beta": m.effective_beta,
+        "anchor": m.effective_flipper,
+        "reference": m.strategy,
+        "second sample": recipe.second,
+        "trained": f"{config.tune.mode}, {config.tune.scope}"
+        + (f", rank {config.tune.rank}" if config.tune.mode == "lora" else ""),
+        "iterations x updates x batch": f"{config.loop.iterations} x {config.loop.updates} x {config.loop.batch_size}",
+        "optimiser": f"{config.optimizer.name}, lr {config.optimizer.lr:g}, {config.optimizer.schedule}",
+        "precision": config.loop.mixed_precision,
+        "size": f"{config.data.height} x {config.data.width}" + (f", {config.data.frames} frames" if is_clips else ""),
+        "seed": config.seed,
+    }
+    lines = [
+        f"# {Path(base).name} aligned with {m.name}",
+        "",
+        f"The {'LoRA' if kind == 'lora' else 'motion modules' if kind == 'motion' else 'whole pipeline'} of "
+        f"`{checkpoint}` of a run that started from `{Path(base).name if Path(base).exists() else base}`. "
+        "`config.yaml` has every setting.",
+        "",
+        "```python",
+        f"from diffusers import {'MotionAdapter' if kind == 'motion' else 'DiffusionPipeline'}",
+        USE[kind].format(base="BASE" if Path(base).exists() else base),
+        "```",
+        "",
+        f"Licence of the base: {licence}" + ("; see where it comes from." if licence == UNKNOWN else "."),
+        "",
+        "## Training",
+        "",
+        *_table("setting", "value", {name: value for name, value in settings.items() if value is not None}),
+        "",
+        "## Data",
+        "",
+        *_data_lines(config),
+        "",
+        "## Metrics of training",
+        "",
+        *_metric_lines(Path(config.run)),
+        "",
+        "These watch the training; they say nothing of quality. Score samples to know that.",
+        "",
+        "## Made with",
+        "",
+        ", ".join(f"{name} {value}" for name, value in environment().items() if value and name != "started") + ".",
+        "",
+    ]
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)
+
+
+def licence_of(base: str, revision: str | None = None) -> str:
+    """The licence that the base's own card names, or "unknown" where there is none or it cannot be reached."""
+    readme = Path(base) / "README.md"
+    if Path(base).exists() and not readme.is_file():
+        return UNKNOWN
+    try:
+        card = ModelCard.load(str(readme) if readme.is_file() else base, ignore_metadata_errors=True)
+    # the export must not fail for the want of a licence's name
+    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError):
+        return UNKNOWN
+    return card.data.license_name or card.data.license or UNKNOWN
+
+
+def _data_lines(config: Config) -> list[str]:
+    try:
+        manifest = Manifest.read(Path(config.data.cache))
+    except (OSError, ValueError):
+        return [f"`{Path(config.data.source).name}`; its cache is not here any more."]
+    counted = f"{manifest.items} {'pairs' if manifest.form == 'pairs' else 'items'} ({manifest.form})"
+    return [
+        f"`{Path(config.data.source).name}`: {counted} with {manifest.captions} distinct captions, "
+        f"{manifest.rejected} rejected; fingerprint `{manifest.fingerprint[:16]}`."
+    ]
+
+
+def _metric_lines(run: Path) -> list[str]:
+    last = read_metrics(run)[-LAST:]
+    means = {
+        name: f"{sum(values) / len(values):.4g}"
+        for name in SHOWN
+        if (values := [line[name] for line in last if line.get(name) is not None])
+    }
+    if not means:
+        return ["None were kept."]
+    first, end = last[0]["update"], last[-1]["update"]
+    return [*_table("metric", f"mean of updates {first} to {end}", means)]
+
+
+def _table(left: str, right: str, rows: dict) -> list[str]:
+    # a bar in a value would end its cell
+    return [
+        f"| {left} | {right} |",
+        "|---|---|",
+        *(f"| {k} | {str(v).replace('|', chr(92) + '|')} |" for k, v in rows.items()),
+    ]

@@ -1,0 +1,52 @@
+"""How long a run still takes, from what its updates and samples took so far. Without torch."""
+
+import math
+from statistics import median
+
+RECENT = 50
+
+
+class Pace:
+    """Seconds of the latest updates, and of generating a sample."""
+
+    def __init__(self, total: int, per_iteration: int, samples_per_iteration: int):
+        """`samples_per_iteration` is 0 for methods that generate none."""
+        self.total, self.per_iteration, self.samples_per_iteration = total, per_iteration, samples_per_iteration
+        self._updates: list[float] = []
+        self._samples = self._sampling = 0.0
+
+    def update(self, seconds: float) -> None:
+        self._updates = [*self._updates[1 - RECENT :], seconds]
+
+    def samples(self, count: int, seconds: float) -> None:
+        self._samples += count
+        self._sampling += seconds
+
+    @property
+    def seconds_per_update(self) -> float | None:
+        return median(self._updates) if self._updates else None
+
+    def left(self, done: int, missing: int = 0) -> float | None:
+        """Seconds to the end after `done` updates, with `missing` samples of the current iteration to generate first.
+
+        None before anything was measured.
+        """
+        if done >= self.total:
+            return 0.0
+        if self.seconds_per_update is None:
+            return None
+        to_come = self.total // self.per_iteration - math.ceil(done / self.per_iteration)
+        if missing and done % self.per_iteration == 0:
+            to_come -= 1
+        samples = missing + to_come * self.samples_per_iteration
+        per_sample = self._sampling / self._samples if self._samples else 0.0
+        return (self.total - done) * self.seconds_per_update + samples * per_sample
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03 under an hour, or 2 d 3:00:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    short = f"{hours}:{minutes:02}:{rest:02}" if hours or days else f"{minutes}:{rest:02}"
+    return f"{days} d {short}" if days else short

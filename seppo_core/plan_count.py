@@ -1,0 +1,174 @@
+"""Counts what code would compute and hold in memory on a GPU, by running it on tensors that have no memory."""
+
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import flop_registry
+
+MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of code costs. A multiplication and an addition are two FLOPs."""
+
+    flops: int
+    peak: int
+    """Most bytes alive at once, of tensors that were made on the way."""
+    kept: int
+    """Bytes alive at the end."""
+
+
+@contextmanager
+def counting(known: Iterable[Tensor], mixed_precision: str = "no"):
+    """Context that yields a Counter; memory of `known` tensors does not count, autocast is that of a GPU."""
+    with GpuKernels(), autocast(mixed_precision), Counter(known) as counter:
+        yield counter
+
+
+def cost_of(action: Callable[[], Any], known: Iterable[Tensor], mixed_precision: str = "no") -> Cost:
+    """What `action` costs; its result counts as kept."""
+    with counting(known, mixed_precision) as counter:
+        result = action()
+        cost = counter.cost
+        del result
+    return cost
+
+
+def autocast(mixed_precision: str):
+    """Autocast on the CPU, where tensors without memory say they are."""
+    return torch.autocast("cpu", MIXED[mixed_precision]) if mixed_precision in MIXED else nullcontext()
+
+
+def weights_of(*modules: nn.Module | None) -> list[Tensor]:
+    """Parameters and buffers of the modules and the gradients that they have, each once."""
+    tensors: dict[int, Tensor] = {}
+    for module in modules:
+        for tensor in [*module.parameters(), *module.buffers()] if module is not None else ():
+            tensors[id(tensor)] = tensor
+            if tensor.grad is not None:
+                tensors[id(tensor.grad)] = tensor.grad
+    return list(tensors.values())
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Of all storages behind `tensors`, each once."""
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+def checkpointing(module: nn.Module, *arguments: Any) -> Any:
+    """Gradient checkpointing as diffusers does it; for `enable_gradient_checkpointing` of a model that is counted."""
+
+    def forward(*given: Any) -> Any:
+        # function modes are not there any more when backward runs this again
+        with GpuKernels():
+            return module(*given)
+
+    return checkpoint(forward, *arguments, use_reentrant=False)
+
+
+class Counter(TorchDispatchMode):
+    """Counts while it is open: FLOPs, and bytes of the storages that operations made and that are still alive.
+
+    FLOPs are those of torch's own formulas (`torch.utils.flop_counter`). Its counter would do, but for the hooks that it
+    puts on modules: they keep alive for a while what a GPU would have freed.
+    """
+
+    def __init__(self, known: Iterable[Tensor]):
+        super().__init__()
+        self.flops, self.live, self.peak = 0, 0, 0
+        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
+
+    @property
+    def cost(self) -> Cost:
+        """Of all so far."""
+        return Cost(self.flops, self.peak, self.live)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                self._see(tensor.untyped_storage())
+        return result
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._seen:
+            return
+        size = storage.nbytes()
+        self._seen.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.live -= size
+
+
+class GpuKernels(TorchFunctionMode):
+    """Makes code on CPU tensors run what it would on a GPU, as far as memory sees a difference.
+
+    Attention is fused: it keeps its inputs, its result and a sum per row, never the matrix of all pairs. Autocast takes
+    norms, softmax and interpolation to float32, which the CPU's does not.
+    """
+
+    raised = frozenset(
+        {F.layer_norm, F.group_norm, F.softmax, F.interpolate, torch.softmax, torch.Tensor.softmax, torch.layer_norm}
+    )
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return _fused_attention(*args, **kwargs)
+        if func in self.raised and torch.is_autocast_enabled("cpu"):
+            args = tuple(x.float() if isinstance(x, Tensor) and x.is_floating_point() else x for x in args)
+        return func(*args, **kwargs)
+
+
+def _fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    if enable_gqa:
+        repeats = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
+    lead = query.shape[:-3]
+    if len(lead) != 1:
+        query, key, value = (x.reshape(-1, *(1,) * (query.ndim == 3), *x.shape[-3:]) for x in (query, key, value))
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    result = kernel(query, key, value, _bias(attn_mask, query), torch.is_grad_enabled(), dropout_p, is_causal, scale=scale)[0]
+    return result.reshape(*lead, *result.shape[-3:]) if len(lead) != 1 else result
+
+
+def _bias(mask: Tensor | None, query: Tensor) -> Tensor | None:
+    """A mask as what is added to the scores, in the query's dtype, as attention turns it itself."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask if mask is None else mask.to(query.dtype)
+    return torch.zeros(mask.shape, dtype=query.dtype).masked_fill(~mask, float("-inf"))
+
+

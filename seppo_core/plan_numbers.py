@@ -1,0 +1,93 @@
+"""A base's architecture in numbers, without its weights and without network: what its config.json files say."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
+
+INDEX = "model_index.json"
+CONFIG = "config.json"
+_NAMES = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
+"""Where not `config.json`; a component's name may go on after it, as tokenizer_2 does."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A pipeline's `model_index.json`, and the config of each of its components by name."""
+
+    origin: str
+    """Where they come from, for people."""
+    index: dict[str, Any]
+    parts: dict[str, dict[str, Any]]
+
+
+def pipeline_numbers(base: str, shipped: Path, revision: str | None = None) -> Numbers:
+    """Of the pipeline `base`: a local folder's own files, else those of `shipped`, else those in the hub's local cache.
+
+    `shipped` is a folder of JSON files, each {"names": hub ids, "model_index": …, component: config, …}. FileNotFoundError
+    where nothing is known of `base`.
+    """
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return _of_folder(folder, f"the folder {base}")
+    found = _shipped(base, shipped)
+    if found is not None and "model_index" in found:
+        parts = {name: part for name, part in found.items() if name not in ("names", "model_index")}
+        return Numbers(f"numbers that come with this program for {base}", found["model_index"], parts)
+    cached = try_to_load_from_cache(base, INDEX, revision=revision) if base.count("/") == 1 else None
+    if isinstance(cached, str):
+        return _of_folder(Path(cached).parent, f"the hub's local cache of {base}")
+    raise FileNotFoundError(
+        f"nothing is known of base={base!r} without network; plan knows {', '.join(known(shipped))}, local folders, and "
+        "what was downloaded before: download its *.json files into a folder and name that"
+    )
+
+
+def model_numbers(name: str, shipped: Path) -> dict[str, Any] | None:
+    """The config of the single model `name` (a VAE, motion modules), found as a pipeline is; None where unknown."""
+    folder = Path(name).expanduser()
+    if (folder / CONFIG).is_file():
+        return _json(folder / CONFIG)
+    found = _shipped(name, shipped)
+    if found is not None and "config" in found:
+        return found["config"]
+    cached = try_to_load_from_cache(name, CONFIG) if name.count("/") == 1 else None
+    return _json(Path(cached)) if isinstance(cached, str) else None
+
+
+def known(shipped: Path) -> list[str]:
+    """First name of every pipeline in `shipped`."""
+    found = [_json(path) for path in sorted(shipped.glob("*.json"))]
+    return [numbers["names"][0] for numbers in found if "model_index" in numbers]
+
+
+def _shipped(name: str, shipped: Path) -> dict[str, Any] | None:
+    for path in sorted(shipped.glob("*.json")):
+        numbers = _json(path)
+        if name in numbers["names"]:
+            return numbers
+    return None
+
+
+def _of_folder(folder: Path, origin: str) -> Numbers:
+    if not (folder / INDEX).is_file():
+        raise FileNotFoundError(f"{origin} has no {INDEX}; give the folder of a saved diffusers pipeline")
+    index = _json(folder / INDEX)
+    parts = {}
+    for name, value in index.items():
+        # [None, None] marks a component that the pipeline was saved without
+        if not isinstance(value, list) or len(value) != 2 or value[0] is None:
+            continue
+        path = folder / name / _NAMES.get(name.partition("_")[0], CONFIG)
+        if path.is_file():
+            parts[name] = _json(path)
+    return Numbers(origin, index, parts)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file: {error}") from error

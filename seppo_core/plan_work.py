@@ -1,0 +1,319 @@
+"""One step of training, one of sampling and the VAE's work, counted on a model without memory."""
+
+import math
+from collections import Counter as Frequencies
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from seppo_core.adapter import Adapter, Condition, Framing
+from seppo_core.commands import make_method, tune, weight_dtype, with_method
+from seppo_core.config import Config
+from seppo_core.methods import Method
+from seppo_core.plan_build import runnable
+from seppo_core.plan_count import Cost, Counter, bytes_of, checkpointing, cost_of, counting, weights_of
+from seppo_core.reference import Reference, make_reference
+from seppo_core.sampling import make_scheduler
+from seppo_core.step import Batch
+from seppo_core.tuning import lora_layers, trainable_parameters
+
+Build = Callable[[Config, torch.dtype], Adapter]
+"""The family's adapter around its base, its weights on the meta device."""
+Conditions = Callable[[Adapter], Condition]
+"""The condition of one item as `encode_prompts` would give it, (1, …) each, on the meta device."""
+Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
+"""Of a condition's tensors by name, without the batch."""
+Draw = Callable[[int], Condition]
+"""The condition of so many items."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes and counts of what stays in memory."""
+
+    parameters: int
+    """Of the denoiser's base."""
+    trained: int
+    """Parameters that are trained: all, some, or a LoRA's."""
+    base: int
+    """Bytes of the denoiser without a LoRA."""
+    lora: int
+    """Bytes of the policy's LoRA."""
+    reference: int
+    """Bytes that the reference needs beside the policy."""
+    trained_bytes: int
+    vae: int
+    texts: dict[str, int]
+    """Bytes of the text encoders by name."""
+    dtypes: dict[str, str]
+    """By component: what most of its weights are."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the parts of a run cost on one GPU."""
+
+    weights: Weights
+    latent_shape: tuple[int, ...]
+    item_bytes: int
+    """Of what `prepare` stores of one item, its caption not counted, in data.cache_dtype."""
+    caption_bytes: int
+    forward: int
+    """FLOPs of one forward pass of the policy over one item."""
+    steps: dict[bool, Cost]
+    """Of one micro-batch, every pass of policy and reference and the policy's backward, without and with gradient
+    checkpointing."""
+    step_reference: int
+    """FLOPs of the reference's passes in it."""
+    observe: int
+    """FLOPs of one micro-batch of what a method looks at before its losses."""
+    denoising: Cost | None
+    """Of one step of sampling a batch of reference samples; None where the method draws none."""
+    calls: int
+    """Forward passes of the denoiser that a reference sample takes, guidance's second one counted."""
+    decoding: Cost | None
+    """Of the VAE for a row of previews, or for a batch of samples that are encoded again; None where neither is."""
+    encoding: Cost
+    """Of the VAE for a batch of `prepare`."""
+
+
+def measure(config: Config, build: Build, conditions: Conditions, only_step: bool = False) -> Work:
+    """Builds the model of `config` without memory and counts its work; `only_step` leaves out all but training."""
+    # a LoRA to start from is as large as the one that is trained, and merging it changes no size
+    config = replace(config, model=replace(config.model, lora=None))
+    adapter = build(config, weight_dtype(config))
+    adapter.path = with_method(adapter.path, config.method)
+    data, method, loop = config.data, make_method(config), config.loop
+    shape = adapter.latent_shape(data.height, data.width, data.frames)
+    calls = _calls(config, adapter, shape)
+    base = bytes_of(weights_of(adapter.denoiser))
+    parameters = sum(parameter.numel() for parameter in adapter.denoiser.parameters())
+    tune(adapter, config)
+    reference = make_reference(adapter.denoiser) if method.recipe.uses_reference else None
+    one = {name: (tuple(value.shape[1:]), value.dtype) for name, value in conditions(adapter).items()}
+    told = adapter.frame_condition(_framing(config))
+    weights = _weights(adapter, reference, base, parameters)
+    item_bytes, caption_bytes = _stored(config, shape, one, told)
+    one |= {name: (tuple(value.shape[1:]), value.dtype) for name, value in told.items()}
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    runnable(fake, adapter.denoiser, adapter.pipeline.vae, *([] if reference is None else [_module(reference)]))
+    with fake:
+        known = weights_of(adapter.denoiser, None if reference is None else _module(reference))
+        draw = lambda count: _condition(one, count)  # noqa: E731
+        forward = _forward(config, adapter, shape, draw, known)
+        denoising = decoding = None
+        encoding = Cost(0, 0, 0)
+        if not only_step:
+            if method.recipe.second == "generated":
+                denoising = _denoising(config, adapter, reference, shape, draw, known)
+            decoding = _decoding(config, adapter, shape)
+            encoding = _encoding(config, adapter)
+        observe = _observe(config, adapter, method, reference, shape, draw, known)
+        steps, of_reference = {}, 0
+        # checkpointing cannot be taken back
+        for checkpointed in (True,) if only_step and loop.gradient_checkpointing else (False, True):
+            steps[checkpointed], of_reference = _step(config, adapter, method, reference, shape, draw, checkpointed)
+    return Work(
+        weights, shape, item_bytes, caption_bytes, forward, steps, of_reference, observe, denoising, calls, decoding,
+        encoding,
+    )  # fmt: skip
+
+
+def _weights(adapter: Adapter, reference: Reference | None, base: int, parameters: int) -> Weights:
+    trained = trainable_parameters(adapter.denoiser)
+    everything = bytes_of(weights_of(adapter.denoiser))
+    is_lora = bool(lora_layers(adapter.denoiser))
+    trained_bytes = bytes_of(trained.values())
+    if reference is None:
+        of_reference = 0
+    elif is_lora:
+        of_reference = trained_bytes
+    else:
+        of_reference = bytes_of(weights_of(adapter.denoiser, _module(reference))) - everything
+    modules = {name: m for name, m in adapter.pipeline.components.items() if isinstance(m, nn.Module)}
+    modules[adapter.component] = adapter.denoiser
+    texts = {name: bytes_of(weights_of(module)) for name, module in modules.items() if name.startswith("text_encoder")}
+    return Weights(
+        parameters=parameters,
+        trained=sum(parameter.numel() for parameter in trained.values()),
+        # full tuning raises the trained weights to float32
+        base=base if is_lora else everything,
+        lora=trained_bytes if is_lora else 0,
+        reference=of_reference,
+        trained_bytes=trained_bytes,
+        vae=bytes_of(weights_of(adapter.pipeline.vae)),
+        texts=texts,
+        dtypes={name: _dtype(module) for name, module in modules.items()},
+    )
+
+
+def _stored(config: Config, shape: tuple[int, ...], text: Shapes, framing: Condition) -> tuple[int, int]:
+    """Bytes of an item and of a caption in the cache."""
+    size = getattr(torch, config.data.cache_dtype).itemsize
+    halves = 2 if config.method.recipe.form == "pairs" else 1
+    latents = 2 * (1 + config.data.flip) * math.prod(shape) * size
+    of_framing = sum(value[0].numel() * (size if value.is_floating_point() else value.itemsize) for value in framing.values())
+    caption = sum(math.prod(of) * (size if dtype.is_floating_point else dtype.itemsize) for of, dtype in text.values())
+    return halves * (latents + of_framing), caption
+
+
+def _condition(shapes: Shapes, count: int) -> Condition:
+    """Of `count` items, as the cache gives it: what is not a whole number is float32."""
+    return {
+        name: torch.ones(count, *shape, dtype=torch.float32 if dtype.is_floating_point else dtype)
+        for name, (shape, dtype) in shapes.items()
+    }
+
+
+def _forward(config: Config, adapter: Adapter, shape: tuple[int, ...], draw: Draw, known: list[Tensor]) -> int:
+    with torch.no_grad(), counting(known, config.loop.mixed_precision) as counter:
+        adapter.predict(adapter.denoiser, torch.randn(1, *shape), _timesteps(adapter, 1), draw(1))
+        return counter.flops
+
+
+def _step(
+    config: Config,
+    adapter: Adapter,
+    method: Method,
+    reference: Reference | None,
+    shape: tuple[int, ...],
+    draw: Draw,
+    checkpointed: bool,
+) -> tuple[Cost, int]:
+    """One micro-batch as the trainer runs it, when gradients are there from the one before; of it, the reference."""
+    policy = adapter.denoiser
+    if checkpointed:
+        policy.enable_gradient_checkpointing(checkpointing)
+    for parameter in trainable_parameters(policy).values():
+        parameter.grad = torch.zeros_like(parameter)
+    known = weights_of(policy, None if reference is None else _module(reference))
+    with counting(known, config.loop.mixed_precision) as counter:
+        watched = None if reference is None else _Watched(reference, counter)
+        batch = _batch(config, adapter, method, shape, draw)
+        observed = {"anchor_gap": torch.zeros(()), "gain": torch.zeros(())}
+        loss, metrics = method.loss(adapter, policy, watched, batch, observed)
+        loss.backward()
+        del loss, metrics, batch
+        cost = counter.cost
+    return cost, 0 if watched is None else watched.flops
+
+
+def _observe(
+    config: Config,
+    adapter: Adapter,
+    method: Method,
+    reference: Reference | None,
+    shape: tuple[int, ...],
+    draw: Draw,
+    known: list[Tensor],
+) -> int:
+    if not method.observes:
+        return 0
+    with counting(known, config.loop.mixed_precision) as counter:
+        method.observe(adapter, adapter.denoiser, reference, _batch(config, adapter, method, shape, draw))
+        return counter.flops
+
+
+def _batch(config: Config, adapter: Adapter, method: Method, shape: tuple[int, ...], draw: Draw) -> Batch:
+    """One micro-batch of the method's kind."""
+    count, recipe, more = config.loop.micro_batch_size, method.recipe, method.anchor_draws
+    return Batch(
+        winner=torch.randn(count, *shape),
+        condition=draw(count),
+        t=_timesteps(adapter, count),
+        winner_noise=torch.randn(count, *shape),
+        sample=torch.randn(count, *shape) if recipe.second != "none" else None,
+        sample_noise=torch.randn(count, *shape) if recipe.second != "none" else None,
+        desirable=torch.ones(count, dtype=torch.bool) if recipe.form == "labels" else None,
+        anchor_t=torch.stack([_timesteps(adapter, count)] * more) if more else None,
+        anchor_noise=torch.randn(more, count, *shape) if more else None,
+    )
+
+
+def _denoising(
+    config: Config, adapter: Adapter, reference: Reference, shape: tuple[int, ...], draw: Draw, known: list[Tensor]
+) -> Cost:
+    """One step of a batch of the reference's samples."""
+    s = config.reference_samples
+    count = s.batch_size * (2 if _guided(config, adapter) else 1)
+
+    def step() -> Tensor:
+        condition = adapter.with_guidance(draw(count), s.guidance_scale)
+        with reference.active() as denoiser:
+            return adapter.predict(denoiser, torch.randn(count, *shape), _timesteps(adapter, count), condition)
+
+    return cost_of(step, known, config.loop.mixed_precision)
+
+
+def _calls(config: Config, adapter: Adapter, shape: tuple[int, ...]) -> int:
+    """Forward passes over one item that drawing a reference sample takes."""
+    s = config.reference_samples
+    if config.method.recipe.second != "generated":
+        return 0
+    scheduler = deepcopy(make_scheduler(s.scheduler, adapter.scheduler))
+    # some solvers, PNDM among them, warm up with steps of their own
+    return len(adapter.timesteps(scheduler, s.steps, shape, torch.device("cpu"))) * (1 + _guided(config, adapter))
+
+
+def _guided(config: Config, adapter: Adapter) -> bool:
+    return config.reference_samples.guidance_scale > 1 and adapter.guidance == "cfg"
+
+
+def _decoding(config: Config, adapter: Adapter, shape: tuple[int, ...]) -> Cost | None:
+    """Of the larger of a row of previews and a batch of samples that go through pixels."""
+    again = config.reference_samples.reencode and config.method.recipe.second == "generated"
+    counts = [config.preview.per_prompt] * bool(config.preview.prompts) + [config.reference_samples.batch_size] * again
+    if not counts:
+        return None
+    known = weights_of(adapter.pipeline.vae)
+    return cost_of(lambda: adapter.decode(torch.randn(max(counts), *shape)), known)
+
+
+def _encoding(config: Config, adapter: Adapter) -> Cost:
+    d = config.data
+    size = (3, d.frames, d.height, d.width) if d.frames > 1 else (3, d.height, d.width)
+    return cost_of(lambda: adapter.encode(torch.randn(d.encode_batch_size, *size)), weights_of(adapter.pipeline.vae))
+
+
+def _timesteps(adapter: Adapter, count: int) -> Tensor:
+    return adapter.path.timesteps(torch.rand(count, dtype=torch.float64))
+
+
+def _framing(config: Config) -> list[Framing]:
+    height, width = config.data.height, config.data.width
+    return [Framing(height, width, 0, 0, height, width)]
+
+
+def _dtype(module: nn.Module) -> str:
+    """What most of the weights of `module` are."""
+    counts = Frequencies()
+    for parameter in module.parameters():
+        counts[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    return counts.most_common(1)[0][0]
+
+
+def _module(reference: Reference) -> nn.Module:
+    with reference.active() as module:
+        return module
+
+
+class _Watched(Reference):
+    """A reference whose FLOPs are counted by themselves."""
+
+    def __init__(self, reference: Reference, counter: Counter):
+        self.reference, self.counter, self.flops = reference, counter, 0
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.reference.load(state)
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        before = self.counter.flops
+        with self.reference.active() as module:
+            yield module
+        self.flops += self.counter.flops - before

@@ -1,0 +1,46 @@
+"""The files that tell how a run goes, read without torch: `metrics.jsonl`, `events.jsonl`."""
+
+import json
+import time
+from pathlib import Path
+from typing import Literal
+
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+
+EventName = Literal["started", "samples", "checkpoint", "alarm", "stopped", "failed", "finished"]
+
+
+def read_metrics(folder: Path) -> list[dict]:
+    """The metrics of a run folder, one dictionary per update; a line that a crash broke off is left out."""
+    return read_lines(folder / METRICS)
+
+
+def read_events(folder: Path) -> list[dict]:
+    """What happened in a run folder and when (`time`, seconds since 1970), oldest first."""
+    return read_lines(folder / EVENTS)
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The JSON objects of a file, one a line. What is no whole line of JSON is left out: the end of a line that was
+    being written, or the zeros that a power cut leaves."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
+def add_event(folder: Path, name: EventName, **details: float | int | str) -> None:
+    """Appends one line to `events.jsonl`. Unlike the metrics, they stay as they were when a run resumes."""
+    path = folder / EVENTS
+    line = json.dumps({"time": round(time.time(), 1), "event": name, **details}) + "\n"
+    broken = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        # after a line that a kill or a full disk broke off, ours must not be lost with it
+        file.write("\n" + line if broken else line)

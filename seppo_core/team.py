@@ -1,0 +1,65 @@
+"""The processes of one launch, where each does a part and the first speaks for all."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+T = TypeVar("T")
+
+STATUS = 2
+"""Exit status of a process that ends because another has failed, and said why."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process's place: `rank` in 0..`world`-1. The default is a process alone."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def of(cls, accelerator: Accelerator) -> "Team":
+        """The processes that accelerate sees; ValueError where the launcher started another number."""
+        world, launched = accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
+        if world != launched:
+            raise ValueError(
+                f"the launcher started {launched} processes, accelerate sees {world}; on CPU launch with "
+                "ACCELERATE_USE_CPU=true torchrun --nproc_per_node N"
+            )
+        return cls(accelerator.process_index, world)
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def first(self, work: Callable[[], T]) -> T:
+        """What `work` gives on the first process, on all of them. Its error is raised there; the others leave."""
+        if self.world == 1:
+            return work()
+        if not self.is_first:
+            result, failed = broadcast_object_list([None])[0]
+            if failed:
+                leave()
+            return result
+        try:
+            result = work()
+        except BaseException:
+            broadcast_object_list([(None, True)])
+            raise
+        broadcast_object_list([(result, False)])
+        return result
+
+
+ALONE = Team()
+
+
+def leave() -> None:
+    """Ends a process that has nothing to say; SystemExit."""
+    # a launcher ends all processes when one does: the one that knows why is to say it first
+    time.sleep(1)
+    raise SystemExit(STATUS)

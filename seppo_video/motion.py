@@ -1,0 +1,235 @@
+"""Image models with motion modules between their layers: what AnimateDiff's families share (arXiv 2307.04725, 2023)."""
+
+import warnings
+from typing import Any, Literal, TypeVar
+
+import torch
+from diffusers import (
+    AnimateDiffPipeline,
+    AnimateDiffSDXLPipeline,
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    MotionAdapter,
+    UNet2DConditionModel,
+    UNetMotionModel,
+)
+from diffusers.schedulers import SchedulerMixin
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from seppo_core.adapter import Adapter, Posterior
+from seppo_core.loading import DTYPE, component_source, freeze, pipeline_class
+from seppo_core.path import DiffusionPath
+from seppo_core.sampling import effective_config
+from seppo_core.vae import cast, check_size, decode_images, encode_images
+
+MotionPipeline = AnimateDiffPipeline | AnimateDiffSDXLPipeline
+P = TypeVar("P", AnimateDiffPipeline, AnimateDiffSDXLPipeline)
+
+ATTENTION = r"\.(to_q|to_k|to_v|to_out\.0)"
+LINEAR_BETAS = {
+    "beta_schedule": "linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "trained_betas": None,
+    "rescale_betas_zero_snr": False,
+    "clip_sample": False,
+    "timestep_spacing": "linspace",
+}
+"""What the published motion modules were trained and are sampled with, whatever their base was."""
+
+
+class MotionFamily(Adapter):
+    """A view of a pipeline whose UNetMotionModel is the denoiser; its VAE and text encoders are frozen.
+
+    Motion modules were trained on linear betas: with `schedule="linear"` those are the path's and the sampler's even
+    where the base says otherwise, which is warned of. `schedule="base"` takes what the base says, for models whose
+    motion was trained on it. A VAE whose config asks for it (`force_upcast`) is kept in float32.
+    """
+
+    pipeline: MotionPipeline
+    guidance = "cfg"
+    lora_targets = {  # noqa: RUF012
+        "all": f".*{ATTENTION}",
+        "motion": rf".*motion_modules\..*{ATTENTION}",
+        "spatial": rf"(?!.*motion_modules\.).*{ATTENTION}",
+    }
+    trainable = {  # noqa: RUF012
+        "all": ".*",
+        "motion": r".*motion_modules\.",
+        "spatial": r"(?!.*motion_modules\.)",
+    }
+
+    def __init__(self, pipeline: MotionPipeline, schedule: Literal["linear", "base"] = "linear"):
+        _check_channels(pipeline)
+        if schedule not in ("linear", "base"):
+            raise ValueError(f'schedule={schedule!r} is not known; use "linear" or "base"')
+        self.pipeline = pipeline
+        self.denoiser = pipeline.unet
+        # the UNet holds a copy of the motion weights that training moves; this one would go stale
+        pipeline.register_modules(motion_adapter=None)
+        if schedule == "linear":
+            pipeline.scheduler = _linear_scheduler(pipeline.scheduler)
+        self.scheduler = pipeline.scheduler
+        self.path = DiffusionPath.from_scheduler(self.scheduler)
+        freeze(pipeline, pipeline.unet)
+
+    def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
+        posterior = encode_images(self.pipeline.vae, rearrange(pixels, "b c f h w -> (b f) c h w"))
+        return Posterior(*(rearrange(x, "(b f) c h w -> b c f h w", b=len(pixels)) for x in posterior))
+
+    def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 f H W"]:
+        images = decode_images(self.pipeline.vae, rearrange(latents, "b c f h w -> (b f) c h w"))
+        return rearrange(images, "(b f) c h w -> b c f h w", b=len(latents))
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
+        limit = self.pipeline.unet.config.motion_max_seq_length
+        if not 1 <= frames <= limit:
+            raise ValueError(f"{frames} frames do not fit motion modules that know {limit} positions; use 1 to {limit}")
+        factor = self.pipeline.vae_scale_factor
+        check_size(height, width, factor)
+        return self.pipeline.vae.config.latent_channels, frames, height // factor, width // factor
+
+    def motion_adapter(self) -> MotionAdapter:
+        """A MotionAdapter with a copy of the denoiser's motion weights, to go with any other base of the family."""
+        return motion_adapter_of(self.denoiser)
+
+    def export_components(self) -> dict[str, Any]:
+        """The pipeline's components around the current denoiser, its motion as a `motion_adapter` too."""
+        return self.pipeline.components | {
+            "unet": self.denoiser,
+            "motion_adapter": self.motion_adapter(),
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+
+
+def load_with_motion(
+    kind: type[P],
+    image_kind: str,
+    base: str,
+    *,
+    motion_adapter: str | None,
+    dtype: torch.dtype,
+    vae: str | None,
+    revision: str | None,
+    variant: str | None,
+    example: str,
+) -> P:
+    """An image base, saved from the class `image_kind`, with a `motion_adapter`, or a saved `kind` without one.
+
+    Each is a folder or a hub id; safetensors only. Given with a saved `kind`, `motion_adapter` replaces the motion in
+    it. Raises FileNotFoundError where nothing is found and ValueError, with `example` of an adapter where one is
+    missing, where the two do not fit together.
+    """
+    found = pipeline_class(base, revision)
+    if found not in (image_kind, kind.__name__):
+        raise ValueError(f"base={base!r} is a {found}; use a {image_kind} or a saved {kind.__name__}")
+    if found == image_kind and motion_adapter is None:
+        raise ValueError(f"base={base!r} is an image model; name the motion_adapter to go with it, e.g. {example}")
+    source = component_source(base, "base")
+    components: dict[str, nn.Module | None] = {"motion_adapter": None}
+    if motion_adapter is not None:
+        motion_source = component_source(motion_adapter, "motion_adapter")
+        _check_fit(
+            UNetMotionModel.load_config(source, subfolder="unet", revision=revision),
+            MotionAdapter.load_config(motion_source),
+            f"motion_adapter={motion_adapter!r} does not fit base={base!r}",
+        )
+        components["motion_adapter"] = MotionAdapter.from_pretrained(
+            motion_source, use_safetensors=True, **{DTYPE: dtype}
+        )
+    if found == image_kind:
+        unet = UNet2DConditionModel.from_pretrained(
+            source, subfolder="unet", revision=revision, variant=variant, use_safetensors=True, **{DTYPE: dtype}
+        )
+        components["unet"] = with_motion(unet, components["motion_adapter"])
+    if vae is not None:
+        components["vae"] = AutoencoderKL.from_pretrained(
+            component_source(vae, "vae"), use_safetensors=True, **{DTYPE: torch.float32}
+        )
+    pipeline = kind.from_pretrained(
+        source,
+        revision=revision,
+        variant=variant,
+        use_safetensors=True,
+        feature_extractor=None,
+        image_encoder=None,
+        **components,
+        # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
+        **{DTYPE: {"vae": torch.float32, "default": dtype}},
+    )
+    if found == kind.__name__ and motion_adapter is not None:
+        pipeline.unet.load_motion_modules(components["motion_adapter"])
+    if not pipeline.vae.config.force_upcast:
+        cast(pipeline.vae, dtype)
+    return pipeline
+
+
+def with_motion(unet: UNet2DConditionModel, motion: MotionAdapter) -> UNetMotionModel:
+    """A copy of `unet` with `motion` between its layers."""
+    animated = UNetMotionModel.from_unet2d(unet, motion)
+    if unet.config.addition_embed_type is not None:
+        # diffusers (0.42 at least) leaves this one at random, and with it what an SDXL is told of size and caption
+        animated.add_embedding.load_state_dict(unet.add_embedding.state_dict())
+    return animated
+
+
+def motion_adapter_of(unet: UNetMotionModel) -> MotionAdapter:
+    """The motion modules of `unet` alone, copied, in its dtype."""
+    config = unet.config
+    adapter = MotionAdapter(
+        block_out_channels=config.block_out_channels,
+        motion_layers_per_block=config.layers_per_block,
+        motion_transformer_layers_per_block=config.temporal_transformer_layers_per_block,
+        motion_mid_block_layers_per_block=config.mid_block_layers,
+        motion_transformer_layers_per_mid_block=config.temporal_transformer_layers_per_mid_block,
+        motion_num_attention_heads=config.motion_num_attention_heads,
+        motion_norm_num_groups=config.norm_num_groups,
+        motion_max_seq_length=config.motion_max_seq_length,
+        use_motion_mid_block=config.use_motion_mid_block,
+    ).to(unet.device)
+    cast(adapter, unet.dtype)
+    adapter.load_state_dict({name: value for name, value in unet.state_dict().items() if "motion_modules." in name})
+    return adapter
+
+
+def _linear_scheduler(base: SchedulerMixin) -> DDIMScheduler:
+    """DDIM on the motion modules' betas; prediction type and the rest stay the base's. Warns where the two differ."""
+    missing = object()
+    differing = [
+        f"{name}={base.config[name]!r} (now {value!r})"
+        for name, value in LINEAR_BETAS.items()
+        if base.config.get(name, missing) not in (value, missing)
+    ]
+    if differing:
+        warnings.warn(
+            "AnimateDiff's motion modules were trained on linear betas, and these replace what the base's scheduler "
+            f'says: {", ".join(differing)}. For motion trained on the base\'s own noise set schedule="base".',
+            stacklevel=5,
+        )
+    return DDIMScheduler.from_config(effective_config(base) | LINEAR_BETAS, steps_offset=1, thresholding=False)
+
+
+def _check_fit(unet: dict, motion: dict, complaint: str) -> None:
+    """ValueError where motion modules do not go between the layers of a UNet, or in the place of the motion it has."""
+    # a UNet without motion yet has no word on the last two
+    for name in ("block_out_channels", "motion_max_seq_length", "use_motion_mid_block"):
+        if name in unet and name in motion and unet[name] != motion[name]:
+            raise ValueError(f"{complaint}: {name} is {motion[name]} against {unet[name]}; name one made for it")
+
+
+def _check_channels(pipeline: MotionPipeline) -> None:
+    """ValueError for a VAE without a posterior, and for UNets that take or give more than its latents."""
+    unet, vae = pipeline.unet.config, pipeline.vae
+    if isinstance(vae, AutoencoderTiny):
+        raise ValueError("AutoencoderTiny has no posterior to draw latents from; use an AutoencoderKL as `vae`")
+    channels = vae.config.latent_channels
+    if unet.in_channels != channels or unet.out_channels != channels:
+        raise ValueError(
+            f"the UNet takes {unet.in_channels} and gives {unet.out_channels} channels, the VAE {channels}; "
+            "inpainting, PIA and editing models are not supported, use a text-to-video one"
+        )
+    if unet.time_cond_proj_dim is not None:
+        raise ValueError("the UNet is distilled with embedded guidance (LCM); use the base it was distilled from")

@@ -1,0 +1,73 @@
+"""What `plan` has to know of the video families: their bases' numbers, and the shapes that captions take."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from seppo_core.adapter import Adapter, Condition
+from seppo_core.plan_build import build_pipeline, replacements
+from seppo_core.plan_numbers import pipeline_numbers
+from seppo_video.animatediff import AnimateDiff
+from seppo_video.cogvideox import CogVideoX
+from seppo_video.config import VideoConfig
+from seppo_video.hunyuan import HunyuanVideo
+from seppo_video.ltx import LTX
+from seppo_video.wan import Wan
+
+BASES = Path(__file__).parent / "bases"
+"""Architecture numbers of published bases and motion modules, as their config.json files have them."""
+
+
+def build(config: VideoConfig, dtype: torch.dtype, family: type[Adapter]) -> Adapter:
+    """The adapter of `family` around the config's base, its weights on the meta device; FileNotFoundError where nothing is
+    known of the base, the VAE or the motion modules without network."""
+    m = config.model
+    keys = m.family_keys()
+    named = {"vae": m.vae, "motion_adapter": keys.pop("motion_adapter", None)}
+    pipeline = build_pipeline(
+        family.__annotations__["pipeline"],
+        pipeline_numbers(m.base, BASES, m.revision),
+        dtype,
+        replaced=replacements(named, BASES),
+        from_image=named["motion_adapter"] is not None,
+    )
+    return family(pipeline, **keys)
+
+
+def condition(adapter: Adapter) -> Condition:
+    """What `encode_prompts` gives of one caption, (1, …) each, on the meta device and without a text encoder's work."""
+    with torch.device("meta"):
+        return SHAPES[type(adapter)](adapter)
+
+
+def _animatediff(adapter: AnimateDiff) -> Condition:
+    p = adapter.pipeline
+    return {"text": torch.empty(1, p.tokenizer.model_max_length, p.text_encoder.config.hidden_size)}
+
+
+def _text(adapter: CogVideoX | Wan) -> Condition:
+    return {"text": torch.empty(1, adapter.text_tokens, adapter.pipeline.text_encoder.config.d_model)}
+
+
+def _ltx(adapter: LTX) -> Condition:
+    return _text(adapter) | {"mask": torch.ones(1, adapter.text_tokens, dtype=torch.bool)}
+
+
+def _hunyuan(adapter: HunyuanVideo) -> Condition:
+    p = adapter.pipeline
+    return {
+        "text": torch.empty(1, adapter.text_tokens, p.text_encoder.config.hidden_size),
+        "mask": torch.ones(1, adapter.text_tokens, dtype=torch.int64),
+        "pooled": torch.empty(1, p.text_encoder_2.config.hidden_size),
+    }
+
+
+SHAPES: dict[type[Adapter], Callable[..., Condition]] = {
+    AnimateDiff: _animatediff,
+    CogVideoX: _text,
+    HunyuanVideo: _hunyuan,
+    LTX: _ltx,
+    Wan: _text,
+}
+"""By family."""

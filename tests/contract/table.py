@@ -1,0 +1,93 @@
+"""The table of families, docs/families.md: what the contract tests of each, counted from the tests themselves.
+
+Nothing is written down twice. A row is a row of `FAMILIES`; a count is that of the cases which apply to it; a size is
+that of the latents they are run at.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from inspect import getmembers, isfunction
+from itertools import product
+from types import FunctionType, ModuleType
+from typing import get_type_hints
+
+from seppo_core.adapter import Adapter
+from tests.contract import test_adapter, test_mutations, test_training
+from tests.contract.families import FAMILIES, Family
+from tests.contract.plain import load_lora_by_peft
+
+MODULES = (test_adapter, test_mutations, test_training)
+HEAD = """\
+# Families
+
+What `tests/contract` runs for each family: a tiny pipeline of the family's own diffusers class, with random weights, on
+a CPU. Counted from the tests, and written by `SEPPO_WRITE=1 python -m pytest tests/contract/test_table.py`, which fails
+without the variable where this file is not what they yield.
+
+- Contract: cases that hold the adapter to its pipeline, alone and in training; and mistakes, each made on purpose, that
+  have to break the comparison.
+- LoRA, Full, Export: the cases about training a LoRA, about training the weights, and about plain diffusers drawing the
+  same from what was exported. In brackets what loads the LoRA, what training can be kept to, and what can be exported.
+- Largest run: the latents of these cases, c × [f] × h × w, and what they stand for. No published size is run here.
+
+| Family | Pipeline | Contract | LoRA | Full | Export | Largest run |
+|---|---|---|---|---|---|---|
+"""
+LORA, FULL, EXPORT, MISTAKE = r"(?i)lora", r"full|frozen_copy", r"exported", r"breaks_parity|notices"
+"""What a case's name says that it is about."""
+
+
+def cases(module: ModuleType, family: Family) -> Iterator[str]:
+    """The cases of a module that apply to a family: `test[argument-argument]`, the family left out."""
+    for name, function in getmembers(module, isfunction):
+        if name.startswith("test_"):
+            choices = [_choices(names, values, family) for names, values in _parameters(module, function)]
+            yield from (f"{name}[{'-'.join(sum(case, ()))}]" for case in product(*choices))
+
+
+def _parameters(module: ModuleType, function: FunctionType) -> Iterator[tuple[list[str], list[tuple]]]:
+    """Names of the arguments, and their values, of each of a test's parametrisations."""
+    shared = vars(module).get("pytestmark", [])
+    for mark in [*(shared if isinstance(shared, list) else [shared]), *vars(function).get("pytestmark", [])]:
+        if mark.name == "parametrize":
+            names, values = mark.args
+            names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+            yield names, [tuple(value) if len(names) > 1 else (value,) for value in values]
+
+
+def _choices(names: list[str], values: list[tuple], family: Family) -> list[tuple[str, ...]]:
+    """The values that go with the family, as texts."""
+    place = next((place for place, name in enumerate(names) if name in ("family", "name")), None)
+    if place is None:
+        return [tuple(map(str, value)) for value in values]
+    of = [(value[place].name if isinstance(value[place], Family) else value[place], value) for value in values]
+    return [tuple(str(x) for i, x in enumerate(value) if i != place) for name, value in of if name == family.name]
+
+
+def adapter_class(family: Family) -> type[Adapter]:
+    return family.wrap.func if isinstance(family.wrap, partial) else family.wrap
+
+
+def row(family: Family) -> str:
+    found = [case for module in MODULES for case in cases(module, family)]
+    kind = adapter_class(family)
+    count = {about: sum(bool(re.search(about, case)) for case in found) for about in (LORA, FULL, EXPORT, MISTAKE)}
+    exports = ["LoRA", "pipeline", *(["motion"] if "motion" in kind.trainable else [])]
+    height, width = family.size
+    frames = f"{family.frames} frames of " if len(family.latent_shape) == 4 else ""
+    cells = [
+        family.name,
+        get_type_hints(kind)["pipeline"].__name__,
+        f"{len(found) - count[MISTAKE]} cases, {count[MISTAKE]} mistakes",
+        f"{count[LORA]} ({'peft' if family.load_lora is load_lora_by_peft else 'load_lora_weights'})",
+        f"{count[FULL]} ({', '.join(kind.trainable)})",
+        f"{count[EXPORT]} ({', '.join(exports)})",
+        f"{' × '.join(map(str, family.latent_shape))}: {frames}{height} × {width} pixels",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def table() -> str:
+    """The whole file."""
+    return HEAD + "".join(row(family) for family in FAMILIES)

@@ -1,0 +1,65 @@
+"""docs/families.md is what the contract yields, and what it counts is what pytest runs."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from seppo_image.config import ImageModel
+from seppo_video.config import VideoModel
+from tests.contract.families import FAMILIES
+from tests.contract.table import MODULES, adapter_class, cases, row, table
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docs" / "families.md"
+
+
+def test_the_committed_table_is_what_the_contract_yields():
+    if os.environ.get("SEPPO_WRITE"):
+        FILE.write_text(table(), encoding="utf-8")
+    assert FILE.read_text(encoding="utf-8") == table(), (
+        "the contract has changed; SEPPO_WRITE=1 python -m pytest tests/contract/test_table.py writes the table anew"
+    )
+
+
+def test_every_family_of_a_config_has_a_row():
+    from seppo_image.commands import FAMILIES as images
+    from seppo_video.commands import FAMILIES as videos
+
+    assert {adapter_class(family) for family in FAMILIES} == {*images.values(), *videos.values()}
+    for model, families in [(ImageModel, images), (VideoModel, videos)]:
+        assert set(model.__annotations__["family"].__args__) == set(families)
+
+
+def test_a_row_says_what_a_family_can():
+    by_name = {family.name: family for family in FAMILIES}
+    assert "(peft)" in row(by_name["pixart-sigma"])
+    assert "(load_lora_weights)" in row(by_name["sdxl"])
+    assert "(all, motion, spatial)" in row(by_name["animatediff-sdxl"])
+    assert "(LoRA, pipeline, motion)" in row(by_name["animatediff-sdxl"])
+    assert "4 × 4 × 8 × 12: 4 frames of 64 × 96 pixels" in row(by_name["animatediff-sdxl"])
+    # a family that no test of mistakes names has fewer
+    mistakes = [int(re.search(r"(\d+) mistakes", row(family))[1]) for family in FAMILIES]
+    assert min(mistakes) < max(mistakes)
+    unnamed = replace(by_name["sdxl"], name="none")
+    assert not [case for module in MODULES for case in cases(module, unnamed)]
+
+
+@pytest.mark.slow
+def test_counts_are_pytest_s_own():
+    """Against pytest's collection, which parametrises by itself; a case's identifier ends in the family's name."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", *(str(module.__file__) for module in MODULES)]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    collected = [line for line in listed.splitlines() if "::" in line]
+    counted = sum(len(list(cases(module, family))) for module in MODULES for family in FAMILIES)
+    assert counted == len(collected)
+    # names within other names ("sdxl" in "animatediff-sdxl") leave those that are not
+    whole = Counter(line[line.index("[") + 1 : -1].split("-")[-1] for line in collected if "test_training" in line)
+    for name in ("ltx", "sana", "hunyuan"):
+        family = next(family for family in FAMILIES if family.name == name)
+        assert len(list(cases(MODULES[2], family))) == whole[name]

@@ -1,0 +1,225 @@
+"""Planted faults fire their gates, healthy runs fire none, and a gate's memory survives a resume."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from seppo_core.config_health import HealthConfig
+from seppo_core.config_method import MethodConfig
+from seppo_core.health import Health, UnhealthyRun
+from seppo_core.keys import keyed_generator
+
+torch = pytest.importorskip("torch")
+UPDATES = 150
+BATCH = 32
+
+
+def run_of(updates: int = UPDATES, seed: int = 0) -> list[dict]:
+    """Metrics as the toy's SePPO run logs them: errors of one pair spread as widely as their mean."""
+    generator = keyed_generator("metrics", seed)
+    lines = []
+    for update in range(1, updates + 1):
+        # squared errors over uniform timesteps: about exponential, averaged over the batch
+        errors = torch.empty(BATCH).exponential_(generator=generator) * 0.17
+        plus = torch.rand(BATCH, generator=generator) < 0.6
+        lines.append(
+            {
+                "update": update,
+                "loss": 0.69 + 0.02 * torch.randn((), generator=generator).item(),
+                "winner_error": errors.mean().item(),
+                "margin": 0.2 * torch.randn((), generator=generator).item(),
+                "share_s_plus": plus.float().mean().item(),
+                "grad_norm": 0.5 + torch.rand((), generator=generator).item(),
+                # one value an iteration, as 64 samples give it
+                "sample_variance": 0.9 + 0.05 * math.sin(update // 30),
+            }
+        )
+    return lines
+
+
+def gates(config: HealthConfig | None = None, method: MethodConfig | None = None, batch: int = BATCH) -> Health:
+    return Health.of(config or HealthConfig(), method or MethodConfig(), batch)
+
+
+def alarms(lines: list[dict], health: Health | None = None) -> list:
+    health = health or gates()
+    for line in lines:
+        health.look(line)
+    return health.alarms
+
+
+def planted(since: int, change, lines: list[dict] | None = None) -> list[dict]:
+    """A healthy run whose updates from `since` on are changed."""
+    return [line if line["update"] < since else line | change(line) for line in lines or run_of()]
+
+
+FAULTS = {
+    "non_finite": (60, lambda line: {"loss": None, "grad_norm": math.inf}),
+    "winner_error": (60, lambda line: {"winner_error": 2.5 * line["winner_error"]}),
+    "margin": (60, lambda line: {"margin": 9.0 + line["margin"]}),
+    "sign": (60, lambda line: {"share_s_plus": 1.0}),
+    "collapse": (60, lambda line: {"sample_variance": 0.2}),
+}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_healthy_runs_fire_none(seed):
+    assert alarms(run_of(seed=seed)) == []
+    # small batches are noisier and are no fault either
+    assert alarms(run_of(seed=seed), gates(batch=2)) == []
+
+
+TOY = json.loads(Path(__file__).with_name("toy_runs.json").read_text())
+"""Recorded from `make demo`: what real timesteps and a real model do to these numbers."""
+
+
+@pytest.mark.parametrize("run", [name for name in TOY if not name.endswith("anchor_off")])
+def test_the_demo_s_runs_fire_none(run):
+    columns = TOY[run]
+    lines = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    assert alarms([{"update": number, **line} for number, line in enumerate(lines, 1)]) == []
+
+
+@pytest.mark.parametrize("run", ["image/anchor_off", "video/anchor_off"])
+def test_the_demo_s_collapse_is_seen(run):
+    """Without its anchor the toy falls far below its base: both gates that can see it do, before half of the run."""
+    columns = TOY[run]
+    lines = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    health = gates(method=MethodConfig(flipper="off"))
+    found = alarms([{"update": number, **line} for number, line in enumerate(lines, 1)], health)
+    assert {alarm.gate for alarm in found} == {"winner_error", "margin"}
+    assert all(alarm.update <= len(lines) / 2 for alarm in found[:2])
+
+
+@pytest.mark.parametrize("gate", FAULTS)
+def test_a_planted_fault_fires_its_gate_and_no_other(gate):
+    since, change = FAULTS[gate]
+    found = alarms(planted(since, change))
+    assert [alarm.gate for alarm in found] == [gate]
+    (alarm,) = found
+    assert since <= alarm.update <= since + 60, "it takes a window or two, not the whole run"
+    # winner_error and margin average over a window, which may begin shortly before the fault
+    assert since - 20 <= alarm.since <= alarm.update
+    assert len(alarm.saw) > 20 and alarm.advice.endswith(".")
+    assert f"since update {alarm.since}" in str(alarm)
+
+
+@pytest.mark.parametrize("gate", FAULTS)
+def test_the_switch_turns_a_gate_off(gate):
+    off = replace(HealthConfig(), **{gate: "off"})
+    assert alarms(planted(*FAULTS[gate]), gates(off)) == []
+
+
+@pytest.mark.parametrize("gate", FAULTS)
+def test_the_action_stop_names_what_to_do(gate):
+    health = gates(replace(HealthConfig(), **{gate: "stop"}))
+    for line in planted(*FAULTS[gate]):
+        health.look(line)
+        if health.fatal:
+            break
+    assert health.fatal.gate == gate
+    assert f"--health.{gate} warn" in str(UnhealthyRun(health.fatal))
+
+
+@pytest.mark.parametrize("gate", FAULTS)
+@pytest.mark.parametrize("cut", [1, 45, 61, 75, 149])
+def test_a_resume_sees_the_same_alarms(gate, cut):
+    """The memory is the metrics so far, read back from JSON."""
+    lines = planted(*FAULTS[gate])
+    whole = alarms(lines)
+    written = [
+        json.dumps({k: v if v is None or math.isfinite(v) else None for k, v in line.items()}) for line in lines[:cut]
+    ]
+    resumed = Health.of(HealthConfig(), MethodConfig(), BATCH, [json.loads(line) for line in written])
+    assert resumed.alarms == whole[: len(resumed.alarms)]
+    for line in lines[cut:]:
+        resumed.look(line)
+    assert resumed.alarms == whole
+
+
+def test_a_single_skipped_update_is_no_alarm_and_ten_in_a_row_stop():
+    skipped = {"loss": None, "grad_norm": None}
+    # the scale of fp16 settles at the start, and now and then
+    lines = [line | (skipped if line["update"] in (1, 2, 3, 4, 50, 51) else {}) for line in run_of()]
+    assert alarms(lines) == []
+    health = gates()
+    found = [(line["update"], health.look(line)) for line in planted(60, lambda _: skipped)]
+    assert [update for update, new in found if new] == [69]
+    assert health.fatal.since == 60
+    assert "10 updates in a row" in health.fatal.saw
+
+
+def test_a_fault_that_passes_is_told_once_and_again_when_it_comes_back():
+    share = {"share_s_plus": 0.0}
+    broken = [line | (share if line["update"] in range(30, 70) or line["update"] > 110 else {}) for line in run_of()]
+    health = gates()
+    found = alarms(broken, health)
+    assert [(alarm.update, alarm.since) for alarm in found] == [(49, 30), (130, 111)]
+    assert [alarm.gate for alarm in health.standing] == ["sign"]
+    assert "never +1" in found[0].saw
+
+
+def test_a_value_that_wavers_about_its_limit_is_one_alarm():
+    lines = planted(40, lambda line: {"margin": 5.0 + 3 * math.sin(line["update"] / 2)})
+    assert [alarm.gate for alarm in alarms(lines)] == ["margin"]
+
+
+def test_few_signs_that_agree_are_no_fault():
+    """Two pairs an update, nine of ten won: twenty updates in a row often agree."""
+    plus = FAULTS["sign"][1]
+    (alarm,) = alarms(planted(60, plus, run_of(250)), gates(batch=2))
+    assert alarm.update == 60 + 256 // 2 - 1
+    assert alarms(planted(60, plus, run_of(250)), gates(batch=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        (MethodConfig(), True),
+        (MethodConfig(flipper="indicator"), True),
+        (MethodConfig(name="sspo"), True),
+        (MethodConfig(flipper="off"), False),
+        (MethodConfig(name="dpo"), False),
+        (MethodConfig(name="spin"), False),
+    ],
+)
+def test_s_is_watched_where_it_is_decided(method, told):
+    """With flipper off, and where the method has no anchor, s is +1 by definition."""
+    assert bool(alarms(planted(1, FAULTS["sign"][1]), gates(method=method))) is told
+
+
+def test_the_first_update_of_every_iteration_may_be_a_tie():
+    """reference: latest makes policy and reference equal there, so that every s is −1."""
+    ties = [line | ({"share_s_plus": 0.0} if line["update"] % 15 == 1 else {}) for line in run_of()]
+    assert alarms(ties) == []
+
+
+def test_methods_without_a_metric_are_not_looked_at_for_it():
+    only = [{"update": line["update"], "loss": 0.1, "winner_error": 0.2, "grad_norm": 1.0} for line in run_of()]
+    assert alarms(only) == []
+
+
+def test_samples_that_are_not_finite_are_a_collapse():
+    (alarm,) = alarms(planted(60, lambda _: {"sample_variance": None}))
+    assert (alarm.gate, alarm.update, alarm.saw) == ("collapse", 60, "the reference's samples are not finite")
+
+
+def test_improvement_is_no_fault():
+    better = planted(40, lambda line: {"winner_error": 0.3 * line["winner_error"], "sample_variance": 2.0})
+    assert alarms(better) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"window": 1}, "health.window=1 must be at least 2"),
+        ({"winner_error_rise": 0.0}, "health.winner_error_rise=0.0 must be greater than 0"),
+        ({"collapse_share": 2.0}, "health.collapse_share=2.0 is a share"),
+    ],
+)
+def test_config_is_checked(values, text):
+    with pytest.raises(ValueError, match=text.replace(".", r"\.")):
+        HealthConfig(**values)

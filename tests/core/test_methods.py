@@ -1,0 +1,187 @@
+"""Methods on a real adapter: what decides the sign, what is drawn for it, what each leaves alone."""
+
+from dataclasses import replace
+from math import log
+
+import pytest
+import torch
+
+from seppo_core.losses import seppo_loss
+from seppo_core.methods import Dpo, Kto, Mapo, Seppo, Sft, Spin
+from seppo_core.reference import FrozenCopy
+from seppo_core.rival_losses import kto_loss
+from seppo_core.step import Batch, denoise, pair_errors, winner_errors
+from seppo_core.tuning import load_trainable_state, trainable_parameters, trainable_state, tune_full
+from seppo_image.stable_diffusion import StableDiffusion
+from tests import tiny
+
+SIZE = 6
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    adapter = StableDiffusion(tiny.stable_diffusion(tmp_path))
+    adapter.denoiser.eval()
+    tune_full(adapter.denoiser)
+    return adapter
+
+
+@pytest.fixture
+def reference(adapter):
+    """As far from the start as the policy, in another direction: each is better on some winners."""
+    reference = FrozenCopy(adapter.denoiser)
+    state = trainable_state(adapter.denoiser)
+    reference.load({name: value + 0.01 * normal(*value.shape, seed=50) for name, value in state.items()})
+    load_trainable_state(
+        adapter.denoiser, {name: value + 0.01 * normal(*value.shape, seed=51) for name, value in state.items()}
+    )
+    return reference
+
+
+def normal(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch_of(adapter, draws: int = 0) -> Batch:
+    shape = (SIZE, 4, 8, 8)
+    t = torch.randint(0, 1000, (SIZE,), generator=torch.Generator().manual_seed(9))
+    return Batch(
+        normal(*shape, seed=0), adapter.encode_prompts(["a red house", "two cats"] * 3), t, normal(*shape, seed=1),
+        normal(*shape, seed=2), normal(*shape, seed=3),
+        desirable=torch.arange(SIZE) % 3 == 0,
+        anchor_t=torch.randint(0, 1000, (draws, SIZE), generator=torch.Generator().manual_seed(8)),
+        anchor_noise=normal(draws, *shape, seed=4),
+    )  # fmt: skip
+
+
+def test_the_averaged_anchor_is_the_mean_over_its_draws(adapter, reference):
+    draws = 4
+    batch = batch_of(adapter, draws)
+    gaps = torch.zeros(SIZE, dtype=torch.float64)
+    with torch.no_grad():
+        for item in range(SIZE):
+            condition = {key: value[item : item + 1] for key, value in batch.condition.items()}
+            for draw in range(draws):
+                one = (batch.winner[item : item + 1], batch.anchor_noise[draw, item : item + 1])
+                t = batch.anchor_t[draw, item : item + 1]
+                policy, held = (
+                    denoise(adapter, model, *one, t, condition).errors.item()
+                    for model in (adapter.denoiser, reference.module)
+                )
+                gaps[item] += (policy - held) / draws
+    assert 0 < (gaps < 0).sum() < SIZE
+    expected = torch.where(gaps < 0, 1.0, -1.0)
+    errors = pair_errors(adapter, adapter.denoiser, reference, batch)
+    loss, metrics = Seppo(50.0, anchor_draws=draws).loss(adapter, adapter.denoiser, reference, batch, {})
+    assert loss == seppo_loss(errors, expected, 50.0)[0]
+    assert metrics["share_s_plus"].item() == pytest.approx((expected > 0).float().mean().item())
+    # and it is not what the loss's own draw says
+    assert loss != Seppo(50.0).loss(adapter, adapter.denoiser, reference, batch, {})[0]
+
+
+def test_the_averaged_anchor_ties_at_equal_weights(adapter, reference):
+    reference.load(trainable_state(adapter.denoiser))
+    loss, metrics = Seppo(2000.0, anchor_draws=2).loss(adapter, adapter.denoiser, reference, batch_of(adapter, 2), {})
+    assert loss.item() == pytest.approx(log(2), abs=1e-7)
+    assert metrics["share_s_minus"] == 1
+
+
+@pytest.mark.parametrize("draws", [0, 3])
+def test_one_sign_for_the_batch(adapter, reference, draws):
+    batch = batch_of(adapter, draws)
+    method = Seppo(50.0, anchor_draws=draws, anchor_per="batch")
+    assert method.observes
+    observed = method.observe(adapter, adapter.denoiser, reference, batch)
+    if not draws:
+        with torch.no_grad():
+            gap = winner_errors(adapter, adapter.denoiser, batch) - winner_errors(adapter, reference.module, batch)
+        torch.testing.assert_close(observed["anchor_gap"], gap.mean())
+    assert not observed["anchor_gap"].requires_grad
+    for gap, share in [(-1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]:
+        seen = {"anchor_gap": torch.tensor(gap)}
+        _, metrics = method.loss(adapter, adapter.denoiser, reference, batch, seen)
+        assert metrics["share_s_plus"] == share
+        assert metrics["share_s_minus"] == 1 - share
+
+
+def test_what_decides_no_sign_is_refused():
+    with pytest.raises(ValueError, match="flipper=off takes none"):
+        Spin(50.0, anchor_draws=2)
+    with pytest.raises(ValueError, match="flipper=off takes none"):
+        Seppo(50.0, "off", anchor_per="batch")
+
+
+def test_dpo_is_the_anchor_off(adapter, reference):
+    batch = batch_of(adapter)
+    losses = [
+        method.loss(adapter, adapter.denoiser, reference, batch, {})[0] for method in (Dpo(50.0), Seppo(50.0, "off"))
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_the_sft_weight_adds_the_winners_error(adapter, reference):
+    batch = batch_of(adapter)
+    plain, metrics = Seppo(50.0).loss(adapter, adapter.denoiser, reference, batch, {})
+    mixed, watched = Seppo(50.0, sft_weight=0.5).loss(adapter, adapter.denoiser, reference, batch, {})
+    assert mixed.item() == pytest.approx(plain.item() + 0.5 * metrics["winner_error"].item(), rel=1e-6)
+    assert watched["preference_loss"] == plain
+
+
+def test_a_guarded_step_does_not_raise_the_winner_s_error(adapter, reference):
+    """The slope of the winner's error along the loss's gradient, in output space, the loser's pull being stronger."""
+    batch = batch_of(adapter)
+    # the same picture under the same noise, only more of it: residuals that point alike, the loser's the larger
+    batch = replace(batch, sample=batch.winner, sample_noise=1.5 * batch.winner_noise)
+    outputs = []
+    predict = adapter.predict
+
+    def watched(denoiser, *args):
+        prediction = predict(denoiser, *args)
+        if torch.is_grad_enabled():
+            prediction.retain_grad()
+            outputs.append(prediction)
+        return prediction
+
+    adapter.predict = watched
+    slopes = []
+    for guard in (None, 0.0, 0.5):
+        loss, metrics = Dpo(50.0, guard=guard).loss(adapter, adapter.denoiser, reference, batch, {})
+        loss.backward()
+        prediction = outputs[-1]
+        residual = (prediction - torch.cat([batch.winner_noise, batch.sample_noise])).detach()
+        towards_winner, pull = residual.flatten(1).chunk(2)[0], prediction.grad.flatten(1).chunk(2)
+        slopes.append((towards_winner * (pull[0] + pull[1])).sum(1))
+    assert (slopes[0] < 0).all()
+    # it stands still, up to rounding
+    assert (slopes[1].abs() < 1e-4 * slopes[0].abs()).all()
+    assert (slopes[2] > 0).all()
+    assert 0 < metrics["guard_scale"] < 1
+
+
+def test_kto_is_its_loss_of_both_errors(adapter, reference):
+    batch = batch_of(adapter)
+    method = Kto(20.0, (1.0, 2.0))
+    observed = method.observe(adapter, adapter.denoiser, reference, batch)
+    with torch.no_grad():
+        policy, held = (winner_errors(adapter, model, batch) for model in (adapter.denoiser, reference.module))
+    torch.testing.assert_close(observed["gain"], (held - policy).mean())
+    loss, _ = method.loss(adapter, adapter.denoiser, reference, batch, observed)
+    expected, _ = kto_loss(policy, held, batch.desirable, 20.0, observed["gain"], (1.0, 2.0))
+    assert loss == expected
+
+
+@pytest.mark.parametrize("method", [Mapo(0.1), Sft()])
+def test_no_reference_is_looked_at(adapter, method):
+    assert not method.recipe.uses_reference
+    loss, _ = method.loss(adapter, adapter.denoiser, None, batch_of(adapter), {})
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in trainable_parameters(adapter.denoiser).values())
+
+
+def test_a_loser_is_told_its_own_condition(adapter, reference):
+    batch = batch_of(adapter)
+    other = {key: value.flip(0) for key, value in batch.condition.items()}
+    errors = pair_errors(adapter, adapter.denoiser, reference, replace(batch, sample_condition=other))
+    plain = pair_errors(adapter, adapter.denoiser, reference, batch)
+    assert torch.equal(errors.policy_winner, plain.policy_winner)
+    assert not torch.equal(errors.policy_sample, plain.policy_sample)

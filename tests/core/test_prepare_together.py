@@ -1,0 +1,190 @@
+"""Several processes fill one cache, and two launches never do."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from seppo_core import team_progress
+from seppo_core.cache_lock import CacheLock
+from seppo_core.prepare import prepare
+from seppo_core.source import Item
+from seppo_core.team import Team
+from seppo_core.team_progress import TeamProgress
+from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, content
+from tests.core.winners import ListSource, PixelAdapter
+
+SPAWN = multiprocessing.get_context("spawn")
+"""Not forked: torch has threads by now."""
+
+
+class SlowAdapter(PixelAdapter):
+    """Leaves time to be killed."""
+
+    def encode(self, pixels):
+        time.sleep(0.05)
+        return super().encode(pixels)
+
+
+def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: bool, told) -> None:
+    """A process of a launch."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    os.environ |= {"LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
+    from accelerate import Accelerator
+
+    adapter = SlowAdapter() if slow else PixelAdapter()
+    if fails and rank == 1:
+        adapter.encode = lambda pixels: (_ for _ in ()).throw(ValueError("planted"))
+    try:
+        team = Team.of(Accelerator())
+        prepare(adapter, ListSource(CAPTIONS * 5, BAD), folder, team=team, **OPTIONS)
+        told.put((rank, "done", sum(adapter.calls)))
+    except ValueError as error:
+        told.put((rank, str(error), 0))
+    except SystemExit as left:
+        told.put((rank, "left", left.code))
+
+
+def launch(folder: Path, world: int, slow: bool = False, fails: bool = False):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    told = SPAWN.Queue()
+    processes = [
+        SPAWN.Process(target=one, args=(folder, rank, world, port, slow, fails, told)) for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    return processes, told
+
+
+def outcomes(processes, told) -> dict[int, tuple]:
+    found = sorted(told.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    return {rank: rest for rank, *rest in found}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("alone") / "cache"
+    prepare(PixelAdapter(), ListSource(CAPTIONS * 5, BAD), folder, **OPTIONS)
+    return content(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_several_processes_write_the_same_bytes_and_each_does_its_part(tmp_path, alone, world):
+    found = outcomes(*launch(tmp_path / "cache", world))
+    assert [told for told, _ in found.values()] == ["done"] * world
+    encoded = [count for _, count in found.values()]
+    # two rows of each of the 94 items that can be used
+    assert sum(encoded) == 188 and min(encoded) > 188 / world / 2
+    assert content(tmp_path / "cache") == alone
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_by_another_number_of_processes_gives_the_same_bytes(tmp_path, alone):
+    folder = tmp_path / "cache"
+    processes, _ = launch(folder, 2, slow=True)
+    while len(list((folder / "parts").glob("items-*.json"))) < 4:
+        time.sleep(0.02)
+    with pytest.raises(ValueError, match="is being written by another `prepare`"):
+        prepare(PixelAdapter(), ListSource(CAPTIONS * 5, BAD), folder, **OPTIONS)
+    os.kill(processes[0].pid, signal.SIGKILL)
+    processes[0].join()
+    # the other is an orphan that writes on
+    with pytest.raises(ValueError, match="is being written by another `prepare`"):
+        prepare(PixelAdapter(), ListSource(CAPTIONS * 5, BAD), folder, **OPTIONS)
+    os.kill(processes[1].pid, signal.SIGKILL)
+    processes[1].join()
+    assert not (folder / "manifest.json").exists()
+    adapter = PixelAdapter()
+    prepare(adapter, ListSource(CAPTIONS * 5, BAD), folder, **OPTIONS)
+    assert content(folder) == alone and 0 < sum(adapter.calls) < 188
+
+
+@pytest.mark.slow
+def test_where_one_process_fails_all_end_and_one_says_why(tmp_path):
+    found = outcomes(*launch(tmp_path / "cache", 2, slow=True, fails=True))
+    assert found == {0: ["left", 2], 1: ["planted", 0]}
+
+
+def test_a_lock_is_shared_by_a_launch_and_free_once_all_of_it_is_gone(tmp_path):
+    first, second, other = (CacheLock(tmp_path / "parts") for _ in range(3))
+    first.begin()
+    second.join()
+    with pytest.raises(ValueError, match="wait for it, or end it"):
+        other.begin()
+    first.release()
+    with pytest.raises(ValueError, match="wait for it, or end it"):
+        other.begin()
+    second.release()
+    other.begin()
+    other.release()
+
+
+def tell(folder: Path, rank: int, **counts: int) -> TeamProgress:
+    progress = TeamProgress(folder, Team(rank, 2), visible=False)
+    progress.begin("encode", 100, 10, " images")
+    progress.add(**({"done": 0} | counts))
+    progress._look(at_once=True)
+    return progress
+
+
+def test_counts_are_of_all_processes(tmp_path, capsys):
+    tell(tmp_path, 1, done=20, kept=15, rejected=5)
+    shown = TeamProgress(tmp_path, Team(0, 2), visible=True)
+    with shown:
+        shown.begin("encode", 100, 10, " images")
+        shown.add(30, kept=29, rejected=1)
+        shown._look(at_once=True)
+        assert (shown.total("done"), shown.total("kept"), shown.total("rejected")) == (50, 44, 6)
+        shown._bar.refresh()
+    assert "60/100" in capsys.readouterr().err
+
+
+def test_a_failed_process_and_a_silent_one_end_the_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(team_progress, "INTERVAL", 0.0)
+    waiting = tell(tmp_path, 0)
+    monkeypatch.setattr(team_progress, "PATIENCE", 0.5)
+    with pytest.raises(TimeoutError, match="process 1 of 2 was not heard of"):
+        waiting.wait(lambda: False)
+    with pytest.raises(ValueError, match="planted"), tell(tmp_path, 1):
+        raise ValueError("planted")
+    with pytest.raises(SystemExit) as left:
+        waiting.wait(lambda: False)
+    assert left.value.code == 2
+
+
+def test_the_texts_count_for_the_disk(tmp_path, monkeypatch):
+    free = {"bytes": 10**9}
+    monkeypatch.setattr("seppo_core.cache_folder.free_bytes", lambda folder: free["bytes"])
+
+    class Counting(ListSource):
+        def distinct_captions(self):
+            return len(set(self.captions))
+
+    latents, texts = 2 * 2 * 12 * 4 * 4 * 4 * len(CAPTIONS), 8 * (6 * 4 * 4 + 6)
+    free["bytes"] = latents + texts
+    prepare(PixelAdapter(), Counting(CAPTIONS), tmp_path / "fits", **OPTIONS)
+    free["bytes"] -= 1
+    with pytest.raises(OSError, match="for latents and texts"):
+        prepare(PixelAdapter(), Counting(CAPTIONS), tmp_path / "no", **OPTIONS)
+
+    class Filling(ListSource):
+        def item(self, position: int) -> Item:
+            free["bytes"] = texts - 1
+            return super().item(position)
+
+    # how many captions there are was not known before the items were read
+    with pytest.raises(OSError, match=r"GB for texts"):
+        prepare(PixelAdapter(), Filling(CAPTIONS), tmp_path / "late", **OPTIONS)

@@ -1,0 +1,150 @@
+"""`status` tells from files alone, and imports no torch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from seppo_core.config_file import resolved_yaml
+from seppo_core.run_place import RunPlace
+from seppo_core.status import read_status, status_text
+from seppo_image.config import ImageConfig, ImageData, ImageModel
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of three iterations of four updates of eight pairs, half done: two iterations' samples were drawn."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = ImageConfig(run=str(folder), model=ImageModel(base="a/base"), data=ImageData(source="s", cache="c"))
+    values = yaml.safe_load(resolved_yaml(config))
+    values["loop"] |= {"iterations": 3, "updates": 4, "batch_size": 8}
+    values["reference_samples"] |= {"batch_size": 8}
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    write_metrics(folder, 6)
+    write_events(
+        folder,
+        ("started", {}),
+        ("samples", {"iteration": 0, "count": 32, "seconds": 64.0}),
+        ("samples", {"iteration": 1, "count": 32, "seconds": 64.0}),
+        ("checkpoint", {"update": 4}),
+    )
+    (folder / "checkpoints" / "update-000004").mkdir(parents=True)
+    return folder
+
+
+def write_metrics(folder, count, **changes):
+    lines = [
+        {"update": n, "loss": 0.69, "winner_error": 0.2, "share_s_plus": 0.5, "seconds": 3.0} | changes
+        for n in range(1, count + 1)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_events(folder, *events):
+    lines = [json.dumps({"time": NOW, "event": name, **details}) + "\n" for name, details in events]
+    (folder / "events.jsonl").write_text("".join(lines))
+
+
+def told(run) -> str:
+    for path in run.rglob("*"):
+        os.utime(path, (NOW - 60, NOW - 60))
+    return status_text(read_status(run), NOW)
+
+
+def test_while_it_runs(run):
+    with RunPlace(run):
+        status = read_status(run)
+        text = told(run)
+    assert (status.update, status.total, status.iteration, status.iterations) == (6, 12, 2, 3)
+    # six updates of 3 s, and 32 samples of 2 s
+    assert status.left == 6 * 3 + 32 * 2
+    assert "seppo on a/base, full" in text
+    assert f"running: process {os.getpid()} on " in text
+    assert "update 6 of 12 (50%), iteration 2 of 3" in text
+    assert "last sign   1:00 ago" in text
+    assert "3 s an update, 2.67 pairs a second" in text
+    assert "ends        in 1:22, about 20" in text
+    assert "checkpoint  update-000004 (1 kept)" in text
+    assert "health      no gate has spoken" in text
+    assert text.splitlines()[-1].split() == ["6", "0.69", "0.2", "0.5", "3"]
+
+
+def test_while_samples_are_drawn(run):
+    write_metrics(run, 4)
+    buffer = run / "buffer" / "iteration-0001-by-8"
+    buffer.mkdir(parents=True)
+    (buffer / "samples-000000032.safetensors").touch()
+    status = read_status(run)
+    assert (status.missing, status.left) == (24, 8 * 3 + 24 * 2 + 32 * 2)
+    assert "sampling    8 of 32 reference samples" in status_text(status, NOW)
+
+
+@pytest.mark.parametrize(
+    ("events", "updates", "state"),
+    [
+        ([("started", {})], 6, "killed: the process is gone and said nothing"),
+        ([("started", {}), ("stopped", {"why": "stopped by SIGTERM"})], 6, "stopped: stopped by SIGTERM"),
+        ([("started", {}), ("failed", {"why": "the disk is full"})], 6, "failed: the disk is full"),
+        ([("started", {}), ("finished", {})], 12, "finished"),
+        ([("failed", {"why": "x"}), ("started", {}), ("finished", {})], 12, "finished"),
+        ([], 6, "stopped"),
+        ([], 0, "not begun"),
+    ],
+)
+def test_how_it_ended(run, events, updates, state):
+    write_metrics(run, updates)
+    write_events(run, *events)
+    text = told(run)
+    assert f"state       {state}" in text
+    assert ("ends" in text) is False
+    assert ("once it runs again" in text) is (0 < updates < 12)
+
+
+def test_health_is_told_from_the_metrics(run):
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    values["loop"] |= {"updates": 20, "batch_size": 64}
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    write_metrics(run, 40, share_s_plus=1.0)
+    text = told(run)
+    assert "health      sign out of bounds:" in text
+    assert "  sign at update 20: s was +1 for every pair of 20 updates" in text
+    assert "method.reference: latest" in text
+    values["health"] = {"sign": "off"}
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    assert "no gate has spoken" in told(run)
+
+
+def test_a_config_of_another_version_is_read(run):
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    del values["health"], values["log"]
+    values["method"]["forgotten"] = 3
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    assert read_status(run).update == 6
+
+
+def test_folders_that_are_no_run(tmp_path, run):
+    with pytest.raises(FileNotFoundError, match=r"holds no run \(no config.yaml\)"):
+        read_status(tmp_path)
+    (run / "config.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match=r"config\.yaml cannot be read"):
+        read_status(run)
+
+
+def test_from_the_command_line_without_torch(run):
+    program = (
+        "import sys, time; begin = time.perf_counter()\n"
+        "from seppo_image.__main__ import main\n"
+        f"assert main(['status', {str(run)!r}]) == 0\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert time.perf_counter() - begin < 5\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "update 6 of 12" in done.stdout

@@ -1,0 +1,94 @@
+"""Policy and reference in shards on two processes (FSDP2, gloo): the losses and files of one process."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from seppo_core.checkpoint import CheckpointFolder, load_checkpoint
+from seppo_core.config_file import resolved_yaml
+from seppo_core.config_loop import LoopConfig, OptimizerConfig, PreviewConfig
+from seppo_core.layout import make_layout
+from seppo_core.run_log import read_metrics
+from seppo_image import commands
+from tests.training.test_processes import MOVED, final, launch
+
+pytestmark = pytest.mark.slow
+
+
+def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
+    config = workshop.config(run, mode, preview=PreviewConfig(prompts=("a red wall",), per_prompt=1, steps=2))
+    # an odd number of chunks, so that one process has to draw one more than it needs
+    samples = replace(config.reference_samples, batch_size=5)
+    loop = LoopConfig(
+        iterations=iterations, updates=3, batch_size=4, micro_batch_size=1, checkpoint_every=2, sharded=sharded
+    )
+    optimizer = OptimizerConfig(lr=1e-3, ema_decay=0.9)
+    return replace(config, loop=loop, optimizer=optimizer, reference_samples=samples)
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_shards_equal_one_process(workshop, tmp_path, mode):
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(config_of(workshop, tmp_path / "shards", mode, True)))
+    done = launch(path, 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    commands.train(config_of(workshop, tmp_path / "one", mode, False))
+    shards, one = read_metrics(tmp_path / "shards"), read_metrics(tmp_path / "one")
+    assert [line["update"] for line in shards] == [1, 2, 3, 4, 5, 6]
+    assert shards[0]["winner_error"] == pytest.approx(one[0]["winner_error"], rel=1e-5)
+    assert shards[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-5)
+    for a, b in zip(shards, one, strict=True):
+        for name in ("loss", "winner_error", "grad_norm"):
+            assert a[name] == pytest.approx(b[name], rel=1e-3), (a["update"], name)
+    a, b = final(tmp_path / "shards"), final(tmp_path / "one")
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].shape == b[name].shape
+        assert (a[name] - b[name]).abs().max() <= 0.05 * MOVED, name
+    folders = [sorted(path.name for path in (tmp_path / run).rglob("*.safetensors")) for run in ("shards", "one")]
+    assert folders[0] == folders[1]
+    assert sorted(path.name for path in (tmp_path / "shards" / "previews").iterdir()) == [
+        "update-000000.png",
+        "update-000006.png",
+    ]
+
+
+def test_a_checkpoint_of_shards_is_a_whole_one(workshop, tmp_path):
+    """One process goes on with what two have saved, and two with what one has."""
+    half = config_of(workshop, tmp_path / "run", "full", True, iterations=1)
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(half))
+    assert launch(path, 2).returncode == 0
+    latest = CheckpointFolder(tmp_path / "run" / "checkpoints").latest()
+    saved = load_checkpoint(latest)
+    commands.train(config_of(workshop, tmp_path / "one", "full", False, iterations=1))
+    alone = load_checkpoint(CheckpointFolder(tmp_path / "one" / "checkpoints").latest())
+    assert saved.optimizer["state"].keys() == alone.optimizer["state"].keys()
+    for key, moments in alone.optimizer["state"].items():
+        for name, value in moments.items():
+            assert type(saved.optimizer["state"][key][name]) is torch.Tensor
+            torch.testing.assert_close(saved.optimizer["state"][key][name], value, rtol=1e-2, atol=1e-5)
+    for average, value in zip(saved.ema.values(), alone.ema.values(), strict=True):
+        torch.testing.assert_close(average, value, rtol=0, atol=0.05 * MOVED)
+
+
+def test_shards_resume_where_they_stopped(workshop, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(config_of(workshop, tmp_path / "run", "lora", True)))
+    assert launch(path, 2).returncode == 0
+    undisturbed = final(tmp_path / "run")
+    # back to the checkpoint before the last, as if the rest had been lost
+    checkpoints = CheckpointFolder(tmp_path / "run" / "checkpoints").list()
+    assert [folder.name for folder in checkpoints] == ["update-000004", "update-000006"]
+    checkpoints[-1].rename(tmp_path / "lost")
+    done = launch(path, 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    again = final(tmp_path / "run")
+    assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
+
+
+def test_one_process_has_nothing_to_share():
+    with pytest.raises(ValueError, match=r"loop\.sharded=true shares one model between processes, and there is one"):
+        make_layout(Accelerator(), True)
