@@ -10,6 +10,7 @@ COMMANDS = {
         "kill a small run at random moments and compare its end with an undisturbed one",
     ),
     "quality": ("benchmarks.quality.main", "score models under a named protocol: run, report, doctor"),
+    "toy": ("benchmarks.toy_table.main", "every method on the embedded task, tuned alike, in one table with intervals"),
     "anchor": ("benchmarks.anchor.main", "precision and recall of s = ±1 in a trained run, against any scorer"),
     "ab": ("benchmarks.quality.ab.main", "a blind page for human judges, and its votes as win rates"),
     "table1": ("benchmarks.tables.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from seppo_core.adapter import Adapter
@@ -100,7 +101,8 @@ class BatchMaker:
             generator = keyed_generator(self.seed, "anchor", update, index)
             u.append(torch.rand(self.anchor_draws, generator=generator, dtype=torch.float64))
             noise.append(torch.randn(shape, generator=generator))
-        return self.adapter.path.timesteps(torch.stack(u, dim=1)), torch.stack(noise, dim=1)
+        t = self.adapter.path.timesteps(torch.stack(u, dim=1).flatten())
+        return rearrange(t, "(m b) -> m b", m=self.anchor_draws), torch.stack(noise, dim=1)
 
     def _posterior_noise(self, purpose: str, update: int, index: int) -> Tensor:
         shape = self.cache.latent_shape

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -15,6 +19,7 @@ from seppo_core.files import remove_leftovers, whole_folder
 FORMAT = 1
 POLICY_FILE = "policy.safetensors"
 EMA_FILE = "ema.safetensors"
+OPTIMIZER_FILE = "optimizer.pt"
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class CheckpointFolder:
                     "scheduler": checkpoint.scheduler,
                     "scaler": checkpoint.scaler,
                 }
-                torch.save(state, temporary / "optimizer.pt")
+                torch.save(state, temporary / OPTIMIZER_FILE)
                 (temporary / "progress.json").write_text(json.dumps(asdict(checkpoint.progress)), encoding="utf-8")
         for old in self.list()[: -self.keep]:
             # under a temporary name first: a half-deleted checkpoint must not be taken for a whole one
@@ -81,16 +86,20 @@ class CheckpointFolder:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint without unpickling code; ValueError for a format that this version does not know."""
+    """Reads a checkpoint without unpickling code; ValueError for a format that this version does not know, and for
+    files that are damaged."""
     progress = load_progress(path)
-    state = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
-    ema = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else {}
-    return Checkpoint(progress, load_policy(path), state["optimizer"], state["scheduler"], state["scaler"], ema)
+    with _told(path):
+        state = torch.load(path / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
+        ema = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else {}
+        policy = load_file(path / POLICY_FILE)
+        return Checkpoint(progress, policy, state["optimizer"], state["scheduler"], state["scaler"], ema)
 
 
 def load_policy(path: Path) -> dict[str, Tensor]:
     """The trained weights of a checkpoint alone, by portable name."""
-    return load_file(path / POLICY_FILE)
+    with _told(path):
+        return load_file(path / POLICY_FILE)
 
 
 def load_weights(path: Path, weights: Literal["policy", "ema"] | None = None) -> dict[str, Tensor]:
@@ -108,7 +117,33 @@ def load_weights(path: Path, weights: Literal["policy", "ema"] | None = None) ->
 
 def load_progress(path: Path) -> Progress:
     """Where the run stood at a checkpoint."""
-    progress = Progress(**json.loads((path / "progress.json").read_text(encoding="utf-8")))
-    if progress.format != FORMAT:
-        raise ValueError(f"checkpoint {path} has format {progress.format}; this version reads {FORMAT}")
-    return progress
+    with _told(path):
+        found = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+        # before anything else of it is read: another format may have other fields
+        number = found["format"]
+    if number != FORMAT:
+        raise ValueError(
+            f"checkpoint {path} has format {number}; this version reads {FORMAT}, use the one that wrote it"
+        )
+    with _told(path):
+        return Progress(**found)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Says in one line that a checkpoint's files are damaged or missing; errors of the disk pass as they are."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, FileNotFoundError) as error:
+        raise ValueError(_damaged(path, error)) from error
+    except ValueError as error:
+        # JSON and UTF-8
+        raise ValueError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    reason = (str(error).splitlines() or [""])[0][:120]
+    return (
+        f"checkpoint {path} is damaged ({type(error).__name__}: {reason}); move it away, and the same command goes on "
+        "from the one before it"
+    )

@@ -34,6 +34,7 @@ from seppo_core.data_format import find_source
 from seppo_core.looking import LOOKS, Look, look, parse_look
 from seppo_core.requests import (
     ExportRequest,
+    PlanRequest,
     PrepareRequest,
     SampleRequest,
     TrainRequest,
@@ -44,6 +45,7 @@ from seppo_core.requests import (
 from seppo_core.signals import Stopped, raising
 
 COMMANDS = {
+    "plan": "say what a run would take, in memory, work, disk and hours; needs no weights and no network",
     "prepare": "encode the winners of data.source once, into data.cache",
     "verify": "read all of data.cache again and name what is damaged",
     "train": "align the model; the same command continues a stopped run",
@@ -51,6 +53,7 @@ COMMANDS = {
     "export": "write what plain diffusers loads",
 }
 REQUESTS = {
+    "plan": PlanRequest,
     "prepare": PrepareRequest,
     "verify": VerifyRequest,
     "train": TrainRequest,
@@ -97,8 +100,10 @@ def run(argv: list[str], program: str, schema: type[Config], commands_module: st
 
 
 def dispatch(invocation: Invocation, commands: Any) -> None:
-    """Calls `commands.prepare`, `.verify`, `.train`, `.sample` or `.export` with (config, request)."""
-    if invocation.command == "prepare":
+    """Calls `commands.plan`, `.prepare`, `.verify`, `.train`, `.sample` or `.export` with (config, request)."""
+    if invocation.command == "plan":
+        commands.plan(invocation.config, invocation.request)
+    elif invocation.command == "prepare":
         commands.prepare(invocation.config, invocation.request)
     elif invocation.command == "verify":
         commands.verify(invocation.config, invocation.request)
@@ -258,7 +263,8 @@ def _checked_options(options: list[str], command: str, invocation_type: type) ->
         if name not in types:
             raise ValueError(f"--{name} is not an option of {command}; {_nearest_option(name, list(types))}")
         hint = types[name]
-        words = [_as_python(word, hint) for word in words]
+        # a switch may stand alone
+        words = [_as_python(word, hint) for word in words or (["true"] if hint is bool else [])]
         if not _fits(words, hint):
             raise ValueError(f"--{name} {' '.join(words)} should be {describe(hint, ' '.join(words))}")
         checked += [f"--{name}", *words]

@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all."""
 
+import glob
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         try:
             yield temporary
             _flush(temporary)
@@ -40,6 +42,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
@@ -75,6 +78,27 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         remove: Callable[[Path], None] = shutil.rmtree if path.is_dir() else Path.unlink
         remove(path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes what a killed process left of an earlier try to write `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and int(process) != os.getpid() and not _is_alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        # there, signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -105,6 +105,9 @@ class MediaSource(Source):
             *self._decoded(record.loser),
         )
 
+    def distinct_captions(self) -> int | None:
+        return self.records.distinct_captions()
+
     def fingerprint(self) -> str:
         form = (self.form, self.winner, self.seed) if self.winner == "random" else (self.form, self.winner)
         return sha256(json.dumps([self.decoder.settings(), form, self.records.fingerprint()]).encode()).hexdigest()

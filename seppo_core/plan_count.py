@@ -81,8 +81,8 @@ def checkpointing(module: nn.Module, *arguments: Any) -> Any:
 class Counter(TorchDispatchMode):
     """Counts while it is open: FLOPs, and bytes of the storages that operations made and that are still alive.
 
-    FLOPs are those of torch's own formulas (`torch.utils.flop_counter`). Its counter would do, but for the hooks that it
-    puts on modules: they keep alive for a while what a GPU would have freed.
+    FLOPs are those of torch's own formulas (`torch.utils.flop_counter`). Its counter would do, but for the hooks that
+    it puts on modules: they keep alive for a while what a GPU would have freed.
     """
 
     def __init__(self, known: Iterable[Tensor]):
@@ -161,7 +161,9 @@ def _fused_attention(
     if len(lead) != 1:
         query, key, value = (x.reshape(-1, *(1,) * (query.ndim == 3), *x.shape[-3:]) for x in (query, key, value))
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-    result = kernel(query, key, value, _bias(attn_mask, query), torch.is_grad_enabled(), dropout_p, is_causal, scale=scale)[0]
+    result = kernel(
+        query, key, value, _bias(attn_mask, query), torch.is_grad_enabled(), dropout_p, is_causal, scale=scale
+    )[0]
     return result.reshape(*lead, *result.shape[-3:]) if len(lead) != 1 else result
 
 
@@ -170,5 +172,3 @@ def _bias(mask: Tensor | None, query: Tensor) -> Tensor | None:
     if mask is None or mask.dtype != torch.bool:
         return mask if mask is None else mask.to(query.dtype)
     return torch.zeros(mask.shape, dtype=query.dtype).masked_fill(~mask, float("-inf"))
-
-

@@ -26,8 +26,8 @@ class Numbers:
 def pipeline_numbers(base: str, shipped: Path, revision: str | None = None) -> Numbers:
     """Of the pipeline `base`: a local folder's own files, else those of `shipped`, else those in the hub's local cache.
 
-    `shipped` is a folder of JSON files, each {"names": hub ids, "model_index": …, component: config, …}. FileNotFoundError
-    where nothing is known of `base`.
+    `shipped` is a folder of JSON files, each {"names": hub ids, "model_index": …, component: config, …}.
+    FileNotFoundError where nothing is known of `base`.
     """
     folder = Path(base).expanduser()
     if folder.is_dir():
@@ -40,8 +40,8 @@ def pipeline_numbers(base: str, shipped: Path, revision: str | None = None) -> N
     if isinstance(cached, str):
         return _of_folder(Path(cached).parent, f"the hub's local cache of {base}")
     raise FileNotFoundError(
-        f"nothing is known of base={base!r} without network; plan knows {', '.join(known(shipped))}, local folders, and "
-        "what was downloaded before: download its *.json files into a folder and name that"
+        f"nothing is known of base={base!r} without network; plan knows {', '.join(known(shipped))}, local folders, "
+        "and what was downloaded before: download its *.json files into a folder and name that"
     )
 
 

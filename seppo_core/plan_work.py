@@ -21,6 +21,7 @@ from seppo_core.reference import Reference, make_reference
 from seppo_core.sampling import make_scheduler
 from seppo_core.step import Batch
 from seppo_core.tuning import lora_layers, trainable_parameters
+from seppo_core.vae_memory import tile_vae
 
 Build = Callable[[Config, torch.dtype], Adapter]
 """The family's adapter around its base, its weights on the meta device."""
@@ -58,6 +59,8 @@ class Weights:
 class Work:
     """What the parts of a run cost on one GPU."""
 
+    component: str
+    """The denoiser's name among the pipeline's components."""
     weights: Weights
     latent_shape: tuple[int, ...]
     item_bytes: int
@@ -76,8 +79,12 @@ class Work:
     """Of one step of sampling a batch of reference samples; None where the method draws none."""
     calls: int
     """Forward passes of the denoiser that a reference sample takes, guidance's second one counted."""
+    guided: bool
+    """Whether sampling takes a second forward pass for classifier-free guidance."""
     decoding: Cost | None
     """Of the VAE for a row of previews, or for a batch of samples that are encoded again; None where neither is."""
+    decoded: int
+    """Items in that."""
     encoding: Cost
     """Of the VAE for a batch of `prepare`."""
 
@@ -105,7 +112,6 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
     with fake:
         known = weights_of(adapter.denoiser, None if reference is None else _module(reference))
         draw = lambda count: _condition(one, count)  # noqa: E731
-        forward = _forward(config, adapter, shape, draw, known)
         denoising = decoding = None
         encoding = Cost(0, 0, 0)
         if not only_step:
@@ -114,14 +120,30 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
             decoding = _decoding(config, adapter, shape)
             encoding = _encoding(config, adapter)
         observe = _observe(config, adapter, method, reference, shape, draw, known)
-        steps, of_reference = {}, 0
+        steps = {}
         # checkpointing cannot be taken back
         for checkpointed in (True,) if only_step and loop.gradient_checkpointing else (False, True):
-            steps[checkpointed], of_reference = _step(config, adapter, method, reference, shape, draw, checkpointed)
+            steps[checkpointed], of_reference, of_policy = _step(
+                config, adapter, method, reference, shape, draw, checkpointed
+            )
+        forward = of_policy // (loop.micro_batch_size * (2 if method.recipe.contrastive else 1))
     return Work(
-        weights, shape, item_bytes, caption_bytes, forward, steps, of_reference, observe, denoising, calls, decoding,
-        encoding,
-    )  # fmt: skip
+        component=adapter.component,
+        weights=weights,
+        latent_shape=shape,
+        item_bytes=item_bytes,
+        caption_bytes=caption_bytes,
+        forward=forward,
+        steps=steps,
+        step_reference=of_reference,
+        observe=observe,
+        denoising=denoising,
+        calls=calls,
+        guided=_guided(config, adapter),
+        decoding=decoding,
+        decoded=max(_decoded(config), default=0),
+        encoding=encoding,
+    )
 
 
 def _weights(adapter: Adapter, reference: Reference | None, base: int, parameters: int) -> Weights:
@@ -155,9 +177,11 @@ def _weights(adapter: Adapter, reference: Reference | None, base: int, parameter
 def _stored(config: Config, shape: tuple[int, ...], text: Shapes, framing: Condition) -> tuple[int, int]:
     """Bytes of an item and of a caption in the cache."""
     size = getattr(torch, config.data.cache_dtype).itemsize
-    halves = 2 if config.method.recipe.form == "pairs" else 1
+    halves = 2 if config.data.form == "pairs" else 1
     latents = 2 * (1 + config.data.flip) * math.prod(shape) * size
-    of_framing = sum(value[0].numel() * (size if value.is_floating_point() else value.itemsize) for value in framing.values())
+    of_framing = sum(
+        value[0].numel() * (size if value.is_floating_point() else value.itemsize) for value in framing.values()
+    )
     caption = sum(math.prod(of) * (size if dtype.is_floating_point else dtype.itemsize) for of, dtype in text.values())
     return halves * (latents + of_framing), caption
 
@@ -170,12 +194,6 @@ def _condition(shapes: Shapes, count: int) -> Condition:
     }
 
 
-def _forward(config: Config, adapter: Adapter, shape: tuple[int, ...], draw: Draw, known: list[Tensor]) -> int:
-    with torch.no_grad(), counting(known, config.loop.mixed_precision) as counter:
-        adapter.predict(adapter.denoiser, torch.randn(1, *shape), _timesteps(adapter, 1), draw(1))
-        return counter.flops
-
-
 def _step(
     config: Config,
     adapter: Adapter,
@@ -184,8 +202,9 @@ def _step(
     shape: tuple[int, ...],
     draw: Draw,
     checkpointed: bool,
-) -> tuple[Cost, int]:
-    """One micro-batch as the trainer runs it, when gradients are there from the one before; of it, the reference."""
+) -> tuple[Cost, int, int]:
+    """One micro-batch as the trainer runs it when gradients are there from the one before; FLOPs of its reference, and
+    of the policy's forward pass that the gradient goes through."""
     policy = adapter.denoiser
     if checkpointed:
         policy.enable_gradient_checkpointing(checkpointing)
@@ -197,10 +216,14 @@ def _step(
         batch = _batch(config, adapter, method, shape, draw)
         observed = {"anchor_gap": torch.zeros(()), "gain": torch.zeros(())}
         loss, metrics = method.loss(adapter, policy, watched, batch, observed)
+        forward = counter.flops - (0 if watched is None else watched.flops)
         loss.backward()
         del loss, metrics, batch
         cost = counter.cost
-    return cost, 0 if watched is None else watched.flops
+    of_reference = 0 if watched is None else watched.flops
+    # the anchor's draws are passes over the winners alone, with as many of the policy as of the reference
+    passes = 1 + method.anchor_draws / 2 * (config.method.anchor_per == "sample") if method.recipe.contrastive else 1
+    return cost, of_reference, round(forward / passes)
 
 
 def _observe(
@@ -266,16 +289,23 @@ def _guided(config: Config, adapter: Adapter) -> bool:
 
 def _decoding(config: Config, adapter: Adapter, shape: tuple[int, ...]) -> Cost | None:
     """Of the larger of a row of previews and a batch of samples that go through pixels."""
-    again = config.reference_samples.reencode and config.method.recipe.second == "generated"
-    counts = [config.preview.per_prompt] * bool(config.preview.prompts) + [config.reference_samples.batch_size] * again
+    counts = _decoded(config)
     if not counts:
         return None
     known = weights_of(adapter.pipeline.vae)
     return cost_of(lambda: adapter.decode(torch.randn(max(counts), *shape)), known)
 
 
+def _decoded(config: Config) -> list[int]:
+    """How many items the VAE decodes at once: for previews, and for samples that go through pixels."""
+    again = config.reference_samples.reencode and config.method.recipe.second == "generated"
+    return [config.preview.per_prompt] * bool(config.preview.prompts) + [config.reference_samples.batch_size] * again
+
+
 def _encoding(config: Config, adapter: Adapter) -> Cost:
     d = config.data
+    if d.vae_tiling:
+        tile_vae(adapter)
     size = (3, d.frames, d.height, d.width) if d.frames > 1 else (3, d.height, d.width)
     return cost_of(lambda: adapter.encode(torch.randn(d.encode_batch_size, *size)), weights_of(adapter.pipeline.vae))
 

@@ -92,6 +92,10 @@ class Records(ABC):
     def fingerprint(self) -> str:
         """Changes with files and captions. Reads no pixels."""
 
+    def distinct_captions(self) -> int | None:
+        """How many different captions the rows have, where that was counted while they were passed over; else None."""
+        return None
+
     @abstractmethod
     def check_there(self) -> None:
         """SourceLost where the source as a whole is gone."""
@@ -102,6 +106,9 @@ LEAVES = "leaves the data folder; use a name relative to it, without .."
 
 def leaves_folder(name: str) -> bool:
     """Whether `name` points out of the folder it is relative to, on any system, judged by its spelling alone."""
+    # most names can be cleared without taking them apart
+    if ".." not in name and ":" not in name and "\0" not in name and not name.startswith(("/", "\\")):
+        return False
     windows = PureWindowsPath(name)
     return name.startswith("/") or bool(windows.drive or windows.root) or ".." in windows.parts or "\0" in name
 

@@ -9,6 +9,7 @@ from typing import Literal
 from seppo_core.config import Config
 from seppo_core.config_file import nearest
 from seppo_core.config_method import SchedulerName
+from seppo_core.plan_gpus import GpuName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,29 @@ class VerifyRequest:
 
     mend: bool = False
     """Forget the damaged shards, so that the next `prepare` encodes those again and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRequest:
+    """Options of `plan`."""
+
+    gpu: GpuName = "a100"
+    """What the run would be on; decides whether it fits and how long it takes."""
+    gpus: int = 1
+    """How many of them, each with a process of its own."""
+    utilisation: float = 0.35
+    """Share of the GPU's stated speed that is assumed to be reached."""
+    items: int | None = None
+    """Winners of the data set; None counts those of data.cache or data.source where they are there."""
+    json: bool = False
+    """Print all numbers as JSON, in bytes, FLOPs and hours."""
+
+    def __post_init__(self):
+        for name, value in [("gpus", self.gpus), ("items", self.items)]:
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value} must be at least 1")
+        if not 0 < self.utilisation <= 1:
+            raise ValueError(f"--utilisation {self.utilisation} is a share; it must lie in 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,7 @@ class TableRecords(Records):
         self.form, self.files = columns.form, rows.files
         self.stems = StemIndex(root) if columns.first == STEM else None
         self._twice: dict[int, tuple[str, str]] = {}
+        self._captions: int | None = None
         self._fingerprint = self._pass() if unique else None
 
     def __len__(self) -> int:
@@ -72,6 +73,9 @@ class TableRecords(Records):
             told = [self.rows.fingerprint(), list(self.columns.names), self.form, beside]
             self._fingerprint = sha256(json.dumps(told).encode()).hexdigest()
         return self._fingerprint
+
+    def distinct_captions(self) -> int | None:
+        return self._captions
 
     def check_there(self) -> None:
         if not self.root.is_dir():
@@ -106,7 +110,7 @@ class TableRecords(Records):
     def _pass(self) -> str:
         """The hash of what every row says and of its files' sizes; notes rows that say what one before them said."""
         digest = sha256(json.dumps([list(self.columns.names), self.form]).encode())
-        hashes = np.zeros(len(self.rows), dtype=np.uint64)
+        hashes, captions = (np.zeros(len(self.rows), dtype=np.uint64) for _ in range(2))
         for position, row in enumerate(self.rows.scan()):
             try:
                 if isinstance(row, BadItem):
@@ -114,12 +118,13 @@ class TableRecords(Records):
                 record = self._record(row, self.rows.name(position))
                 halves = [(media.name, media.size) if media else None for media in (record.winner, record.loser)]
                 told = [record.id, record.caption, halves]
-                hashes[position] = int.from_bytes(blake2b(record.id.encode(), digest_size=8).digest()) or 1
+                hashes[position], captions[position] = _hash(record.id), _hash(record.caption)
             except BadItem as bad:
                 told = [bad.file, bad.reason]
             digest.update(json.dumps(told).encode())
         if self.unique:
             self._note_repeats(hashes)
+        self._captions = int(np.count_nonzero(np.unique(captions)))
         return digest.hexdigest()
 
     def _note_repeats(self, hashes: np.ndarray) -> None:
@@ -132,6 +137,11 @@ class TableRecords(Records):
             again = int(order[place + 1])
             reason = f"named twice, first on {self.rows.name(first)} of {self.files[0].name}"
             self._twice[again] = (self.record(again).id, reason)
+
+
+def _hash(text: str) -> int:
+    """Never 0."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) or 1
 
 
 def damaged(file: str, error: Exception) -> BadItem:

@@ -3,7 +3,7 @@
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from seppo_core.records import leaves_folder
 
@@ -20,6 +20,10 @@ _REFUSED = {
     tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_NO_CONTENT = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
+_PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+_SPECIAL = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_END = bytes(BLOCK)
 
 
 class Member(NamedTuple):
@@ -29,6 +33,42 @@ class Member(NamedTuple):
     start: int
     size: int
     problem: str | None = None
+
+
+class _Header(NamedTuple):
+    """What of a header is needed here, a third of the time that `tarfile` takes for all of it."""
+
+    name: str
+    size: int
+    type: bytes
+
+    @classmethod
+    def of(cls, block: bytes) -> "_Header | None":
+        """None where the block is no header, by its checksum."""
+        total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+        if len(block) != BLOCK or _number(block[148:156]) != total:
+            return None
+        name, size, kind = _text(block[:100]), _number(block[124:136]), block[156:157]
+        prefix = _text(block[345:500])
+        # GNU's own headers keep other things in the place of the prefix
+        if prefix and block[257:263] == b"ustar\0":
+            name = f"{prefix}/{name}"
+        return cls(name, size, kind)
+
+
+def _number(field: bytes) -> int:
+    """Octal digits, or a binary number for what they cannot hold; -1 where it is neither."""
+    if field[0] in (0x80, 0xFF):
+        return int.from_bytes(field[1:]) if field[0] == 0x80 else -1
+    digits = field.split(b"\0")[0].strip()
+    try:
+        return int(digits or b"0", 8)
+    except ValueError:
+        return -1
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 class TarDamage(ValueError):
@@ -51,17 +91,16 @@ def read_members(path: Path) -> Iterator[Member]:
         while True:
             file.seek(at)
             block = file.read(BLOCK)
-            try:
-                info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-            except tarfile.EOFHeaderError:  # a block of zeros, which ends an archive
+            if block == _END:
                 return
-            except tarfile.EmptyHeaderError as error:
-                raise TarDamage(f"it ends after {count} files without an end mark; it may be cut off") from error
-            except tarfile.HeaderError as error:
-                raise TarDamage(f"damaged after {count} files: {error}") from error
+            if not block:
+                raise TarDamage(f"it ends after {count} files without an end mark; it may be cut off")
+            info = _Header.of(block)
+            if info is None:
+                raise TarDamage(f"damaged after {count} files: there is no header where the next should be")
             data = at + BLOCK
-            special = info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *_PAX)
-            size = info.size if special else _size(info, pax)
+            special = info.type in _SPECIAL
+            size = info.size if special or "size" not in pax else _whole(pax["size"].encode())
             # links and devices have no content, whatever their header says
             held = 0 if info.type in _NO_CONTENT else size
             if held < 0 or data + held > total:
@@ -73,10 +112,15 @@ def read_members(path: Path) -> Iterator[Member]:
                 data += BLOCK
             at = data + -(-held // BLOCK) * BLOCK
             if special:
-                text = _header(file, data, size, count)
+                if size > MAX_HEADER:
+                    raise TarDamage(
+                        f"damaged after {count} files: a header of {size:,} bytes, over the limit of {MAX_HEADER:,}"
+                    )
+                file.seek(data)
+                text = file.read(size)
                 if info.type == tarfile.GNUTYPE_LONGNAME:
-                    long_name = text.split(b"\0")[0].decode("utf-8", "surrogateescape")
-                elif info.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+                    long_name = _text(text)
+                elif info.type in _PAX:
                     pax = _pax(text, count)
                 continue
             name = pax.get("path") or long_name or info.name
@@ -100,35 +144,22 @@ def _problem(name: str, kind: bytes, sparse: bool) -> str | None:
     return None
 
 
-_PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-_NO_CONTENT = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
-
-
-def _size(info: tarfile.TarInfo, pax: dict[str, str]) -> int:
-    try:
-        return int(pax.get("size", info.size))
-    except ValueError:
-        return -1
-
-
-def _header(file: BinaryIO, start: int, size: int, count: int) -> bytes:
-    if size > MAX_HEADER:
-        raise TarDamage(f"damaged after {count} files: a header of {size:,} bytes, over the limit of {MAX_HEADER:,}")
-    file.seek(start)
-    return file.read(size)
-
-
 def _pax(text: bytes, count: int) -> dict[str, str]:
     """Records of the form "LENGTH KEY=VALUE\\n", LENGTH counting the whole of it."""
     found = {}
     while text.rstrip(b"\0"):
         length, space, _ = text.partition(b" ")
-        if not space or not length.isdigit() or not 0 < int(length) <= len(text):
+        if not space or not 0 < _whole(length) <= len(text):
             raise TarDamage(f"damaged after {count} files: a header of extended attributes")
         key, _, value = text[len(length) + 1 : int(length) - 1].partition(b"=")
         found[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
         text = text[int(length) :]
     return found
+
+
+def _whole(digits: bytes) -> int:
+    """-1 where it is no number, or longer than any size: Python refuses to read thousands of digits."""
+    return int(digits) if digits.isdigit() and len(digits) < 20 else -1
 
 
 def _printable(name: str) -> str:

@@ -43,6 +43,8 @@ class TeamProgress:
             self._bar.close()
         if error is not None and self.team.world > 1:
             self._write(failed=True)
+        else:
+            _path(self.folder, self.team.rank).unlink(missing_ok=True)
 
     def begin(self, phase: str, total: int, done: int, unit: str) -> None:
         """A new bar, of `total` of which `done` were there before this launch."""

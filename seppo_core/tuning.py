@@ -25,7 +25,9 @@ def tune_full(denoiser: nn.Module, pattern: str = ".*") -> None:
     if not matched:
         raise ValueError(f"no parameter of {type(denoiser).__name__} matches {pattern!r}; nothing would be trained")
     for _, parameter in matched:
-        parameter.data = parameter.data.float()
+        # cloned: weights that are mapped from a file begin anywhere, a copy's at a multiple of 64 bytes, and some CPU
+        # kernels (a matrix times one vector) round by that, so that a policy and its copy would not tie
+        parameter.data = parameter.data.float().clone()
         parameter.requires_grad_(True)
 
 

@@ -1,5 +1,6 @@
 """The commands of `seppo-image`, called with everything parsed and checked."""
 
+from functools import partial
 from pathlib import Path
 
 from jaxtyping import UInt8
@@ -10,7 +11,7 @@ from seppo_core import commands
 from seppo_core.adapter import Adapter
 from seppo_core.files import whole_file
 from seppo_core.open_source import open_source
-from seppo_core.requests import ExportRequest, PrepareRequest, SampleRequest, TrainRequest, VerifyRequest
+from seppo_core.requests import ExportRequest, PlanRequest, PrepareRequest, SampleRequest, TrainRequest, VerifyRequest
 from seppo_image.config import ImageConfig
 from seppo_image.data import MAX_BYTES, Pictures
 from seppo_image.flux import Flux
@@ -37,6 +38,15 @@ def load(config: ImageConfig) -> Adapter:
     family = FAMILIES[m.family]
     dtype = commands.weight_dtype(config)
     return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
+
+
+def plan(config: ImageConfig, request: PlanRequest) -> None:
+    """Prints what a run of `config` would take."""
+    # building without weights is needed by no other command
+    from seppo_core.plan_report import print_plan
+    from seppo_image.plan import BASES, build, condition
+
+    print_plan(config, request, partial(build, family=FAMILIES[config.model.family]), condition, BASES)
 
 
 def prepare(config: ImageConfig, request: PrepareRequest | None = None) -> None:

@@ -21,8 +21,10 @@ BASES = Path(__file__).parent / "bases"
 
 
 def build(config: ImageConfig, dtype: torch.dtype, family: type[Adapter]) -> Adapter:
-    """The adapter of `family` around the config's base, its weights on the meta device; FileNotFoundError where nothing is
-    known of the base or the VAE without network."""
+    """The adapter of `family` around the config's base, its weights on the meta device.
+
+    FileNotFoundError where nothing is known of the base or the VAE without network.
+    """
     m = config.model
     keys = m.family_keys()
     without = () if keys.pop("t5", True) else ("text_encoder_3", "tokenizer_3")

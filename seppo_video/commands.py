@@ -10,7 +10,7 @@ from seppo_core import commands
 from seppo_core.adapter import Adapter
 from seppo_core.export import merge_lora
 from seppo_core.open_source import open_source
-from seppo_core.requests import ExportRequest, PrepareRequest, SampleRequest, TrainRequest, VerifyRequest
+from seppo_core.requests import ExportRequest, PlanRequest, PrepareRequest, SampleRequest, TrainRequest, VerifyRequest
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.cogvideox import CogVideoX
@@ -38,6 +38,15 @@ def load(config: VideoConfig) -> Adapter:
     family = FAMILIES[m.family]
     dtype = commands.weight_dtype(config)
     return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
+
+
+def plan(config: VideoConfig, request: PlanRequest) -> None:
+    """Prints what a run of `config` would take."""
+    # building without weights is needed by no other command
+    from seppo_core.plan_report import print_plan
+    from seppo_video.plan import BASES, build, condition
+
+    print_plan(config, request, partial(build, family=FAMILIES[config.model.family]), condition, BASES)
 
 
 def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:

@@ -30,6 +30,7 @@ class HunyuanVideo(Adapter):
     pipeline: HunyuanVideoPipeline
     component = "transformer"
     guidance = "embedded"
+    masked_text = {"text": "mask"}  # noqa: RUF012
     lora_targets = {  # noqa: RUF012
         "all": [
             *("to_q", "to_k", "to_v", "to_out.0"),

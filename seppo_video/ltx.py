@@ -27,6 +27,7 @@ class LTX(Adapter):
     pipeline: LTXPipeline
     component = "transformer"
     guidance = "cfg"
+    masked_text = {"text": "mask"}  # noqa: RUF012
     lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
     trainable = {"all": ".*"}  # noqa: RUF012
 

@@ -1,5 +1,6 @@
 """What `plan` has to know of the video families: their bases' numbers, and the shapes that captions take."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from seppo_core.adapter import Adapter, Condition
 from seppo_core.plan_build import build_pipeline, replacements
 from seppo_core.plan_numbers import pipeline_numbers
 from seppo_video.animatediff import AnimateDiff
+from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.cogvideox import CogVideoX
 from seppo_video.config import VideoConfig
 from seppo_video.hunyuan import HunyuanVideo
@@ -20,8 +22,10 @@ BASES = Path(__file__).parent / "bases"
 
 
 def build(config: VideoConfig, dtype: torch.dtype, family: type[Adapter]) -> Adapter:
-    """The adapter of `family` around the config's base, its weights on the meta device; FileNotFoundError where nothing is
-    known of the base, the VAE or the motion modules without network."""
+    """The adapter of `family` around the config's base, its weights on the meta device.
+
+    FileNotFoundError where nothing is known of the base, the VAE or the motion modules without network.
+    """
     m = config.model
     keys = m.family_keys()
     named = {"vae": m.vae, "motion_adapter": keys.pop("motion_adapter", None)}
@@ -32,7 +36,10 @@ def build(config: VideoConfig, dtype: torch.dtype, family: type[Adapter]) -> Ada
         replaced=replacements(named, BASES),
         from_image=named["motion_adapter"] is not None,
     )
-    return family(pipeline, **keys)
+    with warnings.catch_warnings():
+        # what a base's schedule is replaced by is for `train` to say
+        warnings.simplefilter("ignore", UserWarning)
+        return family(pipeline, **keys)
 
 
 def condition(adapter: Adapter) -> Condition:
@@ -44,6 +51,15 @@ def condition(adapter: Adapter) -> Condition:
 def _animatediff(adapter: AnimateDiff) -> Condition:
     p = adapter.pipeline
     return {"text": torch.empty(1, p.tokenizer.model_max_length, p.text_encoder.config.hidden_size)}
+
+
+def _animatediff_sdxl(adapter: AnimateDiffXL) -> Condition:
+    p = adapter.pipeline
+    width = p.text_encoder.config.hidden_size + p.text_encoder_2.config.hidden_size
+    return {
+        "text": torch.empty(1, p.tokenizer.model_max_length, width),
+        "pooled": torch.empty(1, p.text_encoder_2.config.projection_dim),
+    }
 
 
 def _text(adapter: CogVideoX | Wan) -> Condition:
@@ -65,6 +81,7 @@ def _hunyuan(adapter: HunyuanVideo) -> Condition:
 
 SHAPES: dict[type[Adapter], Callable[..., Condition]] = {
     AnimateDiff: _animatediff,
+    AnimateDiffXL: _animatediff_sdxl,
     CogVideoX: _text,
     HunyuanVideo: _hunyuan,
     LTX: _ltx,

@@ -10,7 +10,7 @@ import pytest
 from seppo_core.cli import COMMANDS, parse, run
 from seppo_core.config_file import key_types
 from seppo_core.config_loop import LoopConfig
-from seppo_core.requests import ExportRequest, SampleRequest, TrainRequest
+from seppo_core.requests import ExportRequest, PlanRequest, SampleRequest, TrainRequest
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 
@@ -51,14 +51,15 @@ def refused(capsys, *argv: str) -> str:
 
 
 def test_commands_are_pinned():
-    assert list(COMMANDS) == ["prepare", "train", "sample", "export"]
+    assert list(COMMANDS) == ["plan", "prepare", "verify", "train", "sample", "export"]
 
 
 def test_every_command_gets_its_config_and_request(config, calls):
     for command in COMMANDS:
         assert image(command, config) == 0
-    (_, parsed), train, sample, export = calls
+    plan, (_, parsed, _), _, train, sample, export = calls
     assert parsed.run == "r"
+    assert plan == ("plan", parsed, PlanRequest())
     assert train == ("train", parsed, TrainRequest())
     assert sample == ("sample", parsed, SampleRequest())
     assert export == ("export", parsed, ExportRequest())
@@ -98,7 +99,7 @@ def test_an_option_gives_a_missing_key_and_cures_a_bad_value(config, calls):
     ("argv", "expected"),
     [
         (["trian", "x.yaml"], "trian is not a command; did you mean train?"),
-        (["zzz"], "zzz is not a command; use prepare, train, sample, export, status, doctor"),
+        (["zzz"], "zzz is not a command; use plan, prepare, verify, train, sample, export, status, doctor"),
         (["train"], "train needs a config file: seppo-image train CONFIG.yaml; see the folder configs"),
         (["train", "y.yaml"], "y.yaml does not exist; did you mean x.yaml?"),
         (["train", "x.yaml", "y.yaml"], "y.yaml follows the config file but is no option; write --section.key value"),

@@ -1,10 +1,12 @@
 """One life of the small run: its folder, its commands, and what can be seen of it from outside."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.demo.plan import ROOT
 from benchmarks.toy.bases import image_base
+from seppo_core.run_files import read_events
 
 IMAGES = 24
 COMMANDS = ("prepare", "train", "export")
@@ -14,10 +16,10 @@ model: {{base: {base}}}
 data: {{source: {source}, cache: {life}/cache, height: 16, width: 16, encode_batch_size: 4}}
 method: {{name: seppo, beta: 20}}
 reference_samples: {{scheduler: ddim, steps: 6, guidance_scale: 1, batch_size: 8}}
-loop: {{iterations: 3, updates: 5, batch_size: 8, micro_batch_size: 4, checkpoint_every: 2}}
+loop: {{iterations: 4, updates: 5, batch_size: 8, micro_batch_size: 4, checkpoint_every: 2}}
 optimizer: {{lr: 1.0e-3, schedule: linear, warmup_updates: 2}}
 """
-"""15 updates, checkpoints after 2, 4, 5, 6, …, three references of 40 samples each."""
+"""20 updates, checkpoints after 2, 4, 5, 6, …, four references of 40 samples each."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,30 @@ class Life:
         path = self.run / "metrics.jsonl"
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
-    def samples(self) -> int:
-        """Files of reference samples that lie in the buffer."""
-        return len(list((self.run / "buffer").glob("iteration-*/samples-*.safetensors")))
+    def encoded(self) -> set[tuple[str, int]]:
+        """Files of the cache as they stand, by name and time."""
+        found = set()
+        for name in _names(self.cache, "**/*"):
+            with suppress(FileNotFoundError):
+                found.add((name, Path(name).stat().st_mtime_ns))
+        return found
 
-    def writing(self, folder: Path) -> bool:
-        """Whether something in `folder` is being written under a temporary name."""
-        return folder.exists() and any(folder.glob(".*.tmp"))
+    def starts(self) -> int:
+        """How often training has begun."""
+        return sum(event["event"] == "started" for event in read_events(self.run))
+
+    def samples(self) -> set[str]:
+        """Files of reference samples that lie in the buffer."""
+        return set(_names(self.run / "buffer", "iteration-*/samples-*.safetensors"))
+
+    def writing(self, folder: Path) -> set[str]:
+        """What in `folder` is being written, or was when a kill came: by its temporary name."""
+        return set(_names(folder, ".*.tmp"))
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    try:
+        return [str(path) for path in folder.glob(pattern)]
+    except FileNotFoundError:
+        # the process that is watched removes folders too
+        return []

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from benchmarks.demo.process import Launcher
@@ -66,16 +66,16 @@ def run_life(
                 kills.append(
                     Kill(
                         number, name, moment.phase, round(time.monotonic() - started, 4), life.updates(),
-                        life.samples(), life.half_written(),
+                        len(life.samples()), life.half_written(),
                     )
                 )  # fmt: skip
                 continue
             missed += 1
             _check(process, life, name)
-            if name == "export":
-                # through already; the command rightly refuses to write over it
-                break
+            # through already: there is nothing left of this command to kill
+            break
         if name == "export" and life.export.exists():
+            # which the command rightly refuses to write over
             continue
         starts += 1
         started = time.monotonic()
@@ -110,7 +110,3 @@ def _check(process: BaseProcess, life: Life, name: str) -> None:
     if process.exitcode != 0:
         tail = "\n".join(life.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
         raise CommandFailed(f"{name} ended with status {process.exitcode} in {life.folder}:\n{tail}")
-
-
-def as_json(kill: Kill) -> dict:
-    return asdict(kill)

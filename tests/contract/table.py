@@ -7,17 +7,19 @@ that of the latents they are run at.
 import re
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from inspect import getmembers, isfunction
 from itertools import product
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import get_type_hints
 
 from seppo_core.adapter import Adapter
-from tests.contract import test_adapter, test_mutations, test_training
 from tests.contract.families import FAMILIES, Family
 from tests.contract.plain import load_lora_by_peft
 
-MODULES = (test_adapter, test_mutations, test_training)
+FILES = sorted(path for path in Path(__file__).parent.glob("test_*.py") if path.name != "test_table.py")
+MODULES = [import_module(f"tests.contract.{path.stem}") for path in FILES]
 HEAD = """\
 # Families
 

@@ -161,6 +161,17 @@ def test_pax_headers_are_heeded_and_limited(tmp_path):
     path.write_bytes(header + bytes(4 * 1024**2))
     with pytest.raises(TarDamage, match="a header of 2,097,152 bytes, over the limit"):
         list(read_members(path))
+    for record in (b"9" * 5000 + b" path=a\n", b"0 path=a\n", b"x path=a\n", b"99 path=a\n", b"path"):
+        odd = special("x", tarfile.XHDTYPE)
+        odd.size = len(record)
+        path.write_bytes(odd.tobuf(tarfile.USTAR_FORMAT) + record.ljust(-(-len(record) // 512) * 512, b"\0"))
+        with pytest.raises(TarDamage, match="a header of extended attributes"):
+            list(read_members(path))
+    for size in ("9" * 30, "-1", "x"):
+        odd = tarfile.TarInfo("0.jpg")
+        odd.pax_headers = {"size": size}
+        with pytest.raises(TarDamage, match="cut off or damaged after 0 files: '0.jpg' claims -1 bytes"):
+            list(read_members(tar(path, odd)))
     sparse = tarfile.TarInfo("0000.jpg")
     sparse.pax_headers = {"GNU.sparse.major": "1"}
     assert "it is a sparse file" in read(opened(tar(path, sparse, ("1.jpg", b"A"), ("1.txt", "a"))))[0]

@@ -1,0 +1,68 @@
+"""What is compared: every method as a config in configs/toy, and what each costs in passes through the denoiser."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
+
+Data = Literal["winners", "pairs", "labels", "continued"]
+Group = Literal["controls", "SePPO and its ablations", "further options", "rivals"]
+BACKWARD = 2
+"""What a backward pass costs, in forward passes."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of the table. `config` is the YAML behind it, `configs/toy/<modality>_<config>.yaml`; None is the base."""
+
+    name: str
+    config: str | None
+    data: Data
+    group: Group
+    matched: str | None = None
+    """The arm whose passes it is given: it makes so many more updates."""
+
+
+ARMS = {
+    "base": Arm("base", None, "winners", "controls"),
+    "continued": Arm("continued", "continued", "continued", "controls"),
+    "sft": Arm("SFT", "sft", "winners", "controls"),
+    "sft_matched": Arm("SFT, compute-matched", "sft", "winners", "controls", matched="seppo"),
+    "seppo": Arm("SePPO", "seppo", "winners", "SePPO and its ablations"),
+    "seppo_indicator": Arm("SePPO, indicator", "seppo_indicator", "winners", "SePPO and its ablations"),
+    "anchor_off": Arm("SePPO, anchor off", "anchor_off", "winners", "SePPO and its ablations"),
+    "seppo_initial": Arm("SePPO, initial reference", "seppo_initial", "winners", "SePPO and its ablations"),
+    "seppo_latest": Arm("SePPO, latest reference", "seppo_latest", "winners", "SePPO and its ablations"),
+    "sspo": Arm("SSPO", "sspo", "winners", "SePPO and its ablations"),
+    "spin": Arm("SPIN", "spin", "winners", "rivals"),
+    "ditto": Arm("DITTO", "ditto", "winners", "rivals"),
+    "dpo": Arm("DPO, pairs", "dpo", "pairs", "rivals"),
+    "dpo_guard": Arm("DPO, guarded", "dpo_guard", "pairs", "rivals"),
+    "mapo": Arm("MaPO, pairs", "mapo", "pairs", "rivals"),
+    "kto": Arm("KTO, labels", "kto", "labels", "rivals"),
+    "seppo_draws": Arm("SePPO, sign of 4 draws", "seppo_draws", "winners", "further options"),
+    "seppo_batch": Arm("SePPO, sign per batch", "seppo_batch", "winners", "further options"),
+    "seppo_sft": Arm("SePPO + SFT", "seppo_sft", "winners", "further options"),
+}
+"""In the table's order."""
+
+
+def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig) -> int:
+    """Forward passes of one sample through the denoiser that training on one item of a batch costs.
+
+    Counted: generating the second sample, all passes of reference and policy, and the backward pass as two. Not
+    counted: the VAE, the optimiser and the text encoder, which `prepare` has done with.
+    """
+    recipe = method.recipe
+    halves = 2 if recipe.contrastive else 1
+    passes = halves * (1 + BACKWARD)
+    if recipe.uses_reference:
+        passes += halves
+    if recipe.second == "generated":
+        passes += samples.steps * (1 if samples.guidance_scale == 1 else 2)
+    if method.anchor_draws:
+        passes += 2 * method.anchor_draws
+    elif method.anchor_per == "batch" or method.name == "kto":
+        # both models once more on the winners, to know the whole batch's mean first
+        passes += 2
+    return passes

@@ -1,0 +1,104 @@
+"""Where things lie under the table's folder, and what a finished cell has left there."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from benchmarks.toy.captions import Modality
+from benchmarks.toy_table.data import SOURCES
+from benchmarks.toy_table.plan import Cell
+from seppo_core.files import save_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Places:
+    """Paths under `out`."""
+
+    out: Path
+
+    def data(self, modality: Modality) -> Path:
+        return self.out / "data" / modality
+
+    def source(self, modality: Modality, kind: str) -> Path:
+        """What `prepare` reads: a folder or a table."""
+        return self.data(modality) / SOURCES[kind]
+
+    def cache(self, modality: Modality, kind: str) -> Path:
+        return self.out / "cache" / modality / kind
+
+    def cell(self, cell: Cell) -> Path:
+        return self.out / "cells" / cell.modality / cell.name
+
+    def log(self, name: str) -> Path:
+        return self.out / "logs" / f"{name}.log"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a finished cell found. `scores` (prompts, noises) by the exact score."""
+
+    cell: Cell
+    scores: np.ndarray
+    prompts: list[str]
+    seconds: float | None
+    """Of one core that `train` took; None where it had been broken off and went on."""
+    curve: list[tuple[int, float]]
+    """(updates, mean score of the first noise) at the checkpoints."""
+    shares: dict[str, float]
+    """Of s over the whole run, by sign; empty without an anchor."""
+    plus: np.ndarray | None
+    """(items, draws): where s = +1, after training."""
+    margin: np.ndarray | None
+    """(items,): score of the policy's sample minus the reference's."""
+    captions: list[str]
+
+    @property
+    def mean(self) -> float:
+        return float(self.scores.mean())
+
+
+def write_spec(folder: Path, cell: Cell) -> None:
+    """Leaves word of what is to be done in a cell's folder."""
+    save_json(folder / "spec.json", asdict(cell))
+
+
+def read_spec(folder: Path) -> Cell:
+    content = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    content["options"] = tuple(content["options"])
+    content["anchor"] = None if content["anchor"] is None else tuple(content["anchor"])
+    return Cell(**content)
+
+
+def is_done(places: Places, cell: Cell) -> bool:
+    """cell.json is written last."""
+    return (places.cell(cell) / "cell.json").is_file()
+
+
+def read_result(places: Places, cell: Cell) -> CellResult | None:
+    """What the cell found, or None while it is not done."""
+    folder = places.cell(cell)
+    if not is_done(places, cell):
+        return None
+    found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    anchor = load_file(folder / "anchor.safetensors") if (folder / "anchor.safetensors").is_file() else None
+    return CellResult(
+        cell=cell,
+        scores=load_file(folder / "scores.safetensors")["scores"].astype(float),
+        prompts=found["prompts"],
+        seconds=found["seconds"],
+        curve=[(update, score) for update, score in found["curve"]],
+        shares=found["shares"],
+        plus=None if anchor is None else anchor["plus"].astype(bool),
+        margin=None if anchor is None else anchor["margin"].astype(float),
+        captions=found["captions"],
+    )
+
+
+def read_samples(places: Places, cell: Cell) -> np.ndarray:
+    """Samples (prompts, noises, [f], h, w, 3) uint8 of a finished cell."""
+    return load_file(places.cell(cell) / "scores.safetensors")["samples"]

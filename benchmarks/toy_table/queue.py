@@ -1,0 +1,122 @@
+"""What can be begun now, worked out anew from what lies on disk: that is what makes the table resumable."""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.demo.plan import PROGRAMS
+from benchmarks.toy_table.arms import ARMS
+from benchmarks.toy_table.places import Places, is_done, read_result
+from benchmarks.toy_table.plan import Cell, Plan, config_path
+from seppo_core.files import save_json
+
+FORMS = {"pairs": "pairs", "labels": "labels"}
+"""Of the kinds of data that are no winners: `data.form`."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process. `command` follows `python`; `cell` is what it fills, None for data and caches."""
+
+    name: str
+    label: str
+    command: tuple[str, ...]
+    weight: float
+    """Expected seconds of one core."""
+    cell: Cell | None = None
+
+
+def failure(places: Places, cell: Cell) -> str | None:
+    """Why a cell failed, if it did; it is not tried again until that is forgotten."""
+    path = places.cell(cell) / "failed.json"
+    return json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else None
+
+
+def note_failure(places: Places, cell: Cell, reason: str) -> None:
+    save_json(places.cell(cell) / "failed.json", {"label": cell.label, "reason": reason})
+
+
+def forget_failures(places: Places) -> None:
+    """So that failed cells are tried again."""
+    for path in (places.out / "cells").glob("*/*/failed.json"):
+        path.unlink()
+
+
+def is_settled(places: Places, cell: Cell) -> bool:
+    """Whether nothing is to be done for it: it is there, or it failed."""
+    return is_done(places, cell) or failure(places, cell) is not None
+
+
+def best_rate(plan: Plan, places: Places, regime: str, arm: str) -> float | None:
+    """The learning rate with the best mean on the validation prompts, the lower of two that tie.
+
+    None while a cell is missing, or where none of them came through.
+    """
+    cells = plan.tuning(regime, arm)
+    if not all(is_settled(places, cell) for cell in cells):
+        return None
+    found = [result for cell in cells if (result := read_result(places, cell)) is not None]
+    best = max(found, key=lambda result: (result.mean, -result.cell.rate), default=None)
+    return None if best is None else best.cell.rate
+
+
+def cells_to_do(plan: Plan, places: Places) -> Iterator[tuple[Cell, bool]]:
+    """Cells that are not settled, in the order of their worth, and whether each can begin.
+
+    First the base, then all arms' learning rates, then the training seeds one after the other, all arms each: a table
+    that is broken off has as many seeds for every arm. One that cannot begin stands for a rate not yet known.
+    """
+    if not is_settled(places, plan.base()):
+        yield plan.base(), True
+    for regime in plan.regimes:
+        for arm in plan.chosen(regime):
+            yield from ((cell, True) for cell in plan.tuning(regime, arm) if not is_settled(places, cell))
+        rates = {arm: best_rate(plan, places, regime, arm) for arm in plan.chosen(regime)}
+        for seed in plan.seeds_of(regime):
+            for arm, rate in rates.items():
+                if rate is not None:
+                    cell = plan.cell(regime, arm, rate, seed, "final")
+                    if not is_settled(places, cell):
+                        yield cell, True
+                elif not all(is_settled(places, cell) for cell in plan.tuning(regime, arm)):
+                    yield plan.cell(regime, arm, plan.scale.rates[0], seed, "final"), False
+
+
+def next_job(plan: Plan, places: Places, busy: Collection[str]) -> Job | None:
+    """The next job to begin beside those in `busy`; None where there is none now."""
+    modality = plan.modality
+    if not (places.data(modality) / "data.json").is_file():
+        job = Job(
+            "data", "writing the data",
+            ("-m", "benchmarks.toy_table.data", str(places.data(modality)), modality, str(plan.scale.size),
+             str(plan.data_seed)), 8,
+        )  # fmt: skip
+        return None if job.name in busy else job
+    for cell, can_begin in cells_to_do(plan, places):
+        if not can_begin or cell.name in busy:
+            continue
+        if cell.arm == "base" or (places.cache(modality, cell.data) / "manifest.json").is_file():
+            command = ("-m", "benchmarks.toy_table.cell", str(places.out), str(places.cell(cell)))
+            return Job(cell.name, cell.label, command, cell.weight, cell)
+        job = _prepare(places, cell)
+        if job.name not in busy:
+            return job
+    return None
+
+
+def left(plan: Plan, places: Places) -> tuple[int, float]:
+    """Cells to do, and the seconds of one core that they are expected to take."""
+    cells = [cell for cell, _ in cells_to_do(plan, places)]
+    return len(cells), sum(cell.weight for cell in cells)
+
+
+def _prepare(places: Places, cell: Cell) -> Job:
+    kind, modality = cell.data, cell.modality
+    config: Path = config_path(modality, ARMS[cell.arm])
+    command = (
+        "-m", PROGRAMS[modality], "prepare", str(config),
+        "--data.source", str(places.source(modality, kind)), "--data.cache", str(places.cache(modality, kind)),
+        "--data.form", FORMS.get(kind, "winners"),
+    )  # fmt: skip
+    return Job(f"prepare-{modality}-{kind}", f"encoding the {kind}", command, 6)

@@ -1,0 +1,142 @@
+"""Runs what is left of a table, a few processes at a time, and says how far it is."""
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from typing import TextIO
+
+from benchmarks.demo.display import clock
+from benchmarks.demo.process import Launcher
+from benchmarks.demo.runner import TaskFailed
+from benchmarks.toy_table.places import Places, read_result, write_spec
+from benchmarks.toy_table.plan import Plan
+from benchmarks.toy_table.queue import Job, left, next_job, note_failure
+
+POLL = 0.2
+PRELOAD = ("benchmarks.toy_table.cell",)
+SHOW_EVERY = 5.0
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: BaseProcess
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+def sweep(
+    plan: Plan,
+    places: Places,
+    launcher: Launcher,
+    *,
+    jobs: int = 2,
+    budget: float | None = None,
+    stream: TextIO = sys.stdout,
+) -> bool:
+    """Runs cells until none is left, or none is to be begun any more after `budget` seconds. Whether all are done.
+
+    A cell that fails is noted and left out; TaskFailed where data or a cache fail. On Ctrl-C, or any error, the
+    processes that still run are ended; the next call goes on with what they left.
+    """
+    started = time.monotonic()
+    running: list[_Running] = []
+    display = _Display(stream)
+    worked = spent = 0.0
+    try:
+        while True:
+            in_time = budget is None or time.monotonic() - started < budget
+            while in_time and len(running) < jobs:
+                job = next_job(plan, places, {item.job.name for item in running})
+                if job is None:
+                    break
+                if job.cell is not None:
+                    write_spec(places.cell(job.cell), job.cell)
+                running.append(_Running(job, launcher.start(job.command, places.log(job.name))))
+            finished_one = False
+            for item in [item for item in running if item.process.exitcode is not None]:
+                running.remove(item)
+                worked, spent = worked + item.job.weight, spent + item.seconds
+                display.say(_finish(places, item))
+                finished_one = True
+            if not running and not (finished_one and in_time):
+                return next_job(plan, places, ()) is None
+            if running and display.is_due():
+                display.show(_status(plan, places, running, worked, spent, jobs))
+            time.sleep(POLL)
+    finally:
+        display.clear()
+        _stop(running)
+
+
+def _finish(places: Places, item: _Running) -> str:
+    """Notes how a job came out; the line that tells of it."""
+    job, took = item.job, clock(item.seconds)
+    if item.process.exitcode == 0:
+        if job.cell is None:
+            return f"{job.label}: done in {took}"
+        return f"{job.label}: R {read_result(places, job.cell).mean:.3f}, in {took}"
+    log = places.log(job.name)
+    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n") if log.is_file() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    reason = lines[-1][:300] if lines else f"status {item.process.exitcode}"
+    if job.cell is None:
+        raise TaskFailed(f"{job.label} ended with status {item.process.exitcode}: {reason} (all of it: {log})")
+    note_failure(places, job.cell, reason)
+    return f"{job.label}: FAILED, {reason} (all of it: {log})"
+
+
+def _status(plan: Plan, places: Places, running: list[_Running], worked: float, spent: float, jobs: int) -> str:
+    count, weight = left(plan, places)
+    text = f"{count} cells left, now " + "; ".join(f"{item.job.label} ({clock(item.seconds)})" for item in running)
+    if not worked:
+        return text
+    behind = sum(min(item.seconds * worked / spent, 0.9 * item.job.weight) for item in running)
+    return f"{text}; about {clock(max(0.0, weight - behind) * spent / worked / jobs)} left"
+
+
+def _stop(running: list[_Running]) -> None:
+    for item in running:
+        item.process.terminate()
+    for item in running:
+        item.process.join(timeout=10)
+        if item.process.exitcode is None:
+            item.process.kill()
+            item.process.join()
+
+
+class _Display:
+    """Lines of what is finished; under them on a terminal one that is redrawn, in a file now and then another."""
+
+    def __init__(self, stream: TextIO):
+        self.stream, self.live = stream, stream.isatty()
+        self._last = time.monotonic()
+        self._drawn = False
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._last >= (1.0 if self.live else 12 * SHOW_EVERY)
+
+    def say(self, text: str) -> None:
+        self.clear()
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def show(self, text: str) -> None:
+        self._last = time.monotonic()
+        if not self.live:
+            self.say(text)
+            return
+        self.clear()
+        self.stream.write(text[: shutil.get_terminal_size().columns - 1])
+        self.stream.flush()
+        self._drawn = True
+
+    def clear(self) -> None:
+        if self._drawn:
+            self.stream.write("\r\x1b[K")
+            self._drawn = False

@@ -1,0 +1,52 @@
+"""Models are recognised by the pipeline they were saved from, and parts are put on them as their family does."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.quality.models import ModelSpec
+from benchmarks.quality.protocols import PROTOCOLS, with_changes
+from benchmarks.quality.samplers import IMAGE_FAMILIES, VIDEO_FAMILIES, AdapterSampler, Job, load_sampler
+from seppo_core.export import export_lora
+from seppo_core.tuning import load_trainable_state, trainable_state, tune_lora
+from seppo_image.commands import FAMILIES as IMAGES
+from seppo_image.pixart import PixArtSigma
+from seppo_video.animatediff_sdxl import AnimateDiffXL
+from seppo_video.commands import FAMILIES as VIDEOS
+from tests import tiny_image, tiny_video
+
+CPU = torch.device("cpu")
+SETTINGS = {"height": 64, "width": 64, "steps": 2, "seeds": (0,), "references": False, "guidance_scale": 3.0}
+
+
+def test_every_family_is_recognised():
+    assert set(IMAGE_FAMILIES.values()) == set(IMAGES)
+    assert set(VIDEO_FAMILIES.values()) == set(VIDEOS)
+    assert all(IMAGES[family].__annotations__["pipeline"].__name__ == name for name, family in IMAGE_FAMILIES.items())
+    assert all(VIDEOS[family].__annotations__["pipeline"].__name__ == name for name, family in VIDEO_FAMILIES.items())
+
+
+def test_a_lora_in_peft_s_layout_is_put_on(tmp_path):
+    tiny_image.pixart(tmp_path / "words").save_pretrained(tmp_path / "base")
+    adapter = PixArtSigma.load(str(tmp_path / "base"), dtype=torch.float32)
+    tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2)
+    load_trainable_state(adapter.denoiser, {k: v + 0.2 for k, v in trainable_state(adapter.denoiser).items()})
+    export_lora(adapter, tmp_path / "lora")
+    protocol = with_changes(PROTOCOLS["smoke-image"], SETTINGS)
+    drawn = []
+    for parts in ((), (("lora", str(tmp_path / "lora")),)):
+        sampler = load_sampler(ModelSpec("m", str(tmp_path / "base"), parts=parts), protocol, CPU, "float32")
+        assert isinstance(sampler, AdapterSampler)
+        drawn.append(np.asarray(sampler.draw([Job("a red wall", 0)])).astype(int))
+    assert np.abs(drawn[0] - drawn[1]).max() > 1
+
+
+def test_an_image_base_with_motion_is_a_video_model(tmp_path):
+    tiny_image.sdxl(tmp_path / "words").save_pretrained(tmp_path / "base")
+    tiny_video.sdxl_motion().save_pretrained(tmp_path / "motion")
+    protocol = with_changes(PROTOCOLS["smoke-video"], SETTINGS | {"frames": 4})
+    spec = ModelSpec("m", str(tmp_path / "base"), parts=(("motion", str(tmp_path / "motion")),))
+    with pytest.warns(UserWarning, match="linear betas"):
+        sampler = load_sampler(spec, protocol, CPU, "float32")
+    assert isinstance(sampler.adapter, AnimateDiffXL)
+    assert sampler.draw([Job("a red wall", 0)]).shape == (1, 4, 64, 64, 3)

@@ -1,0 +1,140 @@
+"""Every method through the real commands: its kind of data, its reference, resumed runs, and batches cut otherwise."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from seppo_core.checkpoint import CheckpointFolder, load_policy
+from seppo_core.config_method import MethodConfig
+from seppo_core.recipes import RECIPES
+from seppo_core.run_log import read_metrics
+from seppo_core.trainer import Trainer
+from seppo_image import commands
+
+pytestmark = pytest.mark.slow
+
+VARIANTS = {
+    "seppo": MethodConfig(beta=50),
+    "seppo, averaged anchor": MethodConfig(beta=50, anchor_draws=2),
+    "seppo, one sign per batch": MethodConfig(beta=50, anchor_per="batch"),
+    "seppo, guarded, with sft": MethodConfig(beta=50, guard=0.1, sft_weight=0.5),
+    "sspo": MethodConfig(name="sspo", beta=50),
+    "sft": MethodConfig(name="sft"),
+    "dpo": MethodConfig(name="dpo", beta=50),
+    "dpo, guarded": MethodConfig(name="dpo", beta=50, guard=0.0),
+    "spin": MethodConfig(name="spin", beta=50),
+    "ditto": MethodConfig(name="ditto", beta=50),
+    "mapo": MethodConfig(name="mapo"),
+    "kto": MethodConfig(name="kto", beta=50),
+}
+
+
+class Killed(BaseException):
+    """Stands for a process that is gone."""
+
+
+@pytest.fixture(scope="module")
+def caches(workshop, tmp_path_factory) -> dict[str, Path]:
+    """The workshop's pictures as winners, as pairs with the next picture, and labelled, each by the real `prepare`."""
+    root = tmp_path_factory.mktemp("forms")
+    rows = [json.loads(line) for line in (workshop.source / "metadata.jsonl").read_text().splitlines()]
+    tables = {
+        "pairs": [row | {"loser_file_name": rows[(i + 1) % len(rows)]["file_name"]} for i, row in enumerate(rows)],
+        "labels": [row | {"label": i % 2} for i, row in enumerate(rows)],
+    }
+    caches = {"winners": workshop.cache}
+    for form, table in tables.items():
+        source = root / form
+        source.mkdir()
+        for row in rows:
+            (source / row["file_name"]).symlink_to(workshop.source / row["file_name"])
+        (source / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+        caches[form] = root / f"{form}-cache"
+        config = workshop.config(root / "unused")
+        commands.prepare(replace(config, data=data_of(config, source, caches[form], form)))
+    return caches
+
+
+def data_of(config, source, cache, form):
+    return replace(config.data, source=str(source), cache=str(cache), form=form)
+
+
+def config_of(workshop, caches, run: Path, method: MethodConfig, mode: str = "lora", micro: int = 2):
+    config = workshop.config(run, mode)
+    form = method.recipe.form
+    return replace(
+        config,
+        method=method,
+        data=data_of(config, workshop.source, caches[form], form),
+        loop=replace(config.loop, micro_batch_size=micro),
+    )
+
+
+def final(run: Path) -> dict[str, torch.Tensor]:
+    return load_policy(CheckpointFolder(run / "checkpoints").latest())
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, name):
+    method = VARIANTS[name]
+    commands.train(config_of(workshop, caches, tmp_path / "undisturbed", method))
+    update = Trainer._update
+
+    def dying(self, number, buffer):
+        if number == 4:
+            raise Killed
+        return update(self, number, buffer)
+
+    config = config_of(workshop, caches, tmp_path / "run", method)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", dying)
+        with pytest.raises(Killed):
+            commands.train(config)
+    commands.train(config)
+    undisturbed, resumed = final(tmp_path / "undisturbed"), final(tmp_path / "run")
+    assert all(torch.equal(resumed[key], undisturbed[key]) for key in undisturbed)
+    lines = read_metrics(tmp_path / "run")
+    assert [line["update"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    recipe, pool = method.recipe, sorted((tmp_path / "run" / "pool").glob("*"))
+    assert all(("reference" in line) == recipe.uses_reference for line in lines)
+    # entries that no draw can ever ask for are not kept
+    assert len(pool) == (0 if not recipe.uses_reference else 1 if method.strategy == "initial" else 2)
+    if method.strategy == "latest":
+        assert [line["reference"] for line in lines] == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["seppo, averaged anchor", "seppo, one sign per batch", "dpo", "mapo", "kto"])
+def test_accumulation_changes_nothing(workshop, caches, tmp_path, name):
+    """What is decided over the whole batch is decided over the whole batch, however it is cut."""
+    for micro in (1, 4):
+        commands.train(config_of(workshop, caches, tmp_path / str(micro), VARIANTS[name], "full", micro))
+    for a, b in zip(*(read_metrics(tmp_path / str(micro)) for micro in (1, 4)), strict=True):
+        for key in ("loss", "grad_norm", "margin"):
+            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-4), (a["update"], key)
+        for key in ("share_s_plus", "share_desirable"):
+            assert a.get(key) == b.get(key)
+        if "one sign" in name:
+            assert a["share_s_plus"] in (0, 1)
+
+
+def test_every_recipe_has_a_run():
+    assert {method.name for method in VARIANTS.values()} == set(RECIPES)
+
+
+@pytest.mark.parametrize(("method", "held"), [("dpo", "winners"), ("kto", "pairs"), ("seppo", "labels")])
+def test_the_wrong_kind_of_data_is_refused_at_start(workshop, caches, tmp_path, method, held):
+    config = config_of(workshop, caches, tmp_path / "run", MethodConfig(name=method))
+    config = replace(config, data=data_of(config, workshop.source, caches[held], held))
+    needed = RECIPES[method].form
+    with pytest.raises(ValueError, match=f"method.name={method} learns from {needed}, but .* holds {held}"):
+        commands.train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_pairs_have_winners(workshop, caches, tmp_path):
+    config = config_of(workshop, caches, tmp_path / "run", VARIANTS["sft"])
+    commands.train(replace(config, data=data_of(config, workshop.source, caches["pairs"], "pairs")))
+    assert final(tmp_path / "run")
