@@ -79,13 +79,18 @@ TABLES: dict[int, PublishedTable] = {
             PublishedRow("sft", "SFT^w", (21.32, 27.14, 0.519, 5.642), recipe=SFT_CONFIG),
             PublishedRow("ddpo", "DDPO", (21.06, 24.91, 0.082, 5.591), (1,)),
             PublishedRow("d3po", "D3PO", (20.76, 23.91, -0.124, 5.527), (1,)),
-            PublishedRow("dpo", "Diffusion-DPO", (20.98, 25.05, 0.112, 5.505), (1,)),
+            PublishedRow(
+                "dpo", "Diffusion-DPO", (20.98, 25.05, 0.112, 5.505), (1,), recipe="configs/image/sd15_pickapic_dpo.yaml"
+            ),
             PublishedRow("spo", "SPO", (21.43, 26.45, 0.171, 5.887), (1,)),
             PublishedRow(
                 "spin", "SPIN-Diffusion", (21.55, 27.10, 0.484, 5.929),
-                recipe=f"{SEPPO_CONFIG} --method.flipper off --method.reference latest",
+                recipe="configs/image/sd15_pickapic_spin.yaml",
             ),
-            PublishedRow("seppo-r", "SePPO^r", (21.33, 27.07, 0.524, 5.712)),
+            PublishedRow(
+                "seppo-r", "SePPO^r", (21.33, 27.07, 0.524, 5.712),
+                recipe="configs/image/sd15_pickapic_seppo_random.yaml",
+            ),
             PublishedRow("seppo", "SePPO^w", (21.57, 27.20, 0.615, 5.772), recipe=SEPPO_CONFIG),
         ),
         (DAGGER_NOTE,),
@@ -103,7 +108,7 @@ TABLES: dict[int, PublishedTable] = {
             PublishedRow("spo", "SPO", (21.87, 21.85, 27.60, 27.41, 0.41, 0.42, 5.87, 5.63)),
             PublishedRow(
                 "spin", "SPIN-Diffusion", (21.88, 21.91, 27.71, 27.58, 0.54, 0.51, 6.05, 5.78),
-                recipe=f"{SEPPO_CONFIG} --method.flipper off --method.reference latest",
+                recipe="configs/image/sd15_pickapic_spin.yaml",
             ),
             PublishedRow(
                 "seppo", "SePPO^w", (21.90, 21.93, 27.92, 27.69, 0.70, 0.58, 5.94, 5.64), recipe=SEPPO_CONFIG
@@ -141,19 +146,19 @@ TABLES: dict[int, PublishedTable] = {
         _image("pickapic-validation"),
         (
             PublishedRow(
-                "aaf-off", "AAF off", (20.88, 26.78, 0.366, 5.491), recipe=f"{SEPPO_CONFIG} --method.flipper off"
+                "aaf-off", "AAF off", (20.88, 26.78, 0.366, 5.491), recipe="configs/image/sd15_pickapic_anchor_off.yaml"
             ),
             PublishedRow(
                 "indicator", "indicator", (21.56, 27.18, 0.606, 5.797),
-                recipe=f"{SEPPO_CONFIG} --method.flipper indicator",
+                recipe="configs/image/sd15_pickapic_indicator.yaml",
             ),
             PublishedRow(
                 "ref-initial", "ref = 0", (21.41, 27.04, 0.562, 5.727),
-                recipe=f"{SEPPO_CONFIG} --method.reference initial",
+                recipe="configs/image/sd15_pickapic_initial.yaml",
             ),
             PublishedRow(
                 "ref-latest", "ref = k−1", (21.34, 27.05, 0.537, 5.708),
-                recipe=f"{SEPPO_CONFIG} --method.reference latest",
+                recipe="configs/image/sd15_pickapic_latest.yaml",
             ),
             PublishedRow("seppo", "SePPO^w (sign, random)", (21.57, 27.20, 0.615, 5.772), recipe=SEPPO_CONFIG),
         ),
