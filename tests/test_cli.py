@@ -10,7 +10,14 @@ import pytest
 from seppo_core.cli import COMMANDS, parse, run
 from seppo_core.config_file import key_types
 from seppo_core.config_loop import LoopConfig
-from seppo_core.requests import ExportRequest, PlanRequest, SampleRequest, TrainRequest
+from seppo_core.requests import (
+    ExportRequest,
+    PlanRequest,
+    PrepareRequest,
+    SampleRequest,
+    TrainRequest,
+    VerifyRequest,
+)
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 
@@ -23,6 +30,7 @@ def config(tmp_path, monkeypatch) -> str:
     monkeypatch.chdir(tmp_path)
     for name in ("r", "s", "c"):
         Path(name).mkdir()
+    Path("s/metadata.jsonl").touch()
     Path("x.yaml").write_text(LEAST)
     return "x.yaml"
 
@@ -57,8 +65,9 @@ def test_commands_are_pinned():
 def test_every_command_gets_its_config_and_request(config, calls):
     for command in COMMANDS:
         assert image(command, config) == 0
-    plan, (_, parsed, _), _, train, sample, export = calls
+    plan, (_, parsed, prepare), verify, train, sample, export = calls
     assert parsed.run == "r"
+    assert prepare == PrepareRequest() and verify == ("verify", parsed, VerifyRequest())
     assert plan == ("plan", parsed, PlanRequest())
     assert train == ("train", parsed, TrainRequest())
     assert sample == ("sample", parsed, SampleRequest())

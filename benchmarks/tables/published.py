@@ -80,7 +80,8 @@ TABLES: dict[int, PublishedTable] = {
             PublishedRow("ddpo", "DDPO", (21.06, 24.91, 0.082, 5.591), (1,)),
             PublishedRow("d3po", "D3PO", (20.76, 23.91, -0.124, 5.527), (1,)),
             PublishedRow(
-                "dpo", "Diffusion-DPO", (20.98, 25.05, 0.112, 5.505), (1,), recipe="configs/image/sd15_pickapic_dpo.yaml"
+                "dpo", "Diffusion-DPO", (20.98, 25.05, 0.112, 5.505), (1,),
+                recipe="configs/image/sd15_pickapic_dpo.yaml",
             ),
             PublishedRow("spo", "SPO", (21.43, 26.45, 0.171, 5.887), (1,)),
             PublishedRow(

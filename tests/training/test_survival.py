@@ -62,7 +62,7 @@ def saved(run: Path) -> int:
 
 MOMENTS = {
     "before an update": (Trainer, "_update", 6, 5),
-    "between micro-batches": (BatchMaker, "make", 8, 3),
+    "between micro-batches": (BatchMaker, "make", 7, 3),
     "while samples are drawn": (SampleGenerator, "__call__", 6, 3),
     "before anything is done": (SampleGenerator, "__call__", 2, 0),
 }
@@ -176,10 +176,10 @@ def test_a_learning_rate_that_ruins_the_model_is_seen(workshop, tmp_path, capsys
         config,
         loop=replace(config.loop, updates=10),
         optimizer=replace(config.optimizer, lr=0.1, max_grad_norm=None),
-        health=HealthConfig(window=4, winner_error="stop"),
+        health=HealthConfig(window=2, winner_error="stop"),
     )
     with pytest.raises(
-        UnhealthyRun, match=r"winner_error at update \d+: winner_error is .* above the .*first 4 updates"
+        UnhealthyRun, match=r"winner_error at update \d+: winner_error is .* above the .*first 2 updates"
     ):
         commands.train(config)
     assert "health: winner_error at update" in capsys.readouterr().err
@@ -212,7 +212,7 @@ def disk(tmp_path):
     """A file system of a few megabytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], check=False)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=False)
     if made.returncode:
         pytest.skip("this user may not mount a file system")
     yield folder
