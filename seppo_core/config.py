@@ -86,6 +86,12 @@ class Config:
                 "update, so that every s is a tie; use loop.updates of 2 or more"
             )
 
+        if self.loop.offload_reference and (self.tune.mode == "lora" or not self.method.recipe.uses_reference):
+            raise ValueError(
+                f"loop.offload_reference=true has nothing to move with tune.mode={self.tune.mode} and method.name="
+                f"{self.method.name}: it is for references with weights of their own; leave it out"
+            )
+
     def weight_paths(self) -> dict[str, str | None]:
         """By key: what is loaded from the hub or from a local folder."""
         return {"model.base": self.model.base, "model.vae": self.model.vae, "model.lora": self.model.lora}

@@ -208,7 +208,9 @@ def _did_you_mean(key: str, types: dict[str, Any], schema: type) -> str:
     section, _, name = key.rpartition(".")
     siblings = [valid for valid in types if valid.rpartition(".")[0] == section]
     # most often a slip of the fingers, else the right key in the wrong section
-    guess = nearest(key, siblings if section else siblings + sections(schema))
+    leaves = {valid.rpartition(".")[2]: valid for valid in siblings}
+    guess = nearest(name, [*leaves, *([] if section else sections(schema))])
+    guess = leaves.get(guess, guess)
     guesses = [guess] if guess else [valid for valid in types if valid.rpartition(".")[2] == name]
     if guesses:
         return f"did you mean {' or '.join(guesses)}?"

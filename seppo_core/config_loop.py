@@ -26,6 +26,8 @@ class LoopConfig:
     """Autocast of policy and reference alike."""
     sharded: bool = False
     """Share weights, gradients, moments and reference between the processes (FSDP2) instead of a copy on each."""
+    offload_reference: bool = False
+    """Keep a reference of full weights in the CPU's memory while it is not used: less memory, more time."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
@@ -38,6 +40,8 @@ class LoopConfig:
     def __post_init__(self):
         at_least("loop", self, 1, "iterations", "updates", "batch_size", "micro_batch_size")
         at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints")
+        if self.sharded and self.offload_reference:
+            raise ValueError("loop.offload_reference=true does not go with loop.sharded=true, which shards it; use one")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"loop.batch_size={self.batch_size} is not a multiple of "

@@ -27,6 +27,9 @@ class MethodConfig:
     reference: Strategy | None = None
     """seppo, sspo: which snapshot is an iteration's reference: a uniform draw from all so far (random, the default),
     the newest (latest), or always the base (initial)."""
+    remember: int | None = None
+    """seppo, sspo: draw a random reference from the newest so many snapshots and delete those before, which is another
+    method than the paper's; null keeps and draws from all."""
     anchor_draws: int = 0
     """seppo, sspo: further draws of timestep and noise whose mean decides each sign; 0 decides by the loss's own."""
     anchor_per: Literal["sample", "batch"] = "sample"
@@ -49,6 +52,7 @@ class MethodConfig:
     def __post_init__(self):
         above("method", self, 0, "beta", "min_snr_gamma", "timestep_shift")
         at_least("method", self, 0, "anchor_draws", "guard", "sft_weight")
+        at_least("method", self, 1, "remember")
         if self.guard is not None and not self.guard < 1:
             raise ValueError(f"method.guard={self.guard} must lie in [0, 1); at 1 the second sample would never count")
         if min(self.kto_weights) < 0 or not max(self.kto_weights) > 0:
@@ -59,6 +63,7 @@ class MethodConfig:
             ("beta", recipe.beta is not None),
             ("flipper", "flipper" in recipe.choices),
             ("reference", "strategy" in recipe.choices),
+            ("remember", anchored and self.strategy == "random"),
             ("anchor_draws", anchored),
             ("anchor_per", anchored),
             ("guard", guarded),

@@ -21,17 +21,18 @@ def whole_file(path: Path) -> Iterator[Path]:
     What the disk refuses is told as a DiskError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with telling(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
-        try:
+    try:
+        # inside, so that the disk is asked for its space before what it did not take is removed
+        with telling(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path)
             yield temporary
             _flush(temporary)
             temporary.replace(path)
             _flush(path.parent)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -40,20 +41,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
     if path.exists():
         raise FileExistsError(f"{path} exists already and is not overwritten; name another folder or move it away")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with telling(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
+    try:
+        with telling(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
             yield temporary
             for file in temporary.rglob("*"):
                 _flush(file)
             _flush(temporary)
             temporary.replace(path)
             _flush(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

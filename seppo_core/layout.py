@@ -20,8 +20,8 @@ class Layout(ABC):
     collective: bool
     """Whether a forward pass needs all processes at once."""
 
-    def __init__(self, accelerator: Accelerator):
-        self.accelerator = accelerator
+    def __init__(self, accelerator: Accelerator, offload: bool = False):
+        self.accelerator, self.offload = accelerator, offload
 
     @abstractmethod
     def place(self, denoiser: nn.Module, with_reference: bool) -> Reference | None:
@@ -56,7 +56,7 @@ class Replicated(Layout):
     def place(self, denoiser, with_reference):
         denoiser.to(self.accelerator.device)
         # before prepare, which patches the forward that a frozen copy would then share
-        return make_reference(denoiser) if with_reference else None
+        return make_reference(denoiser, self.offload) if with_reference else None
 
     def wrap(self, denoiser, optimizer):
         return self.accelerator.prepare(denoiser, optimizer)
@@ -131,14 +131,17 @@ class Sharded(Layout):
         fully_shard(model, mesh=self.mesh)
 
 
-def make_layout(accelerator: Accelerator, sharded: bool) -> Layout:
-    """ValueError where the launcher was set up for a way of sharing that this loop does not know."""
+def make_layout(accelerator: Accelerator, sharded: bool, offload: bool = False) -> Layout:
+    """`offload` is the reference's, of a model that is not sharded.
+
+    ValueError where the launcher was set up for a way of sharing that this loop does not know.
+    """
     if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
         raise ValueError(
             f"accelerate is set up for {accelerator.distributed_type.value}, which is not tested here; launch plain "
             "processes (torchrun, or accelerate launch --multi_gpu) and set loop.sharded=true to share a model"
         )
-    return Sharded(accelerator) if sharded else Replicated(accelerator)
+    return Sharded(accelerator) if sharded else Replicated(accelerator, offload)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

@@ -54,7 +54,7 @@ def model_card(config: Config, kind: str, checkpoint: str) -> str:
         "method": f"{m.name} ({recipe.source})",
         "beta": m.effective_beta,
         "anchor": m.effective_flipper,
-        "reference": m.strategy,
+        "reference": m.strategy if m.remember is None else f"{m.strategy} of the newest {m.remember}",
         "second sample": recipe.second,
         "trained": f"{config.tune.mode}, {config.tune.scope}"
         + (f", rank {config.tune.rank}" if config.tune.mode == "lora" else ""),

@@ -158,13 +158,13 @@ def _fused_attention(
         repeats = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
     lead = query.shape[:-3]
-    if len(lead) != 1:
-        query, key, value = (x.reshape(-1, *(1,) * (query.ndim == 3), *x.shape[-3:]) for x in (query, key, value))
+    # a batch of one where heads come without, and one for all that comes before
+    query, key, value = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
     result = kernel(
         query, key, value, _bias(attn_mask, query), torch.is_grad_enabled(), dropout_p, is_causal, scale=scale
     )[0]
-    return result.reshape(*lead, *result.shape[-3:]) if len(lead) != 1 else result
+    return result.reshape(*lead, *result.shape[-3:])
 
 
 def _bias(mask: Tensor | None, query: Tensor) -> Tensor | None:

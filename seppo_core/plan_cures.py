@@ -65,10 +65,9 @@ def cures(config: Config, work: Work, build: Build, conditions: Conditions, gpu:
             "Weights are not spread over GPUs; take a smaller base, a smaller size, or fewer frames"
         )
     found = holding(as_it_is)
-    lines.append(
-        f"as it is it needs {as_it_is / GIB:.1f} GiB, which "
-        + (f"{', '.join(found)} would hold" if found else "no GPU known here holds")
-    )
+    larger = " and larger" if len(found) > 2 else ""
+    names = f"{', '.join(found[:2])}{larger} would hold" if found else "no GPU known here holds"
+    lines.append(f"as it is it needs {as_it_is / GIB:.1f} GiB, which {names}")
     return lines
 
 

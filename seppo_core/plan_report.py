@@ -71,7 +71,7 @@ def _work(plan: Plan) -> list[str]:
         _row("updates", f"{c.updates:,}", f"{c.iterations} iterations"),
         _row("samples per update", f"{c.batch_size:,}", f"{c.trained_samples:,} in all"),
         _row("FLOPs of one forward pass", flops(f.forward), "one item"),
-        _row("FLOPs per update", flops(f.update), f"{f.update_reference / f.update:.0%} of them the reference's"),
+        _row("FLOPs per update", flops(f.update), _share_of_reference(plan)),
     ]
     if c.generated:
         lines += [
@@ -80,6 +80,11 @@ def _work(plan: Plan) -> list[str]:
             _row("FLOPs per reference sample", flops(f.generated_sample)),
         ]
     return [*lines, _row("FLOPs in all", flops(f.training + f.generation + f.previews))]
+
+
+def _share_of_reference(plan: Plan) -> str:
+    share = plan.flops.update_reference / plan.flops.update
+    return f"{share:.0%} of them the reference's" if share else ""
 
 
 def _disk(plan: Plan) -> list[str]:

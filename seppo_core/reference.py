@@ -27,12 +27,18 @@ class ReferencePool:
     `draw` picks the one that generates an iteration's samples and stands as reference in its loss (Algorithm 1 of
     arXiv 2410.05255): "random" is uniform over all entries so far, "latest" the policy at the iteration's start,
     "initial" entry 0. The draw is keyed by (seed, iteration), hence the same in every process and after a resume.
+
+    `remember` makes "random" another method than the paper's: it draws from the newest so many entries, and those
+    before are deleted.
     """
 
-    def __init__(self, folder: Path, strategy: Strategy = "random", seed: int = 0):
+    def __init__(self, folder: Path, strategy: Strategy = "random", seed: int = 0, remember: int | None = None):
+        if remember is not None and (remember < 1 or strategy != "random"):
+            raise ValueError(f"remember={remember} needs strategy random and at least 1; the strategy is {strategy}")
         self.folder = folder
         self.strategy = strategy
         self.seed = seed
+        self.remember = remember
 
     def keeps(self, iteration: int) -> bool:
         """Whether entry `iteration` can ever be drawn, so that it is worth its disk."""
@@ -53,8 +59,18 @@ class ReferencePool:
             return iteration
         if self.strategy == "random":
             generator = keyed_generator(self.seed, "reference", iteration)
-            return int(torch.randint(iteration + 1, (), generator=generator))
+            oldest = self._oldest(iteration)
+            return oldest + int(torch.randint(iteration + 1 - oldest, (), generator=generator))
         raise ValueError(f'reference strategy {self.strategy!r} is not known; use "random", "latest" or "initial"')
+
+    def entries(self, iteration: int) -> int:
+        """How many entries `draw` chooses from."""
+        return iteration + 1 - self._oldest(iteration) if self.strategy == "random" else 1
+
+    def forget(self, iteration: int) -> None:
+        """Deletes what `iteration` and those after cannot draw; nothing, unless `remember` is set."""
+        for index in range(self._oldest(iteration)):
+            self._file(index).unlink(missing_ok=True)
 
     def load(self, index: int) -> dict[str, Tensor]:
         """State of entry `index`, on the CPU; FileNotFoundError if it was never saved."""
@@ -62,6 +78,9 @@ class ReferencePool:
         if not path.exists():
             raise FileNotFoundError(f"reference snapshot {path} is missing; the run cannot go on without it")
         return load_file(path)
+
+    def _oldest(self, iteration: int) -> int:
+        return 0 if self.remember is None else max(0, iteration + 1 - self.remember)
 
     def _file(self, index: int) -> Path:
         return self.folder / f"snapshot-{index:04d}.safetensors"
@@ -83,25 +102,47 @@ class Reference(ABC):
 class FrozenCopy(Reference):
     """A copy with its own trained weights; parameters that are not trained are shared with the policy.
 
-    Make it before `accelerator.prepare`, which patches the policy's forward.
+    Make it before `accelerator.prepare`, which patches the policy's forward. With `offload` its weights wait in the
+    CPU's memory and are on the device only while it is active.
     """
 
-    def __init__(self, denoiser: nn.Module):
+    def __init__(self, denoiser: nn.Module, offload: bool = False):
         trained = trainable_parameters(denoiser)
         shared = {id(p): p for p in denoiser.parameters() if not p.requires_grad}
         self.module = deepcopy(denoiser, memo=shared)
         self.module.requires_grad_(False)
         self._trained = set(trained)
+        self._waiting = None
+        if offload:
+            self._device = next(iter(trained.values())).device
+            self._waiting = self._held()
+            for parameter in self._waiting.values():
+                parameter.data = parameter.data.cpu()
 
     def load(self, state: dict[str, Tensor]) -> None:
         # looked up anew, for sharding puts other parameters in their places
-        held = {portable_name(name): parameter for name, parameter in self.module.named_parameters()}
-        copy_state({name: held[name] for name in self._trained}, state)
+        copy_state(self._held(), state)
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
-        with torch.no_grad():
-            yield self.module
+        if self._waiting is None:
+            with torch.no_grad():
+                yield self.module
+            return
+        kept = {name: parameter.data for name, parameter in self._waiting.items()}
+        for parameter in self._waiting.values():
+            parameter.data = parameter.data.to(self._device, non_blocking=True)
+        try:
+            with torch.no_grad():
+                yield self.module
+        finally:
+            # they did not change, so that nothing has to be copied back
+            for name, parameter in self._waiting.items():
+                parameter.data = kept[name]
+
+    def _held(self) -> dict[str, nn.Parameter]:
+        found = {portable_name(name): parameter for name, parameter in self.module.named_parameters()}
+        return {name: found[name] for name in self._trained}
 
 
 class LoraView(Reference):
@@ -148,6 +189,6 @@ class LoraView(Reference):
             layer.set_adapter(name)
 
 
-def make_reference(denoiser: nn.Module) -> Reference:
-    """A LoRA view where the policy is a LoRA, a frozen copy where it is weights."""
-    return LoraView(denoiser) if lora_layers(denoiser) else FrozenCopy(denoiser)
+def make_reference(denoiser: nn.Module, offload: bool = False) -> Reference:
+    """A LoRA view where the policy is a LoRA, a frozen copy, which may wait on the CPU, where it is weights."""
+    return LoraView(denoiser) if lora_layers(denoiser) else FrozenCopy(denoiser, offload)

@@ -24,6 +24,7 @@ FREE_KEYS = (
     "loop.keep_checkpoints",
     "loop.micro_batch_size",
     "loop.sharded",
+    "loop.offload_reference",
     "loop.gradient_checkpointing",
     "loop.attention",
     "reference_samples.batch_size",

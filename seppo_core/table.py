@@ -10,7 +10,7 @@ import numpy as np
 
 from seppo_core.columns import STEM, Columns, media_of
 from seppo_core.records import Media, Record, Records
-from seppo_core.source import BadItem, SourceLost, first_line
+from seppo_core.source import BadItem, SourceLost
 from seppo_core.stems import StemIndex
 
 Row = dict[str, object]
@@ -85,13 +85,9 @@ class TableRecords(Records):
         c = self.columns
         first = self._media(row, c.first, name)
         second = None if c.second is None else self._media(row, c.second, name)
-        identity = (
-            name
-            if not isinstance(first.content, Path)
-            else first.name
-            if second is None
-            else f"{first.name} {second.name}"
-        )
+        # a file's own name goes with it wherever its row moves to
+        files = [media.name for media in (first, second) if media is not None]
+        identity = " ".join(files) if isinstance(first.content, Path) else name
         caption = c.caption(row, identity)
         won = c.verdict(row, identity)
         return Record(identity, caption, *((first, second) if won else (second, first)))
@@ -142,7 +138,3 @@ class TableRecords(Records):
 def _hash(text: str) -> int:
     """Never 0."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) or 1
-
-
-def damaged(file: str, error: Exception) -> BadItem:
-    return BadItem(file, f"cannot be read: {first_line(error)}")

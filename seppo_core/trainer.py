@@ -25,6 +25,7 @@ from seppo_core.optimizers import Ema, Stepper, make_optimizer, make_schedule
 from seppo_core.preview import Preview
 from seppo_core.reference import ReferencePool
 from seppo_core.reference_samples import ReferenceSamples
+from seppo_core.run_space import check_run_space, run_bytes
 from seppo_core.signals import Stopped
 from seppo_core.spread import sample_variance
 from seppo_core.tuning import load_trainable_state, trainable_parameters, trainable_state
@@ -45,7 +46,7 @@ class Trainer:
         self.folder = folder
         loop = config.loop
         self.accelerator = Accelerator(mixed_precision=loop.mixed_precision)
-        self.layout = make_layout(self.accelerator, loop.sharded)
+        self.layout = make_layout(self.accelerator, loop.sharded, loop.offload_reference)
         self.share = share_of_batch(self.accelerator, loop.batch_size, loop.micro_batch_size)
         self.total = loop.iterations * loop.updates
 
@@ -69,7 +70,9 @@ class Trainer:
         )  # fmt: skip
 
         # without a reference nothing is ever drawn from it
-        self.pool = ReferencePool(folder / "pool", config.method.strategy or "initial", config.seed)
+        self.pool = ReferencePool(
+            folder / "pool", config.method.strategy or "initial", config.seed, config.method.remember
+        )
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
         order = WinnerOrder(len(cache), config.seed)
         data = config.data
@@ -102,6 +105,9 @@ class Trainer:
         refuses; the last checkpoint is then as it was.
         """
         with self.watch:
+            if self.is_main:
+                latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
+                check_run_space(self.folder, run_bytes(self.config, self.parameters.values(), latent_bytes))
             self._resume()
             self.watch.begin(self.progress.update)
             try:
@@ -132,12 +138,15 @@ class Trainer:
                 state = trainable_state(self._denoiser, keep=self.is_main)
                 if self.is_main:
                     self.pool.save(iteration, state)
+                    self.pool.forget(iteration)
             self.accelerator.wait_for_everyone()
             drawn = self.pool.draw(iteration)
             self.reference.load(self.pool.load(drawn))
             if self.method.recipe.second == "generated":
                 buffer = self.samples.fill(iteration, self.reference, self.watch)
-        about = {"iteration": iteration} | ({} if drawn is None else {"reference": drawn})
+        about = {"iteration": iteration} | (
+            {} if drawn is None else {"reference": drawn, "pool": self.pool.entries(iteration)}
+        )
         if buffer is not None and (variance := sample_variance(buffer)) is not None:
             about["sample_variance"] = variance
         for update in range(self.progress.update, last):

@@ -72,7 +72,11 @@ class RunWatch(AbstractContextManager):
             # on a full disk not even this can be written; what ended the run is told all the same
             with suppress(OSError):
                 self._event("stopped" if kind is Stopped else "failed", why=" ".join(str(error).split())[:300])
+        gone = self._gone() if isinstance(error, Exception) else None
         self._stack.__exit__(kind, error, trace)
+        if gone is not None:
+            # a folder that vanished shows first in whatever file is read next; this says what happened
+            raise gone from error
 
     @property
     def writer(self) -> SummaryWriter | None:
@@ -131,6 +135,15 @@ class RunWatch(AbstractContextManager):
     def breakable(self) -> AbstractContextManager[None]:
         """Around work that may be broken off anywhere and is done again; only where no other process waits for it."""
         return self.signals.at_once(self._alone)
+
+    def _gone(self) -> OSError | None:
+        if self._place is None:
+            return None
+        try:
+            self._place.check()
+        except OSError as error:
+            return error
+        return None
 
     def _event(self, name: EventName, **details: float | int | str) -> None:
         if self._is_main:

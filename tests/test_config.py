@@ -190,14 +190,18 @@ def test_keys_are_pinned(schema):
         "model": "base revision variant vae lora dtype family"
         + (" motion_adapter schedule text_tokens flow_shift training_guidance fps" * video)
         + (" text_tokens t5 training_guidance" * (not video)),
-        "data": "source cache height width format form winner root caption_column first_column second_column label_column "
-        "split subset revision streaming expected_rows expected_sha256 max_file_mb workers flip caption_dropout posterior encode_batch_size cache_dtype "
+        "data": "source cache height width format form winner root caption_column first_column second_column "
+        "label_column "
+        "split subset revision streaming expected_rows expected_sha256 max_file_mb workers flip caption_dropout "
+        "posterior encode_batch_size vae_tiling cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
-        "method": "name beta flipper reference anchor_draws anchor_per guard sft_weight kto_weights noise min_snr_gamma "
+        "method": "name beta flipper reference remember anchor_draws anchor_per guard sft_weight kto_weights "
+        "noise min_snr_gamma "
         "timestep_density timestep_shift",
         "reference_samples": "scheduler steps guidance_scale batch_size reencode",
         "tune": "mode scope rank alpha",
-        "loop": "iterations updates batch_size micro_batch_size mixed_precision sharded gradient_checkpointing "
+        "loop": "iterations updates batch_size micro_batch_size mixed_precision sharded offload_reference "
+        "gradient_checkpointing "
         "attention "
         "checkpoint_every keep_checkpoints",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",

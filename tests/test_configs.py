@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,16 @@ def test_extraction_finds_commands():
         "seppo_video",
         ["train", "b.yaml"],
     )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "launch").iterdir()), ids=lambda path: path.name)
+def test_launch_scripts_are_shell_and_name_configs_that_are_there(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
+    text = path.read_text().replace("\\\n", " ")
+    named = re.search(r"CONFIG=\$\{1:-(.*)\}", text).group(1)
+    called = [line for line in text.splitlines() if "-m seppo_" in line and not line.startswith("#")]
+    assert called
+    for line in called:
+        program, *arguments = shlex.split(line[line.index("-m ") + 3 :].replace('"$CONFIG"', named))
+        assert parse(arguments, program, SCHEMAS[program]).config.run

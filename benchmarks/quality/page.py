@@ -10,11 +10,13 @@ from benchmarks.quality.gallery import gallery
 from benchmarks.quality.results import Results, prompt_means
 from benchmarks.quality.text_tables import (
     PUBLISHED,
+    SEED_HEADINGS,
     difference_rows,
     differing,
     group_rows,
     published_rows,
     reward_mark,
+    seed_rows,
 )
 from benchmarks.report.chart import Line, line_chart
 from benchmarks.report.html import Child, Html, element, join
@@ -91,6 +93,10 @@ def _scores(report: dict) -> list[Child]:
             table(["method", *names], shown, f"Not measured here: {PUBLISHED}."),
             *(element("p", remark, class_="quiet") for remark in remarks),
         ]
+    if seeds := seed_rows(report):
+        lines = [Row([Cell(text) for text in line]) for line in seeds]
+        caption = "Prompts and, within each, its seeds resampled: the interval counts the noise of few samples too."
+        body += [element("h3", "Over seeds"), table(SEED_HEADINGS, lines, caption)]
     if report["groups"]:
         lines = [Row([Cell(text) for text in line]) for line in group_rows(report)]
         caption = "As the benchmark publishes it: mean of the groups' means and their deviation."

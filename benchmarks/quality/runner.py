@@ -1,5 +1,6 @@
 """Generate, score, report: each goes on from what is on disk, and none does the work of another."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,16 @@ def _generate(e: Evaluation, spec: ModelSpec, entry: ModelEntry) -> None:
         torch.cuda.empty_cache()
 
 
+def _trained_on(spec: ModelSpec) -> list[str]:
+    """The captions that a run was trained on: of its cache, whatever that was made from, else of its source."""
+    data = run_config(spec).data
+    prepared, source = Path(data.cache) / "items.jsonl", Path(data.source)
+    if prepared.is_file():
+        with prepared.open(encoding="utf-8") as lines:
+            return [json.loads(line)["caption"] for line in lines]
+    return texts_of(source) if source.is_dir() else []
+
+
 def _note_overlap(e: Evaluation) -> None:
     """Prompts that a model was trained on make its scores look better than they are."""
     found = dict(e.folder.notes("overlap"))
@@ -178,9 +189,7 @@ def _note_overlap(e: Evaluation) -> None:
     for spec in e.models:
         texts = list(general)
         if spec.is_run:
-            source = Path(run_config(spec).data.source)
-            if source.is_dir():
-                texts += texts_of(source)
+            texts += _trained_on(spec)
         if texts:
             found[spec.name] = len(overlap(e.prompts.prompts, texts))
             if found[spec.name]:

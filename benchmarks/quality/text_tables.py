@@ -8,6 +8,7 @@ from benchmarks.tables.published import DAGGER, published_beside
 LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
          "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "×": r"$\times$", "↓": r"$\downarrow$",
          "−": "$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "²": r"$^2$", "§": r"\S{}"}  # fmt: skip
+SEED_HEADINGS = ["model", "metric", "mean", "deviation over seeds"]
 PUBLISHED = "as published; another protocol in all that the paper does not state"
 
 
@@ -26,6 +27,9 @@ def markdown(report: dict) -> str:
         lines += _markdown_table(
             ["model", "metric", "difference", "wins", "p (Holm)", "effect d", "detectable"], difference_rows(report)
         )
+    if seeds := seed_rows(report):
+        lines += ["", "Prompts and, within them, seeds resampled; deviation over the seeds of a prompt:", ""]
+        lines += _markdown_table(SEED_HEADINGS, seeds)
     if report["groups"]:
         lines += ["", "Mean of group means ± deviation of the groups:", ""]
         lines += _markdown_table(["style", "model", "metric", "mean", "groups"], group_rows(report))
@@ -102,6 +106,19 @@ def difference_rows(report: dict) -> list[list[str]]:
         effect = "–" if row.get("effect") is None else f"{row['effect']:+.2f}"
         detectable = "–" if "detectable" not in row else f"{row['detectable'] * scale:.{digits}f}"
         rows.append([row["model"], column["title"], signed(row, scale, digits), wins, p, effect, detectable])
+    return rows
+
+
+def seed_rows(report: dict) -> list[list[str]]:
+    """For several samples a prompt: the mean with the interval of the two-level bootstrap, and the seeds' deviation."""
+    columns = {column["name"]: column for column in report["columns"]}
+    rows = []
+    for row in report["scores"]:
+        if "over_seeds" in row:
+            column = columns[row["column"]]
+            scale, digits = column["scale"], column["digits"]
+            mean = interval_text(row["over_seeds"], scale, digits)
+            rows.append([row["model"], column["title"], mean, f"{row['seed_sd'] * scale:.{digits}f}"])
     return rows
 
 

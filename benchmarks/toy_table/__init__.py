@@ -1,1 +1,1 @@
-"""The whole comparison on the embedded task: every method, tuned alike, over training seeds, judged by the exact score."""
+"""The whole comparison on the embedded task: every method, tuned alike, over seeds, judged by the exact score."""

@@ -1,9 +1,9 @@
 """`python -m benchmarks.toy_table.cell OUT CELL_FOLDER`: trains one cell with the real command, and judges it."""
 
 import json
-import resource
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -21,10 +21,12 @@ from benchmarks.toy_table.arms import ARMS
 from benchmarks.toy_table.data import validation
 from benchmarks.toy_table.places import FORMAT, Places, read_spec
 from benchmarks.toy_table.plan import Cell, config_path
+from benchmarks.toy_table.sweep import BUSY
 from seppo_core.checkpoint import CheckpointFolder, load_policy
 from seppo_core.config_file import load_config
 from seppo_core.files import save_json, save_tensors
 from seppo_core.run_files import read_metrics
+from seppo_core.run_place import holder_of
 from seppo_image.__main__ import main as image_main
 from seppo_video.__main__ import main as video_main
 
@@ -40,12 +42,15 @@ def main(arguments: list[str]) -> int:
     run = folder / "run"
     seconds = None
     if cell.config is not None:
+        if (holder := holder_of(run)) is not None:
+            print(f"seppo-{cell.modality}: {run} is being trained in by {holder}; end that first, or wait for it")
+            return BUSY
         begun = CheckpointFolder(run / "checkpoints").latest() is not None
-        started = _core_seconds()
+        started = time.process_time()
         status = train(places, cell, run)
         if status != 0:
             return status
-        seconds = None if begun else round(_core_seconds() - started, 2)
+        seconds = None if begun else round(time.process_time() - started, 2)
     curve = judge(cell, run, folder)
     metrics = read_metrics(run) if run.is_dir() else []
     captions = [] if cell.anchor is None else look_at_anchor(cell, run, folder)
@@ -131,11 +136,6 @@ def clear(run: Path) -> None:
     """Keeps config and metrics of a judged run, which are small, and removes weights and samples, which are not."""
     for name in ("checkpoints", "pool", "buffer", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
-
-
-def _core_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def _first(path: Path) -> float:

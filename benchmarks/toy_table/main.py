@@ -1,7 +1,6 @@
 """`python -m benchmarks toy`: every method on the embedded task, in one table with intervals."""
 
 import argparse
-import signal
 import sys
 import time
 from pathlib import Path
@@ -36,7 +35,6 @@ EPILOG = """\
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 however the arms compare, 1 where a cell failed, 2 for a mistake on the command line."""
     asked = _parser().parse_args(argv)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes started here end too
     try:
         return _run(asked)
     except (TaskFailed, ValueError, OSError) as error:
@@ -45,8 +43,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("toy: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(asked: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.report.chart import Line, line_chart
 from benchmarks.report.grid import GridRow, sample_grid
 from benchmarks.report.html import Child, Html, element
-from benchmarks.report.page import Section, facts, notes, page, row_of
+from benchmarks.report.page import Section, notes, page, row_of
 from benchmarks.report.provenance import provenance_block
 from benchmarks.report.table import Cell, axis_of, interval_bar, interval_cell, number, table
 from benchmarks.report.table import Row as Line_
@@ -38,7 +38,8 @@ def toy_page(found: Table, plan: Plan, places: Places, scores: dict[str, float],
     grid = _samples(found, plan, places)
     if grid is not None:
         sections.append(Section("The same prompts, the same noise", [grid]))
-    sections.append(Section("How it was measured", [element("p", text.replace("**", "")) for text in how(found, plan, scores)]))  # fmt: skip # noqa: E501
+    told = [element("p", text.replace("**", "")) for text in how(found, plan, scores)]
+    sections.append(Section("How it was measured", told))
     sections.append(Section("Where it comes from", [provenance_block(provenance)]))
     return page("Every method on the embedded task", lead, sections)
 
@@ -72,13 +73,13 @@ def _table(rows: Sequence[Row], plan: Plan) -> Html:
     for row in rows:
         series = SERIES[ARMS[row.arm].group]
         mean = row.mean
-        partial = f"{len(row.seeds)} of {row.wanted}"
+        seeds = Cell(f"{len(row.seeds)}{f' of {row.wanted}' if row.is_partial else ''}", len(row.seeds))
         lines.append(
             Line_(
                 [
                     Cell(row.name),
                     NONE if row.rate is None else Cell(f"{row.rate:g}{' (edge)' if row.at_edge else ''}", row.rate),
-                    NONE if row.arm == "base" else Cell(partial if row.is_partial else str(len(row.seeds)), len(row.seeds)),
+                    NONE if row.arm == "base" else seeds,
                     NONE if mean is None else interval_cell(mean),
                     NONE if mean is None else interval_bar(mean, low, high, series, marker=base),
                     *(_difference(row.over.get(control)) for control in ("base", "sft", "sft_matched")),
@@ -143,15 +144,15 @@ def _rates(rows: Sequence[Row]) -> Html:
     lines = []
     for row in trained:
         scored = dict(row.tuning)
-        shown = [
-            NONE if scored.get(rate) is None
-            else Cell(element("strong" if rate == row.rate else "span", f"{scored[rate]:.3f}"), scored[rate], number=True)
-            for rate in tried
-        ]  # fmt: skip
+        shown = [_tried(scored.get(rate), rate == row.rate) for rate in tried]
         lines.append(Line_([Cell(row.name), *shown]))
     return table(
         ["arm", *(f"{rate:g}" for rate in tried)], lines, "Validation score by learning rate; bold is chosen.", "narrow"
     )
+
+
+def _tried(score: float | None, chosen: bool) -> Cell:
+    return NONE if score is None else Cell(element("strong" if chosen else "span", f"{score:.3f}"), score, number=True)
 
 
 def _samples(found: Table, plan: Plan, places: Places) -> Html | None:
@@ -180,8 +181,3 @@ def _samples(found: Table, plan: Plan, places: Places) -> Html | None:
     ]
     arms = [(ARMS[arm].name, number_) for number_, (arm, _) in enumerate(cells)]
     return sample_grid(arms, rows, "Evenly spaced held-out prompts, not selected; first training seed, score below.")
-
-
-def settings(plan: Plan) -> Html:
-    """The scale, for the page."""
-    return facts([(name, str(value)) for name, value in vars(plan.scale).items()])

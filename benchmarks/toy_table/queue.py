@@ -30,6 +30,8 @@ class Job:
 def failure(places: Places, cell: Cell) -> str | None:
     """Why a cell failed, if it did; it is not tried again until that is forgotten."""
     path = places.cell(cell) / "failed.json"
+    if is_done(places, cell):
+        return None
     return json.loads(path.read_text(encoding="utf-8"))["reason"] if path.is_file() else None
 
 

@@ -1,6 +1,8 @@
 """Runs what is left of a table, a few processes at a time, and says how far it is."""
 
+import re
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -17,6 +19,10 @@ from benchmarks.toy_table.queue import Job, left, next_job, note_failure
 POLL = 0.2
 PRELOAD = ("benchmarks.toy_table.cell",)
 SHOW_EVERY = 5.0
+BUSY = 75
+"""Exit status of a cell that another process is at work on."""
+_TOLD = re.compile(r"(seppo-\w+: |[\w.]*(Error|Exception|Interrupt)\b).*")
+"""The line of a log that says why."""
 
 
 @dataclass
@@ -41,15 +47,46 @@ def sweep(
 ) -> bool:
     """Runs cells until none is left, or none is to be begun any more after `budget` seconds. Whether all are done.
 
-    A cell that fails is noted and left out; TaskFailed where data or a cache fail. On Ctrl-C, or any error, the
-    processes that still run are ended; the next call goes on with what they left.
+    A cell that fails is noted and left out; TaskFailed where data or a cache fail, or where another process is at work
+    on a cell. On SIGTERM (SystemExit), Ctrl-C (KeyboardInterrupt) or any error, the processes that still run are ended;
+    the next call goes on with what they left.
     """
+    with _Signals() as signals:
+        return _sweep(plan, places, launcher, jobs, budget, stream, signals)
+
+
+class _Signals:
+    """Takes SIGTERM and SIGINT between two looks: raised in the middle of a start, a process would be lost sight of."""
+
+    def __enter__(self) -> "_Signals":
+        self.received: int | None = None
+        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, _) -> None:
+        self.received = number
+
+    def check(self) -> None:
+        if self.received == signal.SIGTERM:
+            sys.exit(128 + signal.SIGTERM)
+        if self.received is not None:
+            raise KeyboardInterrupt
+
+
+def _sweep(
+    plan: Plan, places: Places, launcher: Launcher, jobs: int, budget: float | None, stream: TextIO, signals: _Signals
+) -> bool:
     started = time.monotonic()
     running: list[_Running] = []
     display = _Display(stream)
     worked = spent = 0.0
     try:
         while True:
+            signals.check()
             in_time = budget is None or time.monotonic() - started < budget
             while in_time and len(running) < jobs:
                 job = next_job(plan, places, {item.job.name for item in running})
@@ -83,9 +120,11 @@ def _finish(places: Places, item: _Running) -> str:
         return f"{job.label}: R {read_result(places, job.cell).mean:.3f}, in {took}"
     log = places.log(job.name)
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n") if log.is_file() else ""
-    lines = [line for line in text.splitlines() if line.strip()]
-    reason = lines[-1][:300] if lines else f"status {item.process.exitcode}"
-    if job.cell is None:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reason = next((line for line in reversed(lines) if _TOLD.match(line)), lines[-1] if lines else "it said nothing")[
+        :300
+    ]
+    if job.cell is None or item.process.exitcode == BUSY:
         raise TaskFailed(f"{job.label} ended with status {item.process.exitcode}: {reason} (all of it: {log})")
     note_failure(places, job.cell, reason)
     return f"{job.label}: FAILED, {reason} (all of it: {log})"

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from benchmarks.toy_table.places import Places, read_result, read_spec
 from benchmarks.toy_table.plan import REGIMES, SCALES, Cell, Plan, Scale, arm_config
 from benchmarks.toy_table.queue import best_rate, cells_to_do, failure, forget_failures, next_job, note_failure
 from benchmarks.toy_table.results import difference, load_table
-from benchmarks.toy_table.sweep import sweep
+from benchmarks.toy_table.sweep import BUSY, sweep
 from benchmarks.toy_table.text import HEADINGS, cells, markdown
 from seppo_core.files import save_json
 from tests.benchmarks.toy_cells import write_cell
@@ -359,3 +361,43 @@ def test_a_stored_cell_reads_back_as_it_was(tmp_path):
     write_cell(places, cell, 0.5)
     assert read_spec(places.cell(cell)) == cell and read_result(places, cell).cell == cell
     assert (ROOT / cell.config).is_file()
+
+
+def test_processes_end_with_the_sweep_and_none_is_begun_after_a_signal(tmp_path):
+    """A signal that comes in the middle of a start waits until the process is known, and then ends it."""
+    plan, places = small_plan(), Places(tmp_path)
+    ended = []
+
+    class Long:
+        exitcode = None
+
+        def terminate(self):
+            ended.append(self)
+            self.exitcode = 143
+
+        def join(self, timeout=None):
+            pass
+
+    class Interrupted:
+        def start(self, command, log):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return Long()
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        sweep(plan, places, Interrupted(), jobs=1, stream=io.StringIO())
+    assert stop.value.code == 143 and len(ended) == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_cell_that_another_process_trains_stops_the_sweep_and_is_no_failure(tmp_path):
+    plan, places = small_plan(only=("sft",)), Places(tmp_path)
+
+    class Held(Pretend):
+        def start(self, command, log):
+            done = super().start(command, log)
+            return Done(BUSY) if log.stem.startswith("main-sft") else done
+
+    with pytest.raises(TaskFailed, match="ended with status 75"):
+        sweep(plan, places, Held(places), stream=io.StringIO())
+    assert all(failure(places, cell) is None for cell in plan.tuning("main", "sft"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seppo_core.data_format import _braces, find_source
@@ -73,6 +73,7 @@ def test_an_id_on_the_hub_is_never_guessed(tmp_path, monkeypatch):
     assert find_source("owner/name", "hub").files == ()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 50), st.integers(1, 4))
 def test_braces_count_as_webdataset_counts(first, more, width):
     text = f"a-{{{first:0{width}}..{first + more}}}.tar"

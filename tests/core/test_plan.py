@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from seppo_core.commands import tune
@@ -187,8 +188,12 @@ def test_disk_is_that_of_a_real_run(workshop, tmp_path):
     pool = [load_file(path) for path in (run / "pool").iterdir()]
     assert plan.disk.pool == sum(t.numel() * t.itemsize for state in pool for t in state.values())
     newest = max((run / "checkpoints").iterdir())
-    files = sum(path.stat().st_size for path in newest.iterdir())
-    assert plan.disk.checkpoints / (config.loop.keep_checkpoints + 1) == pytest.approx(files, rel=0.35)
+    policy = load_file(next(newest.glob("*.safetensors")))
+    state = torch.load(next(newest.glob("*.pt")), weights_only=True)
+    moments = [leaf for leaf in tree_iter(state) if isinstance(leaf, torch.Tensor) and leaf.ndim]
+    kept = sum(tensor.numel() * 4 for tensor in [*policy.values(), *moments])
+    # tiny as these are, files hold as much again of names
+    assert plan.disk.checkpoints == (config.loop.keep_checkpoints + 1) * kept
     adapter = load(config)
     tune(adapter, config)
     assert sum(t.numel() * 4 for t in trainable_state(adapter.denoiser).values()) == plan.disk.pool / 2
@@ -258,7 +263,7 @@ def test_says_what_would_make_it_fit(workshop, tmp_path):
     small = replace(GPUS["t4"], memory_gib=(needed - 1) / GIB)
     fits, holders = cures(config, work, BUILD, condition, small, 1)
     assert fits.startswith("it fits T4") and "gradient_checkpointing: true" in fits
-    assert "A100 80 GB" in holders
+    assert "T4 16 GB, L4 24 GB and larger would hold" in holders
     nothing, _ = cures(config, work, BUILD, condition, replace(small, memory_gib=0.5), 1)
     assert nothing.startswith("nothing that can be set here makes it fit T4") and "tune.mode: lora" in nothing
     assert holding(100 * GIB)[0] == "H200 141 GB SXM" and holding(1000 * GIB) == []
@@ -269,7 +274,7 @@ def test_notes_say_what_is_amiss(workshop, tmp_path):
     uneven = plan_of(config, gpus=3)
     assert any("train will refuse this" in note and "use e.g. 6" in note for note in uneven.notes)
     assert any("every winner is used" in note for note in uneven.notes)
-    endless = replace(config, loop=replace(config.loop, iterations=10**9))
+    endless = replace(config, loop=replace(config.loop, iterations=10**14))
     assert any(note.startswith("this run is unrealistic") for note in plan_of(endless).notes)
     unknown = replace(config, data=replace(config.data, cache=str(tmp_path / "a"), source=str(tmp_path / "b")))
     plan = plan_of(unknown)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from seppo_core.reference import ReferencePool
+from seppo_core.reference import FrozenCopy, ReferencePool
 
 
 def test_initial_and_latest(tmp_path):
@@ -44,3 +44,45 @@ def test_missing_snapshot_and_unknown_strategy_are_named(tmp_path):
         ReferencePool(tmp_path).load(7)
     with pytest.raises(ValueError, match='"random", "latest" or "initial"'):
         ReferencePool(tmp_path, "newest").draw(1)
+
+
+def test_a_pool_that_forgets_draws_from_the_newest_and_deletes_the_rest(tmp_path):
+    pool = ReferencePool(tmp_path, "random", seed=3, remember=2)
+    for iteration in range(6):
+        pool.save(iteration, {"w": torch.full((2,), float(iteration))})
+        pool.forget(iteration)
+        newest = {max(0, iteration - 1), iteration}
+        assert pool.draw(iteration) in newest
+        assert pool.load(pool.draw(iteration))["w"][0].item() in newest
+        assert pool.entries(iteration) == len(newest)
+        assert len(list(tmp_path.iterdir())) == len(newest)
+    drawn = {ReferencePool(tmp_path, "random", seed, remember=2).draw(9) for seed in range(40)}
+    assert drawn == {8, 9}
+
+
+def test_a_pool_that_remembers_all_forgets_nothing(tmp_path):
+    pool = ReferencePool(tmp_path)
+    for iteration in range(3):
+        pool.save(iteration, {"w": torch.ones(1)})
+        pool.forget(iteration)
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(ValueError, match="remember=2 needs strategy random"):
+        ReferencePool(tmp_path, "latest", remember=2)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_an_offloaded_reference_predicts_the_same_and_waits_elsewhere(device):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)).to(device)
+    model[1].requires_grad_(False)
+    here, away = FrozenCopy(model), FrozenCopy(model, offload=True)
+    state = {name: torch.randn(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+    for reference in (here, away):
+        reference.load(state)
+    x = torch.randn(5, 3, device=device)
+    for _ in range(2):
+        with here.active() as a, away.active() as b:
+            assert torch.equal(a(x), b(x))
+            assert all(p.device.type == device for p in b.parameters())
+        assert away.module[0].weight.device.type == "cpu"
+    # what is not trained is the policy's own and stays with it
+    assert away.module[1].weight is model[1].weight

@@ -1,6 +1,12 @@
 """The whole command on tiny models made in place: pictures and clips, stopped and gone on with, offline."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +107,89 @@ def test_doctor_says_what_is_missing_before_anything_is_drawn(tmp_path, capsys):
 def test_mistakes_are_told_in_one_line(arguments, message, tmp_path, capsys):
     assert main([*arguments, "--out", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
+
+
+JUDGE = Path(__file__).with_name("judge_script.py")
+
+
+def test_a_process_judges_beside_the_metrics_and_rewards_are_marked(smoke, capsys):
+    out = ["--out", str(smoke / "image"), "--cache", str(smoke / "cache"), "--metrics", "psnr"]
+    plugin = ["--plugin", f"light={sys.executable} {JUDGE}", "--rewards", "moved=light,pickapic", "lora=psnr"]
+    assert main(["run", "smoke-image", *out, *plugin]) == 0
+    told = capsys.readouterr().out
+    assert "light: 96 samples judged" in told
+    report = json.loads((smoke / "image" / "report.json").read_text(encoding="utf-8"))
+    rows = {(row["model"], row["column"]): row for row in report["scores"]}
+    assert rows["base", "light_light"]["prompts"] == 16 and "over_seeds" in rows["base", "light_light"]
+    assert report["fitted"] == {"moved": {"light": "light"}, "lora": {"psnr": "psnr"}}
+    table = (smoke / "image" / "table.md").read_text(encoding="utf-8")
+    marked = {line.split("|")[1].strip(): line.count("§") for line in table.splitlines() if "/32 |" in line}
+    assert marked == {"base": 0, "moved": 2, "lora": 1} and "deviation over seeds" in table
+    assert any("moved was trained or selected by it: its light (§)" in line for line in report["warnings"])
+    page = (smoke / "image" / "index.html").read_text(encoding="utf-8")
+    assert "§" in page and "Over seeds" in page
+    # a later run without the options keeps what is known
+    assert main(["run", "smoke-image", *out]) == 0
+    again = json.loads((smoke / "image" / "report.json").read_text(encoding="utf-8"))
+    assert again["fitted"] == report["fitted"] and again["scores"] == report["scores"]
+    assert main(["run", "smoke-image", *out, "--rewards", "nobody=psnr"]) == 1
+    assert main(["run", "smoke-image", *out, "--rewards", "base=nothing"]) == 1
+    assert "none of the data sets pickapic" in capsys.readouterr().err
+
+
+def test_doctor_asks_the_processes_and_says_which_prompts_to_get(tmp_path, capsys):
+    fine, missing = f"light={sys.executable} {JUDGE}", f"gone={sys.executable} {JUDGE} --missing"
+    out = ["--out", str(tmp_path), "--metrics", "psnr", "lpips_alex", "pickscore_cos", "fvd[videomae,16f]"]
+    assert main(["doctor", "seppo-t2v", *out, "--plugin", fine, "--plugin", missing]) == 1
+    told = capsys.readouterr().out
+    for expected in (
+        "Plug-in light: Light answers, columns light, length",
+        "plug-in gone cannot run: weights are not there",
+        "--prompts is missing: give the file of chronomagic-150 (150 prompts",
+        "lpips_alex.backbone",
+        "pickscore_cos.weights",
+        "vit_g_hybrid_pt_1200e_ssv2_ft",
+        "real samples",
+    ):
+        assert expected in told, expected
+    assert not any(tmp_path.iterdir())
+    # a run is refused before anything is drawn
+    assert main(["run", "smoke-image", "--out", str(tmp_path / "out"), "--metrics", "psnr", "--plugin", missing]) == 1
+    assert "weights are not there" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "cache" / "samples").exists()
+
+
+def start(out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "benchmarks", "quality", "run", "smoke-image", "--out", str(out), "--metrics",
+               "psnr", "ssim"]  # fmt: skip
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def lines(out: Path, pattern: str) -> int:
+    return sum(len(file.read_bytes().splitlines()) for file in out.glob(pattern))
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_goes_on_to_the_same_report(smoke, tmp_path):
+    for pattern, count in (
+        ("cache/smoke/*", 1),
+        ("cache/samples/*/manifest.jsonl", 9),
+        ("cache/samples/*/manifest.jsonl", 70),
+        ("cache/scores/*/scores.jsonl", 20),
+    ):
+        process = start(tmp_path)
+        while process.poll() is None:
+            there = len(list(tmp_path.glob(pattern))) if pattern.endswith("*") else lines(tmp_path, pattern)
+            if there >= count:
+                break
+            time.sleep(0.02)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start(tmp_path).wait(timeout=600) == 0
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert all(model["samples"] == model["wanted"] == 32 and not model["failed"] for model in found["models"])
+    whole = json.loads((smoke / "image" / "report.json").read_text(encoding="utf-8"))
+    expected = {row["model"]: row["mean"] for row in whole["scores"] if row["column"] == "psnr"}
+    assert {row["model"]: row["mean"] for row in found["scores"] if row["column"] == "psnr"} == expected
+    assert {model["fingerprint"] for model in found["models"]} == {model["fingerprint"] for model in whole["models"]}

@@ -1,0 +1,51 @@
+"""Memory of this process over time, as Linux counts it."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+FIELDS = {"VmRSS": "resident", "RssAnon": "own", "RssFile": "mapped"}
+"""Of /proc/self/status: all resident memory; what the process allocated; pages of files, which the system may drop."""
+
+
+def read_memory() -> dict[str, float]:
+    """In MB. FileNotFoundError on systems without /proc."""
+    found = {}
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        name, _, rest = line.partition(":")
+        if name in FIELDS:
+            found[FIELDS[name]] = int(rest.split()[0]) * 1024 / 1e6
+    return found
+
+
+class MemoryLog:
+    """Writes a line of memory, seconds and progress every `interval` seconds, from a thread."""
+
+    def __init__(self, path: Path, done: Callable[[], int], interval: float = 0.25):
+        self.path, self.done, self.interval = path, done, interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        began = time.perf_counter()
+        with self.path.open("w", encoding="utf-8") as file:
+            while True:
+                line = {"seconds": time.perf_counter() - began, "done": self.done()} | read_memory()
+                file.write(json.dumps(line) + "\n")
+                if self._stop.wait(self.interval):
+                    return
+
+    def __enter__(self) -> "MemoryLog":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# One machine with eight GPUs. The same line again continues a run that was stopped.
+set -euo pipefail
+CONFIG=${1:-configs/image/sd15_pickapic_seppo.yaml}
+export OMP_NUM_THREADS=8
+torchrun --standalone --nproc_per_node 8 -m seppo_image prepare "$CONFIG"
+torchrun --standalone --nproc_per_node 8 -m seppo_image train "$CONFIG"
+# a model that one GPU cannot hold in full: torchrun … train "$CONFIG" --loop.sharded true

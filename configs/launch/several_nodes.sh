@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Two machines with eight GPUs each: run this on both, with MASTER the name of the first. data.cache and run must lie in
+# a folder that both see.
+set -euo pipefail
+CONFIG=${1:-configs/video/wan21_14b_lora_seppo.yaml}
+export OMP_NUM_THREADS=8
+torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_id seppo --rdzv_endpoint "${MASTER:?name of the first machine}:29500" \
+  -m seppo_video train "$CONFIG"

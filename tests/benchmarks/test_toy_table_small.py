@@ -1,0 +1,98 @@
+"""The toy table in small: the real commands on real files, and their cost counted in the denoiser itself."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from benchmarks.demo.plan import ROOT
+from benchmarks.toy_table.arms import ARMS, BACKWARD, passes_per_item
+from benchmarks.toy_table.data import write_data
+from benchmarks.toy_table.places import Places
+from benchmarks.toy_table.plan import Plan, Scale, arm_config
+from seppo_image.__main__ import main as image_main
+
+SMALL = """
+import sys
+from pathlib import Path
+from benchmarks.demo.plan import ROOT
+from benchmarks.demo.process import Launcher
+from benchmarks.toy_table.main import write_report
+from benchmarks.toy_table.places import Places
+from benchmarks.toy_table.plan import Plan, Scale
+from benchmarks.toy_table.sweep import PRELOAD, sweep
+if __name__ == "__main__":
+    scale = Scale(8, 2, 2, 2, 1, (1e-3,), noises=1, tuning_noises=1, prompts=3, anchor_items=4, anchor_draws=2)
+    only = ("sft_matched", "seppo", "dpo", "kto")
+    plan, out = Plan("image", scale, seeds=int(sys.argv[2]), only=only), Path(sys.argv[1])
+    done = sweep(plan, Places(out), Launcher(ROOT, PRELOAD), jobs=2)
+    sys.exit(write_report(plan, Places(out), out, done, 1.0))
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Places:
+    """Eight of everything, encoded."""
+    places = Places(tmp_path_factory.mktemp("toy"))
+    write_data(places.data("image"), "image", 8, seed=0)
+    for kind, arm in (("winners", "seppo"), ("pairs", "dpo"), ("labels", "kto"), ("continued", "continued")):
+        config = f"configs/toy/image_{ARMS[arm].config}.yaml"
+        options = ("--data.source", str(places.source("image", kind)), "--data.cache", str(places.cache("image", kind)))
+        assert image_main(["prepare", str(ROOT / config), *options]) == 0
+    return places
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", [arm for arm, about in ARMS.items() if about.config and not about.matched])
+def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
+    """Passes of policy and reference, counted sample by sample while a run trains."""
+    counted = 0
+    forward = UNet2DConditionModel.forward
+
+    def counting(self, sample, *args, **kwargs):
+        nonlocal counted
+        counted += len(sample) * (1 + BACKWARD if torch.is_grad_enabled() else 1)
+        return forward(self, sample, *args, **kwargs)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", counting)
+    monkeypatch.chdir(ROOT)
+    plan = Plan("image", Scale(8, 2, 2, 2, 1))
+    cell = plan.cell("main", arm, 1e-3, 1, "final")
+    places = ("--data.source", str(prepared.source("image", cell.data)),
+              "--data.cache", str(prepared.cache("image", cell.data)))  # fmt: skip
+    assert image_main(["train", cell.config, "--run", str(tmp_path / "run"), *places, *cell.options]) == 0
+    config = arm_config("image", ARMS[arm])
+    assert counted == cell.passes == 2 * 2 * 2 * passes_per_item(config.method, config.reference_samples)
+
+
+def small_table(out: Path, seeds: int) -> dict:
+    """In a process of its own, as a user has it; the report."""
+    command = [sys.executable, "-c", SMALL, str(out), str(seeds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return json.loads((out / "report.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_the_whole_table_in_small(tmp_path):
+    """Winners, pairs and labels through the real commands; called again, and again with one cell missing."""
+    out = tmp_path / "toy"
+    report = small_table(out, seeds=2)
+    rows = {row["arm"]: row for row in report["rows"]}
+    for arm in ("sft_matched", "seppo", "dpo", "kto"):
+        assert rows[arm]["seeds"] == [1, 2] and rows[arm]["mean"] is not None and not rows[arm]["failures"], arm
+        assert rows[arm]["seconds"] > 0 and len(rows[arm]["curve"]) == 2
+    assert rows["seppo"]["anchor"]["draws"] + 2 * rows["seppo"]["anchor"]["tied"] == 16
+    assert rows["dpo"]["anchor"] is None and not report["rows"][1]["seeds"], "continued was not asked for"
+    times = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/*/cell.json")}
+    gone = next(path for path in times if "main-dpo" in str(path) and "seed2" in str(path))
+    gone.unlink()
+    again = small_table(out, seeds=2)
+    assert again["rows"] != [] and {row["arm"]: row["mean"] for row in again["rows"]} == {
+        arm: row["mean"] for arm, row in rows.items()
+    }, "a cell that is done anew comes out the same"
+    assert all(path.stat().st_mtime_ns == when for path, when in times.items() if path != gone)
