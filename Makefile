@@ -6,6 +6,9 @@ STAMP := .venv/installed
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
+# Tests of one file stay in one process, which keeps what they share.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 .PHONY: demo test check browser parity test-all install clean
 
@@ -13,12 +16,12 @@ demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
 	$(BIN)/python -m benchmarks demo $(DEMO)
 
 test: $(STAMP)  ## everything that runs on a CPU in minutes
-	$(BIN)/python -m pytest -m "not gpu and not weights and not browser" $(TESTS)
+	$(PYTEST) -m "not gpu and not weights and not browser" $(TESTS)
 
 check: $(STAMP)  ## lint, import floors and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's chromium)
 	$(BIN)/python -m pytest -m browser $(TESTS)

@@ -142,7 +142,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    reason = (str(error).splitlines() or [""])[0][:120]
+    reason = (str(error).splitlines() or [""])[0].partition(". ")[0][:120]
     return (
         f"checkpoint {path} is damaged ({type(error).__name__}: {reason}); move it away, and the same command goes on "
         "from the one before it"

@@ -144,7 +144,9 @@ def describe(hint: Any, value: Any = None) -> str:
         guess = nearest(str(value), words)
         return f"one of {', '.join(words)}" + (f"; did you mean {guess}?" if guess else "")
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join("null" if part is NoneType else describe(part, value) for part in get_args(hint))
+        # a choice last: it may end in a question
+        parts = sorted(get_args(hint), key=lambda part: get_origin(part) is Literal)
+        return " or ".join("null" if part is NoneType else describe(part, value) for part in parts)
     if get_origin(hint) is tuple:
         inner = get_args(hint)
         plural = {str: "texts", int: "whole numbers", float: "numbers"}[inner[0]]

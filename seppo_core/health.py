@@ -45,7 +45,7 @@ class UnhealthyRun(ValueError):
     def __init__(self, alarm: Alarm):
         self.alarm = alarm
         super().__init__(
-            f"stopped by the health gate {alarm}. The last checkpoint is left as it is; to go on regardless, run the "
+            f"stopped by the health gate {alarm} The last checkpoint is left as it is; to go on regardless, run the "
             f"same command with --health.{alarm.gate} warn"
         )
 

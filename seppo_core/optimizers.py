@@ -1,6 +1,7 @@
 """The optimiser, its schedule, and the running average of the weights."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -113,5 +114,8 @@ class Stepper:
         if finite or self.layout.accelerator.scaler is not None:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
+        with warnings.catch_warnings():
+            # torch misses the step of an update that was skipped
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self.schedule.step()
         return float(norm), finite

@@ -67,7 +67,7 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
             print(f"{folder} held no checkpoint yet and starts over with the new config ({'; '.join(differences)})")
         elif refused := [key for key in found if key not in accept]:
             raise ValueError(
-                f"{folder} holds a run with another config ({'; '.join(found[key] for key in refused)}); go on with "
+                f"{folder} holds a run that began otherwise ({'; '.join(found[key] for key in refused)}); go on with "
                 f"the old values, name another folder as `run`, or go on regardless with --accept_changes "
                 f"{' '.join(found)}"
             )

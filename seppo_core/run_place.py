@@ -57,9 +57,9 @@ class RunPlace:
         try:
             now = _identity(self.folder)
         except OSError as error:
-            raise OSError(error.errno, f"{_gone(self.folder)} ({error.strerror})") from error
+            raise OSError(_gone(self.folder, error.strerror)) from error
         if now != self._identity:
-            raise OSError(f"{_gone(self.folder)}: another folder lies in its place")
+            raise OSError(_gone(self.folder, "another one lies in its place"))
 
 
 def holder_of(folder: Path) -> str | None:
@@ -103,8 +103,8 @@ def _identity(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _gone(folder: Path) -> str:
+def _gone(folder: Path, why: str) -> str:
     return (
-        f"{folder} is no longer the folder that the run began in; was it moved, or its disk unmounted? Bring it back "
-        "and give the same command: it goes on from the last checkpoint"
+        f"{folder} is no longer the folder that the run began in ({why}); was it moved, or its disk unmounted? Bring "
+        "it back and give the same command: it goes on from the last checkpoint"
     )

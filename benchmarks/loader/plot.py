@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from seppo_core.files import whole_file
 
 PANEL = (560, 380)
-LEFT, RIGHT, TOP, BOTTOM = 76, 24, 64, 56
+LEFT, RIGHT, TOP, BOTTOM = 76, 40, 64, 56
 COLOURS = {"resident": "#444444", "own": "#c0392b", "mapped": "#2e86c1"}
 NAMES = {"resident": "resident in all", "own": "the process's own", "mapped": "mapped shards"}
 

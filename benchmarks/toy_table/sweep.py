@@ -84,25 +84,26 @@ def _sweep(
     running: list[_Running] = []
     display = _Display(stream)
     worked = spent = 0.0
+    looked = False  # whether nothing has changed since there was no job to begin: looking reads many files
     try:
         while True:
             signals.check()
             in_time = budget is None or time.monotonic() - started < budget
-            while in_time and len(running) < jobs:
+            while in_time and not looked and len(running) < jobs:
                 job = next_job(plan, places, {item.job.name for item in running})
                 if job is None:
+                    looked = True
                     break
                 if job.cell is not None:
                     write_spec(places.cell(job.cell), job.cell)
                 running.append(_Running(job, launcher.start(job.command, places.log(job.name))))
-            finished_one = False
+            if not running:
+                return next_job(plan, places, ()) is None
             for item in [item for item in running if item.process.exitcode is not None]:
                 running.remove(item)
+                looked = False
                 worked, spent = worked + item.job.weight, spent + item.seconds
                 display.say(_finish(places, item))
-                finished_one = True
-            if not running and not (finished_one and in_time):
-                return next_job(plan, places, ()) is None
             if running and display.is_due():
                 display.show(_status(plan, places, running, worked, spent, jobs))
             time.sleep(POLL)
@@ -121,11 +122,11 @@ def _finish(places: Places, item: _Running) -> str:
     log = places.log(job.name)
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n") if log.is_file() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    reason = next((line for line in reversed(lines) if _TOLD.match(line)), lines[-1] if lines else "it said nothing")[
-        :300
-    ]
-    if job.cell is None or item.process.exitcode == BUSY:
-        raise TaskFailed(f"{job.label} ended with status {item.process.exitcode}: {reason} (all of it: {log})")
+    reason = next((line for line in reversed(lines) if _TOLD.match(line)), lines[-1] if lines else "it said nothing")
+    reason, status = reason[:300], item.process.exitcode
+    # ended from outside, which says nothing about the cell
+    if job.cell is None or status < 0 or status in (BUSY, 128 + signal.SIGTERM, 128 + signal.SIGINT):
+        raise TaskFailed(f"{job.label} ended with status {status}: {reason} (all of it: {log})")
     note_failure(places, job.cell, reason)
     return f"{job.label}: FAILED, {reason} (all of it: {log})"
 
@@ -158,7 +159,7 @@ class _Display:
         self._drawn = False
 
     def is_due(self) -> bool:
-        return time.monotonic() - self._last >= (1.0 if self.live else 12 * SHOW_EVERY)
+        return time.monotonic() - self._last >= (SHOW_EVERY if self.live else 12 * SHOW_EVERY)
 
     def say(self, text: str) -> None:
         self.clear()

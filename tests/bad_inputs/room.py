@@ -84,7 +84,7 @@ def normal(text: str, room: Path) -> str:
     """What does not change from one machine, or run, to the next."""
     text = text.replace(f"{room}/", "").replace(str(room), ".")
     text = re.sub(r"process \d+ on \S+?([);])", r"process N on HOST\1", text)
-    text = re.sub(r"\b[0-9a-f]{8,}\b", "HASH", text)
+    text = re.sub(r"\b(?=[0-9]*[a-f])[0-9a-f]{8,}\b", "HASH", text)
     text = re.sub(r"\(\d+ MB are free\)", "(N MB are free)", text)
-    text = re.sub(r"-> \d+\.\d+\.\d+\b", "-> VERSION", text)
+    text = re.sub(r"seppo \d+\.\d+\.\S+ -> \d+\.\d+\.[^)\s]+", "seppo OLD -> NEW", text)
     return " ".join(text.split())

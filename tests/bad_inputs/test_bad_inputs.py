@@ -1,6 +1,6 @@
 """What each bad input gets, through the real command line; the answers are the table in docs/bad_inputs.md.
 
-SEPPO_WRITE_DOCS=1 writes the table anew, after a look at what changed in it.
+SEPPO_WRITE=1 writes the table anew, after a look at what changed in it.
 """
 
 import os
@@ -19,7 +19,7 @@ TABLE = Path(__file__).parents[2] / "docs" / "bad_inputs.md"
 HEAD = """\
 # What bad inputs get
 
-Written by `tests/bad_inputs` (`SEPPO_WRITE_DOCS=1 python -m pytest tests/bad_inputs -m slow`), which gives each of
+Written by `tests/bad_inputs` (`SEPPO_WRITE=1 python -m pytest tests/bad_inputs -m slow`), which gives each of
 these to the real command line and compares the answer with this table. A mistake, or a disk that refuses, is one line
 and exit status 2; nothing that was whole before is touched. SIGTERM leaves with 143 and SIGINT with 130, saved; a
 second signal, half a second later or more, leaves at once. Status 0 stands where the item is left out, with the reason
@@ -77,7 +77,7 @@ def test_the_table_says_so(found):
     if len(found) < len(CASES):
         pytest.skip("only some of the cases were run")
     text = HEAD + table(found)
-    if os.environ.get("SEPPO_WRITE_DOCS") == "1":
+    if os.environ.get("SEPPO_WRITE") == "1":
         TABLE.write_text(text, encoding="utf-8")
     assert TABLE.read_text(encoding="utf-8") == text
 

@@ -390,14 +390,15 @@ def test_processes_end_with_the_sweep_and_none_is_begun_after_a_signal(tmp_path)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_cell_that_another_process_trains_stops_the_sweep_and_is_no_failure(tmp_path):
+@pytest.mark.parametrize("status", [BUSY, 143, -9])
+def test_a_cell_that_is_ended_or_held_from_outside_stops_the_sweep_and_is_no_failure(tmp_path, status):
     plan, places = small_plan(only=("sft",)), Places(tmp_path)
 
     class Held(Pretend):
         def start(self, command, log):
             done = super().start(command, log)
-            return Done(BUSY) if log.stem.startswith("main-sft") else done
+            return Done(status) if log.stem.startswith("main-sft") else done
 
-    with pytest.raises(TaskFailed, match="ended with status 75"):
+    with pytest.raises(TaskFailed, match=f"ended with status {status}"):
         sweep(plan, places, Held(places), stream=io.StringIO())
     assert all(failure(places, cell) is None for cell in plan.tuning("main", "sft"))

@@ -27,8 +27,7 @@ from benchmarks.toy_table.plan import Plan, Scale
 from benchmarks.toy_table.sweep import PRELOAD, sweep
 if __name__ == "__main__":
     scale = Scale(8, 2, 2, 2, 1, (1e-3,), noises=1, tuning_noises=1, prompts=3, anchor_items=4, anchor_draws=2)
-    only = ("sft_matched", "seppo", "dpo", "kto")
-    plan, out = Plan("image", scale, seeds=int(sys.argv[2]), only=only), Path(sys.argv[1])
+    plan, out = Plan(sys.argv[2], scale, seeds=int(sys.argv[3]), only=tuple(sys.argv[4:])), Path(sys.argv[1])
     done = sweep(plan, Places(out), Launcher(ROOT, PRELOAD), jobs=2)
     sys.exit(write_report(plan, Places(out), out, done, 1.0))
 """
@@ -69,9 +68,12 @@ def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
     assert counted == cell.passes == 2 * 2 * 2 * passes_per_item(config.method, config.reference_samples)
 
 
-def small_table(out: Path, seeds: int) -> dict:
+ARMS_IN_SMALL = ("sft_matched", "seppo", "dpo", "kto")
+
+
+def small_table(out: Path, modality: str = "image", seeds: int = 2, arms: tuple[str, ...] = ARMS_IN_SMALL) -> dict:
     """In a process of its own, as a user has it; the report."""
-    command = [sys.executable, "-c", SMALL, str(out), str(seeds)]
+    command = [sys.executable, "-c", SMALL, str(out), modality, str(seeds), *arms]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -81,9 +83,9 @@ def small_table(out: Path, seeds: int) -> dict:
 def test_the_whole_table_in_small(tmp_path):
     """Winners, pairs and labels through the real commands; called again, and again with one cell missing."""
     out = tmp_path / "toy"
-    report = small_table(out, seeds=2)
+    report = small_table(out)
     rows = {row["arm"]: row for row in report["rows"]}
-    for arm in ("sft_matched", "seppo", "dpo", "kto"):
+    for arm in ARMS_IN_SMALL:
         assert rows[arm]["seeds"] == [1, 2] and rows[arm]["mean"] is not None and not rows[arm]["failures"], arm
         assert rows[arm]["seconds"] > 0 and len(rows[arm]["curve"]) == 2
     assert rows["seppo"]["anchor"]["draws"] + 2 * rows["seppo"]["anchor"]["tied"] == 16
@@ -91,8 +93,17 @@ def test_the_whole_table_in_small(tmp_path):
     times = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/*/cell.json")}
     gone = next(path for path in times if "main-dpo" in str(path) and "seed2" in str(path))
     gone.unlink()
-    again = small_table(out, seeds=2)
+    again = small_table(out)
     assert again["rows"] != [] and {row["arm"]: row["mean"] for row in again["rows"]} == {
         arm: row["mean"] for arm, row in rows.items()
     }, "a cell that is done anew comes out the same"
     assert all(path.stat().st_mtime_ns == when for path, when in times.items() if path != gone)
+
+
+@pytest.mark.slow
+def test_clips_in_small(tmp_path):
+    """Clips go the same way."""
+    report = small_table(tmp_path / "toy", "video", 1, ("seppo", "kto"))
+    rows = {row["arm"]: row for row in report["rows"]}
+    assert rows["seppo"]["anchor"] is not None
+    assert all(rows[arm]["seeds"] == [1] and rows[arm]["mean"] is not None for arm in ("seppo", "kto"))

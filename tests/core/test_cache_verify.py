@@ -1,10 +1,12 @@
 """`verify` finds what changed after `prepare`, and mending encodes that again and nothing else."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from seppo_core.cache import WinnerCache
+from seppo_core.cache_folder import CacheFolder
 from seppo_core.cache_lock import CacheLock
 from seppo_core.cache_verify import Damage, find_damage, mend
 from seppo_core.prepare import prepare
@@ -103,3 +105,14 @@ def test_what_is_no_cache_and_what_is_being_written_are_refused(tmp_path):
         lock.begin()
         with pytest.raises(ValueError, match=r"is being written by another `prepare` \(process \d+ on "):
             mend(tmp_path / "cache", [])
+
+
+def test_a_note_of_another_cache_or_a_damaged_one_does_not_count(tmp_path):
+    make(tmp_path / "cache")
+    header = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    ours = CacheFolder(tmp_path / "cache", header["fingerprint"], header["settings"])
+    assert len(ours.part("items-00000").items) == 3
+    # what an orphan of a launch with other settings would leave
+    assert CacheFolder(tmp_path / "cache", "another", {}).part("items-00000") is None
+    (tmp_path / "cache" / "parts" / "items-00000.json").write_text('{"finger')
+    assert ours.part("items-00000") is None

@@ -55,11 +55,12 @@ def test_flops_of_a_linear_layer_and_of_attention_by_hand():
         # as many again for the weight's gradient and for the input's
         assert counter.flops == 3 * (2 * 7 * 3 * 5)
     with FakeTensorMode():
-        q = torch.randn(2, 4, 16, 8)
+        q = torch.randn(2, 4, 1024, 8, requires_grad=True)
         cost = cost_of(lambda: F.scaled_dot_product_attention(q, q, q), [q])
-    # scores and their use, each 2 x 16 x 16 x 8 a head; no matrix of 16 x 16 is kept, and half a megabyte is not made
-    assert cost.flops == 2 * (2 * 2 * 4 * 16 * 16 * 8)
-    assert cost.kept == 4 * 2 * 4 * 16 * 8
+    # scores and their use, each 2 x 1024 x 1024 x 8 a head
+    assert cost.flops == 2 * (2 * 2 * 4 * 1024 * 1024 * 8)
+    # the result, a float32 for each of its rows and two numbers for dropout are there, the scores never
+    assert cost.peak == cost.kept == 4 * 2 * 4 * 1024 * (8 + 1) + 2 * 8
 
 
 def test_live_bytes_by_hand():

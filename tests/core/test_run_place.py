@@ -76,7 +76,7 @@ def test_another_folder_in_its_place_is_told(tmp_path):
     with RunPlace(tmp_path / "run") as place:
         (tmp_path / "run").rename(tmp_path / "elsewhere")
         (tmp_path / "run").mkdir()
-        with pytest.raises(OSError, match="another folder lies in its place"):
+        with pytest.raises(OSError, match="another one lies in its place"):
             place.check()
 
 

@@ -6,6 +6,7 @@ import diffusers
 import pytest
 from peft import LoraConfig, get_peft_model_state_dict
 
+from seppo_core.config_file import load_config
 from seppo_core.plan_numbers import known, pipeline_numbers
 from seppo_core.tuning import trainable_parameters, tune_lora
 from seppo_image.__main__ import main
@@ -48,8 +49,6 @@ def test_captions_have_the_shapes_that_encoders_give(row, tmp_path):
 
 def test_every_family_and_every_config_s_base_is_known():
     assert set(SHAPES) == set(FAMILIES.values())
-    from seppo_core.config_file import load_config
-
     for path in CONFIGS:
         base = load_config(ROOT / path, ImageConfig).model.base
         assert pipeline_numbers(base, BASES).parts, path

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchvision.models import alexnet, inception, vgg16
+from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
+from benchmarks.judges.dynamic_degree import dynamic_degree, load
 from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD
 from benchmarks.video_metrics.consistency import IMAGENET_MEAN, IMAGENET_STD, clip_input, dino_input
 from benchmarks.video_metrics.distances import KernelMMD, frechet_distance
@@ -24,6 +26,7 @@ from benchmarks.video_metrics.paired import psnr, ssim
 from benchmarks.video_metrics.resize import inception_input
 from benchmarks.video_metrics.videomae import VideoMAE, videomae_state
 from benchmarks.video_metrics.videomae_features import videomae_input
+from seppo_video.frames import write_clip
 from tests.benchmarks.video_metrics import by_hand
 from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
 
@@ -273,3 +276,27 @@ def test_videomae(compare: Compare):
     with torch.device("meta"):
         own = VideoMAE(depth=1)
     assert shapes_of(own) == {key: tuple(value.shape) for key, value in videomae_state(wide.state_dict()).items()}
+
+
+def test_dynamic_degree(compare: Compare, tmp_path):
+    """What RAFT is shown, beside the transforms that its weights come with; and the judge on a network of its size."""
+    frames, seen = clip(3, 128, 136), []
+
+    def flow(first: Tensor, second: Tensor) -> Tensor:
+        seen.append((first, second))
+        return torch.zeros(1, 2, 128, 136)
+
+    dynamic_degree(frames, 8, flow)
+    shown = Raft_Large_Weights.C_T_V1.transforms()
+    for number, pair in enumerate(seen):
+        theirs = shown(frames[number : number + 1], frames[number + 1 : number + 2])
+        compare("dynamic degree's pixels", "torchvision", torch.cat(pair), torch.cat(theirs), 1e-6)
+    torch.manual_seed(0)
+    net = raft_large(weights=None)
+    torch.save(net.state_dict(), tmp_path / "raft.pth")
+    write_clip(tmp_path / "clip.mp4", frames[:2].permute(0, 2, 3, 1).numpy(), 8)
+    found = load(str(tmp_path / "raft.pth"), None, "cpu")({"file": str(tmp_path / "clip.mp4")})
+    with torch.no_grad():
+        theirs = net.eval()(*shown(frames[:1], frames[1:2]), num_flow_updates=20)[-1]
+    fastest = theirs.norm(dim=1).flatten().sort(descending=True).values[: int(128 * 136 * 0.05)].mean()
+    compare("dynamic degree's flow", "torchvision", exact(found["flow"]), fastest, 1e-3)

@@ -1,0 +1,40 @@
+"""The loader's benchmark, small: it prepares and loads what it says, and its log and plot hold it."""
+
+from dataclasses import asdict
+
+from PIL import Image
+
+from benchmarks.loader.main import permutation_seconds
+from benchmarks.loader.memory import MemoryLog, read_log, read_memory
+from benchmarks.loader.phases import Task, run_load, run_prepare
+from benchmarks.loader.plot import Panel, draw_memory
+from benchmarks.loader.standin import TINY
+from seppo_core.cache import WinnerCache
+
+
+def test_phases_prepare_and_load_the_set(tmp_path):
+    task = Task(str(tmp_path), 300, asdict(TINY), "prepare", batch_size=16)
+    assert run_prepare(task) > 0
+    cache = WinnerCache(tmp_path / "cache")
+    assert (len(cache), cache.manifest.captions) == (300, 22)
+    found = cache.posterior([7], [False]).mean[0]
+    assert found.shape == (4, 16, 16) and (found == 7 / 127.5 - 1).all()
+    assert read_log(tmp_path / "prepare.jsonl")
+    for threads in (0, 2):
+        assert run_load(Task(str(tmp_path), 300, asdict(TINY), "load", 16, 10, threads)) > 0
+    draw_memory([Panel("load", read_log(tmp_path / "load.jsonl"))] * 2, tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.size == (1120, 380) and len(image.getcolors(10**5)) > 4
+
+
+def test_memory_is_counted_as_it_grows(tmp_path):
+    before = read_memory()
+    with MemoryLog(tmp_path / "log.jsonl", lambda: 3, interval=0.01):
+        held = bytearray(b"x") * 80_000_000
+        after = read_memory()
+    assert 70 < after["own"] - before["own"] < 90 and len(held) == 80_000_000
+    assert read_log(tmp_path / "log.jsonl")[0]["done"] == 3
+
+
+def test_the_place_of_an_item_is_found_at_once():
+    assert permutation_seconds(10**5) < 1

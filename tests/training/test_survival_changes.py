@@ -1,0 +1,109 @@
+"""A run that began with another config, version or model, and checkpoints that cannot be read: refused, or accepted."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from seppo_core.requests import TrainRequest
+from seppo_image import commands
+from tests.training.test_resume import assert_same_run, logged
+
+
+@pytest.fixture
+def begun(whole_run, tmp_path):
+    """A run that stands after update 4."""
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    shutil.rmtree(run / "checkpoints" / "update-000006")
+    return run
+
+
+def test_a_change_is_refused_or_accepted_by_name(workshop, begun):
+    config = workshop.config(begun)
+    changed = replace(config, method=replace(config.method, beta=7), optimizer=replace(config.optimizer, lr=1e-4))
+    for accept in [(), ("method.beta",), ("winners",)]:
+        with pytest.raises(ValueError, match=r"--accept_changes .*method\.beta optimizer\.lr") as caught:
+            commands.train(changed, TrainRequest(accept_changes=accept))
+        assert ("beta: 50" in str(caught.value)) is ("method.beta" not in accept)
+    commands.train(changed, TrainRequest(accept_changes=("method.beta", "optimizer.lr")))
+    assert [line["update"] for line in logged(begun)] == [1, 2, 3, 4, 5, 6]
+    # from now on it is the run's own
+    commands.train(changed)
+    with pytest.raises(ValueError, match=r"method\.beta: 7.* -> 50"):
+        commands.train(config)
+
+
+def test_a_run_can_be_made_longer(workshop, whole_run, tmp_path):
+    shutil.copytree(whole_run, tmp_path / "run")
+    config = workshop.config(tmp_path / "run")
+    longer = replace(config, loop=replace(config.loop, iterations=3))
+    commands.train(longer, TrainRequest(accept_changes=("loop.iterations",)))
+    assert [line["update"] for line in logged(tmp_path / "run")] == list(range(1, 10))
+
+
+def test_another_version_is_refused_or_accepted(workshop, begun, whole_run):
+    line = json.loads((begun / "environment.jsonl").read_text().splitlines()[-1])
+    (begun / "environment.jsonl").write_text(json.dumps(line | {"seppo": "0.0.1"}) + "\n")
+    config = workshop.config(begun)
+    with pytest.raises(ValueError, match=r"version: seppo 0\.0\.1 -> .*--accept_changes version"):
+        commands.train(config)
+    commands.train(config, TrainRequest(accept_changes=("version",)))
+    assert_same_run(begun, whole_run)
+
+
+def test_other_weights_at_the_same_path_are_refused_or_accepted(workshop, begun, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(workshop.base, base)
+    file = base / "unet" / "diffusion_pytorch_model.safetensors"
+    config = workshop.config(begun)
+    config = replace(config, model=replace(config.model, base=str(base)))
+    commands.train(config, TrainRequest(accept_changes=("model.base",)))
+    shutil.rmtree(begun / "checkpoints" / "update-000006")
+    save_file({name: -tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"was begun on other weights .*--accept_changes model"):
+        commands.train(config)
+    commands.train(config, TrainRequest(accept_changes=("model",)))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "text"),
+    [
+        (
+            "progress.json",
+            b'{"update": 4, "skipped": 0, "format": 99, "more": 1}',
+            "has format 99; this version reads 1",
+        ),
+        ("progress.json", b'{"upd', "is damaged"),
+        ("policy.safetensors", b"\0" * 100, "is damaged"),
+        ("optimizer.pt", b"\0" * 100, "is damaged"),
+        ("optimizer.pt", None, "is damaged"),
+    ],
+    ids=["another format", "progress", "weights", "optimiser", "missing"],
+)
+def test_a_checkpoint_that_cannot_be_read(workshop, begun, whole_run, file, content, text):
+    path = begun / "checkpoints" / "update-000004" / file
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match=text) as caught:
+        commands.train(workshop.config(begun))
+    assert "update-000004" in str(caught.value)
+
+
+def test_a_damaged_checkpoint_moved_away_costs_no_more_than_its_updates(workshop, whole_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    (run / "checkpoints" / "update-000006" / "policy.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(ValueError, match="move it away, and the same command goes on from the one before it"):
+        commands.train(workshop.config(run))
+    shutil.rmtree(run / "checkpoints" / "update-000006")
+    commands.train(workshop.config(run))
+    assert_same_run(run, whole_run)
+
+
+def test_a_second_process_in_the_same_run_is_refused(workshop, begun, monkeypatch):
+    from seppo_core.run_place import RunPlace
+
+    with RunPlace(begun), pytest.raises(ValueError, match="is being trained in by another process"):
+        commands.train(workshop.config(begun))
