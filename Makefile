@@ -26,7 +26,7 @@ check: $(STAMP)  ## lint, import floors and the fast tests
 browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's chromium)
 	$(BIN)/python -m pytest -m browser $(TESTS)
 
-parity: .venv-parity/installed  ## our metrics against open_clip, lpips and torchmetrics, in an environment of their own
+parity: .venv-parity/installed  ## our metrics beside open_clip, lpips, torchmetrics …, in an environment of their own; docs/parity.md
 	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights" tests/parity
 
 test-all: test browser parity

@@ -207,7 +207,8 @@ def instructed_tokenizer() -> T5Tokenizer:
     words = DEFAULT_PROMPT_TEMPLATE["template"].split("{}")[0].split()
     letters = [*"▁abcdefghijklmnopqrstuvwxyz,"]
     cut, missing = {}, DEFAULT_PROMPT_TEMPLATE["crop_start"] - len(words)
-    for word in sorted(set(words), key=lambda word: -len(word)):
+    # dict.fromkeys keeps the order; that of a set changes with every process
+    for word in sorted(dict.fromkeys(words), key=lambda word: -len(word)):
         halve = words.count(word) <= missing
         missing -= words.count(word) * halve
         middle = len(word) // 2 if halve else 0

@@ -67,7 +67,7 @@ def examine(request: Request) -> dict:
         run.adapter.pipeline.to("cpu")
     judged = _judged(request, run, described, moments, plan, captions)
     content = {
-        "run": str(request.folder), "method": run.config.method.name, "reference": request.reference,
+        "run": "/".join(request.folder.parts[-2:]), "method": run.config.method.name, "reference": request.reference,
         "items": len(plan.items), "draws": plan.draws, "samples": plan.samples, "bins": request.bins,
         "seed": request.seed, "captions": len(set(captions)), "judges": judged,
     }  # fmt: skip

@@ -115,9 +115,11 @@ def _page(report: dict) -> Html:
 
 def _chart(title: str, note: str, x_label: str, rows: list[tuple[float, dict]]) -> Html:
     lines = []
+    # colour 0 is that of controls
     for series, (name, heading) in enumerate(
         (("precision", "precision of s = +1"), ("base_rate", "reference worse"), ("recall", "recall of s = +1"),
-         ("share_plus", "s = +1"))
+         ("share_plus", "s = +1")),
+        start=1,
     ):  # fmt: skip
         there = [(x, row[name]) for x, row in rows if row[name] is not None]
         lines.append(
