@@ -56,6 +56,8 @@ class DataConfig:
     """Larger files, or members of an archive, are rejected unread; null is 256 for pictures, 4096 for clips."""
     workers: int = 4
     """Threads that read and decode ahead while `prepare` encodes, in each process."""
+    prefetch: int = 2
+    """Micro-batches that a thread makes ahead while `train` computes; 0 makes each when it is needed."""
     flip: bool = False
     """Cache a mirrored copy too and pick one of the two at every use."""
     caption_dropout: float = 0.1
@@ -77,6 +79,7 @@ class DataConfig:
     def __post_init__(self):
         at_least("data", self, 1, "height", "width", "encode_batch_size", "expected_rows", "workers")
         above("data", self, 0, "max_file_mb")
+        at_least("data", self, 0, "prefetch")
         share("data", self, "caption_dropout", "max_rejected_share")
         if self.winner == "random" and self.form != "winners":
             raise ValueError(f"data.winner=random is for data.form=winners, not {self.form}; leave it out")

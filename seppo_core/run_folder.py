@@ -20,6 +20,8 @@ FREE_KEYS = (
     "data.source",
     "data.cache",
     "data.encode_batch_size",
+    "data.workers",
+    "data.prefetch",
     "loop.checkpoint_every",
     "loop.keep_checkpoints",
     "loop.micro_batch_size",

@@ -4,7 +4,9 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -22,12 +24,14 @@ from seppo_core.generate import SampleGenerator
 from seppo_core.layout import make_layout
 from seppo_core.methods import Method
 from seppo_core.optimizers import Ema, Stepper, make_optimizer, make_schedule
+from seppo_core.prefetch import Prefetch
 from seppo_core.preview import Preview
 from seppo_core.reference import ReferencePool
 from seppo_core.reference_samples import ReferenceSamples
 from seppo_core.run_space import check_run_space, run_bytes
 from seppo_core.signals import Stopped
 from seppo_core.spread import sample_variance
+from seppo_core.step import Batch
 from seppo_core.tuning import load_trainable_state, trainable_parameters, trainable_state
 from seppo_core.watch import RunWatch
 
@@ -48,6 +52,8 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=loop.mixed_precision)
         self.layout = make_layout(self.accelerator, loop.sharded, loop.offload_reference)
         self.share = share_of_batch(self.accelerator, loop.batch_size, loop.micro_batch_size)
+        size = loop.micro_batch_size
+        self.micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
         self.total = loop.iterations * loop.updates
 
         denoiser = adapter.denoiser
@@ -149,40 +155,47 @@ class Trainer:
         )
         if buffer is not None and (variance := sample_variance(buffer)) is not None:
             about["sample_variance"] = variance
-        for update in range(self.progress.update, last):
-            started = time.perf_counter()
-            metrics = self._update(update, buffer) | about
-            if update == first and drawn == iteration:
-                _check_tie(metrics["gap_size"], self.config.method.effective_beta)
-            metrics["seconds"] = time.perf_counter() - started
-            metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
-            done = self.progress.update
-            self.watch.updated(done, metrics)
-            if done % loop.checkpoint_every == 0 or done == last:
-                self._save()
-            self.watch.agree()
-            if preview:
-                self._draw(preview)
+        updates = range(self.progress.update, last)
+        with self._feed(updates, buffer) as batches:
+            for update in updates:
+                started = time.perf_counter()
+                metrics = self._update(update, batches) | about
+                if update == first and drawn == iteration:
+                    _check_tie(metrics["gap_size"], self.config.method.effective_beta)
+                metrics["seconds"] = time.perf_counter() - started
+                metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
+                done = self.progress.update
+                self.watch.updated(done, metrics)
+                if done % loop.checkpoint_every == 0 or done == last:
+                    self._save()
+                self.watch.agree()
+                if preview:
+                    self._draw(preview)
         self.accelerator.wait_for_everyone()
         if buffer and self.is_main:
             buffer.remove()
 
-    def _update(self, update: int, buffer: SampleBuffer | None) -> dict[str, float]:
+    def _feed(self, updates: range, buffer: SampleBuffer | None) -> Prefetch:
+        """The micro-batches of `updates` in the order that `_update` asks for them, made ahead of it."""
+        passes = 2 if self.method.observes else 1
+        keys = ((update, indices) for update in updates for _ in range(passes) for indices in self.micro_batches)
+        device = self.accelerator.device
+        return Prefetch(lambda key: self.batches.make(*key, buffer, device), keys, self.config.data.prefetch)
+
+    def _update(self, update: int, batches: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step on the global batch, accumulated over this process's micro-batches."""
-        size = self.config.loop.micro_batch_size
-        micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
-        observed = self._observe(update, micro_batches, buffer) if self.method.observes else {}
+        count = len(self.micro_batches)
+        observed = self._observe(islice(batches, count)) if self.method.observes else {}
         totals: dict[str, torch.Tensor] = {}
-        for number, indices in enumerate(micro_batches):
+        for number, batch in enumerate(islice(batches, count)):
             # gradients of an update that is broken off are dropped; it is done again, whole
             self.watch.poll(number)
-            batch = self.batches.make(update, indices, buffer, self.accelerator.device)
-            is_last = number == len(micro_batches) - 1
+            is_last = number == count - 1
             sync = nullcontext() if is_last else self.layout.accumulating(self.policy)
             with sync, self.accelerator.autocast():
                 loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch, observed)
-                self.accelerator.backward(loss / len(micro_batches))
-            _add(totals, {"loss": loss.detach()} | metrics, len(micro_batches))
+                self.accelerator.backward(loss / count)
+            _add(totals, {"loss": loss.detach()} | metrics, count)
         means = {name: float(value) for name, value in self._over_processes(totals).items()}
         norm, applied = self.stepper.step(means["loss"])
         self.progress = Progress(update + 1, self.progress.skipped + (not applied))
@@ -191,14 +204,14 @@ class Trainer:
         rest = {"grad_norm": norm, "skipped": self.progress.skipped, "lr": self.schedule.get_last_lr()[0]}
         return means | rest
 
-    def _observe(self, update: int, micro_batches: list[range], buffer: SampleBuffer | None) -> dict[str, torch.Tensor]:
+    def _observe(self, batches: Iterator[Batch]) -> dict[str, torch.Tensor]:
         """What the method has to know of the whole batch before any of its loss."""
         totals: dict[str, torch.Tensor] = {}
-        for indices in micro_batches:
-            batch = self.batches.make(update, indices, buffer, self.accelerator.device)
+        for number, batch in enumerate(batches):
+            self.watch.poll(number)
             with self.accelerator.autocast():
                 observed = self.method.observe(self.adapter, self.adapter.denoiser, self.reference, batch)
-            _add(totals, observed, len(micro_batches))
+            _add(totals, observed, len(self.micro_batches))
         return self._over_processes(totals)
 
     def _over_processes(self, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

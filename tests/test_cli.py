@@ -123,7 +123,7 @@ def test_an_option_gives_a_missing_key_and_cures_a_bad_value(config, calls):
         (["train", "x.yaml", "--optimizer.betas", "1"], "--optimizer.betas 1 should be a list of 2 numbers"),
         (
             ["train", "x.yaml", "--method.flipper", "sgn"],
-            "--method.flipper sgn should be one of sign, indicator, off; ",
+            "--method.flipper sgn should be null or one of sign, indicator, off; ",
         ),
         (["train", "x.yaml", "--optimizer.lr", "-1"], "x.yaml: optimizer.lr=-1.0 must be greater than 0"),
         (["train", "x.yaml", "--optimizer.warmup_updates", "210"], "x.yaml: optimizer.warmup_updates=210 leaves "),

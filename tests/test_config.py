@@ -74,7 +74,10 @@ def test_values_reach_their_keys_with_their_types(tmp_path):
         ("optimizer: {betas: [1]}", "optimizer.betas=[1] should be a list of 2 numbers"),
         ("preview: {prompts: a fox}", "preview.prompts='a fox' should be a list of texts"),
         ("loop: 3", "loop=3 should be a section with the keys iterations, updates, "),
-        ("method: {flipper: sgn}", "method.flipper='sgn' should be one of sign, indicator, off; did you mean sign?"),
+        (
+            "method: {flipper: sgn}",
+            "method.flipper='sgn' should be null or one of sign, indicator, off; did you mean sign?",
+        ),
         ("tune: {scope: motion}", "tune.scope='motion' should be one of all"),
         ("seed: ${loop.updates}", "seed='${loop.updates}' refers to another key, which is not supported"),
         ("run: other", ", line 4: found duplicate key run"),
@@ -192,7 +195,8 @@ def test_keys_are_pinned(schema):
         + (" text_tokens t5 training_guidance" * (not video)),
         "data": "source cache height width format form winner root caption_column first_column second_column "
         "label_column "
-        "split subset revision streaming expected_rows expected_sha256 max_file_mb workers flip caption_dropout "
+        "split subset revision streaming expected_rows expected_sha256 max_file_mb workers prefetch flip "
+        "caption_dropout "
         "posterior encode_batch_size vae_tiling cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
         "method": "name beta flipper reference remember anchor_draws anchor_per guard sft_weight kto_weights "

@@ -83,6 +83,8 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
     from benchmarks.quality.prompts import PromptSet
     from benchmarks.quality.rewards import parse_rewards
     from benchmarks.quality.runner import Evaluation
+    from benchmarks.scorers.catalogue import SCORERS
+    from benchmarks.video_metrics.catalogue import METRICS
 
     given, weights, references = asked.models or [], list(asked.weights), asked.references
     if protocol.name in SMOKE:
@@ -120,6 +122,7 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
         if not metrics and not asked.plugin and asked.plugins is None:
             raise ValueError("--skip-missing leaves no metric; `quality doctor` says what each needs")
     models, plugins = parse_models(given), parse_plugins(asked.plugin, asked.plugins)
+    known_metrics = [*SCORERS, *METRICS, *(plugin.name for plugin in plugins)]
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Evaluation(
         protocol=protocol,
@@ -127,7 +130,7 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
         models=models,
         metrics=metrics,
         plugins=plugins,
-        rewards=parse_rewards(asked.rewards, [spec.name for spec in models], [plugin.name for plugin in plugins]),
+        rewards=parse_rewards(asked.rewards, [spec.name for spec in models], known_metrics),
         lacking=lacking,
         out=out,
         cache=cache,

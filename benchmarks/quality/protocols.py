@@ -214,7 +214,7 @@ PROTOCOLS: dict[str, Protocol] = {
             guidance_scale=8.5,
             seeds=(0, 1, 2),
             assumed=(("height, steps, guidance_scale", "512 × 512, 25 steps, 8.5: MagicTime's own sampling"),),
-            differs=("MTScore and CHScore, the benchmark's own judges, are measured as plug-ins only (docs/judges.md).",),
+            differs=("MTScore and CHScore, the benchmark's own judges, are plug-ins (docs/judges.md).",),
         ),
         Protocol(
             name="smoke-image",

@@ -1,9 +1,6 @@
 """Metrics that a model was trained or selected by: such a number says how well it was fitted, not how good it is."""
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from benchmarks.scorers.catalogue import SCORERS
-from benchmarks.video_metrics.catalogue import METRICS
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 FAMILIES = {
     "pickscore": "PickScore",
@@ -22,8 +19,8 @@ TRAINED_ON = {"pickapic": "pickscore", "hpdv2": "hps", "imagerewarddb": "image_r
 MARK = "§"
 
 
-def parse_rewards(given: Iterable[str], models: Sequence[str], plugins: Sequence[str]) -> dict[str, list[str]]:
-    """{model: metrics or data sets} from `MODEL=METRIC[,METRIC]`. ValueError for a model or metric that does not exist.
+def parse_rewards(given: Iterable[str], models: Sequence[str], metrics: Collection[str]) -> dict[str, list[str]]:
+    """{model: metrics or data sets} from `MODEL=METRIC[,METRIC]`; ValueError for one that is not among those given.
 
     `pickapic`, `hpdv2` and `imagerewarddb` stand for training on the data that PickScore, HPS and ImageReward saw.
     """
@@ -35,7 +32,7 @@ def parse_rewards(given: Iterable[str], models: Sequence[str], plugins: Sequence
         if model not in models:
             raise ValueError(f"--rewards {item!r}: no model {model!r}; there are {', '.join(models)}")
         for name in names.split(","):
-            if name not in SCORERS and name not in METRICS and name not in plugins and name not in TRAINED_ON:
+            if name not in metrics and name not in TRAINED_ON:
                 raise ValueError(
                     f"--rewards {item!r}: {name!r} is no metric and none of the data sets {', '.join(TRAINED_ON)}"
                 )

@@ -16,7 +16,7 @@ from benchmarks.toy_table.arms import ARMS
 from benchmarks.toy_table.places import Places, read_result, read_samples
 from benchmarks.toy_table.plan import REGIMES, Plan
 from benchmarks.toy_table.results import Row, Table
-from benchmarks.toy_table.text import how
+from benchmarks.toy_table.text import begun, how, not_begun
 
 SERIES = {"controls": 2, "SePPO and its ablations": 3, "further options": 5, "rivals": 4}
 """Colours of the groups."""
@@ -54,9 +54,11 @@ def _summary(found: Table, plan: Plan) -> Child:
 
 
 def _regime(found: Table, plan: Plan, regime: str) -> Section:
-    rows = found.of(regime)
+    rows, missing = begun(found.of(regime)), not_begun(found.of(regime))
     body: list[Child] = [] if regime == "main" else [element("p", REGIMES[regime].text.capitalize() + ".")]
     body.append(_table(rows, plan))
+    if missing:
+        body.append(element("p", f"Not run yet: {', '.join(missing)}.", class_="quiet"))
     body.append(_curves(rows))
     body.append(_rates(rows))
     failures = [text for row in rows for text in row.failures]
@@ -124,17 +126,23 @@ def _curves(rows: Sequence[Row]) -> Html:
     base = next((row.curve[0][1] for row in rows if row.arm == "base" and row.curve), None)
     charts = []
     for group in SERIES:
+        members = [row for row in rows if ARMS[row.arm].group == group and row.arm != "base" and row.curve]
         lines = [
-            Line(row.name, number_, [*([] if base is None else [(0, base)]), *row.curve], markers=True)
-            for number_, row in enumerate(row for row in rows if ARMS[row.arm].group == group and row.arm != "base")
-            if row.curve
+            Line(row.name, place % 8, _by_passes(row, base), dashed=place > 7, markers=True)
+            for place, row in enumerate(members)
         ]
-        lines = [Line(line.name, line.series % 8, line.points, line.series > 7, markers=True) for line in lines]
         if lines:
             level = None if base is None else ("base", base)
             note = "mean over training seeds, held-out prompts, first noise"
-            charts.append(line_chart(group, lines, "updates", "mean score", level=level, note=note))
+            charts.append(line_chart(group, lines, "1000 forward passes", "mean score", level=level, note=note))
     return row_of(*charts) if charts else element("p", "No curves yet.")
+
+
+def _by_passes(row: Row, base: float | None) -> list[tuple[float, float]]:
+    """The curve over what training had cost by then, so that arms can be held against each other."""
+    last = row.curve[-1][0]
+    points = [(row.passes * update / last / 1000, score) for update, score in row.curve]
+    return points if base is None else [(0.0, base), *points]
 
 
 def _rates(rows: Sequence[Row]) -> Html:

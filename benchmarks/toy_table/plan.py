@@ -19,6 +19,8 @@ REVISION = 1
 """Raised when a change anywhere makes stored cells another experiment: they are then left aside and done anew."""
 CONFIGS = Path("configs/toy")
 TUNING_SEED = 0
+LADDER = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+"""Learning rates beyond those that every arm is tried at."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Scale:
     warmup: int | None = 10
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     """Learning rates that every arm is tried at."""
+    extend: int = 2
+    """Steps on LADDER that an arm goes on beyond them while its best rate is the lowest or the highest."""
     noises: int = 4
     """Samples of every prompt, the same noise for every arm."""
     tuning_noises: int = 3
@@ -161,7 +165,7 @@ class Plan:
         )  # fmt: skip
 
     def tuning(self, regime: str, arm: str) -> list[Cell]:
-        """One cell per learning rate, judged on the validation prompts."""
+        """One cell per learning rate of the grid, judged on the validation prompts."""
         return [self.cell(regime, arm, rate, TUNING_SEED, "tune") for rate in self.scale.rates]
 
     def final(self, regime: str, arm: str, rate: float) -> list[Cell]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.demo.plan import PROGRAMS
 from benchmarks.toy_table.arms import ARMS
 from benchmarks.toy_table.places import Places, is_done, read_result
-from benchmarks.toy_table.plan import Cell, Plan, config_path
+from benchmarks.toy_table.plan import LADDER, TUNING_SEED, Cell, Plan, config_path
 from seppo_core.files import save_json
 
 FORMS = {"pairs": "pairs", "labels": "labels"}
@@ -50,12 +50,41 @@ def is_settled(places: Places, cell: Cell) -> bool:
     return is_done(places, cell) or failure(places, cell) is not None
 
 
+def tuning_cells(plan: Plan, places: Places, regime: str, arm: str) -> list[Cell]:
+    """The cells that an arm's learning rate is chosen from, by rising rate: one rule for all arms.
+
+    Those of the grid first; once all are settled and the best is the lowest or the highest, the next one beyond, as
+    often as the plan's scale allows.
+    """
+    cells = plan.tuning(regime, arm)
+    for _ in range(plan.scale.extend):
+        best = _best(places, cells)
+        further = None if best is None else beyond([cell.rate for cell in cells], best)
+        if further is None:
+            break
+        cells.append(plan.cell(regime, arm, further, TUNING_SEED, "tune"))
+    return sorted(cells, key=lambda cell: cell.rate)
+
+
+def beyond(rates: Collection[float], best: float) -> float | None:
+    """The next rate on the ladder beyond the edge that `best` lies at; None inside, and for a grid of one rate."""
+    low, high = min(rates), max(rates)
+    if low == high or low < best < high:
+        return None
+    if best == low:
+        return max((rate for rate in LADDER if rate < low), default=None)
+    return min((rate for rate in LADDER if rate > high), default=None)
+
+
 def best_rate(plan: Plan, places: Places, regime: str, arm: str) -> float | None:
     """The learning rate with the best mean on the validation prompts, the lower of two that tie.
 
     None while a cell is missing, or where none of them came through.
     """
-    cells = plan.tuning(regime, arm)
+    return _best(places, tuning_cells(plan, places, regime, arm))
+
+
+def _best(places: Places, cells: Collection[Cell]) -> float | None:
     if not all(is_settled(places, cell) for cell in cells):
         return None
     found = [result for cell in cells if (result := read_result(places, cell)) is not None]
@@ -73,7 +102,9 @@ def cells_to_do(plan: Plan, places: Places) -> Iterator[tuple[Cell, bool]]:
         yield plan.base(), True
     for regime in plan.regimes:
         for arm in plan.chosen(regime):
-            yield from ((cell, True) for cell in plan.tuning(regime, arm) if not is_settled(places, cell))
+            yield from (
+                (cell, True) for cell in tuning_cells(plan, places, regime, arm) if not is_settled(places, cell)
+            )
         rates = {arm: best_rate(plan, places, regime, arm) for arm in plan.chosen(regime)}
         for seed in plan.seeds_of(regime):
             for arm, rate in rates.items():
@@ -81,7 +112,7 @@ def cells_to_do(plan: Plan, places: Places) -> Iterator[tuple[Cell, bool]]:
                     cell = plan.cell(regime, arm, rate, seed, "final")
                     if not is_settled(places, cell):
                         yield cell, True
-                elif not all(is_settled(places, cell) for cell in plan.tuning(regime, arm)):
+                elif not all(is_settled(places, cell) for cell in tuning_cells(plan, places, regime, arm)):
                     yield plan.cell(regime, arm, plan.scale.rates[0], seed, "final"), False
 
 

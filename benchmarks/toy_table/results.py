@@ -10,7 +10,7 @@ from benchmarks.statistics import Interval, crossed_interval, mean_interval
 from benchmarks.toy_table.arms import ARMS
 from benchmarks.toy_table.places import CellResult, Places, read_result
 from benchmarks.toy_table.plan import Plan
-from benchmarks.toy_table.queue import best_rate, failure
+from benchmarks.toy_table.queue import best_rate, failure, tuning_cells
 
 CONTROLS = ("base", "sft", "sft_matched")
 """What every arm is held against, pair by pair."""
@@ -178,9 +178,10 @@ def _base_row(plan: Plan, base: CellResult) -> Row:
 def _row(
     plan: Plan, places: Places, regime: str, arm: str, results: dict[int, CellResult], runs: dict[str, dict[int, Array]]
 ) -> Row:
-    tuned = {cell.rate: read_result(places, cell) for cell in plan.tuning(regime, arm)}
+    tuning = tuning_cells(plan, places, regime, arm)
+    tuned = {cell.rate: read_result(places, cell) for cell in tuning}
     rate = best_rate(plan, places, regime, arm)
-    cells = [*plan.tuning(regime, arm), *([] if rate is None else plan.final(regime, arm, rate))]
+    cells = [*tuning, *([] if rate is None else plan.final(regime, arm, rate))]
     ordered = [results[seed] for seed in sorted(results)]
     over = {control: difference(runs[arm], runs.get(control, {})) for control in CONTROLS if control != arm}
     seconds = [result.seconds for result in ordered if result.seconds is not None]

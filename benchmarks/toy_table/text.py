@@ -19,7 +19,9 @@ def markdown(table: Table, plan: Plan, scores: dict[str, float]) -> str:
     for regime in plan.regimes:
         if len(plan.regimes) > 1:
             lines += [f"## {regime}: {REGIMES[regime].text}", ""]
-        lines += markdown_table(table.of(regime), plan)
+        lines += markdown_table(begun(table.of(regime)))
+        if missing := not_begun(table.of(regime)):
+            lines += ["", f"Not run yet: {', '.join(missing)}."]
         told = [str(one) for one in table.comparisons if one.regime == regime]
         lines += ["", *(f"- {text}" for text in told), ""]
     failures = [text for row in table.rows for text in row.failures]
@@ -28,7 +30,17 @@ def markdown(table: Table, plan: Plan, scores: dict[str, float]) -> str:
     return "\n".join([*lines, *(f"{text}\n" for text in how(table, plan, scores))])
 
 
-def markdown_table(rows: Sequence[Row], plan: Plan) -> list[str]:
+def begun(rows: Sequence[Row]) -> list[Row]:
+    """Those with something to show."""
+    return [row for row in rows if row.seeds or row.failures]
+
+
+def not_begun(rows: Sequence[Row]) -> list[str]:
+    """Names of the others."""
+    return [row.name for row in rows if not (row.seeds or row.failures)]
+
+
+def markdown_table(rows: Sequence[Row]) -> list[str]:
     """Lines of one table. Bold: the difference's interval does not hold 0. † marks fewer seeds than were asked for."""
     lines = [f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
     return lines + [f"| {' | '.join(cells(row))} |" for row in rows]
@@ -66,9 +78,11 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         f"R is the exact score, 0 to 1, on {table.prompts} held-out prompts with the same {table.noises} noises for "
         f"every arm. Every arm trains for {iterations} x {updates} updates of {batch} from the same base; the "
         f"compute-matched SFT for {iterations} x {longer}, which costs as many forward passes as SePPO (a backward "
-        "pass counts as two; generation and the reference count too). Mean score of the data: " + sets + ".",
+        f"pass counts as two; generation and the reference count too){_in_seconds(table)}. Mean score of the data: "
+        f"{sets}.",
         f"Learning rate: every arm is tried at {rates} with one further seed on validation prompts that are neither "
-        "in the data nor in the test; the best runs with all training seeds. * marks a choice at the edge of the grid.",
+        f"in the data nor in the test, and where the best is the lowest or highest, up to {scale.extend} steps beyond; "
+        "the best runs with all training seeds. * marks a choice that is still at the edge.",
         "Intervals are 95 % bootstrap intervals that resample training seeds and prompts, each on its own (an arm "
         "with one seed: prompts alone); with few seeds they are on the narrow side. Differences are paired by seed, "
         "prompt and noise. They are not corrected for the number of comparisons. Training seeds change order, noise "
@@ -77,6 +91,14 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         "reference's sample then really below the policy's own from the same noise? In brackets how often it is "
         "whatever s says. core s: processor time of `train`, samples and checkpoints among it.",
     ]
+
+
+def _in_seconds(table: Table) -> str:
+    """Passes are no seconds: a pass of a small update costs more than one of a large batch that is only sampled."""
+    seconds = {row.arm: row.seconds for row in table.of("main")}
+    if seconds.get("sft_matched") is None or seconds.get("seppo") is None:
+        return ""
+    return f"; in processor time {seconds['sft_matched']:.0f} s against {seconds['seppo']:.0f} s here"
 
 
 def _difference(interval: Interval | None) -> str:

@@ -69,7 +69,7 @@ def _set_entries() -> dict[str, Entry]:
             entries[column] = Entry("set", what, papers["fvd"], sources, load, -1, distance)
         entries[set_column(f"videomae[videomae,{videomae_features.FRAMES}f]", distance)] = Entry(
             "set",
-            f"{distance} distance of the clips' VideoMAE features, squashed to 224, 16 frames; more of motion than I3D's",
+            f"{distance} distance of the clips' VideoMAE features, squashed to 224, 16 frames; sees more motion",
             "Ge et al. 2024",
             (videomae_features.WEIGHTS,),
             videomae_features.VideoMAEFeatures.load,

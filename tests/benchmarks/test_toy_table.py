@@ -21,8 +21,8 @@ from benchmarks.toy_table.arms import ARMS
 from benchmarks.toy_table.data import training, validation, write_data
 from benchmarks.toy_table.main import write_report
 from benchmarks.toy_table.places import Places, read_result, read_spec
-from benchmarks.toy_table.plan import REGIMES, SCALES, Cell, Plan, Scale, arm_config
-from benchmarks.toy_table.queue import best_rate, cells_to_do, failure, forget_failures, next_job, note_failure
+from benchmarks.toy_table.plan import LADDER, REGIMES, SCALES, Cell, Plan, Scale, arm_config
+from benchmarks.toy_table.queue import best_rate, beyond, cells_to_do, failure, forget_failures, next_job, note_failure
 from benchmarks.toy_table.results import difference, load_table
 from benchmarks.toy_table.sweep import BUSY, sweep
 from benchmarks.toy_table.text import HEADINGS, cells, markdown
@@ -34,7 +34,8 @@ SCORES = {"base": 0.6, "sft": 0.65, "sft_matched": 0.66, "seppo": 0.7, "dpo": 0.
 
 
 def small_plan(**options) -> Plan:
-    return Plan("image", Scale(size=16, rates=(1e-3, 3e-3), noises=2, tuning_noises=1), **{"seeds": 3} | options)
+    scale = Scale(size=16, rates=(1e-3, 3e-3), extend=0, noises=2, tuning_noises=1)
+    return Plan("image", scale, **{"seeds": 3} | options)
 
 
 def write_all(places: Places, plan: Plan, arms: tuple[str, ...] = FEW, seeds: int = 3) -> None:
@@ -191,6 +192,27 @@ def test_best_rate_needs_all_of_them_and_takes_the_lower_of_a_tie(tmp_path):
     assert best_rate(plan, places, "main", "sft") == high.rate
 
 
+def test_a_best_rate_at_the_edge_is_looked_beyond_as_often_as_allowed(tmp_path):
+    plan, places = small_plan(only=("sft",)), Places(tmp_path)
+    plan.scale = replace(plan.scale, extend=2)
+    write_cell(places, plan.base(), 0.6)
+    save_json(places.data("image") / "data.json", {"scores": {}})
+    save_json(places.cache("image", "winners") / "manifest.json", {})
+    tried = []
+    while (job := next_job(plan, places, ())).cell.role == "tune":
+        tried.append(job.cell.rate)
+        write_cell(places, job.cell, -job.cell.rate)  # the lower the better
+    assert tried == [1e-3, 3e-3, 3e-4, 1e-4] and job.cell.rate == 1e-4
+    row = next(row for row in load_table(plan, places).rows if row.arm == "sft")
+    assert [rate for rate, _ in row.tuning] == [1e-4, 3e-4, 1e-3, 3e-3] and row.at_edge
+
+
+def test_no_rate_is_looked_for_beyond_one_inside_the_grid_or_the_ladders_end():
+    assert beyond([3e-4, 1e-3, 3e-3], 1e-3) is None and beyond([1e-3], 1e-3) is None
+    assert beyond([3e-4, 1e-3], 1e-3) == 3e-3 and beyond([3e-4, 1e-3], 3e-4) == 1e-4
+    assert beyond([LADDER[0], 1e-3], LADDER[0]) is None and beyond([1e-3, LADDER[-1]], LADDER[-1]) is None
+
+
 def test_a_rate_that_failed_is_not_chosen_and_can_be_tried_again(tmp_path):
     plan, places = small_plan(only=("sft",)), Places(tmp_path)
     low, high = plan.tuning("main", "sft")
@@ -332,6 +354,8 @@ def test_markdown_marks_what_is_missing(tmp_path):
     assert rows["seppo"][2] == "2 of 3 †" and rows["seppo"][1] == "0.003*"
     assert rows["seppo"][5].startswith("**+.050** (+.050 to +.050)") and rows["kto"][3] == "–"
     text = markdown(table, plan, {"winners": 0.8})
+    assert "| KTO" not in text and "KTO, labels" in text.partition("Not run yet: ")[2]
+    assert "in processor time" not in text, "the matched SFT is not there"
     assert "**Partial:**" in text and "SePPO − SFT: +0.050" in text and "above, 2 seeds" in text
 
 

@@ -26,7 +26,7 @@ from benchmarks.toy_table.places import Places
 from benchmarks.toy_table.plan import Plan, Scale
 from benchmarks.toy_table.sweep import PRELOAD, sweep
 if __name__ == "__main__":
-    scale = Scale(8, 2, 2, 2, 1, (1e-3,), noises=1, tuning_noises=1, prompts=3, anchor_items=4, anchor_draws=2)
+    scale = Scale(8, 2, 2, 2, 1, (1e-3,), 0, 1, 1, prompts=3, anchor_items=4, anchor_draws=2)
     plan, out = Plan(sys.argv[2], scale, seeds=int(sys.argv[3]), only=tuple(sys.argv[4:])), Path(sys.argv[1])
     done = sweep(plan, Places(out), Launcher(ROOT, PRELOAD), jobs=2)
     sys.exit(write_report(plan, Places(out), out, done, 1.0))

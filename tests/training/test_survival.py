@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seppo_core.batches import BatchMaker
 from seppo_core.checkpoint import load_policy
 from seppo_core.config_file import resolved_yaml
 from seppo_core.config_health import HealthConfig
@@ -27,7 +26,7 @@ from tests.training.test_resume import assert_same_run
 
 MOMENTS = {
     "before an update": (Trainer, "_update", 6, 5),
-    "between micro-batches": (BatchMaker, "make", 7, 3),
+    "between micro-batches": (Seppo, "loss", 7, 3),
     "while samples are drawn": (SampleGenerator, "__call__", 6, 3),
     "before anything is done": (SampleGenerator, "__call__", 2, 0),
 }

@@ -66,6 +66,19 @@ def test_the_interval_is_a_bootstrap_over_captions():
     assert alone.precision.value == found.precision.value
 
 
+def test_items_of_one_caption_are_one_unit():
+    """Eight copies of each of twelve items say no more than the twelve."""
+    generator = np.random.default_rng(4)
+    margin, plus = generator.normal(size=12), generator.random((12, 3)) < 0.5
+    captions = [str(number) for number in range(12)]
+    once = validity(plus, margin, captions)
+    copies = validity(np.repeat(plus, 8, 0), np.repeat(margin, 8), [name for name in captions for _ in range(8)])
+    for name in ("precision", "recall", "share_plus", "gain"):
+        assert getattr(copies, name) == pytest.approx(getattr(once, name))
+    apart = validity(np.tile(plus, (8, 1)), np.tile(margin, 8), [str(n) for n in range(96)])
+    assert apart.recall.high - apart.recall.low < 0.6 * (once.recall.high - once.recall.low)
+
+
 def test_bins_see_their_own_timesteps_alone():
     u = np.tile(np.array([0.05, 0.15, 0.55, 0.65, 0.999999]), (6, 1))
     assert in_bins(u, 5)[0].tolist() == [0, 0, 2, 3, 4]

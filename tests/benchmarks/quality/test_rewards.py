@@ -29,5 +29,8 @@ def test_what_is_marked():
 )
 def test_mistakes(given, message):
     with pytest.raises(ValueError, match=message):
-        parse_rewards([given], ["a", "b"], ["light"])
-    assert parse_rewards(["a=psnr,light", "b=hpdv2"], ["a", "b"], ["light"]) == {"a": ["psnr", "light"], "b": ["hpdv2"]}
+        parse_rewards([given], ["a", "b"], ["light", "psnr"])
+    assert parse_rewards(["a=psnr,light", "b=hpdv2"], ["a", "b"], ["light", "psnr"]) == {
+        "a": ["psnr", "light"],
+        "b": ["hpdv2"],
+    }
