@@ -160,7 +160,7 @@ def _look_at(result: ModalityResult) -> Html:
     if result.modality == "video":
         common.append("In the clips: does the shape move the way the prompt says, all the way, without flicker?")
     else:
-        common.append("In the grid: colour, shape, background and place are each right or wrong; blur costs score too.")
+        common.append("In the grid: colour, shape, background and size are each right or wrong; blur costs score too.")
     return notes("What to look at", common)
 
 

@@ -24,7 +24,7 @@ prompts. Every run is a cell with a folder of its own: what is there is not done
 from wherever it was stopped. A table of what is there is always printed; one that is not complete says so.
 """
 EPILOG = """\
-  python -m benchmarks toy                             about 35 minutes of two cores
+  python -m benchmarks toy                             about 25 minutes of two free cores
   python -m benchmarks toy --budget 10                 begin no cell after ten minutes; call again to go on
   python -m benchmarks toy --budget 0                  print what is there
   python -m benchmarks toy --only seppo sft --seeds 3

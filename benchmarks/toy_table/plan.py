@@ -27,8 +27,9 @@ LADDER = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 class Scale:
     """How much is trained and judged; the same for every arm of a modality.
 
-    The defaults fit a cell of images into half a minute of one core (AMD EPYC: SePPO 25 s, SFT 9 s, two thirds of it
-    training), all of a table into about an hour and a half of one. `iterations` and so on None: as the configs say.
+    The defaults fit a cell of images into half a minute of one core (AMD EPYC; SFT 8 s, SePPO 20 s, compute-matched SFT
+    30 s, of which judging and the anchor take 3 to 5), a table into about 50 minutes of one core, and the other regimes
+    into 25 more. What is None is as the configs say.
     """
 
     size: int = 672

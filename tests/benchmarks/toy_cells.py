@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.toy_table.cell import prompts_of
 from benchmarks.toy_table.places import FORMAT, Places, write_spec
-from benchmarks.toy_table.plan import Cell
+from benchmarks.toy_table.plan import Cell, Plan, Scale
 from seppo_core.files import save_json, save_tensors
 
 
@@ -42,3 +42,9 @@ def write_cell(places: Places, cell: Cell, score: float, *, seconds: float | Non
             "updates": 60,
         },
     )  # fmt: skip
+
+
+def small_plan(**options) -> Plan:
+    """Two rates, three seeds, few samples."""
+    scale = Scale(size=16, rates=(1e-3, 3e-3), extend=0, noises=2, tuning_noises=1)
+    return Plan("image", scale, **{"seeds": 3} | options)

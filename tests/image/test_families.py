@@ -32,6 +32,8 @@ from tests import tiny_image
 from tests.contract.plain import encode_sdxl, load_lora, load_lora_by_peft
 from tests.workshop import write_pictures
 
+pytestmark = pytest.mark.slow
+
 BUILDERS = {
     "sdxl": tiny_image.sdxl,
     "sd3": tiny_image.sd3,

@@ -36,6 +36,8 @@ from tests import tiny_video
 from tests.tiny_image import T5_TOKENS
 from tests.video.clips import moving
 
+pytestmark = pytest.mark.slow
+
 BUILDERS = {
     "wan": tiny_video.wan,
     "ltx": tiny_video.ltx,

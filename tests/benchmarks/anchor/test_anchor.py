@@ -25,6 +25,8 @@ from seppo_image.config import ImageConfig
 from seppo_video import commands as video_commands
 from seppo_video.config import VideoConfig
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 JUDGE = ROOT / "tests" / "benchmarks" / "quality" / "judge_script.py"
 

@@ -13,6 +13,8 @@ import pytest
 from benchmarks.quality import runner
 from benchmarks.quality.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):

@@ -14,6 +14,8 @@ from benchmarks.quality.plugin_spec import Plugin, describe, parse_plugins
 from benchmarks.quality.text_tables import markdown
 from tests.benchmarks.quality.fake import FakeSampler, open_plan, prompt_set
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("judge_script.py")
 
 

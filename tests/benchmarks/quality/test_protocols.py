@@ -10,6 +10,8 @@ from benchmarks.quality.columns import columns_of, mode_of, needs_references, pa
 from benchmarks.quality.importers import import_prompts
 from benchmarks.quality.protocols import BUNDLED, PROTOCOLS, SETS, changed, label, with_changes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda p: p.name)
 def test_protocols_hold_together(protocol):

@@ -12,6 +12,8 @@ from benchmarks.quality.samples import SampleStore, sample_seed
 from benchmarks.quality.scoring import score
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, open_plan, prompt_set, protocol
 
+pytestmark = pytest.mark.slow
+
 
 def draw(store: SampleStore, sampler: FakeSampler, count: int = 6, **options):
     prompts = prompt_set(count).prompts
