@@ -44,7 +44,7 @@ def watch_training(folder: Path, schema: type[Config]) -> Watch:
         if inside == 0 and iteration < loop.iterations:
             size = loop.updates * loop.batch_size
             batch = known[0].reference_samples.batch_size
-            chunks = len(list((folder / "buffer" / f"iteration-{iteration:04d}").glob("samples-*.safetensors")))
+            chunks = len(list((folder / "buffer").glob(f"iteration-{iteration:04d}-by-*/samples-*.safetensors")))
             filled = min(1.0, chunks * batch / size)
             if filled < 1:
                 note = f", reference sample {min(chunks * batch, size)}/{size}"

@@ -62,7 +62,8 @@ def test_arms_are_trained_from_one_base_for_as_many_updates(modality):
     configs = load_configs(modality)
     assert set(configs) == set(RECIPES) == set(ARMS) - {"base"}
     assert [configs[arm].method.name for arm in RECIPES] == ["sft", "sft", "seppo", "seppo"]
-    assert configs["seppo"].method.flipper == "sign" and configs["seppo_anchor_off"].method.flipper == "off"
+    assert configs["seppo"].method.effective_flipper == "sign"
+    assert configs["seppo_anchor_off"].method.effective_flipper == "off"
     assert len({(c.model.base, c.loop.iterations * c.loop.updates) for c in configs.values()}) == 1
 
 

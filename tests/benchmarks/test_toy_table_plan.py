@@ -13,6 +13,8 @@ from benchmarks.toy_table.data import training, validation, write_data
 from benchmarks.toy_table.plan import REGIMES, SCALES, Cell, Plan, arm_config
 from tests.benchmarks.toy_cells import small_plan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("modality", ["image", "video"])
 def test_validation_training_and_test_share_no_caption(modality):

@@ -1,5 +1,6 @@
 """docs/families.md and the README's table are what the contract yields, and what it counts is what pytest runs."""
 
+import json
 import os
 import re
 import subprocess
@@ -44,6 +45,11 @@ def test_every_family_of_a_config_has_a_row():
     assert {adapter_class(family) for family in FAMILIES} == {*images.values(), *videos.values()}
     for model, families in [(ImageModel, images), (VideoModel, videos)]:
         assert set(model.__annotations__["family"].__args__) == set(families)
+
+
+def test_every_family_has_its_curve():
+    stored = json.loads((ROOT / "tests" / "contract" / "curves.json").read_text())
+    assert sorted(stored) == sorted(family.name for family in FAMILIES)
 
 
 def test_a_row_says_what_a_family_can():

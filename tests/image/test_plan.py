@@ -16,6 +16,8 @@ from seppo_image.plan import BASES, SHAPES, condition
 from tests.contract.families import FAMILIES as CONTRACT
 from tests.plan_cases import ROOT, check_condition, check_plan, parameters
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/image").glob("*.yaml"))
 QUICK = ["configs/image/sd15_pickapic_sft.yaml"]
 CONTRACT_IMAGE = [row for row in CONTRACT if len(row.latent_shape) == 3]

@@ -13,6 +13,8 @@ from seppo_core.pixels import PixelShuffleVAE
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

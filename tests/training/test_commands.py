@@ -20,6 +20,8 @@ from seppo_video.__main__ import main as seppo_video
 from seppo_video.frames import write_clip
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def written(workshop, tmp_path):

@@ -15,6 +15,8 @@ from seppo_core.requests import ExportRequest, SampleRequest
 from seppo_image import commands
 from seppo_image.config import ImageConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(workshop, tmp_path_factory):

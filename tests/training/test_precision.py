@@ -11,6 +11,8 @@ import pytest
 from seppo_core.config_file import resolved_yaml
 from seppo_core.run_log import read_metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -15,6 +15,8 @@ from seppo_core.config_file import resolved_yaml
 from seppo_image.__main__ import main as seppo_image
 from tests.core.test_prepare import content
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 
 

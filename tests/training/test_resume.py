@@ -14,6 +14,8 @@ from seppo_core.run_log import read_metrics
 from seppo_core.trainer import Trainer
 from seppo_image import commands
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(BaseException):
     """Stands for a process that is gone: nothing in the product catches it."""

@@ -10,6 +10,8 @@ from seppo_core.run_space import check_run_space, run_bytes
 from seppo_core.tuning import trainable_parameters, tune_full
 from seppo_image import commands
 
+pytestmark = pytest.mark.slow
+
 
 def parts_of(workshop, config):
     adapter = commands.load(config)

@@ -19,6 +19,8 @@ from seppo_video.plan import BASES, SHAPES, build, condition
 from tests.contract.families import FAMILIES as CONTRACT
 from tests.plan_cases import ROOT, check_condition, check_plan, parameters
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/video").glob("*.yaml"))
 CONTRACT_VIDEO = [row for row in CONTRACT if len(row.latent_shape) == 4]
 PUBLISHED = {
