@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.schedulers import SchedulerMixin
 from einops import rearrange
-from PIL import Image
+from PIL import Image, ImageSequence
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -18,7 +19,8 @@ from seppo_core.sampling import sample
 class Preview:
     """Draws one row of `columns` samples per prompt: a PNG for images, an animated WebP for videos.
 
-    The noise depends on the seed alone, so that the pictures of one run, and of runs of one seed, can be compared.
+    The noise depends on the seed alone, so that the pictures of one run, and of runs of one seed, can be compared. What
+    is drawn after the start has the start's samples of the same noise on its left.
     `conditions` are the prompts', one row each; `every` = 0 leaves only the first and the last drawing.
     """
 
@@ -54,7 +56,10 @@ class Preview:
 
     def drawn(self, update: int) -> bool:
         """Whether the picture of `update` is there; the files are written whole."""
-        return any(self.folder.glob(f"update-{update:06d}.*"))
+        return self._file(update) is not None
+
+    def _file(self, update: int) -> Path | None:
+        return next(self.folder.glob(f"update-{update:06d}.*"), None)
 
     def draw(
         self, denoiser: nn.Module, update: int, writer: SummaryWriter | None = None, save: bool = True
@@ -84,6 +89,8 @@ class Preview:
         if not save:
             return None
         frames = grid_frames(torch.stack(rows))
+        if update > 0 and (start := self._file(0)) is not None:
+            frames = beside(load_frames(start), frames)
         path = save_frames(frames, self.folder / f"update-{update:06d}")
         if writer is not None:
             writer.add_image("preview", frames[len(frames) // 2], update, dataformats="HWC")
@@ -96,6 +103,21 @@ def grid_frames(pixels: Tensor) -> Tensor:
         pixels = rearrange(pixels, "r k c h w -> r k c 1 h w")
     frames = rearrange(pixels, "r k c f h w -> f (r h) (k w) c")
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def beside(left: Tensor, right: Tensor, gap: int = 8) -> Tensor:
+    """Two grids of one size, uint8 frames (f, h, w, 3), a white line between them; `right` alone if sizes differ."""
+    if left.shape != right.shape:
+        return right
+    line = torch.full((*right.shape[:2], gap, 3), 255, dtype=torch.uint8)
+    return torch.cat([left, line, right], dim=2)
+
+
+def load_frames(path: Path) -> Tensor:
+    """Frames (f, h, w, 3), uint8, of what `save_frames` wrote."""
+    with Image.open(path) as picture:
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+    return torch.from_numpy(np.stack(frames))
 
 
 def save_frames(frames: Tensor, stem: Path, fps: int = 8) -> Path:

@@ -201,7 +201,7 @@ def test_training_is_followed_by_its_files(tmp_path):
     loop = load_configs("image")["seppo"].loop
     total = loop.iterations * loop.updates
     assert watch().share == 0
-    buffer = tmp_path / "buffer" / "iteration-0000"
+    buffer = tmp_path / "buffer" / "iteration-0000-by-64"
     buffer.mkdir(parents=True)
     (buffer / "samples-000000000.safetensors").write_text("")
     filling = watch()

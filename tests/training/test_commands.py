@@ -113,7 +113,12 @@ def test_previews_metrics_and_tensorboard(workshop, written, tmp_path):
         "update-000006.png",
     ]
     # two prompts down, three samples across
-    assert picture(run / "previews" / "update-000006.png").shape == (2 * 64, 3 * 64, 3)
+    start, end = (picture(run / "previews" / f"update-00000{update}.png") for update in (0, 6))
+    assert start.shape == (2 * 64, 3 * 64, 3)
+    # the start's samples of the same noise stand on the left
+    assert end.shape == (2 * 64, 2 * 3 * 64 + 8, 3)
+    assert (end[:, : 3 * 64] == start).all()
+    assert (end[:, 3 * 64 + 8 :] != start).any()
     metrics = read_metrics(run)
     assert [line["update"] for line in metrics] == [1, 2, 3, 4, 5, 6]
     assert [line["iteration"] for line in metrics] == [0, 0, 0, 1, 1, 1]
