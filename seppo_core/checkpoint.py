@@ -90,7 +90,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     files that are damaged."""
     progress = load_progress(path)
     with _told(path):
-        state = torch.load(path / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
+        state = torch.load(path / OPTIMIZER_FILE, map_location="cpu", weights_only=True, mmap=True)
         ema = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else {}
         policy = load_file(path / POLICY_FILE)
         return Checkpoint(progress, policy, state["optimizer"], state["scheduler"], state["scaler"], ema)

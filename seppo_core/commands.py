@@ -24,6 +24,7 @@ from seppo_core.path import DiffusionPath, FlowPath
 from seppo_core.path import Path as NoisePath
 from seppo_core.prepare import prepare as encode_winners
 from seppo_core.preview import Preview
+from seppo_core.processes import make_accelerator
 from seppo_core.requests import ExportRequest, SampleRequest, VerifyRequest
 from seppo_core.run_folder import check_model, find_checkpoint, open_run
 from seppo_core.sampling import make_scheduler
@@ -83,7 +84,7 @@ def tune(adapter: Adapter, config: Config) -> None:
 def prepare(config: Config, load: Load, source: Source, overwrite: bool = False) -> Manifest:
     """Encodes the items of `source` into data.cache, once, on all processes of the launch."""
     d = config.data
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     team = Team.of(accelerator)
     adapter = load(config)
     for name, module in adapter.pipeline.components.items():
@@ -137,7 +138,7 @@ def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> P
     folder = Path(config.run)
     _check_cache(config, cache)
     # the first Accelerator of a process fixes its precision; a plain one here would refuse the trainer's
-    accelerator = Accelerator(mixed_precision=config.loop.mixed_precision)
+    accelerator = make_accelerator(config.loop.mixed_precision)
     if accelerator.is_main_process:
         open_run(folder, config, cache.fingerprint, accept_changes)
     adapter = load(config)

@@ -80,12 +80,19 @@ class Config:
                 f"optimizer.warmup_updates={self.optimizer.warmup_updates} leaves nothing of the run's {total} updates "
                 f"(loop.iterations x loop.updates); use at most {total - 1}"
             )
-        if self.method.name in ("seppo", "sspo") and self.method.strategy == "latest" and self.loop.updates == 1:
+        if (
+            self.method.name in ("seppo", "sspo")
+            and (self.method.strategy == "latest" or self.method.remember == 1)
+            and self.loop.updates == 1
+        ):
             raise ValueError(
                 "loop.updates=1 with method.reference=latest makes policy and reference the same weights at every "
                 "update, so that every s is a tie; use loop.updates of 2 or more"
             )
-
+        if self.loop.sharded and self.optimizer.name == "adamw8bit":
+            raise ValueError(
+                "optimizer.name=adamw8bit does not know the shards of loop.sharded=true; use adamw, or do not shard"
+            )
         if self.loop.offload_reference and (self.tune.mode == "lora" or not self.method.recipe.uses_reference):
             raise ValueError(
                 f"loop.offload_reference=true has nothing to move with tune.mode={self.tune.mode} and method.name="

@@ -89,7 +89,7 @@ class PreviewConfig:
     prompts: tuple[str, ...] = ()
     """One row of the grid each."""
     every: int = 0
-    """Updates between grids; 0 makes none."""
+    """Updates between grids; 0 makes the first and the last alone."""
     per_prompt: int = 4
     """Samples per prompt."""
     seed: int = 0

@@ -41,7 +41,7 @@ class MethodConfig:
     kto_weights: tuple[float, float] = (1.0, 1.0)
     """kto: weights of desirable and of undesirable items."""
     noise: Literal["independent", "shared"] = "independent"
-    """Whether a winner and its reference sample get two noises (the paper) or one (Diffusion-DPO's code)."""
+    """Whether a winner and its second sample get two noises (the paper) or one (Diffusion-DPO's code)."""
     min_snr_gamma: float | None = None
     """Weight errors by min(SNR, gamma) / SNR, e.g. 5; null weights all timesteps alike."""
     timestep_density: Literal["uniform", "logit_normal"] = "uniform"
@@ -69,6 +69,7 @@ class MethodConfig:
             ("guard", guarded),
             ("sft_weight", guarded),
             ("kto_weights", self.name == "kto"),
+            ("noise", recipe.contrastive),
         ]:
             value, default = getattr(self, key), type(self).__dataclass_fields__[key].default
             if value != default and not meant:
@@ -102,7 +103,7 @@ class MethodConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceSamplesConfig:
-    """How the reference draws its samples, at the start of every iteration. sft draws none."""
+    """How the reference draws its samples, at the start of every iteration, for the methods that learn from them."""
 
     scheduler: SchedulerName = "default"
     """Solver; default is the model's own."""

@@ -1,11 +1,13 @@
 """Checks of single values of a config: each names key, value and limit."""
 
+from math import inf
+
 
 def at_least(section: str, values, least: float, *names: str) -> None:
     """ValueError where a field of `values` is below `least`; null passes."""
     for name in names:
         value = vars(values)[name]
-        if value is not None and not value >= least:
+        if value is not None and not least <= value < inf:
             raise ValueError(f"{section}.{name}={value} must be at least {least}")
 
 
@@ -13,7 +15,7 @@ def above(section: str, values, limit: float, *names: str) -> None:
     """ValueError where a field of `values` is not greater than `limit`; null passes."""
     for name in names:
         value = vars(values)[name]
-        if value is not None and not value > limit:
+        if value is not None and not limit < value < inf:
             raise ValueError(f"{section}.{name}={value} must be greater than {limit}")
 
 

@@ -40,8 +40,8 @@ class Layout(ABC):
         """Clips the gradients to a norm over all processes, which is returned as it was."""
 
     @abstractmethod
-    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict:
-        """What the optimiser remembers, whole; to be called on all processes."""
+    def optimizer_state(self, optimizer: torch.optim.Optimizer, keep: bool) -> dict:
+        """What the optimiser remembers, whole; to be called on all processes, which need not `keep` it."""
 
     @abstractmethod
     def load_optimizer(self, optimizer: torch.optim.Optimizer, state: dict) -> None:
@@ -68,8 +68,8 @@ class Replicated(Layout):
     def clip(self, parameters, max_norm):
         return self.accelerator.clip_grad_norm_(parameters, max_norm)
 
-    def optimizer_state(self, optimizer):
-        return optimizer.state_dict()
+    def optimizer_state(self, optimizer, keep):
+        return optimizer.state_dict() if keep else {}
 
     def load_optimizer(self, optimizer, state):
         optimizer.load_state_dict(state)
@@ -93,7 +93,7 @@ class Sharded(Layout):
         self.mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
 
     def place(self, denoiser, with_reference):
-        denoiser.to(self.accelerator.device)
+        # still on the CPU: sharding moves one block at a time, so that no device ever holds the whole
         reference = make_reference(denoiser) if with_reference else None
         self._shard(denoiser)
         if isinstance(reference, FrozenCopy):
@@ -109,13 +109,15 @@ class Sharded(Layout):
     def clip(self, parameters, max_norm):
         return gathered(nn.utils.clip_grad_norm_(parameters, max_norm))
 
-    def optimizer_state(self, optimizer):
+    def optimizer_state(self, optimizer, keep):
         state = optimizer.state_dict()
-        moments = {
-            key: {name: gathered(value).cpu() if torch.is_tensor(value) else value for name, value in values.items()}
-            for key, values in state["state"].items()
-        }
-        return state | {"state": moments}
+        moments: dict = {}
+        for key, values in state["state"].items():
+            for name, value in values.items():
+                whole = gathered(value) if torch.is_tensor(value) else value
+                if keep:
+                    moments.setdefault(key, {})[name] = whole.cpu() if torch.is_tensor(whole) else whole
+        return state | {"state": moments} if keep else {}
 
     def load_optimizer(self, optimizer, state):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -128,7 +130,8 @@ class Sharded(Layout):
     def _shard(self, model: nn.Module) -> None:
         for block in _blocks(model):
             fully_shard(block, mesh=self.mesh)
-        fully_shard(model, mesh=self.mesh)
+        # the root too: what it kept gathered after a pass would outlive a change of its shards (EMA, a new reference)
+        fully_shard(model, mesh=self.mesh, reshard_after_forward=True)
 
 
 def make_layout(accelerator: Accelerator, sharded: bool, offload: bool = False) -> Layout:

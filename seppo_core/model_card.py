@@ -88,7 +88,7 @@ def model_card(config: Config, kind: str, checkpoint: str) -> str:
         "",
         "## Metrics of training",
         "",
-        *_metric_lines(Path(config.run)),
+        *_metric_lines(Path(config.run), checkpoint),
         "",
         "These watch the training; they say nothing of quality. Score samples to know that.",
         "",
@@ -125,8 +125,10 @@ def _data_lines(config: Config) -> list[str]:
     ]
 
 
-def _metric_lines(run: Path) -> list[str]:
-    last = read_metrics(run)[-LAST:]
+def _metric_lines(run: Path, checkpoint: str) -> list[str]:
+    done = checkpoint.removeprefix("update-")
+    upto = [line for line in read_metrics(run) if not done.isdecimal() or line["update"] <= int(done)]
+    last = upto[-LAST:]
     means = {
         name: f"{sum(values) / len(values):.4g}"
         for name in SHOWN

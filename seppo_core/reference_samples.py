@@ -60,7 +60,9 @@ class ReferenceSamples:
 
                 def going_on(_: range) -> bool:
                     if self.layout.collective:
+                        # raises on all processes or on none; to look at one's own signal as well could part them
                         watch.agree()
+                        return True
                     return not watch.must_stop()
 
                 buffer.fill(generate, takewhile(going_on, chunks))

@@ -8,6 +8,9 @@ from torch import Tensor
 from seppo_core.cache_folder import free_bytes
 from seppo_core.config import Config
 
+PARTS = ("pool", "checkpoints", "buffer")
+"""Folders of a run that `run_bytes` speaks of."""
+
 
 def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> dict[str, int]:
     """Bytes that a whole run holds at most at once, by part.
@@ -35,7 +38,7 @@ def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> d
 
 def check_run_space(folder: Path, needed: dict[str, int]) -> None:
     """OSError where the disk of `folder` has not room for what is `needed` and not there already."""
-    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    there = sum(path.stat().st_size for part in PARTS for path in (folder / part).rglob("*") if path.is_file())
     missing, free = sum(needed.values()) - there, free_bytes(folder)
     if missing > free:
         parts = ", ".join(f"{size / 1e9:.1f} GB for {name}" for name, size in needed.items() if size)

@@ -108,4 +108,6 @@ def anchor_gap(adapter: Adapter, policy: nn.Module, reference: Reference, batch:
         with reference.active() as frozen:
             held = denoise(adapter, frozen, *draw).errors
         gaps.append(denoise(adapter, policy, *draw).errors - held)
+    # before torch 2.11 autocast would hand the casts made here, which have no graph, to the pass with gradient
+    torch.clear_autocast_cache()
     return torch.stack(gaps).mean(0)

@@ -26,6 +26,7 @@ from seppo_core.methods import Method
 from seppo_core.optimizers import Ema, Stepper, make_optimizer, make_schedule
 from seppo_core.prefetch import Prefetch
 from seppo_core.preview import Preview
+from seppo_core.processes import make_accelerator
 from seppo_core.reference import ReferencePool
 from seppo_core.reference_samples import ReferenceSamples
 from seppo_core.run_space import check_run_space, run_bytes
@@ -49,7 +50,7 @@ class Trainer:
         self.method = method
         self.folder = folder
         loop = config.loop
-        self.accelerator = Accelerator(mixed_precision=loop.mixed_precision)
+        self.accelerator = make_accelerator(loop.mixed_precision)
         self.layout = make_layout(self.accelerator, loop.sharded, loop.offload_reference)
         self.share = share_of_batch(self.accelerator, loop.batch_size, loop.micro_batch_size)
         size = loop.micro_batch_size
@@ -240,7 +241,7 @@ class Trainer:
         checkpoint = Checkpoint(
             self.progress,
             trainable_state(self._denoiser, keep=self.is_main),
-            self.layout.optimizer_state(self.optimizer),
+            self.layout.optimizer_state(self.optimizer, keep=self.is_main),
             self.schedule.state_dict(),
             scaler.state_dict() if scaler is not None else {},
             self.ema.state(keep=self.is_main) if self.ema else {},
@@ -264,7 +265,8 @@ class Trainer:
         if self.accelerator.scaler is not None and checkpoint.scaler:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)
         if self.ema:
-            self.ema.load(checkpoint.ema)
+            # a checkpoint of before the average was asked for has none; it then starts from here
+            self.ema.load(checkpoint.ema or checkpoint.policy)
         self.progress = checkpoint.progress
         if self.is_main:
             print(f"continuing {self.folder} after update {self.progress.update} of {self.total}")

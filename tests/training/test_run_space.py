@@ -47,6 +47,10 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_generated(worksh
         commands.train(workshop.config(tmp_path / "run"))
     assert not (tmp_path / "run" / "pool").exists()
     # what a run that goes on has written already needs no room
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "file").write_bytes(bytes(5000))
+    (tmp_path / "there" / "pool").mkdir(parents=True)
+    (tmp_path / "there" / "pool" / "file").write_bytes(bytes(5000))
     check_run_space(tmp_path / "there", {"checkpoints": 5500})
+    # exports lie in the folder too, and make room for nothing
+    (tmp_path / "there" / "pool").rename(tmp_path / "there" / "export")
+    with pytest.raises(OSError, match="GB free"):
+        check_run_space(tmp_path / "there", {"checkpoints": 5500})

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
-    config = workshop.config(run, mode, preview=PreviewConfig(prompts=("a red wall",), per_prompt=1, steps=2))
+    config = workshop.config(run, mode, preview=PreviewConfig(prompts=("a red wall",), every=1, per_prompt=1, steps=2))
     # an odd number of chunks, so that one process has to draw one more than it needs
     samples = replace(config.reference_samples, batch_size=5)
     loop = LoopConfig(
@@ -49,10 +49,8 @@ def test_shards_equal_one_process(workshop, tmp_path, mode):
         assert (a[name] - b[name]).abs().max() <= 0.05 * MOVED, name
     folders = [sorted(path.name for path in (tmp_path / run).rglob("*.safetensors")) for run in ("shards", "one")]
     assert folders[0] == folders[1]
-    assert sorted(path.name for path in (tmp_path / "shards" / "previews").iterdir()) == [
-        "update-000000.png",
-        "update-000006.png",
-    ]
+    names = [f"update-{update:06d}.png" for update in range(7)]
+    assert sorted(path.name for path in (tmp_path / "shards" / "previews").iterdir()) == names
 
 
 def test_a_checkpoint_of_shards_is_a_whole_one(workshop, tmp_path):
