@@ -10,13 +10,16 @@ export TOKENIZERS_PARALLELISM = false
 PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
-.PHONY: demo test check browser parity test-all install clean
+.PHONY: demo test long check browser parity test-all install clean
 
 demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
 	$(BIN)/python -m benchmarks demo $(DEMO)
 
 test: $(STAMP)  ## everything that runs on a CPU in minutes
-	$(PYTEST) -m "not gpu and not weights and not browser" $(TESTS)
+	$(PYTEST) -m "not long and not gpu and not weights and not browser" $(TESTS)
+
+long: $(STAMP)  ## what takes minutes a test: whole plans, kill runs, the comparison in small
+	$(PYTEST) -m "long and not gpu and not weights and not browser" $(TESTS)
 
 check: $(STAMP)  ## lint, import floors and the fast tests
 	$(BIN)/ruff check .
@@ -29,7 +32,7 @@ browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's
 parity: .venv-parity/installed  ## our metrics beside open_clip, lpips, torchmetrics …, in an environment of their own; docs/parity.md
 	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights" tests/parity
 
-test-all: test browser parity
+test-all: test long browser parity
 
 install: $(STAMP)
 

@@ -45,7 +45,7 @@ def prepared(tmp_path_factory) -> Places:
     return places
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("arm", [arm for arm, about in ARMS.items() if about.config and not about.matched])
 def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
     """Passes of policy and reference, counted sample by sample while a run trains."""
@@ -79,7 +79,7 @@ def small_table(out: Path, modality: str = "image", seeds: int = 2, arms: tuple[
     return json.loads((out / "report.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_table_in_small(tmp_path):
     """Winners, pairs and labels through the real commands; called again, and again with one cell missing."""
     out = tmp_path / "toy"
@@ -100,7 +100,7 @@ def test_the_whole_table_in_small(tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in times.items() if path != gone)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_clips_in_small(tmp_path):
     """Clips go the same way."""
     report = small_table(tmp_path / "toy", "video", 1, ("seppo", "kto"))

@@ -75,7 +75,7 @@ def test_a_quick_config_plans(path, capsys):
     assert plan["flops"]["forward"] == pytest.approx(0.803e12, rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path not in QUICK], ids=lambda path: Path(path).stem)
 def test_every_other_config_plans(path, capsys):
     check_plan(main, path, ImageConfig, capsys)

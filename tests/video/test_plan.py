@@ -81,7 +81,7 @@ def test_motion_modules_alone_are_their_own_share():
     assert trained["all"] == trained["motion"] + trained["spatial"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: Path(path).stem)
 def test_every_config_plans(path, capsys):
     check_plan(main, path, VideoConfig, capsys)
