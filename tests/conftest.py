@@ -1,9 +1,11 @@
 """Set before anything is imported: no network, one thread, and the core's shape annotations are checked."""
 
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -19,3 +21,10 @@ install_import_hook(
 
 # after the hook, so that what it imports is checked too
 from tests.workshop import workshop  # noqa: E402, F401
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """A job started in the background has SIGINT ignored, and so would all that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
