@@ -77,7 +77,12 @@ def final(run: Path) -> dict[str, torch.Tensor]:
     return load_policy(CheckpointFolder(run / "checkpoints").latest())
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+QUICK = ("seppo", "dpo", "mapo", "kto")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in VARIANTS]
+)
 def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, name):
     method = VARIANTS[name]
     commands.train(config_of(workshop, caches, tmp_path / "undisturbed", method))

@@ -53,6 +53,7 @@ def test_shards_equal_one_process(workshop, tmp_path, mode):
     assert sorted(path.name for path in (tmp_path / "shards" / "previews").iterdir()) == names
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_shards_is_a_whole_one(workshop, tmp_path):
     """One process goes on with what two have saved, and two with what one has."""
     half = config_of(workshop, tmp_path / "run", "full", True, iterations=1)
