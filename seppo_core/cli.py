@@ -29,6 +29,7 @@ from seppo_core.config_file import (
     nearest,
     read_values,
     refuse_missing,
+    similar_path,
 )
 from seppo_core.data_format import find_source
 from seppo_core.looking import LOOKS, Look, look, parse_look
@@ -169,7 +170,7 @@ def check_paths(invocation: Invocation) -> None:
         # verify reads the cache alone
         reads = path is not None and invocation.command != "verify"
         if reads and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
-            raise FileNotFoundError(f"{key}={path} does not exist{_similar(Path(path))}")
+            raise FileNotFoundError(f"{key}={path} does not exist{similar_path(Path(path))}")
     if invocation.command == "prepare":
         find_source(config.data.source, config.data.format)
     if invocation.command in ("train", "verify"):
@@ -180,22 +181,13 @@ def check_paths(invocation: Invocation) -> None:
         _need_folder("run", config.run, "run `train` with the same config first")
     if isinstance(request, SampleRequest) and request.prompt_file and not Path(request.prompt_file).is_file():
         raise FileNotFoundError(
-            f"--prompt_file {request.prompt_file} does not exist{_similar(Path(request.prompt_file))}"
+            f"--prompt_file {request.prompt_file} does not exist{similar_path(Path(request.prompt_file))}"
         )
 
 
 def _need_folder(key: str, path: str, cure: str) -> None:
     if not Path(path).is_dir():
-        raise FileNotFoundError(f"{key}={path} is not a folder{_similar(Path(path))}; {cure}")
-
-
-def _similar(path: Path) -> str:
-    for parent in path.parents:
-        if parent.is_dir():
-            missing = path.relative_to(parent).parts[0]
-            guess = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
-            return f"; did you mean {parent / guess}?" if guess else ""
-    return ""
+        raise FileNotFoundError(f"{key}={path} is not a folder{similar_path(Path(path))}; {cure}")
 
 
 def _may_be_hub_id(name: str) -> bool:

@@ -14,6 +14,7 @@ from seppo_core.cache_verify import find_damage, mend
 from seppo_core.checkpoint import load_weights
 from seppo_core.config import Config
 from seppo_core.config_checks import check_flow, check_not_flow
+from seppo_core.config_file import load_config
 from seppo_core.config_method import MethodConfig
 from seppo_core.draw import Draw, WriteSample, draw_samples
 from seppo_core.export import merge_lora, write_full, write_lora
@@ -139,11 +140,12 @@ def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> P
     _check_cache(config, cache)
     # the first Accelerator of a process fixes its precision; a plain one here would refuse the trainer's
     accelerator = make_accelerator(config.loop.mixed_precision)
-    if accelerator.is_main_process:
-        open_run(folder, config, cache.fingerprint, accept_changes)
+    # what the first process refuses must not leave the others waiting for it
+    team = Team.of(accelerator)
+    team.first(lambda: open_run(folder, config, cache.fingerprint, accept_changes))
     adapter = load(config)
-    if accelerator.is_main_process:
-        check_model(folder, denoiser_fingerprint(adapter), accept_changes)
+    model = denoiser_fingerprint(adapter)
+    team.first(lambda: check_model(folder, model, accept_changes))
     adapter.path = with_method(adapter.path, config.method)
     expected = adapter.latent_shape(config.data.height, config.data.width, config.data.frames)
     if tuple(cache.latent_shape) != expected:
@@ -182,7 +184,14 @@ def make_preview(config: Config, adapter: Adapter, folder: Path, device: torch.d
         scheduler=make_scheduler(p.scheduler, adapter.scheduler),
         columns=p.per_prompt,
         seed=p.seed,
+        with_start=_same_preview(config, folder),
     )
+
+
+def _same_preview(config: Config, folder: Path) -> bool:
+    """Whether the run began with these prompts, seed and solver, so that its first picture is of the same samples."""
+    began = load_config(folder / "config.yaml", type(config)).preview
+    return replace(began, every=0) == replace(config.preview, every=0)
 
 
 def load_policy_into(

@@ -132,6 +132,16 @@ def nearest(name: str, valid: list[str]) -> str | None:
     return next(iter(get_close_matches(name, valid, n=1, cutoff=0.6)), None)
 
 
+def similar_path(path: Path) -> str:
+    """ "; did you mean …?" where the first part of `path` that is missing resembles what lies there; else nothing."""
+    for parent in path.parents:
+        if parent.is_dir():
+            missing = path.relative_to(parent).parts[0]
+            guess = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
+            return f"; did you mean {parent / guess}?" if guess else ""
+    return ""
+
+
 def shown(value: Any) -> str:
     """`value` as YAML would write it, on one line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

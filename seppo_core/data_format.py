@@ -8,6 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from seppo_core.config_file import similar_path
+
 Format = Literal["folder", "parquet", "webdataset", "hub"]
 
 TABLES = (".jsonl", ".csv")
@@ -47,8 +49,8 @@ def find_source(source: str, format: Format | Literal["auto"] = "auto") -> Found
             raise FileNotFoundError(f"data.source={source} matches no file")
         return _checked(source, format, _fixed_part(path), files)
     raise FileNotFoundError(
-        f"data.source={source} is not a folder{_similar(path)}; put files and metadata.jsonl or metadata.csv there, or "
-        "name parquet files or tars, or set data.format=hub for a data set of the Hugging Face hub"
+        f"data.source={source} is not a folder{similar_path(path)}; put files and metadata.jsonl or metadata.csv "
+        "there, or name parquet files or tars, or set data.format=hub for a data set of the Hugging Face hub"
     )
 
 
@@ -138,14 +140,3 @@ def _fixed_part(path: Path) -> Path:
 def _packed(folder: Path) -> str:
     packed = next((path.name for path in folder.iterdir() if _PACKED.fullmatch(path.name)), None)
     return f"; {packed} is compressed: unpack it to a plain .tar first" if packed else ""
-
-
-def _similar(path: Path) -> str:
-    from seppo_core.config_file import nearest
-
-    for parent in path.parents:
-        if parent.is_dir():
-            missing = path.relative_to(parent).parts[0]
-            guess = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
-            return f"; did you mean {parent / guess}?" if guess else ""
-    return ""

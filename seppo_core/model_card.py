@@ -141,9 +141,4 @@ def _metric_lines(run: Path, checkpoint: str) -> list[str]:
 
 
 def _table(left: str, right: str, rows: dict) -> list[str]:
-    # a bar in a value would end its cell
-    return [
-        f"| {left} | {right} |",
-        "|---|---|",
-        *(f"| {k} | {str(v).replace('|', chr(92) + '|')} |" for k, v in rows.items()),
-    ]
+    return [f"| {left} | {right} |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]

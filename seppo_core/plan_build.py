@@ -15,6 +15,7 @@ from diffusers.models import ModelMixin
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from seppo_core.adapter import Adapter, Condition
 from seppo_core.plan_numbers import Numbers, model_numbers
 
 P = TypeVar("P", bound=DiffusionPipeline)
@@ -136,3 +137,18 @@ def runnable(fake: FakeTensorMode, *modules: nn.Module) -> None:
                         is_parameter = isinstance(tensor, nn.Parameter)
                         made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
                     weights[name] = made[id(tensor)]
+
+
+def clip_condition(adapter: Adapter) -> Condition:
+    """One caption's text by a pipeline's CLIP, of the shapes that `encode_text` gives."""
+    p = adapter.pipeline
+    return {"text": torch.empty(1, p.tokenizer.model_max_length, p.text_encoder.config.hidden_size)}
+
+
+def clip_pair_condition(adapter: Adapter) -> Condition:
+    """One caption's text by the two CLIPs of an SDXL pipeline, of the shapes that `encode_clip_pair` gives."""
+    first, second = adapter.pipeline.text_encoder.config, adapter.pipeline.text_encoder_2.config
+    return {
+        "text": torch.empty(1, adapter.pipeline.tokenizer.model_max_length, first.hidden_size + second.hidden_size),
+        "pooled": torch.empty(1, second.projection_dim),
+    }

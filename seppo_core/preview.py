@@ -20,7 +20,7 @@ class Preview:
     """Draws one row of `columns` samples per prompt: a PNG for images, an animated WebP for videos.
 
     The noise depends on the seed alone, so that the pictures of one run, and of runs of one seed, can be compared. What
-    is drawn after the start has the start's samples of the same noise on its left.
+    is drawn after the start has the start's samples of the same noise on its left, `with_start`.
     `conditions` are the prompts', one row each; `every` = 0 leaves only the first and the last drawing.
     """
 
@@ -38,6 +38,7 @@ class Preview:
         scheduler: SchedulerMixin | None = None,
         columns: int = 2,
         seed: int = 0,
+        with_start: bool = True,
     ):
         self.adapter = adapter
         self.folder = folder
@@ -50,6 +51,7 @@ class Preview:
         self.scheduler = scheduler
         self.columns = columns
         self.seed = seed
+        self.with_start = with_start
 
     def due(self, update: int) -> bool:
         return self.every > 0 and update % self.every == 0
@@ -89,7 +91,7 @@ class Preview:
         if not save:
             return None
         frames = grid_frames(torch.stack(rows))
-        if update > 0 and (start := self._file(0)) is not None:
+        if update > 0 and self.with_start and (start := self._file(0)) is not None:
             frames = beside(load_frames(start), frames)
         path = save_frames(frames, self.folder / f"update-{update:06d}")
         if writer is not None:

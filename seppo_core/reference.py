@@ -100,7 +100,8 @@ class Reference(ABC):
 
 
 class FrozenCopy(Reference):
-    """A copy with its own trained weights; parameters that are not trained are shared with the policy.
+    """A copy with its own trained weights; parameters that are not trained are shared with the policy, unless both are
+    sharded, where each has its slices.
 
     Make it before `accelerator.prepare`, which patches the policy's forward. With `offload` its weights wait in the
     CPU's memory and are on the device only while it is active.

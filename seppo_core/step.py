@@ -102,12 +102,13 @@ def anchor_gap(adapter: Adapter, policy: nn.Module, reference: Reference, batch:
 
     The same timesteps and noises for both. Below zero the policy is the better one.
     """
-    gaps = []
-    for t, noise in zip(batch.anchor_t, batch.anchor_noise, strict=True):
-        draw = (batch.winner, noise, t, batch.condition)
-        with reference.active() as frozen:
-            held = denoise(adapter, frozen, *draw).errors
-        gaps.append(denoise(adapter, policy, *draw).errors - held)
+    draws = [
+        (batch.winner, noise, t, batch.condition) for t, noise in zip(batch.anchor_t, batch.anchor_noise, strict=True)
+    ]
+    # all of the reference's in one go: it may have to be brought to the device, or switched to
+    with reference.active() as frozen:
+        held = [denoise(adapter, frozen, *draw).errors for draw in draws]
+    gaps = [denoise(adapter, policy, *draw).errors - one for draw, one in zip(draws, held, strict=True)]
     # before torch 2.11 autocast would hand the casts made here, which have no graph, to the pass with gradient
     torch.clear_autocast_cache()
     return torch.stack(gaps).mean(0)

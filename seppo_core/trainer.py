@@ -1,7 +1,6 @@
 """The training loop: Algorithm 1 of SePPO on accelerate. Knows no model family."""
 
 import math
-import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from seppo_core.adapter import Adapter
@@ -33,6 +31,7 @@ from seppo_core.run_space import check_run_space, run_bytes
 from seppo_core.signals import Stopped
 from seppo_core.spread import sample_variance
 from seppo_core.step import Batch
+from seppo_core.team import Team
 from seppo_core.tuning import load_trainable_state, trainable_parameters, trainable_state
 from seppo_core.watch import RunWatch
 
@@ -52,7 +51,8 @@ class Trainer:
         loop = config.loop
         self.accelerator = make_accelerator(loop.mixed_precision)
         self.layout = make_layout(self.accelerator, loop.sharded, loop.offload_reference)
-        self.share = share_of_batch(self.accelerator, loop.batch_size, loop.micro_batch_size)
+        self.team = Team.of(self.accelerator)
+        self.share = share_of_batch(self.team, loop.batch_size, loop.micro_batch_size)
         size = loop.micro_batch_size
         self.micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
         self.total = loop.iterations * loop.updates
@@ -112,9 +112,9 @@ class Trainer:
         refuses; the last checkpoint is then as it was.
         """
         with self.watch:
-            if self.is_main:
-                latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
-                check_run_space(self.folder, run_bytes(self.config, self.parameters.values(), latent_bytes))
+            latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
+            needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
+            self.team.first(lambda: check_run_space(self.folder, needed))
             self._resume()
             self.watch.begin(self.progress.update)
             try:
@@ -272,15 +272,9 @@ class Trainer:
             print(f"continuing {self.folder} after update {self.progress.update} of {self.total}")
 
 
-def share_of_batch(accelerator: Accelerator, batch_size: int, micro_batch_size: int) -> range:
+def share_of_batch(team: Team, batch_size: int, micro_batch_size: int) -> range:
     """The indices of the global batch that this process computes; ValueError where they cannot be dealt out evenly."""
-    launched = int(os.environ.get("WORLD_SIZE", 1))
-    world = accelerator.num_processes
-    if world != launched:
-        raise ValueError(
-            f"the launcher started {launched} processes, accelerate sees {world}; on CPU launch with "
-            "ACCELERATE_USE_CPU=true torchrun --nproc_per_node N"
-        )
+    world = team.world
     step = world * micro_batch_size
     if batch_size % step:
         raise ValueError(
@@ -288,7 +282,7 @@ def share_of_batch(accelerator: Accelerator, batch_size: int, micro_batch_size: 
             f"{micro_batch_size}; use e.g. {math.ceil(batch_size / step) * step}"
         )
     share = batch_size // world
-    return range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+    return range(team.rank * share, (team.rank + 1) * share)
 
 
 def _add(totals: dict[str, torch.Tensor], metrics: dict[str, torch.Tensor], count: int) -> None:

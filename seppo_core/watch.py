@@ -18,6 +18,7 @@ from seppo_core.run_files import EventName, add_event, read_metrics
 from seppo_core.run_log import RunLog
 from seppo_core.run_place import RunPlace
 from seppo_core.signals import Stopped, StopSignals
+from seppo_core.team import Team
 from seppo_core.terminal import UpdateDisplay
 from seppo_core.wandb_log import ProjectLog
 
@@ -43,10 +44,13 @@ class RunWatch(AbstractContextManager):
         self._log: RunLog | None = None
 
     def __enter__(self) -> "RunWatch":
-        if self._is_main:
-            self._place = self._stack.enter_context(RunPlace(self.folder))
+        # where another run holds the folder, all leave
+        Team.of(self.accelerator).first(self._take_place)
         self._stack.enter_context(self.signals)
         return self
+
+    def _take_place(self) -> None:
+        self._place = self._stack.enter_context(RunPlace(self.folder))
 
     def begin(self, done: int) -> None:
         """Opens the logs where `done` updates are done. UnhealthyRun where a gate that stops has spoken before."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from seppo_core.adapter import Adapter, Condition
-from seppo_core.plan_build import build_pipeline, replacements
+from seppo_core.plan_build import build_pipeline, clip_condition, clip_pair_condition, replacements
 from seppo_core.plan_numbers import pipeline_numbers
 from seppo_image.config import ImageConfig
 from seppo_image.flux import Flux
@@ -44,20 +44,6 @@ def condition(adapter: Adapter) -> Condition:
         return SHAPES[type(adapter)](adapter)
 
 
-def _stable_diffusion(adapter: StableDiffusion) -> Condition:
-    p = adapter.pipeline
-    return {"text": torch.empty(1, p.tokenizer.model_max_length, p.text_encoder.config.hidden_size)}
-
-
-def _sdxl(adapter: StableDiffusionXL) -> Condition:
-    p = adapter.pipeline
-    width = p.text_encoder.config.hidden_size + p.text_encoder_2.config.hidden_size
-    return {
-        "text": torch.empty(1, p.tokenizer.model_max_length, width),
-        "pooled": torch.empty(1, p.text_encoder_2.config.projection_dim),
-    }
-
-
 def _sd3(adapter: StableDiffusion3) -> Condition:
     p = adapter.pipeline
     tokens = p.tokenizer.model_max_length + adapter.text_tokens
@@ -83,8 +69,8 @@ def _masked(adapter: Sana | PixArtSigma) -> Condition:
 
 
 SHAPES: dict[type[Adapter], Callable[..., Condition]] = {
-    StableDiffusion: _stable_diffusion,
-    StableDiffusionXL: _sdxl,
+    StableDiffusion: clip_condition,
+    StableDiffusionXL: clip_pair_condition,
     StableDiffusion3: _sd3,
     Flux: _flux,
     Sana: _masked,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from seppo_core.adapter import Adapter, Condition
-from seppo_core.plan_build import build_pipeline, replacements
+from seppo_core.plan_build import build_pipeline, clip_condition, clip_pair_condition, replacements
 from seppo_core.plan_numbers import pipeline_numbers
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
@@ -48,20 +48,6 @@ def condition(adapter: Adapter) -> Condition:
         return SHAPES[type(adapter)](adapter)
 
 
-def _animatediff(adapter: AnimateDiff) -> Condition:
-    p = adapter.pipeline
-    return {"text": torch.empty(1, p.tokenizer.model_max_length, p.text_encoder.config.hidden_size)}
-
-
-def _animatediff_sdxl(adapter: AnimateDiffXL) -> Condition:
-    p = adapter.pipeline
-    width = p.text_encoder.config.hidden_size + p.text_encoder_2.config.hidden_size
-    return {
-        "text": torch.empty(1, p.tokenizer.model_max_length, width),
-        "pooled": torch.empty(1, p.text_encoder_2.config.projection_dim),
-    }
-
-
 def _text(adapter: CogVideoX | Wan) -> Condition:
     return {"text": torch.empty(1, adapter.text_tokens, adapter.pipeline.text_encoder.config.d_model)}
 
@@ -80,8 +66,8 @@ def _hunyuan(adapter: HunyuanVideo) -> Condition:
 
 
 SHAPES: dict[type[Adapter], Callable[..., Condition]] = {
-    AnimateDiff: _animatediff,
-    AnimateDiffXL: _animatediff_sdxl,
+    AnimateDiff: clip_condition,
+    AnimateDiffXL: clip_pair_condition,
     CogVideoX: _text,
     HunyuanVideo: _hunyuan,
     LTX: _ltx,

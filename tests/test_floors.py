@@ -1,6 +1,8 @@
 """Imports point down only, files stay small, and what must answer at once does not import torch."""
 
 import ast
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,14 @@ def test_files_are_small(package):
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LINES
     }
     assert not long, f"over {LINES} lines: {long}; one idea a file"
+
+
+def test_the_readme_s_map_names_every_file_of_the_core_and_none_besides():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"[\w*]+\.py", text[text.index("    seppo_core/ ") : text.index("    seppo_image/ ")])
+    there = [path.name for path in (ROOT / "seppo_core").glob("*.py") if path.name != "__init__.py"]
+    assert not [name for name in there if not any(fnmatch(name, pattern) for pattern in named)]
+    assert not [pattern for pattern in named if not any(fnmatch(name, pattern) for name in there)]
 
 
 def test_packages_hand_names_on_and_define_nothing():

@@ -29,7 +29,8 @@ RECIPES = {"continued": "continued", "sft": "sft", "seppo": "seppo", "seppo_anch
 """The arms that are trained, and the config in configs/toy behind each: <modality>_<recipe>.yaml."""
 COSTS: dict[Modality, tuple[float, float, float]] = {"image": (0.011, 0.0076, 0.004), "video": (0.094, 0.073, 0.035)}
 """Seconds of one core per generated sample, per pair trained on and per winner trained on: only for the time left."""
-JUDGED_TOGETHER = (("base", "continued", "sft"), ("seppo", "seppo_anchor_off"))
+JUDGED_TOGETHER = (("base",), ("continued", "sft"), ("seppo", "seppo_anchor_off"))
+"""Arms that one process scores. The base waits for no training, so that a worker with nothing else to do takes it."""
 
 
 @dataclass(frozen=True)

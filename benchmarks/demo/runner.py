@@ -7,7 +7,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmarks.demo.plan import Task
-from benchmarks.demo.process import Launcher
+from benchmarks.demo.process import Launcher, stop
 from benchmarks.demo.watch import Step
 
 POLL = 0.2
@@ -88,7 +88,7 @@ def run_tasks(
             show(_state(waiting, running, complete, len(tasks), time.monotonic() - clock, worked, spent, workers))
             time.sleep(POLL)
     finally:
-        _stop(running)
+        stop([item.process for item in running])
 
 
 def _next(waiting: list[Task], complete: set[str], running: list[Running], workers: int) -> list[Task]:
@@ -102,16 +102,6 @@ def _next(waiting: list[Task], complete: set[str], running: list[Running], worke
         left = [task.modality for task in waiting]
         chosen.append(min(ready, key=lambda task: (busy.count(task.modality), -left.count(task.modality))))
     return chosen
-
-
-def _stop(running: list[Running]) -> None:
-    for item in running:
-        item.process.terminate()
-    for item in running:
-        item.process.join(timeout=10)
-        if item.process.exitcode is None:
-            item.process.kill()
-            item.process.join()
 
 
 def _failure(item: Running, log: Path, shown: int = 15) -> str:

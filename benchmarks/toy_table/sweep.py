@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from typing import TextIO
 
 from benchmarks.demo.display import clock
-from benchmarks.demo.process import Launcher
+from benchmarks.demo.process import Launcher, stop
 from benchmarks.demo.runner import TaskFailed
 from benchmarks.toy_table.places import Places, read_result, write_spec
 from benchmarks.toy_table.plan import Plan
@@ -109,7 +109,7 @@ def _sweep(
             time.sleep(POLL)
     finally:
         display.clear()
-        _stop(running)
+        stop([item.process for item in running])
 
 
 def _finish(places: Places, item: _Running) -> str:
@@ -138,16 +138,6 @@ def _status(plan: Plan, places: Places, running: list[_Running], worked: float, 
         return text
     behind = sum(min(item.seconds * worked / spent, 0.9 * item.job.weight) for item in running)
     return f"{text}; about {clock(max(0.0, weight - behind) * spent / worked / jobs)} left"
-
-
-def _stop(running: list[_Running]) -> None:
-    for item in running:
-        item.process.terminate()
-    for item in running:
-        item.process.join(timeout=10)
-        if item.process.exitcode is None:
-            item.process.kill()
-            item.process.join()
 
 
 class _Display:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import yaml
 from diffusers import StableDiffusionPipeline
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
@@ -58,13 +57,6 @@ def test_the_licence_is_the_base_s_own(workshop, tmp_path):
     assert licence_of(str(tmp_path)) == "unknown"
     # offline, and not in the local cache
     assert licence_of("nobody/nothing") == "unknown"
-
-
-def test_a_bar_in_a_name_does_not_break_the_table(config, tmp_path):
-    odd = replace(config, run=config.run, data=replace(config.data, source="data/a|b"))
-    commands.export(odd, ExportRequest(out=str(tmp_path / "out")))
-    front = (tmp_path / "out" / "README.md").read_text().split("---\n")[1]
-    assert yaml.safe_load(front)["library_name"] == "diffusers"
 
 
 def test_exports_are_the_average_unless_the_policy_is_asked_for(config, tmp_path):

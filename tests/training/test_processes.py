@@ -65,3 +65,15 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused(workshop, tmp_path):
     done = launch(path, 2)
     assert done.returncode != 0
     assert "loop.batch_size=2 is not a multiple of 2 processes x loop.micro_batch_size=2; use e.g. 4" in done.stderr
+
+
+def test_what_the_first_process_refuses_ends_all(workshop, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("not a run")
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(workshop.config(tmp_path / "run")))
+    # within the launcher's limit, not after the twelve hours that one process waits for another
+    done = launch(path, 2)
+    assert done.returncode != 0
+    assert "is not empty and holds no run" in done.stderr
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["thesis.txt"]
