@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
         if status != 0:
             return status
         seconds = None if begun else round(time.process_time() - started, 2)
-    curve = judge(cell, run, folder)
+    curve = judge(places, cell, run, folder)
     metrics = read_metrics(run) if run.is_dir() else []
     captions = [] if cell.anchor is None else look_at_anchor(cell, run, folder)
     save_json(
@@ -71,6 +72,8 @@ def train(places: Places, cell: Cell, run: Path) -> int:
         "train", cell.config, "--run", str(run), "--data.source", str(places.source(cell.modality, cell.data)),
         "--data.cache", str(places.cache(cell.modality, cell.data)), *cell.options,
     ]  # fmt: skip
+    if cell.base == "strong":
+        argv += ["--model.base", str(places.strong(cell.modality))]
     print(f"seppo-{cell.modality} {' '.join(argv)}", flush=True)
     return (image_main if cell.modality == "image" else video_main)(argv)
 
@@ -83,9 +86,11 @@ def prompts_of(cell: Cell) -> list[str]:
     return prompts if cell.prompts is None else prompts[:: len(prompts) // cell.prompts][: cell.prompts]
 
 
-def judge(cell: Cell, run: Path, folder: Path) -> list[tuple[int, float]]:
+def judge(places: Places, cell: Cell, run: Path, folder: Path) -> list[tuple[int, float]]:
     """Writes scores.safetensors of the last checkpoint; the learning curve, from earlier ones' first noise."""
     config = load_config(cell.config or config_path(cell.modality, ARMS["sft"]), SCHEMAS[cell.modality])
+    if cell.base == "strong":
+        config = replace(config, model=replace(config.model, base=str(places.strong(cell.modality))))
     noises = [NOISE + index for index in range(cell.noises)]
     judge = Judge(cell.modality, config, prompts_of(cell), noises, BATCH[cell.modality])
     found: list[tuple[int, float]] = []

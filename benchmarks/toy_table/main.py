@@ -28,7 +28,7 @@ EPILOG = """\
   python -m benchmarks toy --budget 10                 begin no cell after ten minutes; call again to go on
   python -m benchmarks toy --budget 0                  print what is there
   python -m benchmarks toy --only seppo sft --seeds 3
-  python -m benchmarks toy --regimes                   few winners, weak winners and long runs too
+  python -m benchmarks toy --regimes                   few winners, weak winners, long runs, a strong base too
 """
 
 

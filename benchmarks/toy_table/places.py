@@ -31,6 +31,10 @@ class Places:
     def cache(self, modality: Modality, kind: str) -> Path:
         return self.out / "cache" / modality / kind
 
+    def strong(self, modality: Modality) -> Path:
+        """The strong base, a pipeline's folder."""
+        return self.out / "bases" / modality / "strong"
+
     def cell(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.modality / cell.name
 

@@ -60,6 +60,12 @@ SCALES: dict[Modality, dict[str, Scale]] = {
 }
 
 
+BaseName = Literal["main", "strong"]
+"""The base that ships, or that one tuned on the winners first."""
+STRONG = ("--seed", "1000", "--optimizer.lr", "0.001", "--loop.iterations", "1", "--loop.updates", "400")
+"""How the strong base is trained. Its score on validation prompts no longer rises after that (LOG.md)."""
+
+
 @dataclass(frozen=True)
 class Regime:
     """Conditions under which the arms are compared. `winners` is the data set in their place."""
@@ -69,7 +75,10 @@ class Regime:
     winners: Literal["winners", "few", "weak"] = "winners"
     longer: int = 1
     """Times as many iterations."""
+    base: BaseName = "main"
+    """What all arms start from."""
     arms: tuple[str, ...] = tuple(ARMS)
+    modalities: tuple[Modality, ...] = ("image", "video")
 
 
 CORE = ("continued", "sft", "sft_matched", "seppo")
@@ -79,6 +88,21 @@ REGIMES = {
     "few": Regime("few", "64 winners in place of all", winners="few", arms=CORE),
     "weak": Regime("weak", "weak winners: the middle one of three draws of the mixture", winners="weak", arms=CORE),
     "long": Regime("long", "three times as many iterations", longer=3, arms=CORE),
+    "strong": Regime(
+        "strong",
+        "a strong base: tuned on the winners before, until that gave no more",
+        base="strong",
+        arms=CORE,
+        modalities=("image",),
+    ),
+    "strong_weak": Regime(
+        "strong_weak",
+        "the strong base and weak winners, which score below its own samples",
+        winners="weak",
+        base="strong",
+        arms=CORE,
+        modalities=("image",),
+    ),
 }
 
 
@@ -106,22 +130,25 @@ class Cell:
     """Items and draws of the anchor's validity, where the arm has an anchor."""
     mark: str
     """What else decides the outcome: the config's content, the data's settings, the base's weights."""
+    base: BaseName = "main"
 
     @property
     def key(self) -> str:
         content = {**asdict(self), "revision": REVISION}
+        if self.base == "main":
+            del content["base"]  # came later than cells that are stored
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
     def name(self) -> str:
         if self.arm == "base":
-            return f"base-{self.key}"
+            return f"{'' if self.base == 'main' else f'{self.base}-'}base-{self.key}"
         return f"{self.regime}-{self.arm}-lr{self.rate:g}-seed{self.seed}-{self.key}"
 
     @property
     def label(self) -> str:
         arm = ARMS[self.arm].name + ("" if self.regime == "main" else f" ({self.regime})")
-        if self.arm == "base":
+        if self.config is None:
             return arm
         return f"{arm}, lr {self.rate:g}, " + ("tuning" if self.role == "tune" else f"seed {self.seed}")
 
@@ -141,7 +168,8 @@ class Plan:
         self, modality: Modality, scale: Scale, *, seeds: int = 5, regimes: tuple[str, ...] = ("main",),
         regime_seeds: int = 3, only: tuple[str, ...] = (), data_seed: int = 0,
     ):  # fmt: skip
-        self.modality, self.scale, self.seeds, self.regimes = modality, scale, seeds, regimes
+        self.modality, self.scale, self.seeds = modality, scale, seeds
+        self.regimes = tuple(regime for regime in regimes if modality in REGIMES[regime].modalities)
         self.regime_seeds, self.only, self.data_seed = regime_seeds, only, data_seed
 
     def arms(self, regime: str) -> list[str]:
@@ -158,11 +186,16 @@ class Plan:
         count = self.seeds if regime == "main" else min(self.seeds, self.regime_seeds)
         return range(TUNING_SEED + 1, TUNING_SEED + 1 + count)
 
-    def base(self) -> Cell:
-        """The base, judged once."""
+    def bases(self) -> list[Cell]:
+        """What the regimes start from, each once."""
+        return [self.base(name) for name in dict.fromkeys(REGIMES[regime].base for regime in self.regimes)]
+
+    def base(self, name: BaseName = "main") -> Cell:
+        """A base, judged once for all regimes that start from it."""
+        mark = base_mark(self.modality) if name == "main" else self._mark(ARMS["sft"], name)
         return Cell(
-            "main", "base", None, 0, "final", self.modality, None, "winners", (), 0, self.scale.noises,
-            self.scale.prompts, None, base_mark(self.modality),
+            name, "base", None, 0, "final", self.modality, None, "winners", (), 0, self.scale.noises,
+            self.scale.prompts, None, mark, name,
         )  # fmt: skip
 
     def tuning(self, regime: str, arm: str) -> list[Cell]:
@@ -195,7 +228,8 @@ class Plan:
         passes = iterations * updates * batch * passes_per_item(config.method, config.reference_samples)
         return Cell(
             regime, arm, rate, seed, role, self.modality, str(config_path(self.modality, about)), data, options, passes,
-            self.scale.noises if final else self.scale.tuning_noises, self.scale.prompts, anchor, self._mark(about),
+            self.scale.noises if final else self.scale.tuning_noises, self.scale.prompts, anchor,
+            self._mark(about, conditions.base), conditions.base,
         )  # fmt: skip
 
     def lengths(self, regime: str, arm: str) -> tuple[int, int, int]:
@@ -210,17 +244,23 @@ class Plan:
             updates = round(updates * more / passes_per_item(config.method, config.reference_samples))
         return iterations, updates, batch
 
-    def _mark(self, arm: Arm) -> str:
+    def _mark(self, arm: Arm, base: BaseName) -> str:
         content = _written(self.modality, arm)
         settings = [content, self.scale.size, self.data_seed, base_mark(self.modality)]
+        if base == "strong":
+            settings += [STRONG, _written(self.modality, ARMS["sft"])]
         return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+NO_MATTER = ("source", "cache", "prefetch")
+"""Keys of `data` that change no outcome."""
 
 
 def _written(modality: Modality, arm: Arm) -> dict:
     """What an arm's YAML says beside places: not the defaults, so that a new key of the schema leaves cells valid."""
     content = yaml.safe_load((ROOT / config_path(modality, arm)).read_text(encoding="utf-8"))
     del content["run"]
-    return content | {"data": {key: v for key, v in content["data"].items() if key not in ("source", "cache")}}
+    return content | {"data": {key: v for key, v in content["data"].items() if key not in NO_MATTER}}
 
 
 def config_path(modality: Modality, arm: Arm) -> Path:

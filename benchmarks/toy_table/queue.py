@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.demo.plan import PROGRAMS
-from benchmarks.toy_table.arms import ARMS
+from benchmarks.toy.captions import Modality
+from benchmarks.toy_table.arms import ARMS, Arm
 from benchmarks.toy_table.places import Places, is_done, read_result
 from benchmarks.toy_table.plan import LADDER, TUNING_SEED, Cell, Plan, config_path
 from seppo_core.files import save_json
@@ -95,11 +96,10 @@ def _best(places: Places, cells: Collection[Cell]) -> float | None:
 def cells_to_do(plan: Plan, places: Places) -> Iterator[tuple[Cell, bool]]:
     """Cells that are not settled, in the order of their worth, and whether each can begin.
 
-    First the base, then all arms' learning rates, then the training seeds one after the other, all arms each: a table
+    First the bases, then all arms' learning rates, then the training seeds one after the other, all arms each: a table
     that is broken off has as many seeds for every arm. One that cannot begin stands for a rate not yet known.
     """
-    if not is_settled(places, plan.base()):
-        yield plan.base(), True
+    yield from ((base, True) for base in plan.bases() if not is_settled(places, base))
     for regime in plan.regimes:
         for arm in plan.chosen(regime):
             yield from (
@@ -129,10 +129,10 @@ def next_job(plan: Plan, places: Places, busy: Collection[str]) -> Job | None:
     for cell, can_begin in cells_to_do(plan, places):
         if not can_begin or cell.name in busy:
             continue
-        if cell.arm == "base" or (places.cache(modality, cell.data) / "manifest.json").is_file():
+        job = _before(places, cell)
+        if job is None:
             command = ("-m", "benchmarks.toy_table.cell", str(places.out), str(places.cell(cell)))
             return Job(cell.name, cell.label, command, cell.weight, cell)
-        job = _prepare(places, cell)
         if job.name not in busy:
             return job
     return None
@@ -144,9 +144,24 @@ def left(plan: Plan, places: Places) -> tuple[int, float]:
     return len(cells), sum(cell.weight for cell in cells)
 
 
-def _prepare(places: Places, cell: Cell) -> Job:
-    kind, modality = cell.data, cell.modality
-    config: Path = config_path(modality, ARMS[cell.arm])
+def _before(places: Places, cell: Cell) -> Job | None:
+    """What a cell still waits for: its data's latents, or the base that it starts from."""
+
+    def is_missing(kind: str) -> bool:
+        return not (places.cache(cell.modality, kind) / "manifest.json").is_file()
+
+    if cell.config is not None and is_missing(cell.data):
+        return _prepare(places, cell.modality, cell.data, ARMS[cell.arm])
+    if cell.base == "strong" and not (places.strong(cell.modality) / "model_index.json").is_file():
+        if is_missing("winners"):
+            return _prepare(places, cell.modality, "winners", ARMS["sft"])
+        command = ("-m", "benchmarks.toy_table.strong", str(places.out), cell.modality)
+        return Job(f"strong-{cell.modality}", "training the strong base", command, 28)
+    return None
+
+
+def _prepare(places: Places, modality: Modality, kind: str, arm: Arm) -> Job:
+    config: Path = config_path(modality, arm)
     command = (
         "-m", PROGRAMS[modality], "prepare", str(config),
         "--data.source", str(places.source(modality, kind)), "--data.cache", str(places.cache(modality, kind)),

@@ -9,7 +9,7 @@ from benchmarks.anchor.validity import Validity, validity
 from benchmarks.statistics import Interval, crossed_interval, mean_interval
 from benchmarks.toy_table.arms import ARMS
 from benchmarks.toy_table.places import CellResult, Places, read_result
-from benchmarks.toy_table.plan import Plan
+from benchmarks.toy_table.plan import REGIMES, Plan
 from benchmarks.toy_table.queue import best_rate, failure, tuning_cells
 
 CONTROLS = ("base", "sft", "sft_matched")
@@ -121,14 +121,15 @@ class Table:
         return any(row.is_partial for row in self.rows)
 
     def of(self, regime: str) -> list[Row]:
-        """The rows of a regime, the base first, which is the same in all."""
-        return [row for row in self.rows if row.regime == regime or row.arm == "base"]
+        """The rows of a regime, the base that it starts from first; several may share that."""
+        base = [row for row in self.rows if row.arm == "base" and row.regime == REGIMES[regime].base]
+        return base + [row for row in self.rows if row.arm != "base" and row.regime == regime]
 
 
 def load_table(plan: Plan, places: Places) -> Table:
     """Reads every finished cell of the plan, those of arms that `only` leaves out too."""
-    base = read_result(places, plan.base())
-    rows = [] if base is None else [_base_row(plan, base)]
+    bases = {cell.base: found for cell in plan.bases() if (found := read_result(places, cell)) is not None}
+    rows = [_base_row(base) for base in bases.values()]
     comparisons: list[Comparison] = []
     for regime in plan.regimes:
         found: dict[str, dict[int, CellResult]] = {}
@@ -138,6 +139,7 @@ def load_table(plan: Plan, places: Places) -> Table:
             results = {cell.seed: result for cell in cells if (result := read_result(places, cell)) is not None}
             found[arm] = results
         runs = {arm: {seed: result.scores.mean(1) for seed, result in cells.items()} for arm, cells in found.items()}
+        base = bases.get(REGIMES[regime].base)
         if base is not None:
             runs["base"] = dict.fromkeys((0,), base.scores.mean(1))
         rows += [_row(plan, places, regime, arm, results, runs) for arm, results in found.items()]
@@ -145,7 +147,7 @@ def load_table(plan: Plan, places: Places) -> Table:
             told = difference(runs.get(first, {}), runs.get(second, {}))
             if told is not None:
                 comparisons.append(Comparison(regime, first, second, *told))
-    shape = (0, 0) if base is None else base.scores.shape
+    shape = next((base.scores.shape for base in bases.values()), (0, 0))
     return Table(rows, comparisons, *shape)
 
 
@@ -168,9 +170,9 @@ def over_runs(values: Sequence[Array]) -> Interval:
     return mean_interval(values[0]) if len(values) == 1 else crossed_interval(np.stack(values))
 
 
-def _base_row(plan: Plan, base: CellResult) -> Row:
+def _base_row(base: CellResult) -> Row:
     return Row(
-        regime="main", arm="base", rate=None, tuning=[], seeds=(0,), wanted=1, failures=[],
+        regime=base.cell.regime, arm="base", rate=None, tuning=[], seeds=(0,), wanted=1, failures=[],
         mean=mean_interval(base.scores), over={}, shares={}, anchor=None, passes=0, seconds=0.0, curve=base.curve,
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ def test_data_are_written_once_and_others_are_refused(tmp_path):
 @pytest.mark.parametrize("scale", ["quick", "full"])
 def test_every_arm_has_cells_of_its_own(modality, scale):
     plan = Plan(modality, SCALES[modality][scale], regimes=tuple(REGIMES))
-    found: list[Cell] = [plan.base()]
+    found: list[Cell] = plan.bases()
     for regime in plan.regimes:
         for arm in plan.arms(regime):
             found += [*plan.tuning(regime, arm), *plan.final(regime, arm, 1e-3)]
@@ -99,8 +99,20 @@ def test_what_decides_a_cell_changes_its_key_and_more_seeds_do_not():
     assert small_plan(seeds=9, only=("sft",)).cell("main", "seppo", 1e-3, 1, "final").key == cell.key
     for other in (
         plan.cell("main", "seppo", 3e-3, 1, "final"), plan.cell("main", "seppo", 1e-3, 2, "final"),
-        plan.cell("few", "seppo", 1e-3, 1, "final"), plan.cell("main", "seppo_latest", 1e-3, 1, "final"),
+        plan.cell("few", "seppo", 1e-3, 1, "final"), plan.cell("strong", "seppo", 1e-3, 1, "final"),
+        plan.cell("main", "seppo_latest", 1e-3, 1, "final"),
         Plan("image", replace(plan.scale, size=32)).cell("main", "seppo", 1e-3, 1, "final"),
         small_plan(data_seed=1).cell("main", "seppo", 1e-3, 1, "final"),
     ):  # fmt: skip
         assert other.key != cell.key
+
+
+def test_stored_cells_of_the_shipped_base_are_still_found():
+    """Their keys were made before cells named their base; `runs/toy` folders of users hold them."""
+    cell = replace(small_plan().cell("main", "seppo", 1e-3, 1, "final"), mark="m")
+    assert cell.key == "b6e3a913d2"
+    assert replace(cell, base="strong").key != cell.key
+
+
+def test_clips_have_no_strong_base():
+    assert Plan("video", SCALES["video"]["quick"], regimes=tuple(REGIMES)).regimes == ("main", "few", "weak", "long")

@@ -10,11 +10,15 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from benchmarks.demo.plan import ROOT
+from benchmarks.toy_table import strong
 from benchmarks.toy_table.arms import ARMS, BACKWARD, passes_per_item
+from benchmarks.toy_table.cell import main as cell_main
 from benchmarks.toy_table.data import write_data
-from benchmarks.toy_table.places import Places
+from benchmarks.toy_table.places import Places, read_result, write_spec
 from benchmarks.toy_table.plan import Plan, Scale, arm_config
+from seppo_core.config_file import load_config
 from seppo_image.__main__ import main as image_main
+from seppo_image.config import ImageConfig
 
 SMALL = """
 import sys
@@ -22,7 +26,7 @@ from pathlib import Path
 from benchmarks.demo.plan import ROOT
 from benchmarks.demo.process import Launcher
 from benchmarks.toy_table.main import write_report
-from benchmarks.toy_table.places import Places
+from benchmarks.toy_table.places import Places, read_result, write_spec
 from benchmarks.toy_table.plan import Plan, Scale
 from benchmarks.toy_table.sweep import PRELOAD, sweep
 if __name__ == "__main__":
@@ -66,6 +70,26 @@ def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
     assert image_main(["train", cell.config, "--run", str(tmp_path / "run"), *places, *cell.options]) == 0
     config = arm_config("image", ARMS[arm])
     assert counted == cell.passes == 2 * 2 * 2 * passes_per_item(config.method, config.reference_samples)
+
+
+@pytest.mark.long
+def test_a_strong_base_is_what_training_and_judging_start_from(prepared, monkeypatch):
+    monkeypatch.setattr(
+        strong, "STRONG", ("--loop.updates", "2", "--loop.iterations", "1", "--optimizer.warmup_updates", "1")
+    )
+    monkeypatch.chdir(ROOT)
+    assert strong.main([str(prepared.out), "image"]) == 0
+    assert [path.name for path in prepared.strong("image").parent.iterdir()] == ["strong"]
+    plan = Plan("image", Scale(8, 2, 2, 2, 1, noises=1, prompts=3, anchor_items=4), regimes=("strong",))
+    base, trained = plan.base("strong"), plan.cell("strong", "seppo", 1e-3, 1, "final")
+    scores = {}
+    for cell in (plan.base(), base, trained):
+        write_spec(prepared.cell(cell), cell)
+        assert cell_main([str(prepared.out), str(prepared.cell(cell))]) == 0
+        scores[cell.label] = read_result(prepared, cell).scores
+    assert len({values.tobytes() for values in scores.values()}) == 3
+    began = load_config(prepared.cell(trained) / "run/config.yaml", ImageConfig)
+    assert began.model.base == str(prepared.strong("image"))
 
 
 ARMS_IN_SMALL = ("sft_matched", "seppo", "dpo", "kto")

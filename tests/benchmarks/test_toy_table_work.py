@@ -46,6 +46,29 @@ def test_work_goes_from_data_to_rates_to_seeds(tmp_path):
     assert order == rates + [(arm, "final", 3e-3, seed) for seed in (1, 2, 3) for arm in ("sft", "dpo")]
 
 
+def test_a_strong_base_is_trained_before_all_that_starts_from_it(tmp_path):
+    plan, places = small_plan(only=("seppo",), seeds=1, regimes=("strong", "strong_weak")), Places(tmp_path)
+    save_json(places.data("image") / "data.json", {"scores": {}})
+    assert [base.base for base in plan.bases()] == ["strong"], "one for both"
+    names = []
+    while (job := next_job(plan, places, ())) is not None:
+        names.append(job.name if job.cell is None else f"{job.cell.regime}-{job.cell.arm}")
+        if job.cell is not None:
+            write_cell(places, job.cell, 0.6)
+        elif "prepare" in job.command:
+            save_json(Path(job.command[job.command.index("--data.cache") + 1]) / "manifest.json", {})
+        else:
+            save_json(places.strong("image") / "model_index.json", {})
+    tuned_and_trained = ["strong-seppo"] * 3
+    assert names == [
+        "prepare-image-winners", "strong-image", "strong-base", *tuned_and_trained, "prepare-image-weak",
+        *(name.replace("strong", "strong_weak") for name in tuned_and_trained),
+    ]  # fmt: skip
+    table = load_table(plan, places)
+    assert [row.arm for row in table.of("strong_weak") if row.seeds] == ["base", "seppo"]
+    assert [one.second for one in table.comparisons if one.regime == "strong"] == ["base"]
+
+
 def test_busy_cells_are_not_begun_twice_and_unknown_rates_wait(tmp_path):
     plan, places = small_plan(only=("sft",)), Places(tmp_path)
     save_json(places.data("image") / "data.json", {"scores": {}})
