@@ -9,7 +9,7 @@ __getattr__, __all__ = lazy_exports(
         "path": ["DiffusionPath", "FlowPath"],
         "adapter": ["Adapter", "Condition", "Framing", "Posterior"],
         "sampling": ["make_scheduler", "sample"],
-        "reference": ["FrozenCopy", "LoraView", "Reference", "ReferencePool", "make_reference"],
+        "reference": ["Exchange", "FrozenCopy", "LoraView", "Reference", "ReferencePool", "make_reference"],
         "methods": ["Method", "Seppo", "Sft"],
         "step": ["Batch", "pair_errors", "winner_errors"],
         "tuning": ["tune_full", "tune_lora"],

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from seppo_core.reference import FrozenCopy, Reference, make_reference
+from seppo_core.reference import Exchange, LoraView, Reference, make_reference
 from seppo_core.shards import gathered, scattered
+from seppo_core.tuning import lora_layers
 
 
 class Layout(ABC):
@@ -93,12 +94,11 @@ class Sharded(Layout):
         self.mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
 
     def place(self, denoiser, with_reference):
+        # a view puts its second LoRA into the layers, which are then cut with it
+        view = LoraView(denoiser) if with_reference and lora_layers(denoiser) else None
         # still on the CPU: sharding moves one block at a time, so that no device ever holds the whole
-        reference = make_reference(denoiser) if with_reference else None
         self._shard(denoiser)
-        if isinstance(reference, FrozenCopy):
-            self._shard(reference.module)
-        return reference
+        return Exchange(denoiser) if with_reference and view is None else view
 
     def wrap(self, denoiser, optimizer):
         return denoiser, self.accelerator.prepare(optimizer)

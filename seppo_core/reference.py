@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from seppo_core.files import save_tensors
 from seppo_core.keys import keyed_generator
 from seppo_core.recipes import Strategy
+from seppo_core.shards import own_slice
 from seppo_core.tuning import POLICY, copy_state, lora_layers, portable_name, trainable_parameters
 
 REFERENCE = "reference"
@@ -100,8 +101,7 @@ class Reference(ABC):
 
 
 class FrozenCopy(Reference):
-    """A copy with its own trained weights; parameters that are not trained are shared with the policy, unless both are
-    sharded, where each has its slices.
+    """A copy with its own trained weights; parameters that are not trained are shared with the policy.
 
     Make it before `accelerator.prepare`, which patches the policy's forward. With `offload` its weights wait in the
     CPU's memory and are on the device only while it is active.
@@ -121,7 +121,6 @@ class FrozenCopy(Reference):
                 parameter.data = parameter.data.cpu()
 
     def load(self, state: dict[str, Tensor]) -> None:
-        # looked up anew, for sharding puts other parameters in their places
         copy_state(self._held(), state)
 
     @contextmanager
@@ -144,6 +143,38 @@ class FrozenCopy(Reference):
     def _held(self) -> dict[str, nn.Parameter]:
         found = {portable_name(name): parameter for name, parameter in self.module.named_parameters()}
         return {name: found[name] for name in self._trained}
+
+
+class Exchange(Reference):
+    """The policy's own module with a second set of the trained weights, which change places while active.
+
+    For a sharded policy: a second module could not share its slices of what is not trained. It costs two copies of the
+    trained slices each time, and of memory one set of them. Make it after sharding.
+    """
+
+    def __init__(self, denoiser: nn.Module):
+        self.denoiser = denoiser
+        self._policy = trainable_parameters(denoiser)
+        self._other = {name: parameter.detach().clone() for name, parameter in self._policy.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        copy_state(self._other, state)
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        with torch.no_grad():
+            self._exchange()
+            try:
+                yield self.denoiser
+            finally:
+                self._exchange()
+
+    def _exchange(self) -> None:
+        for name, parameter in self._policy.items():
+            here, there = own_slice(parameter), own_slice(self._other[name])
+            kept = here.clone()
+            here.copy_(there)
+            there.copy_(kept)
 
 
 class LoraView(Reference):

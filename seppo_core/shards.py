@@ -10,6 +10,11 @@ def gathered(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def own_slice(tensor: Tensor) -> Tensor:
+    """The part of a sliced tensor that this process holds, in the same memory; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def scattered(value: Tensor, like: Tensor) -> Tensor:
     """`value`, whole on every process, cut as `like` is where both have one shape; else as it is."""
     if isinstance(like, DTensor) and torch.is_tensor(value) and value.shape == like.shape:

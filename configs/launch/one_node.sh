@@ -3,6 +3,6 @@
 set -euo pipefail
 CONFIG=${1:-configs/image/sd15_pickapic_seppo.yaml}
 export OMP_NUM_THREADS=8
-torchrun --standalone --nproc_per_node 8 -m seppo_image prepare "$CONFIG"
-torchrun --standalone --nproc_per_node 8 -m seppo_image train "$CONFIG"
-# a model that one GPU cannot hold in full: torchrun … train "$CONFIG" --loop.sharded true
+torchrun --standalone --nproc_per_node 8 -m -- seppo_image prepare "$CONFIG" "${@:2}"
+torchrun --standalone --nproc_per_node 8 -m -- seppo_image train "$CONFIG" "${@:2}"
+# a model that one GPU cannot hold in full: configs/launch/one_node.sh CONFIG.yaml --loop.sharded true

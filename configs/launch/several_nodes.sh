@@ -5,4 +5,4 @@ set -euo pipefail
 CONFIG=${1:-configs/video/wan21_14b_lora_seppo.yaml}
 export OMP_NUM_THREADS=8
 torchrun --nnodes 2 --nproc_per_node 8 --rdzv_backend c10d --rdzv_id seppo --rdzv_endpoint "${MASTER:?name of the first machine}:29500" \
-  -m seppo_video train "$CONFIG"
+  -m -- seppo_video train "$CONFIG" "${@:2}"

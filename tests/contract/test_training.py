@@ -9,7 +9,7 @@ from torch import Tensor
 from seppo_core.adapter import Adapter
 from seppo_core.export import export_full, export_lora, merge_lora
 from seppo_core.losses import Errors, anchor_sign, seppo_loss
-from seppo_core.reference import FrozenCopy, LoraView, Reference, make_reference
+from seppo_core.reference import Exchange, FrozenCopy, LoraView, Reference, make_reference
 from seppo_core.sampling import sample
 from seppo_core.step import Batch, pair_errors
 from seppo_core.tuning import (
@@ -124,6 +124,27 @@ def test_lora_view_equals_frozen_copy(family, tmp_path, checkpointing):
     assert copied_gradients.keys() == viewed_gradients.keys()
     for name, gradient in copied_gradients.items():
         torch.testing.assert_close(gradient, viewed_gradients[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_exchanged_weights_equal_a_frozen_copy(family, tmp_path):
+    """One module for both, as under shards, against two: same errors, same gradients, and the policy comes back."""
+    adapter = adapter_of(family, tmp_path)
+    tune_full(adapter.denoiser)
+    start = trainable_state(adapter.denoiser)
+    batch = batch_of(adapter, family)
+    found = []
+    for reference in (FrozenCopy(adapter.denoiser), Exchange(adapter.denoiser)):
+        reference.load(shaken(start, seed=2))
+        found.append(loss_and_gradients(adapter, reference, batch))
+        now = trainable_state(adapter.denoiser)
+        assert all(torch.equal(now[name], start[name]) for name in start)
+    (copied, copied_loss, copied_gradients), (errors, loss, gradients) = found
+    assert not torch.equal(errors.policy_winner, errors.reference_winner)
+    for a, b in zip(copied, errors, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    torch.testing.assert_close(copied_loss, loss, rtol=0, atol=0)
+    for name, gradient in copied_gradients.items():
+        torch.testing.assert_close(gradient, gradients[name], msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_frozen_copy_keeps_its_weights_while_the_policy_moves(family, tmp_path):

@@ -17,7 +17,6 @@ from seppo_image import commands as image_commands
 from seppo_image.__main__ import main as seppo_image
 from seppo_image.commands import load
 from seppo_video.__main__ import main as seppo_video
-from seppo_video.frames import write_clip
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -175,33 +174,6 @@ def test_decoded_and_encoded_samples_train_too(workshop, written, tmp_path):
     samples = replace(workshop.config(tmp_path).reference_samples, reencode=True)
     assert seppo_image(["train", str(written(reference_samples=samples))]) == 0
     assert len(read_metrics(tmp_path / "run")) == 6
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> Path:
-    """A tiny AnimateDiff base, its motion adapter, clips, and a config for them."""
-    root = tmp_path_factory.mktemp("clips")
-    tiny.stable_diffusion(root / "words").save_pretrained(root / "base")
-    tiny.motion().save_pretrained(root / "motion")
-    (root / "data").mkdir()
-    lines = []
-    for number in range(4):
-        frames = np.zeros((9, 64, 64, 3), np.uint8)
-        for index in range(9):
-            frames[index, :, 4 * index : 4 * index + 8] = (40 * number + 60, 200, 90)
-        write_clip(root / "data" / f"{number}.mkv", frames, 8)
-        lines.append(f'{{"file_name": "{number}.mkv", "caption": "a bar moves {number}"}}\n')
-    (root / "data" / "metadata.jsonl").write_text("".join(lines))
-    (root / "config.yaml").write_text(f"""
-run: {root}/run
-model: {{base: {root}/base, motion_adapter: {root}/motion}}
-data: {{source: {root}/data, cache: {root}/cache, height: 64, width: 64, frames: 4}}
-method: {{beta: 50}}
-reference_samples: {{steps: 2, batch_size: 2}}
-loop: {{iterations: 2, updates: 2, batch_size: 2, micro_batch_size: 1}}
-optimizer: {{lr: 1.0e-3}}
-""")
-    return root
 
 
 @pytest.fixture(autouse=True)

@@ -19,11 +19,11 @@ MOVED = 6e-3
 ROOT = Path(__file__).parent.parent.parent
 
 
-def launch(config: Path, processes: int) -> subprocess.CompletedProcess:
+def launch(config: Path, processes: int, program: str = "seppo_image", *options: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [*command, "-m", "seppo_image", "train", str(config)],
+        [*command, "-m", "--", program, "train", str(config), *options],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from seppo_core.config_loop import LoopConfig, OptimizerConfig, PreviewConfig
 from seppo_core.layout import make_layout
 from seppo_core.run_log import read_metrics
 from seppo_image import commands
+from seppo_video.__main__ import main as seppo_video
 from tests.training.test_processes import MOVED, final, launch
 
 pytestmark = pytest.mark.slow
@@ -71,6 +72,26 @@ def test_a_checkpoint_of_shards_is_a_whole_one(workshop, tmp_path):
             torch.testing.assert_close(saved.optimizer["state"][key][name], value, rtol=1e-2, atol=1e-5)
     for average, value in zip(saved.ema.values(), alone.ema.values(), strict=True):
         torch.testing.assert_close(average, value, rtol=0, atol=0.05 * MOVED)
+
+
+@pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained on linear betas")
+def test_motion_in_shards_equals_one_process(clips, tmp_path):
+    """Most of the model is frozen, and held once: as slices that policy and reference share."""
+    path = clips / "config.yaml"
+    tuning = ("--tune.mode", "full", "--tune.scope", "motion")
+    assert seppo_video(["prepare", str(path)]) == 0
+    assert seppo_video(["train", str(path), "--run", str(tmp_path / "one"), *tuning]) == 0
+    done = launch(path, 2, "seppo_video", "--run", str(tmp_path / "shards"), *tuning, "--loop.sharded", "true")
+    assert done.returncode == 0, done.stderr[-3000:]
+    shards, one = read_metrics(tmp_path / "shards"), read_metrics(tmp_path / "one")
+    assert len(shards) == len(one) == 4
+    assert shards[0]["winner_error"] == pytest.approx(one[0]["winner_error"], rel=1e-5)
+    assert shards[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-5)
+    for a, b in zip(shards, one, strict=True):
+        for name in ("loss", "winner_error", "grad_norm"):
+            assert a[name] == pytest.approx(b[name], rel=1e-3), (a["update"], name)
+    a, b = final(tmp_path / "shards"), final(tmp_path / "one")
+    assert a.keys() == b.keys() and all("motion_modules" in name for name in a)
 
 
 def test_shards_resume_where_they_stopped(workshop, tmp_path):
