@@ -13,10 +13,13 @@ class Pace:
         """`samples_per_iteration` is 0 for methods that generate none."""
         self.total, self.per_iteration, self.samples_per_iteration = total, per_iteration, samples_per_iteration
         self._updates: list[float] = []
+        self._waits: list[float | None] = []
         self._samples = self._sampling = 0.0
 
-    def update(self, seconds: float) -> None:
+    def update(self, seconds: float, waited: float | None = None) -> None:
+        """`waited` is what of it went by until batches were there; None where that is not known."""
         self._updates = [*self._updates[1 - RECENT :], seconds]
+        self._waits = [*self._waits[1 - RECENT :], waited]
 
     def samples(self, count: int, seconds: float) -> None:
         self._samples += count
@@ -25,6 +28,12 @@ class Pace:
     @property
     def seconds_per_update(self) -> float | None:
         return median(self._updates) if self._updates else None
+
+    @property
+    def data_share(self) -> float | None:
+        """Of the time of the latest updates, what went by waiting for batches."""
+        known = [(wait, seconds) for wait, seconds in zip(self._waits, self._updates, strict=True) if wait is not None]
+        return sum(wait for wait, _ in known) / sum(seconds for _, seconds in known) if known else None
 
     def left(self, done: int, missing: int = 0) -> float | None:
         """Seconds to the end after `done` updates, with `missing` samples of the current iteration to generate first.

@@ -1,5 +1,6 @@
 """Makes what comes next while what is there is used, in the order and with the values that making it at once gives."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,11 +28,20 @@ class Prefetch(Generic[K, V]):
         self._ahead = ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch") if ahead else None
         self._waiting: deque[Future[V]] = deque()
+        self.waited = 0.0
+        """Seconds so far that values were asked for and not there yet."""
 
     def __iter__(self) -> Iterator[V]:
         return self
 
     def __next__(self) -> V:
+        began = time.perf_counter()
+        try:
+            return self._next()
+        finally:
+            self.waited += time.perf_counter() - began
+
+    def _next(self) -> V:
         if self._pool is None:
             return self._make(next(self._keys))
         self._fill()

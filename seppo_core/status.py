@@ -16,6 +16,8 @@ from seppo_core.run_files import METRICS, read_events, read_metrics
 from seppo_core.run_place import holder_of
 
 LINES = 5
+SLOW = 0.05
+"""Share of the time waiting for batches from which on something should be done about it."""
 Section = TypeVar("Section")
 
 
@@ -39,6 +41,8 @@ class Status:
     sign_of_life: float | None
     seconds_per_update: float | None
     pairs_per_second: float | None
+    data_share: float | None
+    """Of the latest updates' time, what went by waiting for batches."""
     left: float | None
     checkpoints: tuple[str, ...]
     alarms: tuple[Alarm, ...]
@@ -58,7 +62,7 @@ def read_status(folder: Path) -> Status:
     update = metrics[-1]["update"] if metrics else 0
     pace = Pace(total, per_iteration, samples)
     for line in metrics:
-        pace.update(line["seconds"])
+        pace.update(line["seconds"], line.get("data_seconds"))
     for event in events:
         if event["event"] == "samples":
             pace.samples(event["count"], event["seconds"])
@@ -80,6 +84,7 @@ def read_status(folder: Path) -> Status:
         sign_of_life=_sign_of_life(folder),
         seconds_per_update=per_update,
         pairs_per_second=size / per_update if per_update else None,
+        data_share=pace.data_share,
         left=pace.left(update, missing),
         checkpoints=tuple(path.name for path in sorted((folder / "checkpoints").glob("update-*"))),
         alarms=tuple(watched.alarms),
@@ -106,6 +111,9 @@ def status_text(status: Status, now: float | None = None) -> str:
         rows.append(
             ("rate", f"{status.seconds_per_update:.3g} s an update, {status.pairs_per_second:.3g} pairs a second")
         )
+    if status.data_share is not None:
+        cure = "; raise data.prefetch, or put data.cache on a faster disk" if status.data_share > SLOW else ""
+        rows.append(("data", f"{status.data_share:.1%} of it is waiting for batches{cure}"))
     if status.left:
         if status.state == "running":
             end = datetime.fromtimestamp(now + status.left).astimezone()

@@ -159,11 +159,12 @@ class Trainer:
         updates = range(self.progress.update, last)
         with self._feed(updates, buffer) as batches:
             for update in updates:
-                started = time.perf_counter()
+                started, waited = time.perf_counter(), batches.waited
                 metrics = self._update(update, batches) | about
                 if update == first and drawn == iteration:
                     _check_tie(metrics["gap_size"], self.config.method.effective_beta)
                 metrics["seconds"] = time.perf_counter() - started
+                metrics["data_seconds"] = batches.waited - waited
                 metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
                 done = self.progress.update
                 self.watch.updated(done, metrics)

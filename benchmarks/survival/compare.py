@@ -11,7 +11,7 @@ from benchmarks.survival.places import Life
 from seppo_core.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run_files import read_metrics
 
-TIMINGS = ("seconds", "samples_per_second")
+TIMINGS = ("seconds", "data_seconds", "samples_per_second")
 
 
 def compare(life: Life, undisturbed: Life) -> dict[str, bool]:

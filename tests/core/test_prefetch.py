@@ -48,6 +48,18 @@ def test_no_more_than_ahead_is_made_before_it_is_asked_for():
         next(values)
 
 
+def test_waiting_is_measured():
+    """Each value takes 30 ms to make and 50 to use: without threads all of the making is waited for, with one only the
+    first."""
+    waits = {}
+    for ahead in (0, 2):
+        with Prefetch(lambda key: time.sleep(0.03) or key, range(5), ahead) as values:
+            for _ in values:
+                time.sleep(0.05)
+            waits[ahead] = values.waited
+    assert 0.15 <= waits[0] and 0.03 <= waits[2] < waits[0] - 0.06
+
+
 def test_the_next_is_made_while_one_is_used():
     with Prefetch(lambda key: time.sleep(0.03) or key, range(10), ahead=1) as values:
         next(values)

@@ -75,6 +75,15 @@ def test_while_it_runs(run):
     assert text.splitlines()[-1].split() == ["6", "0.69", "0.2", "0.5", "3"]
 
 
+def test_waiting_for_data_is_told_and_what_helps(run):
+    write_metrics(run, 6, data_seconds=0.03)
+    assert "data        1.0% of it is waiting for batches\n" in told(run)
+    write_metrics(run, 6, data_seconds=0.6)
+    assert "data        20.0% of it is waiting for batches; raise data.prefetch, or put" in told(run)
+    write_metrics(run, 6)
+    assert "waiting for batches" not in told(run), "runs of before say nothing of it"
+
+
 def test_while_samples_are_drawn(run):
     write_metrics(run, 4)
     buffer = run / "buffer" / "iteration-0001-by-8"

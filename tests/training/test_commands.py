@@ -122,7 +122,7 @@ def test_previews_metrics_and_tensorboard(workshop, written, tmp_path):
     assert [line["update"] for line in metrics] == [1, 2, 3, 4, 5, 6]
     assert [line["iteration"] for line in metrics] == [0, 0, 0, 1, 1, 1]
     expected = {"loss", "winner_error", "winner_gap", "sample_gap", "margin", "implicit_accuracy", "share_s_plus"}
-    assert expected | {"share_s_minus", "grad_norm", "lr", "reference", "seconds"} <= metrics[0].keys()
+    assert expected | {"share_s_minus", "grad_norm", "lr", "reference", "seconds", "data_seconds"} <= metrics[0].keys()
     # policy and reference start as the same weights: log 2, and every sign a tie
     assert metrics[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
     assert metrics[0]["share_s_minus"] == 1

@@ -29,7 +29,7 @@ def final(run: Path) -> dict[str, torch.Tensor]:
 
 
 def logged(run: Path) -> list[dict]:
-    timings = ("seconds", "samples_per_second")
+    timings = ("seconds", "data_seconds", "samples_per_second")
     return [{key: value for key, value in line.items() if key not in timings} for line in read_metrics(run)]
 
 
