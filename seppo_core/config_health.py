@@ -13,7 +13,7 @@ class HealthConfig:
     """Gates that look at every update: each is off, warns, or stops the run. None of them moves a weight."""
 
     window: int = 20
-    """Updates that a gate averages over; the first ones stand for the base."""
+    """Updates that a gate averages over; without a reference in the method the first ones stand for the base."""
     non_finite: Action = "stop"
     """Loss or gradient not finite; such an update is always skipped, the gate speaks when it goes on."""
     non_finite_updates: int = 10

@@ -18,6 +18,8 @@ Metrics = Mapping[str, float | int | None]
 
 STANDARD_ERRORS = 5
 """How far a rise of the winner error must stand out. On the toy, healthy runs reach 3.6 at the worst of all windows."""
+LEAST = 3
+"""Errors of the base to compare with: a run of few updates an iteration sees the base as reference only so often."""
 SIGNS = 256
 """Least number of signs that must agree: few pairs, all won, are no fault."""
 
@@ -140,32 +142,62 @@ class _NonFinite:
 
 
 class _WinnerError:
-    """Compares the mean over the last window with the mean over the first, by a share and by the noise of both."""
+    """Compares the policy's mean error on winners over the last window with the base's, by a share and by the noise.
+
+    Of the base there are errors on the same draws while it is the reference; the first window of them is taken. A
+    method without a reference has its own first window stand for the base.
+    """
 
     def __init__(self, window: int, rise: float):
         self.window, self.rise = window, rise
-        self.first: list[float] = []
+        self.base: list[float] = []
         self.last: deque[float] = deque(maxlen=window)
 
     def __call__(self, metrics: Metrics) -> Finding | None:
-        error = metrics.get("winner_error")
-        if _finite(error):
-            if len(self.first) < self.window:
-                self.first.append(error)
-            else:
-                self.last.append(error)
-        if len(self.last) < self.window:
+        error, base = _winner_errors(metrics)
+        if error is None:
             return None
-        base, now = fmean(self.first), fmean(self.last)
-        noise = math.sqrt((variance(self.first) + variance(self.last)) / self.window)
-        if now <= (1 + self.rise) * base or now - base <= STANDARD_ERRORS * noise:
+        stands_in = "reference" not in metrics and len(self.base) < self.window
+        if stands_in:
+            self.base.append(error)
+        else:
+            self.last.append(error)
+            if base is not None and len(self.base) < self.window:
+                self.base.append(base)
+        if len(self.last) < self.window or len(self.base) < LEAST:
             return None
+        before, now = fmean(self.base), fmean(self.last)
+        # the spread of a few may be small by chance
+        spread = variance(self.last)
+        noise = math.sqrt(max(spread, variance(self.base)) / len(self.base) + spread / self.window)
+        if now <= (1 + self.rise) * before or now - before <= STANDARD_ERRORS * noise:
+            return None
+        whose = f"of the first {self.window} updates" if "reference" not in metrics else "of the base"
         return (
             int(metrics["update"]) - self.window + 1,
-            f"winner_error is {now:.4g}, {now / base - 1:.0%} above the {base:.4g} of the first {self.window} updates",
+            f"winner_error is {now:.4g}, {now / before - 1:.0%} above the {before:.4g} {whose}",
             "The model is losing what the winners teach. A lower learning rate, a larger beta, flipper: sign or an SFT "
             "weight usually helps; look at the previews, and export an earlier checkpoint.",
         )
+
+
+def _winner_errors(metrics: Metrics) -> tuple[float | None, float | None]:
+    """Mean errors on the winners, or desirable items, of the policy and of the base; None for one that is not known.
+
+    The reference's are the base's where it is the pool's first entry.
+    """
+    if _finite(share := metrics.get("share_desirable")) and share > 0:
+        # both as parts of a mean over all items
+        error, gap = (_divided(metrics.get(name), share) for name in ("desirable_error", "desirable_gap"))
+    else:
+        error, gap = metrics.get("winner_error"), metrics.get("winner_gap")
+    if not _finite(error):
+        return None, None
+    return error, error - gap if metrics.get("reference") == 0 and _finite(gap) else None
+
+
+def _divided(value: float | None, share: float) -> float | None:
+    return value / share if _finite(value) else None
 
 
 class _Margin:

@@ -1,5 +1,7 @@
 """Losses of the related methods, and the guard that any contrastive loss may wear; pure functions like `losses`."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import einsum
@@ -12,6 +14,20 @@ MAPO_SHARPNESS = 0.5
 """ς of MaPO: how fast the margin's measure of an error falls."""
 MAPO_SCALE = 1000
 """T of MaPO: the number of diffusion steps, which its margin is multiplied by."""
+
+
+class LabelledErrors(NamedTuple):
+    """Errors ‖model(x_t, t, c) − target‖² of unpaired items with a label, averaged as in `Errors`; each (b,)."""
+
+    policy: Float[Tensor, " b"]
+    reference: Float[Tensor, " b"]
+    desirable: Bool[Tensor, " b"]
+    """Whether the label is good."""
+
+    @property
+    def gain(self) -> Float[Tensor, " b"]:
+        """r − p: positive where the policy denoises the item better than the reference does."""
+        return self.reference - self.policy
 
 
 def sspo_loss(errors: Errors, sign: Float[Tensor, " b"], beta: float) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
@@ -45,20 +61,15 @@ def mapo_loss(
 
 
 def kto_loss(
-    policy: Float[Tensor, " b"],
-    reference: Float[Tensor, " b"],
-    desirable: Bool[Tensor, " b"],
-    beta: float,
-    baseline: Float[Tensor, ""],
-    weights: tuple[float, float] = (1.0, 1.0),
+    errors: LabelledErrors, beta: float, baseline: Float[Tensor, ""], weights: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """w_y (1 − σ(y β((r − p) − z))), y = ±1 the label (Diffusion-KTO, arXiv 2404.04465, 2024).
 
-    `policy` and `reference` are errors p and r on the same items, (b,). `baseline` is z: the mean of r − p over the
-    global batch, without gradient; a negative one counts as 0. `weights` are w of desirable and of undesirable items.
+    `errors` has p and r of the same items. `baseline` is z: the mean of r − p over the global batch, without gradient;
+    a negative one counts as 0. `weights` are w of desirable and of undesirable items.
     """
-    policy, reference = at_least_float32(policy), at_least_float32(reference)
-    gain = reference - policy
+    errors = errors._replace(policy=at_least_float32(errors.policy), reference=at_least_float32(errors.reference))
+    policy, gain, desirable = errors.policy, errors.gain, errors.desirable
     y = torch.where(desirable, 1.0, -1.0)
     weight = torch.where(desirable, *(gain.new_tensor(w) for w in weights))
     z = baseline.detach().clamp(min=0)
@@ -67,6 +78,9 @@ def kto_loss(
         margin = beta * y * gain
         metrics = {
             "policy_error": policy.mean(),
+            # over share_desirable they are the desirable items' means, whatever a micro-batch holds of them
+            "desirable_error": (policy * desirable).mean(),
+            "desirable_gap": (-gain * desirable).mean(),
             "margin": margin.mean(),
             "implicit_accuracy": _accuracy(margin),
             "share_desirable": desirable.float().mean(),
@@ -76,22 +90,37 @@ def kto_loss(
     return loss, metrics
 
 
+def mapo_push(
+    policy_winner: Float[Tensor, " b"], policy_loser: Float[Tensor, " b"], beta: float
+) -> Float[Tensor, " b"]:
+    """How hard `mapo_loss` pushes the loser's error up for every pull on the winner's, (b,), without gradient.
+
+    −(∂L/∂p_l) / (∂L/∂p_w), where ∂L/∂p_w = 1 − βT σ(−m) h'(p_w) and ∂L/∂p_l = βT σ(−m) h'(p_l); m is the margin and
+    h' < 0. It is 1 for a loss of p_w − p_l, and no constant here.
+    """
+    with torch.enable_grad():
+        errors = [at_least_float32(error).detach().requires_grad_() for error in (policy_winner, policy_loser)]
+        winner, loser = torch.autograd.grad(mapo_loss(*errors, beta)[0], errors)
+    return -loser / winner
+
+
 @torch.no_grad()
 def guard_scale(
     winner_residual: Float[Tensor, " b *shape"],
     sample_residual: Float[Tensor, " b *shape"],
-    sign: Float[Tensor, " b"],
+    push: Float[Tensor, " b"],
     mu: float,
 ) -> Float[Tensor, " b"]:
     """λ, (b,): by how much to scale the second sample's gradient so that a step does not raise the winner's error.
 
     λ = clamp((1 − μ)‖g_w‖² / ⟨g_l, g_w⟩, 0, 1) where ⟨g_l, g_w⟩ > 0, else 1 (Diffusion-SDPO, arXiv 2511.03317, 2025).
     The gradients are taken in output space, where they are the residuals, prediction − target, up to factors that
-    cancel or are common to both. The second sample's enters as the loss uses it: s · residual. μ in [0, 1) is how much
-    of the winner's own descent is kept.
+    cancel or are common to both. The second sample's enters as the loss uses it: `push` · residual, which is s where
+    the loss is one of σ_w − s·σ_r, and `mapo_push` for MaPO. μ in [0, 1) is how much of the winner's own descent is
+    kept.
     """
     g_w = at_least_float32(winner_residual).flatten(1)
-    g_l = sign[:, None] * at_least_float32(sample_residual).flatten(1)
+    g_l = push[:, None] * at_least_float32(sample_residual).flatten(1)
     inner = einsum(g_l, g_w, "b n, b n -> b")
     limit = (1 - mu) * g_w.square().sum(1) / torch.where(inner > 0, inner, 1)
     return torch.where(inner > 0, limit.clamp(0, 1), 1)

@@ -72,7 +72,7 @@ def read_status(folder: Path) -> Status:
     per_update = pace.seconds_per_update
     return Status(
         folder=folder,
-        what=f"{method.name} on {config['model']['base']}, {config['tune']['mode']}",
+        what=f"{method.name}{_variant(method)} on {config['model']['base']}, {config['tune']['mode']}",
         update=update,
         total=total,
         iteration=min(update // per_iteration + 1, loop["iterations"]),
@@ -152,6 +152,11 @@ def _table(lines: tuple[dict, ...]) -> str:
 
 def _cell(value: float | int | None) -> str:
     return "not finite" if value is None else str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _variant(method: MethodConfig) -> str:
+    """What makes it another method than the paper's."""
+    return "" if method.remember is None else f" that forgets all but the newest {method.remember} snapshots"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -94,8 +94,11 @@ def test_launch_scripts_are_shell_and_name_configs_that_are_there(path, monkeypa
     assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
     text = path.read_text().replace("\\\n", " ")
     named = re.search(r"CONFIG=\$\{1:-(.*)\}", text).group(1)
-    called = [line for line in text.splitlines() if "-m seppo_" in line and not line.startswith("#")]
+    # torchrun takes `--run` for its own without the `--`
+    called = [line for line in text.splitlines() if "-m -- seppo_" in line and not line.startswith("#")]
     assert called
     for line in called:
-        program, *arguments = shlex.split(line[line.index("-m ") + 3 :].replace('"$CONFIG"', named))
+        program, *arguments = shlex.split(
+            re.sub(r'"\$\{@:\d\}"', "", line[line.index("-- ") + 3 :].replace('"$CONFIG"', named))
+        )
         assert parse(arguments, program, SCHEMAS[program]).config.run

@@ -5,7 +5,7 @@ from typing import Literal
 
 from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
 
-Data = Literal["winners", "pairs", "labels", "continued"]
+Data = Literal["winners", "pairs", "either", "labels", "continued"]
 Group = Literal["controls", "SePPO and its ablations", "further options", "rivals"]
 BACKWARD = 2
 """What a backward pass costs, in forward passes."""
@@ -33,6 +33,7 @@ ARMS = {
     "anchor_off": Arm("SePPO, anchor off", "anchor_off", "winners", "SePPO and its ablations"),
     "seppo_initial": Arm("SePPO, initial reference", "seppo_initial", "winners", "SePPO and its ablations"),
     "seppo_latest": Arm("SePPO, latest reference", "seppo_latest", "winners", "SePPO and its ablations"),
+    "seppo_either": Arm("SePPO, either of a pair", "seppo_either", "either", "SePPO and its ablations"),
     "sspo": Arm("SSPO", "sspo", "winners", "SePPO and its ablations"),
     "spin": Arm("SPIN", "spin", "winners", "rivals"),
     "ditto": Arm("DITTO", "ditto", "winners", "rivals"),

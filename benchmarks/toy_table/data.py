@@ -31,12 +31,14 @@ FEW = 64
 SOURCES = {
     "winners": "winners",
     "pairs": "pairs.jsonl",
+    "either": "pairs.jsonl",
     "labels": "labels.jsonl",
     "continued": "continued",
     "few": "few.jsonl",
     "weak": "weak",
 }
-"""By kind of data: the folder or table to hand to `data.source`."""
+"""By kind of data: the folder or table to hand to `data.source`. `either` is read by a config with
+`data.winner: random`."""
 
 
 def validation(modality: Modality) -> list[str]:

@@ -16,8 +16,8 @@ CONTROLS = ("base", "sft", "sft_matched")
 """What every arm is held against, pair by pair."""
 COMPARISONS = (
     ("seppo", "base"), ("seppo", "continued"), ("seppo", "sft"), ("seppo", "sft_matched"), ("seppo", "anchor_off"),
-    ("seppo", "seppo_indicator"), ("seppo", "seppo_latest"), ("seppo", "seppo_initial"), ("seppo", "spin"),
-    ("seppo", "dpo"), ("sspo", "sft_matched"), ("seppo_draws", "seppo"), ("seppo_batch", "seppo"),
+    ("seppo", "seppo_indicator"), ("seppo", "seppo_either"), ("seppo", "seppo_latest"), ("seppo", "seppo_initial"),
+    ("seppo", "spin"), ("seppo", "dpo"), ("sspo", "sft_matched"), ("seppo_draws", "seppo"), ("seppo_batch", "seppo"),
     ("seppo_sft", "seppo"), ("dpo_guard", "dpo"), ("sft_matched", "sft"),
 )  # fmt: skip
 """The questions that the table is asked."""

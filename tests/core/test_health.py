@@ -30,6 +30,9 @@ def run_of(updates: int = UPDATES, seed: int = 0) -> list[dict]:
                 "update": update,
                 "loss": 0.69 + 0.02 * torch.randn((), generator=generator).item(),
                 "winner_error": errors.mean().item(),
+                "winner_gap": 0.01 * torch.randn((), generator=generator).item(),
+                # the base is the reference of the first iteration, and now and then of a later one
+                "reference": 0 if update <= 30 or 90 < update <= 120 else 1,
                 "margin": 0.2 * torch.randn((), generator=generator).item(),
                 "share_s_plus": plus.float().mean().item(),
                 "grad_norm": 0.5 + torch.rand((), generator=generator).item(),
@@ -56,9 +59,15 @@ def planted(since: int, change, lines: list[dict] | None = None) -> list[dict]:
     return [line if line["update"] < since else line | change(line) for line in lines or run_of()]
 
 
+def worse(line: dict, times: float) -> dict:
+    """The policy's error grows, the reference's on the same draws does not."""
+    error = line["winner_error"]
+    return {"winner_error": times * error, "winner_gap": (times - 1) * error + line["winner_gap"]}
+
+
 FAULTS = {
     "non_finite": (60, lambda line: {"loss": None, "grad_norm": math.inf}),
-    "winner_error": (60, lambda line: {"winner_error": 2.5 * line["winner_error"]}),
+    "winner_error": (60, lambda line: worse(line, 2.5)),
     "margin": (60, lambda line: {"margin": 9.0 + line["margin"]}),
     "sign": (60, lambda line: {"share_s_plus": 1.0}),
     "collapse": (60, lambda line: {"sample_variance": 0.2}),
@@ -105,6 +114,38 @@ def test_a_planted_fault_fires_its_gate_and_no_other(gate):
     assert since - 20 <= alarm.since <= alarm.update
     assert len(alarm.saw) > 20 and alarm.advice.endswith(".")
     assert f"since update {alarm.since}" in str(alarm)
+
+
+@pytest.mark.parametrize("since", [1, 2, 5, 11, 20])
+@pytest.mark.parametrize("iteration", [5, 30])
+def test_a_run_that_is_ruined_at_once_is_held_against_the_base(since, iteration):
+    """Its own first updates are no measure then; the reference's errors of the first iteration are."""
+    lines = [line | {"reference": 0 if line["update"] <= iteration else 1} for line in run_of()]
+    found = alarms(planted(since, lambda line: worse(line, 2.5), lines))
+    assert [alarm.gate for alarm in found] == ["winner_error"]
+    assert found[0].update <= since + 25 and "of the base" in found[0].saw
+
+
+def test_without_a_reference_the_first_updates_stand_for_the_base():
+    plain = [{name: line[name] for name in ("update", "loss", "winner_error", "grad_norm")} for line in run_of()]
+    assert alarms(plain) == []
+    found = alarms(planted(60, lambda line: {"winner_error": 2.5 * line["winner_error"]}, plain))
+    assert [alarm.gate for alarm in found] == ["winner_error"] and "of the first 20 updates" in found[0].saw
+
+
+def test_desirable_items_of_kto_are_held_against_the_base_too():
+    """Its metrics are parts of a mean over all items: half of them desirable, in one batch none."""
+
+    def kto(line: dict) -> dict:
+        rest = {name: value for name, value in line.items() if name not in ("winner_error", "winner_gap")}
+        share = 0.0 if line["update"] == 7 else 0.5
+        parts = {"desirable_error": share * line["winner_error"], "desirable_gap": share * line["winner_gap"]}
+        return rest | parts | {"share_desirable": share}
+
+    method = MethodConfig(name="kto")
+    assert alarms([kto(line) for line in run_of()], gates(method=method)) == []
+    ruined = [kto(line) for line in planted(3, lambda line: worse(line, 2.5))]
+    assert [alarm.gate for alarm in alarms(ruined, gates(method=method))] == ["winner_error"]
 
 
 @pytest.mark.parametrize("gate", FAULTS)

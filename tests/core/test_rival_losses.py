@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from seppo_core.losses import Errors, anchor_sign, seppo_loss
-from seppo_core.rival_losses import guard_scale, kto_loss, mapo_loss, scale_gradient, sspo_loss
+from seppo_core.rival_losses import (
+    LabelledErrors,
+    guard_scale,
+    kto_loss,
+    mapo_loss,
+    mapo_push,
+    scale_gradient,
+    sspo_loss,
+)
 
 
 def column(*values: float) -> torch.Tensor:
@@ -50,20 +58,50 @@ def test_mapo_lowers_the_winner_s_error_and_raises_the_loser_s():
     assert torch.autograd.gradcheck(lambda w, x: mapo_loss(w, x, 0.1)[0], (winner, loser))
 
 
+def test_mapo_s_push_by_hand():
+    # perfect predictions: m = 0, σ(0) = 1/2, h'(0) = -1/4, beta T = 100: the loser by 12.5, the winner by 1 + 12.5
+    assert mapo_push(column(0.0), column(0.0), beta=0.1).item() == pytest.approx(12.5 / 13.5)
+    # each item's own, whatever the batch: a pair told apart well (margin 221) is pushed no more
+    both = mapo_push(column(0.0, 0.0), column(0.0, 1.0), beta=0.1)
+    assert both[0].item() == pytest.approx(12.5 / 13.5)
+    assert 0 <= both[1] < 1e-80
+    assert not mapo_push(column(1.0).requires_grad_(), column(1.0), beta=0.1).requires_grad
+
+
+def test_the_guard_weighs_mapo_s_push_by_hand():
+    # winner's residual 1, so error 1; loser's 2, so 4: of the winner's own descent, 1, λ · push · 2 may be lost, 1 - μ
+    w, second = torch.tensor([[1.0]], dtype=torch.float64), torch.tensor([[2.0]], dtype=torch.float64)
+
+    def slope(x: float) -> float:
+        """h'(x) for h = y / (e^y - 1), y = x / 2."""
+        y = x / 2
+        return 0.5 * ((exp(y) - 1) - y * exp(y)) / (exp(y) - 1) ** 2
+
+    # with T = 1000 the margin is 458, so that a usual beta would push nothing; βT σ(-m) = 1.5 is simple
+    margin = 1000 * (0.5 / (exp(0.5) - 1) - 2 / (exp(2) - 1))
+    beta = 1.5 * exp(margin) / 1000
+    push = mapo_push(column(1.0), column(4.0), beta)
+    expected = -1.5 * slope(4.0) / (1 - 1.5 * slope(1.0))
+    assert push.item() == pytest.approx(expected, rel=1e-9)
+    assert guard_scale(w, second, push, 0.9).item() == pytest.approx(0.1 / (2 * expected), rel=1e-9)
+
+
 def test_kto_by_hand():
     # gains r - p: 0.5 desirable, -0.25 undesirable; z = 0.125, beta 4: arguments 4 · 0.375 and -4 · -0.375
-    policy, reference = column(0.5, 0.75), column(1.0, 0.5)
-    desirable = torch.tensor([True, False])
-    loss, metrics = kto_loss(policy, reference, desirable, 4, torch.tensor(0.125), weights=(2.0, 1.0))
+    errors = LabelledErrors(column(0.5, 0.75), column(1.0, 0.5), torch.tensor([True, False]))
+    assert errors.gain.tolist() == [0.5, -0.25]
+    loss, metrics = kto_loss(errors, 4, torch.tensor(0.125), weights=(2.0, 1.0))
     sigmoid = 1 / (1 + exp(-1.5))
     assert loss.item() == pytest.approx((2 * (1 - sigmoid) + (1 - sigmoid)) / 2)
     assert metrics["margin"].item() == pytest.approx((4 * 0.5 + 4 * 0.25) / 2)
     assert metrics["share_desirable"] == 0.5
+    # of the desirable item alone: 0.5 for the policy, 0.5 less than the reference's
+    assert metrics["desirable_error"] / 0.5 == 0.5 and metrics["desirable_gap"] / 0.5 == -0.5
 
 
 def test_kto_s_baseline_is_never_negative_and_carries_no_gradient():
     policy, baseline = column(1.0).requires_grad_(), torch.tensor(-3.0, requires_grad=True)
-    loss, metrics = kto_loss(policy, column(1.0), torch.tensor([True]), 4, baseline)
+    loss, metrics = kto_loss(LabelledErrors(policy, column(1.0), torch.tensor([True])), 4, baseline)
     assert loss.item() == 0.5
     assert metrics["baseline"] == 0
     loss.backward()
@@ -115,5 +153,6 @@ def test_losses_in_half_precision_are_computed_in_float32():
     for loss in (sspo_loss, seppo_loss):
         assert loss(half, torch.ones(1), 3.0)[0] == loss(whole, torch.ones(1), 3.0)[0]
     assert mapo_loss(half.policy_winner, half.policy_sample, 0.1)[0].dtype == torch.float32
-    assert kto_loss(half[0], half[2], torch.tensor([True]), 1.0, torch.tensor(0.0))[0].dtype == torch.float32
+    labelled = LabelledErrors(half[0], half[2], torch.tensor([True]))
+    assert kto_loss(labelled, 1.0, torch.tensor(0.0))[0].dtype == torch.float32
     assert log(2) == pytest.approx(seppo_loss(Errors(*whole[:1] * 4), torch.ones(1), 5.0)[0].item())

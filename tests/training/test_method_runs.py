@@ -11,6 +11,7 @@ from seppo_core.checkpoint import CheckpointFolder, load_policy
 from seppo_core.config_method import MethodConfig
 from seppo_core.recipes import RECIPES
 from seppo_core.run_log import read_metrics
+from seppo_core.status import read_status, status_text
 from seppo_core.trainer import Trainer
 from seppo_image import commands
 
@@ -21,6 +22,7 @@ VARIANTS = {
     "seppo, averaged anchor": MethodConfig(beta=50, anchor_draws=2),
     "seppo, one sign per batch": MethodConfig(beta=50, anchor_per="batch"),
     "seppo, guarded, with sft": MethodConfig(beta=50, guard=0.1, sft_weight=0.5),
+    "seppo, forgetful": MethodConfig(beta=50, remember=1),
     "sspo": MethodConfig(name="sspo", beta=50),
     "sft": MethodConfig(name="sft"),
     "dpo": MethodConfig(name="dpo", beta=50),
@@ -28,6 +30,7 @@ VARIANTS = {
     "spin": MethodConfig(name="spin", beta=50),
     "ditto": MethodConfig(name="ditto", beta=50),
     "mapo": MethodConfig(name="mapo"),
+    "mapo, guarded": MethodConfig(name="mapo", guard=0.1),
     "kto": MethodConfig(name="kto", beta=50),
 }
 
@@ -77,12 +80,7 @@ def final(run: Path) -> dict[str, torch.Tensor]:
     return load_policy(CheckpointFolder(run / "checkpoints").latest())
 
 
-QUICK = ("seppo", "dpo", "mapo", "kto")
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in VARIANTS]
-)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, name):
     method = VARIANTS[name]
     commands.train(config_of(workshop, caches, tmp_path / "undisturbed", method))
@@ -106,7 +104,12 @@ def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, n
     recipe, pool = method.recipe, sorted((tmp_path / "run" / "pool").glob("*"))
     assert all(("reference" in line) == recipe.uses_reference for line in lines)
     # entries that no draw can ever ask for are not kept
-    assert len(pool) == (0 if not recipe.uses_reference else 1 if method.strategy == "initial" else 2)
+    assert len(pool) == (
+        0 if not recipe.uses_reference else 1 if method.strategy == "initial" or method.remember else 2
+    )
+    assert all(line.get("remember") == method.remember for line in lines)
+    told = status_text(read_status(tmp_path / "run"))
+    assert ("forgets all but the newest 1 snapshots" in told) == (method.remember == 1)
     if method.strategy == "latest":
         assert [line["reference"] for line in lines] == [0, 0, 0, 1, 1, 1]
 
