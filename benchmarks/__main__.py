@@ -14,6 +14,7 @@ COMMANDS = {
     "anchor": ("benchmarks.anchor.main", "precision and recall of s = ±1 in a trained run, against any scorer"),
     "ab": ("benchmarks.quality.ab.main", "a blind page for human judges, and its votes as win rates"),
     "loader": ("benchmarks.loader.main", "memory and speed of prepare and of the loader over 200,000 items"),
+    "speed": ("benchmarks.speed.main", "what training costs, part by part, as ratios measured in one run"),
     "table1": ("benchmarks.tables.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),
     "table2": ("benchmarks.tables.table2", "the same on the HPSv2 benchmark and PartiPrompts"),
     "table3": ("benchmarks.tables.table3", "AnimateDiff on ChronoMagic-Bench-150"),

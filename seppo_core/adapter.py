@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seppo_core.path import Path
 from seppo_core.text import too_long
+from seppo_core.usage import FOLDER, Sources, pipeline_code, quoted
 
 Condition = dict[str, Tensor]
 """What the denoiser is told besides x_t and t: named tensors, each batch-first, (b, ...)."""
@@ -56,6 +57,10 @@ class Adapter(ABC):
     """The only trained module. `predict` is handed the policy or a reference and reads nothing but the config here."""
     component: Literal["unet", "transformer"] = "unet"
     """The denoiser's name in the pipeline, by which its LoRA files are saved and loaded."""
+    xformers: bool = False
+    """Whether xformers computes the denoiser's attention (see `set_attention`). diffusers swaps a plain form in for any
+    model and forgets what is not plain; xformers itself refuses masks of odd lengths, and queries that a norm left in
+    float32 under autocast. True is for what the contract has compared."""
     guidance: Literal["cfg", "embedded", "none"]
     """Classifier-free, by two forward passes; embedded, told to a distilled denoiser (`with_guidance`); or none."""
     lora_targets: dict[str, str | list[str]]
@@ -110,7 +115,8 @@ class Adapter(ABC):
     def load_lora(self, source: str, name: str) -> None:
         """Puts the LoRA of `source`, a folder, file or hub id, on the denoiser as peft's adapter `name`.
 
-        Families whose diffusers pipeline has no LoRA loader override this and `save_lora` (see `lora_files`).
+        Families whose diffusers pipeline has no LoRA loader override this, `save_lora` and `lora_code` (see
+        `lora_files`).
         """
         self.pipeline.load_lora_weights(source, adapter_name=name)
 
@@ -126,6 +132,27 @@ class Adapter(ABC):
     @abstractmethod
     def export_pipeline(self) -> DiffusionPipeline:
         """A plain diffusers pipeline around the current denoiser, whose `save_pretrained` anyone can load."""
+
+    def usage(self, kind: str, sources: Sources) -> list[str]:
+        """Python, line by line, that makes a plain diffusers pipeline, `pipe`, of an export in `FOLDER`.
+
+        `kind` is what was exported: "lora", or "full" for a whole pipeline. Model cards show it (see `usage.script`).
+        """
+        if kind == "full":
+            return pipeline_code(self.pipeline, {"base": FOLDER}, **self.loading_code())
+        return [*self.base_code(sources), *self.lora_code()]
+
+    def base_code(self, sources: Sources) -> list[str]:
+        """Makes `pipe` of what the run began with, as its denoiser was told and sampled."""
+        return pipeline_code(self.pipeline, sources, **self.loading_code())
+
+    def loading_code(self) -> dict[str, str]:
+        """Further arguments, and their code, of the pipeline's `from_pretrained`."""
+        return {}
+
+    def lora_code(self) -> list[str]:
+        """Puts on `pipe` what `save_lora` wrote."""
+        return [f"pipe.load_lora_weights({quoted(FOLDER)})"]
 
     @property
     def device(self) -> torch.device:

@@ -26,15 +26,12 @@ class SampleBuffer:
         self.stop = stop
         self.chunk = chunk
 
-    def missing(self, rank: int = 0, world: int = 1) -> list[range]:
-        """Position ranges of the chunks that `rank` has still to generate: what is missing is dealt out in turn.
-
-        All ranks must ask before any of them writes, so that they deal out the same list.
-        """
+    def missing(self) -> list[range]:
+        """Position ranges of the chunks that are still to be generated."""
         ranges = [
             range(first, min(first + self.chunk, self.stop)) for first in range(self.start, self.stop, self.chunk)
         ]
-        return [positions for positions in ranges if not self._file(positions.start).exists()][rank::world]
+        return [positions for positions in ranges if not self._file(positions.start).exists()]
 
     def fill(self, generate: Callable[[range], Tensor], chunks: Iterable[range]) -> None:
         """Writes `generate(positions)`, (n, c, [f], h, w), for every one of `chunks`, each file whole or not at all."""

@@ -196,6 +196,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(place).free
 
 
+def has_space(folder: Path, needed: int) -> bool:
+    """Whether the disk of `folder` has `needed` bytes free."""
+    return free_bytes(folder) >= needed
+
+
 def check_space(folder: Path, needed: int, what: str) -> None:
     """OSError where the disk of `folder` has less than `needed` bytes free for `what`."""
     free = free_bytes(folder)

@@ -19,6 +19,7 @@ import tyro
 
 from seppo_core.cli_errors import one_line, raised_by_us
 from seppo_core.config import Config
+from seppo_core.config_checks import check_form
 from seppo_core.config_file import (
     MISSING,
     Values,
@@ -160,6 +161,8 @@ def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | L
         check_train(request, list(key_types(schema)))
     elif command == "export":
         check_export(config, request)
+    elif command in ("plan", "prepare"):
+        check_form(config)
     return Invocation(command, config, request)
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
-from accelerate import Accelerator
 
 from seppo_core.adapter import Adapter
 from seppo_core.cache import Manifest, WinnerCache
@@ -18,9 +17,11 @@ from seppo_core.config_file import load_config
 from seppo_core.config_method import MethodConfig
 from seppo_core.draw import Draw, WriteSample, draw_samples
 from seppo_core.export import merge_lora, write_full, write_lora
+from seppo_core.files import whole_folder
 from seppo_core.fingerprint import denoiser_fingerprint, frozen_fingerprint
+from seppo_core.loading import wants_float32
 from seppo_core.methods import Ditto, Dpo, Kto, Mapo, Method, Seppo, Sft, Spin, Sspo
-from seppo_core.model_card import export_folder
+from seppo_core.model_card import write_card
 from seppo_core.path import DiffusionPath, FlowPath
 from seppo_core.path import Path as NoisePath
 from seppo_core.prepare import prepare as encode_winners
@@ -33,10 +34,15 @@ from seppo_core.source import Source
 from seppo_core.team import Team
 from seppo_core.trainer import Trainer
 from seppo_core.tuning import POLICY, load_trainable_state, lora_layers, tune_full, tune_lora
+from seppo_core.vae import cast
 from seppo_core.vae_memory import tile_vae
 from seppo_core.wandb_log import require_wandb
 
-Load = Callable[[Config], Adapter]
+
+class Load(Protocol):
+    """Loads what a config names, in `dtype`, or in that of its training (`weight_dtype`)."""
+
+    def __call__(self, config: Config, dtype: torch.dtype | None = None) -> Adapter: ...
 
 
 def make_method(config: Config) -> Method:
@@ -45,7 +51,7 @@ def make_method(config: Config) -> Method:
     if m.name == "sft":
         return Sft()
     if m.name == "mapo":
-        return Mapo(beta)
+        return Mapo(beta, m.guard)
     if m.name == "kto":
         return Kto(beta, m.kto_weights)
     family = {"seppo": Seppo, "sspo": Sspo, "dpo": Dpo, "spin": Spin, "ditto": Ditto}[m.name]
@@ -87,7 +93,8 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
     d = config.data
     accelerator = make_accelerator()
     team = Team.of(accelerator)
-    adapter = load(config)
+    # nothing is trained here, so that no weight has to be exact
+    adapter = load(config, model_dtype(config))
     for name, module in adapter.pipeline.components.items():
         # the denoiser has no part in this, and its memory is better used
         if isinstance(module, torch.nn.Module) and name != adapter.component:
@@ -162,6 +169,8 @@ def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> P
     preview = make_preview(config, adapter, folder, device)
     if preview is not None or config.reference_samples.reencode:
         adapter.pipeline.vae.to(device)
+    if config.reference_samples.reencode:
+        _encode_as_prepared(adapter, config, cache)
     tune(adapter, config)
     Trainer(config, adapter, cache, make_method(config), folder).run(preview)
     return folder
@@ -214,7 +223,7 @@ def sample(config: Config, request: SampleRequest, load: Load, write: WriteSampl
     adapter = load(config)
     name = load_policy_into(adapter, config, request.checkpoint, request.weights)
     out = Path(config.run) / "samples" / name if request.out is None else Path(request.out)
-    adapter.pipeline.to(Accelerator().device)
+    adapter.pipeline.to(make_accelerator().device)
     draw = Draw(
         adapter,
         adapter.latent_shape(config.data.height, config.data.width, config.data.frames),
@@ -249,10 +258,11 @@ def export_with(
     path = find_checkpoint(Path(config.run), request.checkpoint)
     name = "base" if path is None else path.name
     out = Path(config.run) / "export" / f"{kind}-{name}" if request.out is None else Path(request.out)
-    with export_folder(config, out, kind, name) as temporary:
+    with whole_folder(out) as temporary:
         adapter = load(config)
         load_policy_into(adapter, config, request.checkpoint, request.weights)
         write(adapter, temporary, kind)
+        write_card(temporary, config, adapter, kind, name)
     print(f"{kind} of {name}: {out}")
     return out
 
@@ -274,19 +284,33 @@ def _check_cache(config: Config, cache: WinnerCache) -> None:
         raise ValueError(
             f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
         )
-    # a pair has a winner; an item labelled good or bad may have none
     needed = config.method.recipe.form
-    if cache.form != needed and not (needed == "winners" and cache.form == "pairs"):
+    if not config.method.recipe.learns_from(cache.form):
         raise ValueError(
             f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
             f"prepare the data with data.form={needed} into another data.cache"
         )
 
 
+def model_dtype(config: Config) -> torch.dtype:
+    """What model.dtype names."""
+    return getattr(torch, config.model.dtype)
+
+
 def weight_dtype(config: Config) -> torch.dtype:
-    """What to load the pipeline in: model.dtype under a LoRA; float32 where weights are trained, since a start that was
-    rounded to half precision would not be the base."""
-    return torch.float32 if config.tune.mode == "full" else getattr(torch, config.model.dtype)
+    """What to load the pipeline in for training: model.dtype under a LoRA; float32 where weights are trained, since a
+    start that was rounded to half precision would not be the base."""
+    return torch.float32 if config.tune.mode == "full" else model_dtype(config)
+
+
+def _encode_as_prepared(adapter: Adapter, config: Config, cache: WinnerCache) -> None:
+    """Tiles and precision of the VAE as `prepare` had them: samples that are encoded again are to differ from winners
+    in nothing that the autoencoder adds."""
+    # of the cache: the config may have been changed since
+    if cache.manifest.settings["tiled"]:
+        tile_vae(adapter)
+    if not wants_float32(adapter.pipeline):
+        cast(adapter.pipeline.vae, model_dtype(config))
 
 
 def _check_text_encoders(adapter: Adapter, config: Config) -> None:

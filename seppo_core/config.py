@@ -30,7 +30,8 @@ class ModelConfig:
     lora: str | None = None
     """Existing LoRA to start from: a hub id, a folder or a file."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the VAE, the text encoder and the weights under a LoRA. Full fine-tuning loads everything in float32."""
+    """Of the VAE, the text encoder and the weights under a LoRA; VAEs that overflow stay in float32. Full fine-tuning
+    trains in float32, and `prepare` encodes in this for it too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,16 @@ def check_flow(method: MethodConfig, family: str) -> None:
         )
 
 
+def check_form(config: Config) -> None:
+    """ValueError where `prepare` would cache what the method does not learn from."""
+    method, form = config.method, config.data.form
+    if not method.recipe.learns_from(form):
+        raise ValueError(
+            f"method.name={method.name} learns from {method.recipe.form}, not from what data.form={form} caches; set "
+            f"data.form={method.recipe.form}"
+        )
+
+
 def check_flow_solvers(config: Config, family: str) -> None:
     """ValueError where a solver of diffusions is named for `family`, a flow-matching one."""
     for section, name in [

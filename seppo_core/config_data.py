@@ -65,9 +65,11 @@ class DataConfig:
     posterior: Literal["draw", "mode"] = "draw"
     """Whether a winner's latents are drawn from the VAE's posterior at every use, or are always its mode."""
     encode_batch_size: int = 8
-    """Files that `prepare` encodes at once in each process; halved by itself where they do not fit the memory."""
+    """Files that `prepare` encodes at once in each process; halved by itself where they do not fit the device, and what
+    does not fit alone is encoded on the CPU."""
     vae_tiling: bool = False
-    """Encode in overlapping tiles where one item does not fit the memory; latents differ a little from untiled ones."""
+    """Encode in overlapping tiles, for items that fit the device no other way; latents differ a little from untiled
+    ones, and samples that are encoded again are tiled as the cache's winners were."""
     cache_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the cached tensors."""
     max_rejected_share: float = 0.5

@@ -31,7 +31,7 @@ class LoopConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
-    """Attention kernels; xformers needs CUDA and the extra `gpu`."""
+    """Attention kernels; xformers is for UNets, and needs CUDA and the extra `gpu`."""
     checkpoint_every: int = 30
     """Updates between checkpoints; the last update always makes one."""
     keep_checkpoints: int = 2

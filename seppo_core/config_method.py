@@ -57,7 +57,7 @@ class MethodConfig:
             raise ValueError(f"method.guard={self.guard} must lie in [0, 1); at 1 the second sample would never count")
         if min(self.kto_weights) < 0 or not max(self.kto_weights) > 0:
             raise ValueError(f"method.kto_weights={list(self.kto_weights)} must not be negative, nor both 0")
-        recipe, guarded = self.recipe, self.recipe.contrastive and self.recipe.uses_reference
+        recipe = self.recipe
         anchored = self.name in ("seppo", "sspo")
         for key, meant in [
             ("beta", recipe.beta is not None),
@@ -66,8 +66,9 @@ class MethodConfig:
             ("remember", anchored and self.strategy == "random"),
             ("anchor_draws", anchored),
             ("anchor_per", anchored),
-            ("guard", guarded),
-            ("sft_weight", guarded),
+            ("guard", recipe.contrastive),
+            # mapo's loss has the winners' error in it already
+            ("sft_weight", recipe.contrastive and recipe.uses_reference),
             ("kto_weights", self.name == "kto"),
             ("noise", recipe.contrastive),
         ]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from seppo_core.adapter import Adapter, Framing, Posterior
 from seppo_core.cache import FRAME, LABEL, LOSER
 from seppo_core.source import BadItem, Item, LeftOut, Source
-from seppo_core.vae_memory import slice_vae
+from seppo_core.vae_memory import slice_vae, vae_on_cpu
 
 NOT_FINITE = "its latents are not finite; a VAE in half precision may overflow"
 
@@ -42,6 +42,7 @@ class ItemEncoder:
     ):
         self.adapter, self.source, self.shape = adapter, source, shape
         self.batch_size, self.dtype, self.flip, self.workers = batch_size, dtype, flip, workers
+        self._told_of_cpu = False
 
     def read_ahead(self, positions: Iterable[int]) -> Iterator[Item | BadItem]:
         """The items at `positions`, in order, read by threads while the ones before are encoded."""
@@ -128,17 +129,17 @@ class ItemEncoder:
         }
 
     def _posterior(self, pixels: UInt8[Tensor, "b 3 *shape"]) -> Posterior:
-        """The adapter's posterior, in parts that fit the device: halved for good each time one does not."""
+        """The adapter's posterior, in parts that fit the device: halved for good each time one does not, and one item
+        that does not on the CPU."""
         means, logvars = [], []
         while pixels.numel():
             part = pixels[: self.batch_size]
             try:
-                posterior = self.adapter.encode(part.to(self.adapter.device).float() / 127.5 - 1)
-                # copying is where a device that failed while computing says so
-                mean, logvar = posterior.mean.float().cpu(), posterior.logvar.float().cpu()
+                mean, logvar = self._encoded(part)
             except torch.OutOfMemoryError as error:
-                self._ease(part, error)
-                continue
+                if self._ease(part):
+                    continue
+                mean, logvar = self._encoded_on_cpu(part, error)
             if mean.shape[1:] != self.shape:
                 raise ValueError(f"the VAE gave latents {tuple(mean.shape[1:])} where {self.shape} were expected")
             means.append(mean)
@@ -146,17 +147,39 @@ class ItemEncoder:
             pixels = pixels[len(part) :]
         return Posterior(torch.cat(means), torch.cat(logvars))
 
-    def _ease(self, part: Tensor, error: torch.OutOfMemoryError) -> None:
-        """Makes the next try need less memory; ValueError where nothing is left that leaves the latents as they are."""
+    def _encoded(self, part: UInt8[Tensor, "b 3 *shape"]) -> tuple[Tensor, Tensor]:
+        posterior = self.adapter.encode(part.to(self.adapter.device).float() / 127.5 - 1)
+        # copying is where a device that failed while computing says so
+        return posterior.mean.float().cpu(), posterior.logvar.float().cpu()
+
+    def _ease(self, part: Tensor) -> bool:
+        """Makes the next try need less of the device's memory, and no other latents; False where nothing would."""
         if len(part) > 1:
             self.batch_size = len(part) // 2
             tqdm.write(f"out of memory: encoding {self.batch_size} at a time from here on")
-        elif slice_vae(self.adapter):
+            return True
+        if part.ndim == 5 and slice_vae(self.adapter):
             tqdm.write("out of memory: encoding the frames of a clip one by one from here on")
-        else:
+            return True
+        return False
+
+    def _encoded_on_cpu(self, part: Tensor, error: torch.OutOfMemoryError) -> tuple[Tensor, Tensor]:
+        """Of one item that does not fit the device. The next is tried there again: another program may share it."""
+        size = f"{tuple(part.shape[1:])}"
+        if not self._told_of_cpu:
+            self._told_of_cpu = True
+            tqdm.write(
+                f"out of memory: one item of {size} does not fit the device; each that does not is encoded on the CPU, "
+                "which takes many times as long. Faster are a smaller size, fewer frames, or tiles, whose latents "
+                "differ a little (data.vae_tiling: true)"
+            )
+        try:
+            with vae_on_cpu(self.adapter):
+                return self._encoded(part)
+        except torch.OutOfMemoryError:
             raise ValueError(
-                f"one item of {tuple(part.shape[1:])} does not fit the device's memory; use a smaller size, fewer "
-                "frames or half precision, or encode in tiles (data.vae_tiling: true)"
+                f"one item of {size} does not fit the memory; use a smaller size, fewer frames or half precision, or "
+                "encode in tiles (data.vae_tiling: true)"
             ) from error
 
 

@@ -14,7 +14,7 @@ def frozen_fingerprint(adapter: Adapter) -> str:
     """Names the parts that latents and embeddings come from: all modules of the pipeline but the denoiser.
 
     A cache made with others must not be trained on. Hashed are class, shapes, and the signs of a few values of every
-    parameter: signs stay what they are in bfloat16 and float16, digits do not.
+    parameter: signs stay what they are in bfloat16 and, of all that is not too small for it, in float16; digits do not.
     """
     digest = blake2b(digest_size=8)
     names = []
@@ -38,4 +38,5 @@ def _hash(digest: blake2b, name: str, module: nn.Module) -> None:
         values = parameter.detach().flatten()
         some = values[:: max(1, len(values) // VALUES_PER_PARAMETER)]
         digest.update(f"{name}.{key}{tuple(parameter.shape)}".encode())
-        digest.update((some > 0).to("cpu", torch.uint8).numpy().tobytes())
+        # what float16 makes zero has no sign there
+        digest.update((some.to(torch.float16) > 0).to("cpu", torch.uint8).numpy().tobytes())

@@ -1,5 +1,6 @@
 """Fills an iteration's buffer with samples of its reference."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +31,17 @@ class SampleGenerator:
     reencode: bool
     device: torch.device
 
-    def __call__(self, reference: nn.Module, iteration: int, positions: range) -> Tensor:
-        """Reference samples for `positions`, (n, c, [f], h, w), in the cache's latent space."""
+    def __call__(
+        self,
+        reference: nn.Module,
+        iteration: int,
+        positions: range,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Reference samples for `positions`, (n, c, [f], h, w), in the cache's latent space.
+
+        `progress` is called between the solver's steps (`sample`).
+        """
         items = [self.order.item(position) for position in positions]
         shape = self.cache.latent_shape
         noise = torch.stack([keyed_normal(shape, self.seed, "sample", iteration, p) for p in positions])
@@ -46,6 +56,7 @@ class SampleGenerator:
             unconditional={key: value.to(self.device) for key, value in self.cache.unconditional().items()},
             scheduler=make_scheduler(self.scheduler, self.adapter.scheduler),
             generators=[keyed_generator(self.seed, "sampler", iteration, p) for p in positions],
+            progress=progress,
         )
         return self._through_pixels(latents, iteration, positions) if self.reencode else latents
 

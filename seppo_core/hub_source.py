@@ -42,6 +42,10 @@ class ArrowTable(Rows):
     def scan(self) -> Iterator[Row]:
         return (self.row(position) for position in range(len(self)))
 
+    def scan_columns(self, names: Sequence[str]) -> Iterator[Row]:
+        kept = self._rows.select_columns(list(dict.fromkeys(names)))
+        return (row for batch in kept.iter(1000) for row in batch.to_pylist())
+
     def fingerprint(self) -> str:
         return self._print
 

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -128,28 +127,20 @@ class Sharded(Layout):
         optimizer.load_state_dict(state | {"state": moments})
 
     def _shard(self, model: nn.Module) -> None:
-        for block in _blocks(model):
+        for block in blocks(model):
             fully_shard(block, mesh=self.mesh)
         # the root too: what it kept gathered after a pass would outlive a change of its shards (EMA, a new reference)
         fully_shard(model, mesh=self.mesh, reshard_after_forward=True)
 
 
 def make_layout(accelerator: Accelerator, sharded: bool, offload: bool = False) -> Layout:
-    """`offload` is the reference's, of a model that is not sharded.
-
-    ValueError where the launcher was set up for a way of sharing that this loop does not know.
-    """
-    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
-        raise ValueError(
-            f"accelerate is set up for {accelerator.distributed_type.value}, which is not tested here; launch plain "
-            "processes (torchrun, or accelerate launch --multi_gpu) and set loop.sharded=true to share a model"
-        )
+    """`offload` is the reference's, of a model that is not sharded."""
     return Sharded(accelerator) if sharded else Replicated(accelerator, offload)
 
 
-def _blocks(model: nn.Module) -> list[nn.Module]:
+def blocks(model: nn.Module) -> list[nn.Module]:
     """The members of the model's outermost lists of modules: what runs as one and is gathered as one."""
     found = []
     for child in model.children():
-        found += list(child) if isinstance(child, nn.ModuleList) else _blocks(child)
+        found += list(child) if isinstance(child, nn.ModuleList) else blocks(child)
     return found

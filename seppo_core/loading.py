@@ -84,7 +84,7 @@ def load_pipeline(
         # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
         **{DTYPE: {"vae": torch.float32, "default": dtype}},
     )
-    if not _wants_float32(pipeline):
+    if not wants_float32(pipeline):
         cast(pipeline.vae, dtype)
     return pipeline
 
@@ -94,10 +94,11 @@ def freeze(pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
     for module in pipeline.components.values():
         if isinstance(module, nn.Module) and module is not denoiser:
             module.requires_grad_(False).eval()
-    if _wants_float32(pipeline):
+    if wants_float32(pipeline):
         cast(pipeline.vae, torch.float32)
 
 
-def _wants_float32(pipeline: DiffusionPipeline) -> bool:
+def wants_float32(pipeline: DiffusionPipeline) -> bool:
+    """Whether the VAE stays in float32 whatever precision the rest is loaded in."""
     # those that do not say overflow, or lose digits that show, in half precision
     return pipeline.vae.config.get("force_upcast", True)

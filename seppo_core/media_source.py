@@ -2,6 +2,8 @@
 
 import json
 from abc import ABC, abstractmethod
+from errno import EIO
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -14,6 +16,7 @@ from seppo_core.adapter import Framing
 from seppo_core.keys import keyed_generator
 from seppo_core.recipes import Form
 from seppo_core.records import Media, Record, Records
+from seppo_core.rereading import patiently
 from seppo_core.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, first_line
 
 FORMS: dict[Form, tuple[Form, ...]] = {
@@ -77,6 +80,8 @@ class MediaSource(Source):
             )
         self.records, self.decoder, self.form, self.winner, self.seed = records, decoder, form, winner, seed
         self.kind, self.height, self.width, self.frames = decoder.kind, decoder.height, decoder.width, decoder.frames
+        self._unread: str | None = None
+        """The file that no try could read, until another can be."""
         self._split = form == "labels" and records.form == "pairs"
 
     def __len__(self) -> int:
@@ -135,13 +140,53 @@ class MediaSource(Source):
         if media.size == 0:
             raise BadItem(media.name, "cannot be read: it is empty")
         try:
-            return self.decoder.decode(media.name, media.load())
+            decoded = self.decoder.decode(media.name, media.load())
+            self._unread = None
+            return decoded
         except (BadItem, SourceLost):
             raise
         # decoders answer a damaged file with whatever comes to hand: OSError, SyntaxError, struct.error, EOFError, …
         except Exception as error:
             self.records.check_there()
-            reason = first_line(error)
-            if isinstance(media.content, Path):
-                reason = reason.replace(str(media.content), media.name)
-            raise BadItem(media.name, f"cannot be read: {reason}") from error
+            if not isinstance(media.content, Path):
+                raise _damaged(media, error) from error
+        # … and one that they could not read for a moment just so
+        self._read_through(media)
+        try:
+            return self.decoder.decode(media.name, media.content)
+        except (BadItem, SourceLost):
+            raise
+        except Exception as error:
+            raise _damaged(media, error) from error
+
+    def _read_through(self, media: Media) -> None:
+        """Reads a file to its end, patiently, to tell damage from a disk that fails.
+
+        BadItem where this file alone cannot be read, as on a bad sector; SourceLost where the one before it could not
+        either.
+        """
+        try:
+            patiently(partial(_read, media.content), media.name)
+        except SourceLost as lost:
+            error = lost.__cause__
+            if not isinstance(error, OSError) or error.errno != EIO or self._unread not in (None, media.name):
+                raise
+            self._unread = media.name
+            raise BadItem(media.name, f"cannot be read: {error.strerror}, again and again") from error
+        except OSError:
+            # it may have gone, or be forbidden: the decoder says so again
+            pass
+        self._unread = None
+
+
+def _read(path: Path) -> None:
+    with path.open("rb") as file:
+        while file.read(1024**2):
+            pass
+
+
+def _damaged(media: Media, error: Exception) -> BadItem:
+    reason = first_line(error)
+    if isinstance(media.content, Path):
+        reason = reason.replace(str(media.content), media.name)
+    return BadItem(media.name, f"cannot be read: {reason}")

@@ -11,7 +11,15 @@ from seppo_core.adapter import Adapter
 from seppo_core.losses import Errors, anchor_sign, flip, seppo_loss, sft_loss
 from seppo_core.recipes import RECIPES, Flipper, Recipe
 from seppo_core.reference import Reference
-from seppo_core.rival_losses import guard_scale, kto_loss, mapo_loss, scale_gradient, sspo_loss
+from seppo_core.rival_losses import (
+    LabelledErrors,
+    guard_scale,
+    kto_loss,
+    mapo_loss,
+    mapo_push,
+    scale_gradient,
+    sspo_loss,
+)
 from seppo_core.step import Batch, anchor_gap, pair_pass, reference_pair, winner_errors
 
 Scalars = dict[str, Tensor]
@@ -165,10 +173,17 @@ class Mapo(Method):
 
     recipe = RECIPES["mapo"]
     beta: float
+    guard: float | None = None
+    """As for `Contrastive`."""
 
     def loss(self, adapter, policy, reference, batch, observed):
         winner, loser = pair_pass(adapter, policy, batch)
-        return mapo_loss(winner.errors, loser.errors, self.beta)
+        if self.guard is None:
+            return mapo_loss(winner.errors, loser.errors, self.beta)
+        push = mapo_push(winner.errors, loser.errors, self.beta)
+        scale = guard_scale(winner.residuals, loser.residuals, push, self.guard)
+        loss, metrics = mapo_loss(winner.errors, scale_gradient(loser.errors, scale), self.beta)
+        return loss, metrics | {"guard_scale": scale.mean()}
 
 
 @dataclass(frozen=True)
@@ -185,10 +200,11 @@ class Kto(Method):
         with reference.active() as frozen:
             held = winner_errors(adapter, frozen, batch)
         with torch.no_grad():
-            return {"gain": (held - winner_errors(adapter, policy, batch)).mean()}
+            errors = LabelledErrors(winner_errors(adapter, policy, batch), held, batch.desirable)
+        return {"gain": errors.gain.mean()}
 
     def loss(self, adapter, policy, reference, batch, observed):
         with reference.active() as frozen:
             held = winner_errors(adapter, frozen, batch)
-        errors = winner_errors(adapter, policy, batch)
-        return kto_loss(errors, held, batch.desirable, self.beta, observed["gain"], self.weights)
+        errors = LabelledErrors(winner_errors(adapter, policy, batch), held, batch.desirable)
+        return kto_loss(errors, self.beta, observed["gain"], self.weights)

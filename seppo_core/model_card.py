@@ -1,50 +1,46 @@
 """What an export says of itself: a model card in the hub's form, and the config that made it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from seppo_core.adapter import Adapter
 from seppo_core.cache import Manifest
 from seppo_core.config import Config
 from seppo_core.config_file import resolved_yaml
-from seppo_core.files import whole_folder
 from seppo_core.run_folder import environment
 from seppo_core.run_log import read_metrics
+from seppo_core.usage import quoted, script
 
 UNKNOWN = "unknown"
-USE = {
-    "lora": 'pipe = DiffusionPipeline.from_pretrained("{base}")\npipe.load_lora_weights("FOLDER")',
-    "full": 'pipe = DiffusionPipeline.from_pretrained("FOLDER")',
-    "motion": 'adapter = MotionAdapter.from_pretrained("FOLDER")  # takes the place of the base\'s motion adapter',
-}
+EXPORTED = {"lora": "LoRA", "motion": "motion modules", "full": "whole pipeline"}
 SHOWN = ("loss", "winner_error", "winner_gap", "share_s_plus", "implicit_accuracy", "grad_norm")
 """Of the run's metrics, as means over its last updates."""
 LAST = 20
 
 
-@contextmanager
-def export_folder(config: Config, folder: Path, kind: str, checkpoint: str) -> Iterator[Path]:
-    """A folder that appears whole, with README.md (the card) and config.yaml beside what is written into it.
+def write_card(folder: Path, config: Config, adapter: Adapter, kind: str, checkpoint: str) -> None:
+    """README.md (the card) and config.yaml beside what was exported into `folder`."""
+    (folder / "README.md").write_text(model_card(config, adapter, kind, checkpoint), encoding="utf-8")
+    (folder / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
 
-    FileExistsError at once where `folder` is there.
+
+def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str) -> str:
+    """Base, code to use it, method, data, settings, metrics and licence in Markdown, the hub's metadata in front.
+
+    `adapter` is the run's own, which knows the code.
     """
-    with whole_folder(folder) as temporary:
-        yield temporary
-        (temporary / "README.md").write_text(model_card(config, kind, checkpoint), encoding="utf-8")
-        (temporary / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
-
-
-def model_card(config: Config, kind: str, checkpoint: str) -> str:
-    """Base, method, data, settings, metrics and licence in Markdown, with the hub's metadata in front."""
     m, recipe, base = config.method, config.method.recipe, config.model.base
     licence = licence_of(base, config.model.revision)
     is_clips = config.data.frames > 1
+    parts = _parts(config)
+    began = "".join(f", with the {name} `{_name(part)}`" for name, part in parts.items() if name != "base")
+    # another autoencoder is no model that this one comes from
+    models = [part for name, part in parts.items() if name != "vae" and not Path(part).exists()]
     data = ModelCardData(
         # a folder of this machine is no model of the hub's
-        base_model=None if Path(base).exists() else base,
+        base_model=(models if len(models) > 1 else models[0]) if models else None,
         license=None if licence == UNKNOWN else licence,
         library_name="diffusers",
         pipeline_tag="text-to-video" if is_clips else "text-to-image",
@@ -67,16 +63,14 @@ def model_card(config: Config, kind: str, checkpoint: str) -> str:
     lines = [
         f"# {Path(base).name} aligned with {m.name}",
         "",
-        f"The {'LoRA' if kind == 'lora' else 'motion modules' if kind == 'motion' else 'whole pipeline'} of "
-        f"`{checkpoint}` of a run that started from `{Path(base).name if Path(base).exists() else base}`. "
+        f"The {EXPORTED[kind]} of `{checkpoint}` of a run that started from `{_name(base)}`{began}. "
         "`config.yaml` has every setting.",
         "",
         "```python",
-        f"from diffusers import {'MotionAdapter' if kind == 'motion' else 'DiffusionPipeline'}",
-        USE[kind].format(base="BASE" if Path(base).exists() else base),
+        usage_code(config, adapter, kind),
         "```",
         "",
-        f"Licence of the base: {licence}" + ("; see where it comes from." if licence == UNKNOWN else "."),
+        *_licence_lines(config, licence),
         "",
         "## Training",
         "",
@@ -98,6 +92,40 @@ def model_card(config: Config, kind: str, checkpoint: str) -> str:
         "",
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)
+
+
+def usage_code(config: Config, adapter: Adapter, kind: str) -> str:
+    """Python that makes `pipe` of the export: "FOLDER" is where it lies, "BASE" and the like a folder of this machine.
+
+    Whatever was loaded for the run is loaded again: base and branch, VAE, motion.
+    """
+    parts = _parts(config)
+    versions = {"revision": config.model.revision, "variant": config.model.variant}
+    code = script(adapter.usage(kind, parts | {name: value for name, value in versions.items() if value is not None}))
+    for name, part in parts.items():
+        if Path(part).exists():
+            code = code.replace(quoted(part), quoted(name.upper()))
+    return code
+
+
+def _parts(config: Config) -> dict[str, str]:
+    """What the run was loaded from, by key of `model`."""
+    return {key.removeprefix("model."): part for key, part in config.weight_paths().items() if part is not None}
+
+
+def _name(part: str) -> str:
+    return Path(part).name if Path(part).exists() else part
+
+
+def _licence_lines(config: Config, base: str) -> list[str]:
+    """The base's, and beneath it those of what was put into it."""
+    licences = {"base": base} | {name: licence_of(part) for name, part in _parts(config).items() if name != "base"}
+    lines = [
+        f"Licence of the {name}: {licence}" + ("; see where it comes from." if licence == UNKNOWN else ".")
+        for name, licence in licences.items()
+    ]
+    # each a paragraph of its own
+    return [part for line in lines for part in (line, "")][:-1]
 
 
 def licence_of(base: str, revision: str | None = None) -> str:

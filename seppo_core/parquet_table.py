@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from seppo_core.columns import Columns
 from seppo_core.records import FixedFile
+from seppo_core.rereading import RemoteFile, on_the_way, patiently
 from seppo_core.source import BadItem, SourceLost, first_line
 from seppo_core.table import Row, Rows
 
@@ -51,13 +53,13 @@ class Shard:
 
         if self.local is not None:
             self.local.check()
-        source = self.path if self.remote is None else self.remote.open(self.path, "rb")
+        source = self.path if self.remote is None else RemoteFile(self.remote, self.path)
         # a buffer of its own streams a row group instead of holding its compressed bytes as a whole
         return ParquetFile(source, buffer_size=1024**2, pre_buffer=False)
 
     def footer(self) -> bytes:
         """The end of the file, where parquet keeps sizes, places and extremes of all its columns."""
-        with open(self.path, "rb") if self.remote is None else self.remote.open(self.path, "rb") as file:  # noqa: PTH123
+        with open(self.path, "rb") if self.remote is None else RemoteFile(self.remote, self.path) as file:  # noqa: PTH123
             file.seek(-8, 2)
             length = int.from_bytes(file.read(4), "little")
             file.seek(-min(length + 8, self.size), 2)
@@ -90,28 +92,19 @@ class ParquetTable(Rows):
         digest, groups, rows, widths = sha256(), [], [], []
         for number, shard in enumerate(self.shards):
             try:
-                with shard.open() as file:
-                    metadata, schema = file.metadata, file.schema_arrow
-                    if self.choice is None:
-                        choice = choose(schema.names, shard.name)
-                        self.holds_bytes = _check_types(schema, choice, shard.name)
-                        self.choice, self.columns = choice, tuple(dict.fromkeys(choice.names))
-                    missing = [name for name in self.columns if name not in schema.names]
-                    if missing:
-                        raise _Unusable(f"it has no column {', '.join(missing)}")
-                    _refuse_bombs(metadata, self.columns)
-                    for group in range(metadata.num_row_groups):
-                        groups.append((number, group))
-                        rows.append(metadata.row_group(group).num_rows)
-                        widths.append(_bytes_per_row(metadata, group, self.columns))
-                digest.update(shard.footer())
+                found, footer = patiently(partial(self._look_into, shard, choose), shard.name)
             except ValueError as error:
                 # our own words about columns concern all shards alike
                 if self.choice is None and not _is_arrow(error):
                     raise
-                self._lose(number, error, groups, rows, widths)
+                found, footer = self._lose(number, error), b""
+            except SourceLost:
+                raise
             except (OSError, _Unusable) as error:
-                self._lose(number, error, groups, rows, widths)
+                found, footer = self._lose(number, error), b""
+            digest.update(footer)
+            for group, count, width in found:
+                groups.append((number, group)), rows.append(count), widths.append(width)
         if self.choice is None:
             raise ValueError(f"none of {len(self.shards)} parquet files can be read: {self._first_loss()}")
         self._groups = np.array(groups, dtype=np.int32).reshape(-1, 2)
@@ -149,6 +142,13 @@ class ParquetTable(Rows):
             except BadItem as bad:
                 yield bad
 
+    def scan_columns(self, names: Sequence[str]) -> Iterator[Row]:
+        """Reads these columns alone, so that a table of pictures costs what its captions do."""
+        for number, shard in enumerate(self.shards):
+            if number not in self.lost:
+                # a few bytes a row: as a whole, so that a hiccup leaves no row told twice
+                yield from patiently(partial(_columns_of, shard, list(names)), shard.name)
+
     def fingerprint(self) -> str:
         return self._fingerprint
 
@@ -166,14 +166,7 @@ class ParquetTable(Rows):
         if group in self._broken and position >= self._broken[group][0]:
             raise BadItem(self.name(position), self._broken[group][1])
         try:
-            if self._group != group or self._next > position:
-                self._begin(group)
-            while True:
-                batch = _Batch(self._next, next(self._batches))
-                self._next += batch.rows.num_rows
-                self._kept.append(batch)
-                if position < self._next:
-                    return batch
+            return patiently(partial(self._decode_to, position, group), self.name(position))
         except SourceLost:
             raise
         except Exception as error:
@@ -185,6 +178,22 @@ class ParquetTable(Rows):
             self._broken[group] = (at, f"cannot be read: {reason}")
             raise BadItem(self.name(position), self._broken[group][1]) from error
 
+    def _decode_to(self, position: int, group: int) -> _Batch:
+        if self._group != group or self._next > position:
+            self._begin(group)
+        try:
+            while True:
+                batch = _Batch(self._next, next(self._batches))
+                self._next += batch.rows.num_rows
+                self._kept.append(batch)
+                if position < self._next:
+                    return batch
+        except Exception as error:
+            # nobody knows where the reader stands; it begins the group anew
+            if on_the_way(error):
+                self._group = -1
+            raise
+
     def _begin(self, group: int) -> None:
         number, inside = (int(i) for i in self._groups[group])
         if self._file is not None:
@@ -195,11 +204,26 @@ class ParquetTable(Rows):
         columns = list(self.columns)
         self._batches = self._file.iter_batches(size, row_groups=[inside], columns=columns, use_threads=False)
 
-    def _lose(self, number: int, error: Exception, groups: list, rows: list, widths: list) -> None:
-        while groups and groups[-1][0] == number:
-            groups.pop(), rows.pop(), widths.pop()
-        groups.append((number, 0)), rows.append(1), widths.append(0)
+    def _look_into(self, shard: Shard, choose: Callable) -> tuple[list[tuple[int, int, int]], bytes]:
+        """Of each row group number, rows and bytes a row; and the footer."""
+        with shard.open() as file:
+            metadata, schema = file.metadata, file.schema_arrow
+            if self.choice is None:
+                choice = choose(schema.names, shard.name)
+                self.holds_bytes = _check_types(schema, choice, shard.name)
+                self.choice, self.columns = choice, tuple(dict.fromkeys(choice.names))
+            missing = [name for name in self.columns if name not in schema.names]
+            if missing:
+                raise _Unusable(f"it has no column {', '.join(missing)}")
+            _refuse_bombs(metadata, self.columns)
+            groups = range(metadata.num_row_groups)
+            found = [(i, metadata.row_group(i).num_rows, _bytes_per_row(metadata, i, self.columns)) for i in groups]
+        return found, shard.footer()
+
+    def _lose(self, number: int, error: Exception) -> list[tuple[int, int, int]]:
+        """Notes it, and lets the shard count as one row."""
         self.lost[number] = first_line(error)
+        return [(0, 1, 0)]
 
     def _first_loss(self) -> str:
         return next((f"{self.shards[number].name}: {reason}" for number, reason in self.lost.items()), "there are none")
@@ -207,6 +231,19 @@ class ParquetTable(Rows):
 
 class _Unusable(Exception):
     pass
+
+
+def _columns_of(shard: Shard, names: list[str]) -> list[Row]:
+    """Rows with these columns; of a group that is damaged none, as `prepare` will find none."""
+    rows = []
+    with shard.open() as file:
+        for group in range(file.metadata.num_row_groups):
+            try:
+                rows += file.read_row_group(group, columns=names, use_threads=False).to_pylist()
+            except Exception as error:
+                if isinstance(error, SourceLost) or on_the_way(error):
+                    raise
+    return rows
 
 
 def need_pyarrow(what: str) -> None:

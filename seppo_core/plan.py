@@ -9,11 +9,12 @@ from seppo_core.config import Config
 from seppo_core.data_format import find_source
 from seppo_core.open_source import open_records
 from seppo_core.plan_cures import cures
-from seppo_core.plan_gpus import GPUS, Gpu
-from seppo_core.plan_memory import Phases, memory, moments, peak
+from seppo_core.plan_gpus import GIB, GPUS, Gpu
+from seppo_core.plan_memory import Phases, encode_batch, memory, moments, peak
 from seppo_core.plan_numbers import Numbers
 from seppo_core.plan_work import Build, Conditions, Work, measure
 from seppo_core.requests import PlanRequest
+from seppo_core.run_space import pool_entries
 
 MONTH = 30 * 24
 """Hours beyond which a run is called unrealistic."""
@@ -109,6 +110,8 @@ class Plan:
     disk: Disk
     items: int | None
     items_from: str
+    encode_batch_size: int
+    """What `prepare` comes down to by itself on this GPU."""
     fits: bool
     notes: list[str] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
@@ -117,8 +120,8 @@ class Plan:
 def make_plan(config: Config, request: PlanRequest, numbers: Numbers, build: Build, conditions: Conditions) -> Plan:
     """Counts the work of `config` on a model without memory, and what it takes on the request's GPUs."""
     work = measure(config, build, conditions)
-    gpu, loop = GPUS[request.gpu], config.loop
-    phases = memory(config, work, request.gpus)
+    gpu = GPUS[request.gpu]
+    phases = memory(config, work, request.gpus, gpu.memory)
     flops, counts = _flops(config, work), _counts(config, work)
     items, items_from, cached = _items(config, request)
     per_hour = 3600e12 * request.utilisation
@@ -142,26 +145,21 @@ def make_plan(config: Config, request: PlanRequest, numbers: Numbers, build: Bui
         parameters=Parameters(work.weights.parameters, work.weights.trained, _what(config, work)),
         phases=phases,
         activations={"without checkpointing": work.steps[False].peak, "with checkpointing": work.steps[True].peak},
-        host=sum(work.weights.texts.values()) + (0 if _vae_on_gpu(phases) else work.weights.vae),
+        host=_host(config, work),
         counts=counts,
         flops=flops,
         hours=hours,
         disk=_disk(config, work, items, cached),
         items=items,
         items_from=items_from,
+        encode_batch_size=encode_batch(config, work, gpu.memory),
         fits=held <= gpu.memory,
         assumptions=_assumptions(config, request, gpu),
     )
-    notes = _notes(config, request, plan, gpu)
+    notes = _notes(config, request, plan, gpu, work)
     if not plan.fits:
         notes = [*cures(config, work, build, conditions, gpu, request.gpus), *notes]
-    if loop.batch_size % (request.gpus * loop.micro_batch_size):
-        step = request.gpus * loop.micro_batch_size
-        notes.append(
-            f"train will refuse this: loop.batch_size={loop.batch_size} is no multiple of {request.gpus} GPUs x "
-            f"loop.micro_batch_size={loop.micro_batch_size}; use e.g. {-(-loop.batch_size // step) * step}"
-        )
-    return replace(plan, notes=notes)
+    return replace(plan, notes=[*notes, *_refused(config, request)])
 
 
 def _half(config: Config) -> bool:
@@ -182,8 +180,10 @@ def _what(config: Config, work: Work) -> str:
     return f"a LoRA of rank {t.rank} on the {where}"
 
 
-def _vae_on_gpu(phases: Phases) -> bool:
-    return any(part.startswith("VAE") for part in phases["training"])
+def _host(config: Config, work: Work) -> int:
+    """Bytes of what stays in the machine's own memory for each process."""
+    vae = 0 if work.decoding is not None else work.weights.vae
+    return sum(work.weights.texts.values()) + vae + config.loop.offload_reference * work.weights.reference
 
 
 def _counts(config: Config, work: Work) -> Counts:
@@ -209,7 +209,7 @@ def _flops(config: Config, work: Work) -> Flops:
             sample += again
     p = config.preview
     drawings = 2 + ((counts.updates - 1) // p.every if p.every else 0) if p.prompts else 0
-    row = p.per_prompt * p.steps * work.forward * (2 if work.guided or work.denoising is None else 1)
+    row = p.per_prompt * p.steps * work.forward * (1 + work.previews_guided)
     decoded = 0 if work.decoding is None else work.decoding.flops * p.per_prompt // work.decoded
     return Flops(
         forward=work.forward,
@@ -244,22 +244,45 @@ def _items(config: Config, request: PlanRequest) -> tuple[int | None, str, Manif
 
 
 def _disk(config: Config, work: Work, items: int | None, cached: Manifest | None) -> Disk:
-    loop, recipe, trained = config.loop, config.method.recipe, work.weights.trained_bytes
+    loop, trained = config.loop, work.weights.trained_bytes
     per_item = work.item_bytes + work.caption_bytes
     cache = None if items is None else items * per_item + work.caption_bytes
     if cached is not None:
         cache = sum(stored.bytes for stored in (*cached.shards, *cached.texts, *cached.tables))
-    snapshots = 0
-    if recipe.uses_reference:
-        snapshots = 1 if config.method.strategy == "initial" else loop.iterations
     samples = _counts(config, work).generated_per_iteration * prod(work.latent_shape) * 4
     checkpoint = trained * (2 if config.optimizer.ema_decay is not None else 1) + moments(config, work)
     # the newest is written before the oldest goes
-    return Disk(cache, per_item, samples, snapshots * trained, checkpoint * (loop.keep_checkpoints + 1))
+    return Disk(cache, per_item, samples, pool_entries(config) * trained, checkpoint * (loop.keep_checkpoints + 1))
 
 
-def _notes(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu) -> list[str]:
+def _refused(config: Config, request: PlanRequest) -> list[str]:
+    """What `train` would say of so many GPUs before it begins."""
+    loop, step = config.loop, request.gpus * config.loop.micro_batch_size
     notes = []
+    if loop.batch_size % step:
+        notes.append(
+            f"train will refuse this: loop.batch_size={loop.batch_size} is no multiple of {request.gpus} GPUs x "
+            f"loop.micro_batch_size={loop.micro_batch_size}; use e.g. {-(-loop.batch_size // step) * step}"
+        )
+    if loop.sharded and request.gpus == 1:
+        notes.append("train will refuse this: loop.sharded=true shares one model between GPUs, and here is one")
+    if loop.sharded and loop.mixed_precision == "fp16":
+        notes.append("train will refuse this: loop.sharded=true does not go with loop.mixed_precision=fp16; use bf16")
+    return notes
+
+
+def _notes(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, work: Work) -> list[str]:
+    notes = []
+    if plan.encode_batch_size < config.data.encode_batch_size:
+        notes.append(
+            f"data.encode_batch_size={config.data.encode_batch_size} does not fit {gpu.title}; prepare goes down to "
+            f"{plan.encode_batch_size} by itself, which its memory above is of"
+        )
+    if config.loop.offload_reference:
+        notes.append(
+            f"loop.offload_reference brings {work.weights.reference / GIB:.1f} GiB to the GPU for every micro-batch; "
+            "no time is counted for it"
+        )
     total = plan.hours.total
     if total > MONTH:
         wanted = -(-total * request.gpus // 168)

@@ -1,7 +1,9 @@
 """Memory of one GPU, by what a run is doing and by part."""
 
 from seppo_core.config import Config
+from seppo_core.plan_count import Cost
 from seppo_core.plan_gpus import GIB
+from seppo_core.plan_weights import Block
 from seppo_core.plan_work import Work
 
 CONTEXT = GIB
@@ -11,37 +13,74 @@ Phases = dict[str, dict[str, int]]
 """Bytes by phase and part."""
 
 
-def memory(config: Config, work: Work, gpus: int) -> Phases:
-    """What each phase of `prepare` and `train` holds at its peak, on each of `gpus`."""
-    weights, trained = work.weights, work.weights.trained_bytes
-    dtypes = weights.dtypes
+def memory(config: Config, work: Work, gpus: int, of_gpu: int | None = None) -> Phases:
+    """What each phase of `prepare` and `train` holds at its peak, on each of `gpus`.
+
+    With `loop.sharded` each holds its slice of policy, reference, gradients and moments, and for a moment whole blocks.
+    With `loop.offload_reference` the reference is there only while it predicts. `prepare` is that of the batch that it
+    would come down to on a GPU with `of_gpu` bytes; without, of the batch that the config names.
+    """
+    loop, weights = config.loop, work.weights
+    trained, dtypes = weights.trained_bytes, weights.dtypes
+    sharded = loop.sharded and gpus > 1
+    slices = gpus if sharded else 1
+    reference = {"reference's own weights": -(-weights.reference // slices)}
     held = {
-        f"policy, {dtypes[work.component]}": weights.base,
-        "LoRA, float32": weights.lora,
-        "reference's own weights": weights.reference,
-        f"states of {config.optimizer.name}": moments(config, work),
-        "EMA": trained if config.optimizer.ema_decay is not None else 0,
+        f"policy, {dtypes[work.component]}": -(-weights.base // slices),
+        "LoRA, float32": -(-weights.lora // slices),
+        f"states of {config.optimizer.name}": -(-moments(config, work) // slices),
+        "EMA": -(-trained // slices) if config.optimizer.ema_decay is not None else 0,
         f"VAE, {dtypes['vae']}": weights.vae if work.decoding is not None else 0,
         "CUDA context, assumed": CONTEXT,
     }
-    gradients = {"gradients": trained, "gradient buckets between GPUs": trained if gpus > 1 else 0}
-    step = work.steps[config.loop.gradient_checkpointing]
-    phases = {
-        "prepare": {
-            f"VAE, {dtypes['vae']}": weights.vae,
-            **{f"{name}, {dtypes[name]}": size for name, size in weights.texts.items()},
-            "activations": work.encoding.peak,
-            "CUDA context, assumed": CONTEXT,
-        },
-        "training": held | gradients | {"activations": step.peak},
-        # torch's AdamW computes the steps of all weights at once
-        "optimizer step": held | gradients | {"steps of all weights": trained},
+    if not loop.offload_reference:
+        held |= reference
+    gradients = {
+        "gradients": -(-trained // slices),
+        "gradient buckets between GPUs": trained if gpus > 1 and not sharded else 0,
     }
-    if work.denoising is not None:
-        phases["generation"] = held | {"activations": work.denoising.peak}
+    predicting = {"blocks gathered from shards": _gathered(weights.block, weights.outside) if sharded else 0}
+    learning = {
+        "blocks gathered from shards": _gathered(weights.block, weights.outside, learning=True) if sharded else 0
+    }
+    phases = {
+        "prepare": preparing(work, encode_batch(config, work, of_gpu) / config.data.encode_batch_size),
+        "training": held | gradients | learning | {"activations": work.steps[loop.gradient_checkpointing].peak},
+        # torch's AdamW computes the steps of all weights at once
+        "optimizer step": held | gradients | {"steps of all weights": -(-trained // slices)},
+    }
+    if loop.offload_reference:
+        phases["reference's errors"] = held | reference | gradients | {"activations": work.reference_peak}
+    drawn: dict[str, Cost | None] = {"generation": work.denoising, "previews": work.previewing}
+    for name, cost in drawn.items():
+        if cost is not None:
+            with_it = reference if name == "generation" else {}
+            phases[name] = held | with_it | predicting | {"activations": cost.peak}
     if work.decoding is not None:
-        phases["decoding"] = held | {"activations": work.decoding.peak}
+        # samples that go through pixels are decoded while the reference is still there
+        again = config.reference_samples.reencode and work.denoising is not None
+        phases["decoding"] = held | (reference if again else {}) | {"activations": work.decoding.peak}
     return {name: {part: size for part, size in parts.items() if size} for name, parts in phases.items()}
+
+
+def preparing(work: Work, share: float = 1.0) -> dict[str, int]:
+    """Bytes of `prepare` by part, at a `share` of the batch that the VAE's work was counted for."""
+    weights = work.weights
+    return {
+        f"VAE, {weights.dtypes['vae']}": weights.vae,
+        **{f"{name}, {weights.dtypes[name]}": size for name, size in weights.texts.items()},
+        "activations": round(work.encoding.peak * share),
+        "CUDA context, assumed": CONTEXT,
+    }
+
+
+def encode_batch(config: Config, work: Work, of_gpu: int | None) -> int:
+    """The batch that `prepare` comes down to on a GPU of so many bytes: it halves by itself what does not fit."""
+    size = config.data.encode_batch_size
+    if of_gpu is not None:
+        while size > 1 and sum(preparing(work, size / config.data.encode_batch_size).values()) > of_gpu:
+            size //= 2
+    return size
 
 
 def moments(config: Config, work: Work) -> int:
@@ -54,3 +93,10 @@ def moments(config: Config, work: Work) -> int:
 def peak(phases: Phases, prepare: bool = True) -> int:
     """The most that any phase holds."""
     return max(sum(parts.values()) for name, parts in phases.items() if prepare or name != "prepare")
+
+
+def _gathered(block: Block, outside: Block, learning: bool = False) -> int:
+    """Bytes that are whole at once: the block that computes, and the next one, which is fetched meanwhile. Going back,
+    as many gradients: those of the one that computes, and those that are on their way to the others."""
+    size = outside.weights + 2 * block.weights
+    return size + outside.trained + 2 * block.trained if learning else size

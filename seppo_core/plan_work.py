@@ -1,7 +1,6 @@
 """One step of training, one of sampling and the VAE's work, counted on a model without memory."""
 
 import math
-from collections import Counter as Frequencies
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -17,10 +16,11 @@ from seppo_core.config import Config
 from seppo_core.methods import Method
 from seppo_core.plan_build import runnable
 from seppo_core.plan_count import Cost, Counter, bytes_of, checkpointing, cost_of, counting, weights_of
+from seppo_core.plan_weights import Weights, count_weights, module_of
 from seppo_core.reference import Reference, make_reference
 from seppo_core.sampling import make_scheduler
 from seppo_core.step import Batch
-from seppo_core.tuning import lora_layers, trainable_parameters
+from seppo_core.tuning import trainable_parameters
 from seppo_core.vae_memory import tile_vae
 
 Build = Callable[[Config, torch.dtype], Adapter]
@@ -31,28 +31,6 @@ Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Of a condition's tensors by name, without the batch."""
 Draw = Callable[[int], Condition]
 """The condition of so many items."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Bytes and counts of what stays in memory."""
-
-    parameters: int
-    """Of the denoiser's base."""
-    trained: int
-    """Parameters that are trained: all, some, or a LoRA's."""
-    base: int
-    """Bytes of the denoiser without a LoRA."""
-    lora: int
-    """Bytes of the policy's LoRA."""
-    reference: int
-    """Bytes that the reference needs beside the policy."""
-    trained_bytes: int
-    vae: int
-    texts: dict[str, int]
-    """Bytes of the text encoders by name."""
-    dtypes: dict[str, str]
-    """By component: what most of its weights are."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +51,8 @@ class Work:
     checkpointing."""
     step_reference: int
     """FLOPs of the reference's passes in it."""
+    reference_peak: int
+    """Bytes that a micro-batch has made at most while the reference predicts."""
     observe: int
     """FLOPs of one micro-batch of what a method looks at before its losses."""
     denoising: Cost | None
@@ -81,6 +61,10 @@ class Work:
     """Forward passes of the denoiser that a reference sample takes, guidance's second one counted."""
     guided: bool
     """Whether sampling takes a second forward pass for classifier-free guidance."""
+    previewing: Cost | None
+    """Of one step of sampling a row of previews; None where the config names no prompts."""
+    previews_guided: bool
+    """Whether those take a second forward pass."""
     decoding: Cost | None
     """Of the VAE for a row of previews, or for a batch of samples that are encoded again; None where neither is."""
     decoded: int
@@ -104,26 +88,34 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
     reference = make_reference(adapter.denoiser) if method.recipe.uses_reference else None
     one = {name: (tuple(value.shape[1:]), value.dtype) for name, value in conditions(adapter).items()}
     told = adapter.frame_condition(_framing(config))
-    weights = _weights(adapter, reference, base, parameters)
+    weights = count_weights(adapter, reference, base, parameters)
     item_bytes, caption_bytes = _stored(config, shape, one, told)
     one |= {name: (tuple(value.shape[1:]), value.dtype) for name, value in told.items()}
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    runnable(fake, adapter.denoiser, adapter.pipeline.vae, *([] if reference is None else [_module(reference)]))
+    runnable(fake, adapter.denoiser, adapter.pipeline.vae, *([] if reference is None else [module_of(reference)]))
     with fake:
-        known = weights_of(adapter.denoiser, None if reference is None else _module(reference))
+        known = weights_of(adapter.denoiser, None if reference is None else module_of(reference))
         draw = lambda count: _condition(one, count)  # noqa: E731
-        denoising = decoding = None
+        denoising = previewing = decoding = None
         encoding = Cost(0, 0, 0)
         if not only_step:
             if method.recipe.second == "generated":
-                denoising = _denoising(config, adapter, reference, shape, draw, known)
+                s = config.reference_samples
+                with reference.active() as frozen:
+                    denoising = _denoising(config, adapter, frozen, shape, draw, known, s.batch_size, s.guidance_scale)
+            if config.preview.prompts:
+                p = config.preview
+                with torch.no_grad():
+                    previewing = _denoising(
+                        config, adapter, adapter.denoiser, shape, draw, known, p.per_prompt, p.guidance_scale
+                    )
             decoding = _decoding(config, adapter, shape)
             encoding = _encoding(config, adapter)
         observe = _observe(config, adapter, method, reference, shape, draw, known)
         steps = {}
         # checkpointing cannot be taken back
         for checkpointed in (True,) if only_step and loop.gradient_checkpointing else (False, True):
-            steps[checkpointed], of_reference, of_policy = _step(
+            steps[checkpointed], of_reference, of_policy, reference_peak = _step(
                 config, adapter, method, reference, shape, draw, checkpointed
             )
         forward = of_policy // (loop.micro_batch_size * (2 if method.recipe.contrastive else 1))
@@ -136,41 +128,16 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
         forward=forward,
         steps=steps,
         step_reference=of_reference,
+        reference_peak=reference_peak,
         observe=observe,
         denoising=denoising,
         calls=calls,
-        guided=_guided(config, adapter),
+        guided=_guided(config.reference_samples.guidance_scale, adapter),
+        previewing=previewing,
+        previews_guided=_guided(config.preview.guidance_scale, adapter),
         decoding=decoding,
         decoded=max(_decoded(config), default=0),
         encoding=encoding,
-    )
-
-
-def _weights(adapter: Adapter, reference: Reference | None, base: int, parameters: int) -> Weights:
-    trained = trainable_parameters(adapter.denoiser)
-    everything = bytes_of(weights_of(adapter.denoiser))
-    is_lora = bool(lora_layers(adapter.denoiser))
-    trained_bytes = bytes_of(trained.values())
-    if reference is None:
-        of_reference = 0
-    elif is_lora:
-        of_reference = trained_bytes
-    else:
-        of_reference = bytes_of(weights_of(adapter.denoiser, _module(reference))) - everything
-    modules = {name: m for name, m in adapter.pipeline.components.items() if isinstance(m, nn.Module)}
-    modules[adapter.component] = adapter.denoiser
-    texts = {name: bytes_of(weights_of(module)) for name, module in modules.items() if name.startswith("text_encoder")}
-    return Weights(
-        parameters=parameters,
-        trained=sum(parameter.numel() for parameter in trained.values()),
-        # full tuning raises the trained weights to float32
-        base=base if is_lora else everything,
-        lora=trained_bytes if is_lora else 0,
-        reference=of_reference,
-        trained_bytes=trained_bytes,
-        vae=bytes_of(weights_of(adapter.pipeline.vae)),
-        texts=texts,
-        dtypes={name: _dtype(module) for name, module in modules.items()},
     )
 
 
@@ -202,15 +169,15 @@ def _step(
     shape: tuple[int, ...],
     draw: Draw,
     checkpointed: bool,
-) -> tuple[Cost, int, int]:
+) -> tuple[Cost, int, int, int]:
     """One micro-batch as the trainer runs it when gradients are there from the one before; FLOPs of its reference, and
-    of the policy's forward pass that the gradient goes through."""
+    of the policy's forward pass that the gradient goes through; bytes while the reference predicts."""
     policy = adapter.denoiser
     if checkpointed:
         policy.enable_gradient_checkpointing(checkpointing)
     for parameter in trainable_parameters(policy).values():
         parameter.grad = torch.zeros_like(parameter)
-    known = weights_of(policy, None if reference is None else _module(reference))
+    known = weights_of(policy, None if reference is None else module_of(reference))
     with counting(known, config.loop.mixed_precision) as counter:
         watched = None if reference is None else _Watched(reference, counter)
         batch = _batch(config, adapter, method, shape, draw)
@@ -220,10 +187,10 @@ def _step(
         loss.backward()
         del loss, metrics, batch
         cost = counter.cost
-    of_reference = 0 if watched is None else watched.flops
+    of_reference, reference_peak = (0, 0) if watched is None else (watched.flops, watched.peak)
     # the anchor's draws are passes over the winners alone, with as many of the policy as of the reference
     passes = 1 + method.anchor_draws / 2 * (config.method.anchor_per == "sample") if method.recipe.contrastive else 1
-    return cost, of_reference, round(forward / passes)
+    return cost, of_reference, round(forward / passes), reference_peak
 
 
 def _observe(
@@ -259,16 +226,21 @@ def _batch(config: Config, adapter: Adapter, method: Method, shape: tuple[int, .
 
 
 def _denoising(
-    config: Config, adapter: Adapter, reference: Reference, shape: tuple[int, ...], draw: Draw, known: list[Tensor]
+    config: Config,
+    adapter: Adapter,
+    denoiser: nn.Module,
+    shape: tuple[int, ...],
+    draw: Draw,
+    known: list[Tensor],
+    samples: int,
+    guidance_scale: float,
 ) -> Cost:
-    """One step of a batch of the reference's samples."""
-    s = config.reference_samples
-    count = s.batch_size * (2 if _guided(config, adapter) else 1)
+    """One step of drawing so many samples at once."""
+    count = samples * (1 + _guided(guidance_scale, adapter))
 
     def step() -> Tensor:
-        condition = adapter.with_guidance(draw(count), s.guidance_scale)
-        with reference.active() as denoiser:
-            return adapter.predict(denoiser, torch.randn(count, *shape), _timesteps(adapter, count), condition)
+        condition = adapter.with_guidance(draw(count), guidance_scale)
+        return adapter.predict(denoiser, torch.randn(count, *shape), _timesteps(adapter, count), condition)
 
     return cost_of(step, known, config.loop.mixed_precision)
 
@@ -280,11 +252,13 @@ def _calls(config: Config, adapter: Adapter, shape: tuple[int, ...]) -> int:
         return 0
     scheduler = deepcopy(make_scheduler(s.scheduler, adapter.scheduler))
     # some solvers, PNDM among them, warm up with steps of their own
-    return len(adapter.timesteps(scheduler, s.steps, shape, torch.device("cpu"))) * (1 + _guided(config, adapter))
+    steps = len(adapter.timesteps(scheduler, s.steps, shape, torch.device("cpu")))
+    return steps * (1 + _guided(s.guidance_scale, adapter))
 
 
-def _guided(config: Config, adapter: Adapter) -> bool:
-    return config.reference_samples.guidance_scale > 1 and adapter.guidance == "cfg"
+def _guided(scale: float, adapter: Adapter) -> bool:
+    """Whether drawing takes a second forward pass."""
+    return scale > 1 and adapter.guidance == "cfg"
 
 
 def _decoding(config: Config, adapter: Adapter, shape: tuple[int, ...]) -> Cost | None:
@@ -319,31 +293,22 @@ def _framing(config: Config) -> list[Framing]:
     return [Framing(height, width, 0, 0, height, width)]
 
 
-def _dtype(module: nn.Module) -> str:
-    """What most of the weights of `module` are."""
-    counts = Frequencies()
-    for parameter in module.parameters():
-        counts[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
-    return counts.most_common(1)[0][0]
-
-
-def _module(reference: Reference) -> nn.Module:
-    with reference.active() as module:
-        return module
-
-
 class _Watched(Reference):
-    """A reference whose FLOPs are counted by themselves."""
+    """A reference whose FLOPs and peak are counted by themselves."""
 
     def __init__(self, reference: Reference, counter: Counter):
-        self.reference, self.counter, self.flops = reference, counter, 0
+        self.reference, self.counter, self.flops, self.peak = reference, counter, 0, 0
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.reference.load(state)
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
-        before = self.counter.flops
+        counter = self.counter
+        flops, peak = counter.flops, counter.peak
+        counter.peak = counter.live
         with self.reference.active() as module:
             yield module
-        self.flops += self.counter.flops - before
+        self.flops += counter.flops - flops
+        self.peak = max(self.peak, counter.peak)
+        counter.peak = max(peak, counter.peak)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from seppo_core.adapter import Adapter
 from seppo_core.cache import VERSION, Manifest
-from seppo_core.cache_folder import CacheFolder, Part, check_space
+from seppo_core.cache_folder import CacheFolder, Part, check_space, has_space
 from seppo_core.cache_lock import CacheLock
 from seppo_core.encode_items import ItemEncoder
 from seppo_core.encode_texts import TextEncoder
@@ -141,11 +141,20 @@ class _Preparation:
         """Numbers of the shards to encode; OSError where the disk has no room for them and for the texts."""
         missing = [number for number in range(len(self.shards)) if self.target.part(_items(number)) is None]
         latents = self.item_bytes * sum(len(self.shards[number]) for number in missing)
-        captions, what = self.source.distinct_captions(), "latents and texts"
-        if captions is None:
-            # only the items will show how many differ
-            captions, what = 0, "latents alone"
-        check_space(self.target.folder, latents + self._text_bytes(captions + 1), what)
+        # one an item is the most; only where that does not fit is it worth while to count them
+        most = latents + self._text_bytes(len(self.source) + 1)
+        if has_space(self.target.folder, most):
+            return missing
+        captions = self.source.distinct_captions()
+        if captions is not None:
+            check_space(self.target.folder, latents + self._text_bytes(captions + 1), "latents and texts")
+            return missing
+        check_space(self.target.folder, latents + self._text_bytes(1), "latents alone")
+        tqdm.write(
+            f"{self.target.folder}: the disk has room for the latents ({latents / 1e9:.1f} GB), perhaps not for the "
+            f"texts: {self.texts.row_bytes / 1e6:.2f} MB for each distinct caption, {(most - latents) / 1e9:.1f} GB if "
+            "no two are the same; how many there are is known only once all items are read"
+        )
         return missing
 
     def _text_bytes(self, captions: int) -> int:

@@ -1,5 +1,6 @@
 """Grids of fixed prompts from fixed noise, drawn as training goes: people look before they read."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,17 @@ class Preview:
         return next(self.folder.glob(f"update-{update:06d}.*"), None)
 
     def draw(
-        self, denoiser: nn.Module, update: int, writer: SummaryWriter | None = None, save: bool = True
+        self,
+        denoiser: nn.Module,
+        update: int,
+        writer: SummaryWriter | None = None,
+        save: bool = True,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Path | None:
         """Samples, saves `update-000030.png` (or .webp) and, with a writer, shows the same in TensorBoard.
 
-        Without `save` it only samples: of a sharded denoiser all processes must.
+        Without `save` it only samples: of a sharded denoiser all processes must. `progress` is called between the
+        solver's steps (`sample`).
         """
         device = self.adapter.device
         rows = []
@@ -85,6 +92,7 @@ class Preview:
                 unconditional={key: value.to(device) for key, value in self.unconditional.items()},
                 scheduler=self.scheduler,
                 generators=[keyed_generator(*key, "sampler") for key in keys],
+                progress=progress,
             )
             with torch.no_grad():
                 rows.append(self.adapter.decode(latents).float().cpu())

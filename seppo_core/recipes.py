@@ -36,6 +36,10 @@ class Recipe:
         """Whether a reference's errors enter the loss."""
         return self.strategy is not None
 
+    def learns_from(self, form: Form) -> bool:
+        """Whether a cache of `form` serves: a pair has a winner, an item labelled good or bad may have none."""
+        return form == self.form or (self.form, form) == ("winners", "pairs")
+
     @property
     def contrastive(self) -> bool:
         """Whether the loss sets a winner against a second sample."""

@@ -2,17 +2,20 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_ISREG
 from typing import NamedTuple
 
 from seppo_core.recipes import Form
+from seppo_core.rereading import patiently
 from seppo_core.source import BadItem, SourceLost
 
 
 @dataclass(frozen=True)
 class FixedFile:
-    """A file that is read by position for hours. SourceLost where it has changed or gone since it was opened first."""
+    """A file that is read by position for hours. SourceLost where it has changed or gone since it was opened first, or
+    cannot be reached."""
 
     path: Path
     size: int
@@ -26,7 +29,9 @@ class FixedFile:
 
     def check(self) -> None:
         try:
-            found = self.path.stat()
+            found = patiently(self.path.stat, str(self.path))
+        except SourceLost:
+            raise
         except OSError as error:
             raise SourceLost(f"{self.path} vanished while it was read; is it still mounted?") from error
         if (found.st_size, found.st_mtime_ns) != (self.size, self.changed):
@@ -34,6 +39,9 @@ class FixedFile:
 
     def read(self, start: int, size: int) -> bytes:
         """Opened anew each time: nothing is shared between threads, and a mount that is lost is an error, no crash."""
+        return patiently(partial(self._read, start, size), str(self.path))
+
+    def _read(self, start: int, size: int) -> bytes:
         self.check()
         with self.path.open("rb") as file:
             file.seek(start)
@@ -93,7 +101,7 @@ class Records(ABC):
         """Changes with files and captions. Reads no pixels."""
 
     def distinct_captions(self) -> int | None:
-        """How many different captions the rows have, where that was counted while they were passed over; else None."""
+        """How many different captions the rows have, where a table tells; else None."""
         return None
 
     @abstractmethod
@@ -114,7 +122,8 @@ def leaves_folder(name: str) -> bool:
 
 
 def find_file(root: Path, name: str) -> Media:
-    """The file `name` under `root`, where links that the user placed are followed. BadItem where it cannot be used."""
+    """The file `name` under `root`, where links that the user placed are followed. BadItem where it cannot be used,
+    SourceLost where it cannot be reached."""
     name = str(PurePosixPath(name.strip()))
     inside = PurePosixPath(name)
     if inside.is_absolute() and inside.is_relative_to(folder := root.absolute().as_posix()):
@@ -123,8 +132,10 @@ def find_file(root: Path, name: str) -> Media:
         raise BadItem(name, f"file_name {LEAVES}")
     path = root / name
     try:
-        found = path.stat()
+        found = patiently(path.stat, name)
         size = found.st_size if S_ISREG(found.st_mode) else -1
+    except SourceLost:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         size = -1
     except OSError as error:

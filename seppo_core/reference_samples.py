@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from itertools import takewhile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,65 +12,58 @@ from seppo_core.generate import SampleGenerator
 from seppo_core.layout import Layout
 from seppo_core.reference import Reference
 from seppo_core.run_log import progress_bar
+from seppo_core.team import Team
 from seppo_core.watch import RunWatch
 
 
 class ReferenceSamples:
-    """Fills and removes the buffers of a run, `size` samples an iteration, `chunk` at a time on each process."""
+    """Fills and removes the buffers of a run, `size` samples an iteration, `chunk` at a time on each process.
+
+    A process that is done with a chunk takes the next one that nobody has: a slow one makes the others wait for its
+    last chunk and no more. What a chunk holds does not depend on who generates it.
+    """
 
     def __init__(self, folder: Path, layout: Layout, generator: SampleGenerator, size: int, chunk: int):
-        self.folder, self.layout, self.accelerator = folder, layout, layout.accelerator
+        self.folder, self.layout = folder, layout
+        self.team = Team.of(layout.accelerator)
         self.generator = generator
         self.size, self.chunk = size, chunk
 
     def fill(self, iteration: int, reference: Reference, watch: RunWatch) -> SampleBuffer:
-        """Generates what of the iteration's samples is not there yet, each process its chunks.
+        """Generates what of the iteration's samples is not there yet.
 
-        Stopped where a signal comes; the chunks that are whole by then need not be generated again.
+        Stopped where a signal comes to any process; the chunks that are whole by then need not be generated again.
         """
         # the chunk is part of the name: files of another chunk size hold other positions
         folder = self.folder / f"iteration-{iteration:04d}-by-{self.chunk}"
         buffer = SampleBuffer(folder, iteration * self.size, (iteration + 1) * self.size, self.chunk)
-        accelerator = self.accelerator
-        if accelerator.is_main_process:
-            self.remove(keep=folder)
-            buffer.remove_leftovers()
-        accelerator.wait_for_everyone()
-        started, missing = time.perf_counter(), buffer.missing()
-        chunks = missing[accelerator.process_index :: accelerator.num_processes]
-        accelerator.wait_for_everyone()
-        if self.layout.collective:
-            # a forward pass needs all processes: those with a chunk less draw one again and drop it
-            rounds = -(-len(missing) // accelerator.num_processes)
-            spare = [missing[0]] * (rounds - len(chunks))
-        else:
-            spare = []
-        if chunks or spare:
-            bar = progress_bar(
-                sum(map(len, chunks)), unit="sample", description=f"samples for iteration {iteration}",
-                visible=accelerator.is_main_process,
-            )  # fmt: skip
-            with reference.active() as denoiser, accelerator.autocast(), bar:
+        # as one process sees it, for a network file system may show the others something else
+        missing = self.team.first(lambda: self._missing(buffer))
+        if not missing:
+            return buffer
+        started, count = time.perf_counter(), sum(map(len, missing))
+        bar = progress_bar(
+            count, unit="sample", description=f"samples for iteration {iteration}", visible=self.team.is_first
+        )
+        with watch.apart(), bar, reference.active() as denoiser, self.layout.accelerator.autocast():
 
-                def generate(positions: range) -> torch.Tensor:
-                    with watch.breakable():
-                        latents = self.generator(denoiser, iteration, positions)
-                    bar.update(len(positions))
-                    return latents
+            def generate(positions: range) -> torch.Tensor:
+                with watch.breakable():
+                    return self.generator(denoiser, iteration, positions, watch.look)
 
-                def going_on(_: range) -> bool:
-                    if self.layout.collective:
-                        # raises on all processes or on none; to look at one's own signal as well could part them
-                        watch.agree()
-                        return True
-                    return not watch.must_stop()
-
-                buffer.fill(generate, takewhile(going_on, chunks))
-                for positions in takewhile(going_on, spare):
-                    self.generator(denoiser, iteration, positions)
-        accelerator.wait_for_everyone()
-        watch.agree()
-        watch.sampled(sum(map(len, missing)), started)
+            turns = (
+                self._rounds(len(missing)) if self.layout.collective else self._claims(len(missing), iteration, watch)
+            )
+            for number in turns:
+                watch.look()
+                if number is None:
+                    generate(missing[0])
+                else:
+                    buffer.fill(generate, [missing[number]])
+                    # of all processes: what comes before is done, or nearly
+                    bar.update(min((number + 1) * self.chunk, count) - bar.n)
+            bar.update(count - bar.n)
+        watch.sampled(count, started)
         return buffer
 
     def remove(self, keep: Path | None = None) -> None:
@@ -78,3 +71,22 @@ class ReferenceSamples:
         for folder in self.folder.glob("iteration-*"):
             if folder != keep:
                 shutil.rmtree(folder)
+
+    def _missing(self, buffer: SampleBuffer) -> list[range]:
+        self.remove(keep=buffer.folder)
+        buffer.remove_leftovers()
+        return buffer.missing()
+
+    def _claims(self, chunks: int, iteration: int, watch: RunWatch) -> Iterator[int]:
+        """Numbers of chunks that this process is the first to take, for as long as there are any."""
+        while (number := watch.board.claim(f"samples of iteration {iteration}")) < chunks:
+            yield number
+
+    def _rounds(self, chunks: int) -> Iterator[int | None]:
+        """Numbers of this process's chunks where a forward pass needs all processes, so that they go in step.
+
+        None where the others still have one: it draws with them and drops what it drew.
+        """
+        for first in range(0, chunks, self.team.world):
+            number = first + self.team.rank
+            yield number if number < chunks else None

@@ -22,18 +22,24 @@ def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> d
     # AdamW's two moments, of one byte each in its 8-bit form
     moments = weights // 2 if config.optimizer.name == "adamw8bit" else 2 * weights
     checkpoint = weights + moments + (weights if config.optimizer.ema_decay is not None else 0)
-    entries = 0
-    if m.strategy is not None:
-        # the one that is to be forgotten goes after the new one is there
-        kept = loop.iterations if m.remember is None else min(loop.iterations, m.remember + 1)
-        entries = 1 if m.strategy == "initial" else kept
     samples = loop.updates * loop.batch_size if m.recipe.second == "generated" else 0
     return {
-        "snapshots of the pool": entries * weights,
+        "snapshots of the pool": pool_entries(config) * weights,
         # a new checkpoint is written before an old one goes
         "checkpoints": (loop.keep_checkpoints + 1) * checkpoint,
         "reference samples": samples * latent_bytes,
     }
+
+
+def pool_entries(config: Config) -> int:
+    """Snapshots that the pool holds at most at once."""
+    m, iterations = config.method, config.loop.iterations
+    if m.strategy is None:
+        return 0
+    if m.strategy == "initial":
+        return 1
+    # the one that is to be forgotten goes after the new one is there
+    return iterations if m.remember is None else min(iterations, m.remember + 1)
 
 
 def check_run_space(folder: Path, needed: dict[str, int]) -> None:

@@ -63,7 +63,9 @@ class Source(ABC):
         """The item at `position`; BadItem where it cannot be used, SourceLost where no other can either."""
 
     def distinct_captions(self) -> int | None:
-        """How many different captions the items have at most, where that is known without reading items; else None."""
+        """How many different captions the items have at most, where that can be told without reading items; else None.
+
+        May pass over a table's captions."""
         return None
 
     @abstractmethod

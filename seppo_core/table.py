@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b, sha256
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from seppo_core.columns import STEM, Columns, media_of
 from seppo_core.records import Media, Record, Records
+from seppo_core.rereading import patiently
 from seppo_core.source import BadItem, SourceLost
 from seppo_core.stems import StemIndex
 
@@ -38,6 +39,10 @@ class Rows(ABC):
     @abstractmethod
     def scan(self) -> Iterator[Row | BadItem]:
         """All rows in order."""
+
+    def scan_columns(self, names: Sequence[str]) -> Iterator[Row] | None:
+        """The readable rows with these columns alone, or None where a row cannot be had without all of it."""
+        return None
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -75,10 +80,19 @@ class TableRecords(Records):
         return self._fingerprint
 
     def distinct_captions(self) -> int | None:
+        if self._captions is None and (rows := self.rows.scan_columns(self.columns.captions)) is not None:
+            self._captions = _distinct(map(self._caption_hash, rows))
         return self._captions
 
+    def _caption_hash(self, row: Row) -> int:
+        """0 where it has none."""
+        try:
+            return _hash(self.columns.caption(row, ""))
+        except BadItem:
+            return 0
+
     def check_there(self) -> None:
-        if not self.root.is_dir():
+        if not patiently(self.root.is_dir, str(self.root)):
             raise SourceLost(f"{self.root} vanished while its items were read; is it still mounted?")
 
     def _record(self, row: Row, name: str) -> Record:
@@ -120,7 +134,7 @@ class TableRecords(Records):
             digest.update(json.dumps(told).encode())
         if self.unique:
             self._note_repeats(hashes)
-        self._captions = int(np.count_nonzero(np.unique(captions)))
+        self._captions = _distinct(captions)
         return digest.hexdigest()
 
     def _note_repeats(self, hashes: np.ndarray) -> None:
@@ -133,6 +147,12 @@ class TableRecords(Records):
             again = int(order[place + 1])
             reason = f"named twice, first on {self.rows.name(first)} of {self.files[0].name}"
             self._twice[again] = (self.record(again).id, reason)
+
+
+def _distinct(hashes: Iterable[int]) -> int:
+    """How many there are beside 0."""
+    found = hashes if isinstance(hashes, np.ndarray) else np.fromiter(hashes, dtype=np.uint64)
+    return int(np.count_nonzero(np.unique(found)))
 
 
 def _hash(text: str) -> int:

@@ -4,6 +4,7 @@ import json
 import re
 from array import array
 from collections.abc import Sequence
+from functools import partial
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,9 @@ import numpy as np
 from seppo_core.columns import CAPTIONS, Columns
 from seppo_core.recipes import Form
 from seppo_core.records import FixedFile, Media, Record, Records, Span
+from seppo_core.rereading import on_the_way, patiently
 from seppo_core.source import BadItem
-from seppo_core.tar_members import TarDamage, read_members
+from seppo_core.tar_members import Member, TarDamage, read_members
 
 MEDIA = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "mp4", "webm", "mkv", "mov", "avi")
 TEXTS = ("txt", "caption", "cls")
@@ -179,8 +181,9 @@ class _Index:
 
     def add(self, number: int, name: str, path: Path) -> None:
         key = None
+        members, reason = patiently(partial(_listed, path), name)
         try:
-            for member in read_members(path):
+            for member in members:
                 if member.problem is not None:
                     self._begin(number, member.name)
                     self.bad[len(self.shard) - 1] = (f"{name}/{member.name}", member.problem)
@@ -195,8 +198,9 @@ class _Index:
                 self.extension.append(self.extensions.setdefault(split[2].lower(), len(self.extensions)))
                 self.start.append(member.start)
                 self.size.append(member.size)
-        except (TarDamage, OSError, OverflowError) as error:
-            reason = str(error) if isinstance(error, TarDamage) else f"cannot be read: {error}"
+        except OverflowError as error:
+            reason = f"cannot be read: {error}"
+        if reason is not None:
             self._begin(number, "")
             self.bad[len(self.shard) - 1] = (name, reason)
             self.lost[number] = reason
@@ -206,6 +210,21 @@ class _Index:
         self.first.append(len(self.start))
         self.keys += key.encode()
         self.key_end.append(len(self.keys))
+
+
+def _listed(path: Path) -> tuple[list[Member], str | None]:
+    """The members of a tar as far as it can be read, and why no further."""
+    members: list[Member] = []
+    try:
+        for member in read_members(path):
+            members.append(member)
+    except TarDamage as damage:
+        return members, str(damage)
+    except OSError as error:
+        if on_the_way(error):
+            raise
+        return members, f"cannot be read: {error}"
+    return members, None
 
 
 def _seen(members: list[_Member]) -> list[str]:

@@ -60,7 +60,7 @@ class Trainer:
         denoiser = adapter.denoiser
         # dropout would break the tie between policy and reference, so that evaluation mode it is, for both
         denoiser.eval()
-        set_attention(denoiser, loop.attention, self.accelerator.device)
+        set_attention(adapter, loop.attention, self.accelerator.device)
         if loop.gradient_checkpointing:
             denoiser.enable_gradient_checkpointing()
         self.reference = self.layout.place(denoiser, method.recipe.uses_reference)
@@ -98,7 +98,10 @@ class Trainer:
             folder / "buffer", self.layout, generator, loop.updates * loop.batch_size, s.batch_size
         )
         self.progress = Progress()
-        self.watch = RunWatch(config, folder, self.accelerator, generates=method.recipe.second == "generated")
+        self.watch = RunWatch(
+            config, folder, self.accelerator, generates=method.recipe.second == "generated",
+            collective=self.layout.collective,
+        )  # fmt: skip
 
     @property
     def is_main(self) -> bool:
@@ -130,8 +133,8 @@ class Trainer:
             self.accelerator.wait_for_everyone()
 
     def _train(self, preview: Preview | None) -> None:
-        # one that a stop kept from being drawn is drawn now
-        if preview and not preview.drawn(self.progress.update):
+        # one that a stop kept from being drawn is drawn now, if the first process says so: it may be there any moment
+        if preview and not self.team.first(lambda: preview.drawn(self.progress.update)):
             self._draw(preview)
         for iteration in range(self.progress.update // self.config.loop.updates, self.config.loop.iterations):
             self._iterate(iteration, preview)
@@ -154,6 +157,8 @@ class Trainer:
         about = {"iteration": iteration} | (
             {} if drawn is None else {"reference": drawn, "pool": self.pool.entries(iteration)}
         )
+        if drawn is not None and self.pool.remember is not None:
+            about["remember"] = self.pool.remember
         if buffer is not None and (variance := sample_variance(buffer)) is not None:
             about["sample_variance"] = variance
         updates = range(self.progress.update, last)
@@ -225,11 +230,15 @@ class Trainer:
         """The preview, where it is due: at the start, at the end, and as often as the config says."""
         if self.progress.update not in (0, self.total) and not preview.due(self.progress.update):
             return
-        if not (self.is_main or self.layout.collective):
-            return
-        average = self.ema.in_place() if self.ema else nullcontext()
-        with average, self.accelerator.autocast(), self.watch.breakable():
-            preview.draw(self._denoiser, self.progress.update, self.watch.writer, save=self.is_main)
+        with self.watch.apart():
+            if not (self.is_main or self.layout.collective):
+                return
+            average = self.ema.in_place() if self.ema else nullcontext()
+            with average, self.accelerator.autocast(), self.watch.breakable():
+                preview.draw(
+                    self._denoiser, self.progress.update, self.watch.writer, save=self.is_main,
+                    progress=self.watch.look,
+                )  # fmt: skip
 
     @property
     def _denoiser(self) -> torch.nn.Module:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch.distributed import DistError
 from torch.utils.tensorboard import SummaryWriter
 
+from seppo_core.board import Board
 from seppo_core.config import Config
 from seppo_core.config_file import plain
 from seppo_core.health import Health, UnhealthyRun
@@ -24,6 +26,8 @@ from seppo_core.wandb_log import ProjectLog
 
 AGREE_EVERY = 4
 """Micro-batches between two questions of several processes whether one of them was asked to stop."""
+LOOK_EVERY = 0.2
+"""Seconds between two looks at what the other processes have said."""
 
 
 class RunWatch(AbstractContextManager):
@@ -31,21 +35,27 @@ class RunWatch(AbstractContextManager):
 
     The main process writes `metrics.jsonl`, `events.jsonl` and TensorBoard and speaks on the terminal. The health gates
     look on every process, which all see the same numbers, so that all stop together. None of it moves a weight.
+    `collective` says whether a forward pass needs all processes at once, as that of a sharded model does.
     """
 
-    def __init__(self, config: Config, folder: Path, accelerator: Accelerator, generates: bool):
+    def __init__(
+        self, config: Config, folder: Path, accelerator: Accelerator, generates: bool, collective: bool = False
+    ):
         loop = config.loop
-        self.config, self.folder, self.accelerator = config, folder, accelerator
+        self.config, self.folder, self.accelerator, self.collective = config, folder, accelerator, collective
         samples = loop.updates * loop.batch_size if generates else 0
         self.pace = Pace(loop.iterations * loop.updates, loop.updates, samples)
         self.signals = StopSignals()
         self._stack = ExitStack()
         self._place: RunPlace | None = None
         self._log: RunLog | None = None
+        self._looked = float("-inf")
 
     def __enter__(self) -> "RunWatch":
+        team = Team.of(self.accelerator)
         # where another run holds the folder, all leave
-        Team.of(self.accelerator).first(self._take_place)
+        team.first(self._take_place)
+        self.board = Board(team)
         self._stack.enter_context(self.signals)
         return self
 
@@ -75,7 +85,7 @@ class RunWatch(AbstractContextManager):
         elif issubclass(kind, Exception | Stopped):
             # on a full disk not even this can be written; what ended the run is told all the same
             with suppress(OSError):
-                self._event("stopped" if kind is Stopped else "failed", why=" ".join(str(error).split())[:300])
+                self._ended(kind, error)
         gone = self._gone() if isinstance(error, Exception) else None
         self._stack.__exit__(kind, error, trace)
         if gone is not None:
@@ -127,18 +137,53 @@ class RunWatch(AbstractContextManager):
         if self._alone:
             self.signals.check()
             return
-        own = self.signals.received or 0
+        own = self.signals.received or self.board.stopped() or 0
         told = self.accelerator.gather(torch.tensor([own], device=self.accelerator.device))
         if highest := int(told.max()):
             raise Stopped(highest)
 
-    def must_stop(self) -> bool:
-        """Whether this process was asked to: for work that processes do apart, before they `agree`."""
-        return self.signals.received is not None
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Around work that processes do apart and may break off anywhere, for it is done again. All must enter.
+
+        At its end they wait for one another, awake to signals. One that came to any of them ends the work of all, at
+        its next `look` or, where it is `breakable`, there and then; all raise Stopped together. Where a process failed,
+        the others leave.
+        """
+        try:
+            yield
+        except Stopped as stopped:
+            self.board.stop(stopped.signum)
+        if not self._alone:
+            self.board.arrive()
+            # a process that waits within a collective would not hear a signal
+            while not self.board.all_here():
+                self.board.heed()
+                if self.signals.received is not None:
+                    self.board.stop(self.signals.received)
+                if self.board.stopped() is not None:
+                    break
+                time.sleep(0.05)
+        self.agree()
+
+    def look(self, *_: int) -> None:
+        """Between the steps of work done `apart`: raises Stopped if a signal came to any process."""
+        if self.collective:
+            # to look at one's own signal alone could part them
+            self.agree()
+            return
+        self.signals.check()
+        now = time.monotonic()
+        if self._alone or now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        self.board.heed()
+        if (told := self.board.stopped()) is not None:
+            raise Stopped(told)
 
     def breakable(self) -> AbstractContextManager[None]:
-        """Around work that may be broken off anywhere and is done again; only where no other process waits for it."""
-        return self.signals.at_once(self._alone)
+        """Around what a signal may break off anywhere: no other process takes part in it."""
+        return self.signals.at_once(not self.collective)
 
     def _gone(self) -> OSError | None:
         if self._place is None:
@@ -153,6 +198,25 @@ class RunWatch(AbstractContextManager):
         if self._is_main:
             add_event(self.folder, name, **details)
 
+    def _ended(self, kind: type[BaseException], error: BaseException) -> None:
+        why = " ".join(str(error).split())[:300]
+        if kind is Stopped:
+            self._event("stopped", why=why)
+        elif self._first_to_fail():
+            # by the process that knows why: its end is the end of the others
+            rank = {} if self._alone else {"rank": self.accelerator.process_index}
+            if _is_loss(error):
+                add_event(self.folder, "stopped", why=f"another process was lost: {why}", **rank)
+            else:
+                add_event(self.folder, "failed", why=why, **rank)
+
+    def _first_to_fail(self) -> bool:
+        try:
+            return self.board.fail()
+        except RuntimeError:
+            # the store went with the process that held it
+            return self._is_main
+
     @property
     def _is_main(self) -> bool:
         return self.accelerator.is_main_process
@@ -160,3 +224,9 @@ class RunWatch(AbstractContextManager):
     @property
     def _alone(self) -> bool:
         return self.accelerator.num_processes == 1
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Whether a collective broke off because another process is gone. That is no fault of the run, which can go on."""
+    # gloo's errors have no class of their own
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -13,6 +13,7 @@ from seppo_core.loading import freeze, load_pipeline
 from seppo_core.lora_files import load_lora_folder, save_lora_folder
 from seppo_core.path import DiffusionPath
 from seppo_core.text import tokenize, too_long
+from seppo_core.usage import FOLDER, quoted
 from seppo_core.vae import decode_images, encode_images
 from seppo_image.pipelines import check_channels, latent_shape
 
@@ -105,6 +106,10 @@ class PixArtSigma(Adapter):
 
     def save_lora(self, folder: Path, state: dict[str, Tensor], config: LoraConfig) -> None:
         save_lora_folder(folder, state, config)
+
+    def lora_code(self) -> list[str]:
+        made = f"pipe.transformer = PeftModel.from_pretrained(pipe.transformer, {quoted(FOLDER)})"
+        return ["from peft import PeftModel", made]
 
     def export_pipeline(self) -> PixArtSigmaPipeline:
         """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""

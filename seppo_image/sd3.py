@@ -111,6 +111,10 @@ class StableDiffusion3(Adapter):
         scheduler.set_timesteps(steps, device=device, mu=dynamic_shift(scheduler.config, height * width, 1.16))
         return scheduler.timesteps
 
+    def loading_code(self) -> dict[str, str]:
+        # a base has T5 and would use it, where the policy was told zeros; an export has none, which diffusers must hear
+        return {} if self.pipeline.text_encoder_3 is not None else {"text_encoder_3": "None", "tokenizer_3": "None"}
+
     def export_pipeline(self) -> StableDiffusion3Pipeline:
         """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
         components = self.pipeline.components | {

@@ -19,6 +19,7 @@ class StableDiffusionXL(Adapter):
 
     pipeline: StableDiffusionXLPipeline
     guidance = "cfg"
+    xformers = True
     lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
     trainable = {"all": ".*"}  # noqa: RUF012
 

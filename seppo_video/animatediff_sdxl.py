@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seppo_core.adapter import Condition, Framing
 from seppo_core.framing import time_ids, uncropped
 from seppo_core.text import encode_clip_pair
+from seppo_core.usage import Sources, pipeline_code, quoted
 from seppo_video.motion import MotionFamily, load_with_motion
 
 
@@ -75,6 +76,16 @@ class AnimateDiffXL(MotionFamily):
             added_cond_kwargs={"text_embeds": condition["pooled"].to(dtype), "time_ids": told},
             return_dict=False,
         )[0]
+
+    def joined_code(self, base: Sources) -> list[str]:
+        where = "".join(f", {key}={quoted(base[key])}" for key in ("revision", "variant") if key in base)
+        return [
+            "from diffusers import UNet2DConditionModel",
+            f'unet = UNet2DConditionModel.from_pretrained({quoted(base["base"])}, subfolder="unet"{where})',
+            *pipeline_code(self.pipeline, base, unet="unet", motion_adapter="motion_adapter"),
+            "# diffusers leaves this one at random, and with it what the UNet is told of size and caption",
+            "pipe.unet.add_embedding.load_state_dict(unet.add_embedding.state_dict())",
+        ]
 
     def export_pipeline(self) -> AnimateDiffSDXLPipeline:
         """The pipeline around the current denoiser, its motion as a `motion_adapter` too; shares all other weights."""

@@ -34,8 +34,9 @@ class Scaling(NamedTuple):
 def encode_clips(vae: ModelMixin, pixels: Float[Tensor, "b 3 f h w"], scaling: Scaling) -> Posterior:
     """The posterior of `pixels` in [-1, 1] as the denoiser sees latents; float32.
 
-    Clip by clip and each as a whole, for a frame's latents hold what came before it. Never in tiles: their seams would
-    be in every winner and in no sample. log σ² moves by 2 log scale.
+    Clip by clip and each as a whole, for a frame's latents hold what came before it. In tiles only where the VAE was
+    told so (data.vae_tiling): their seams are in every winner and in no sample that is not encoded so too. log σ² moves
+    by 2 log scale.
     """
     shift, scale = (x.to(vae.device) for x in scaling)
     means, logvars = [], []
@@ -67,11 +68,13 @@ def decode_clips(
 
 @contextmanager
 def _tiles(vae: ModelMixin) -> Iterator[None]:
+    # data.vae_tiling may have turned them on for good
+    before = vae.use_tiling
     vae.enable_tiling()
     try:
         yield
     finally:
-        vae.disable_tiling()
+        vae.use_tiling = before
 
 
 def check_frames(frames: int, step: int) -> None:

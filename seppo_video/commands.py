@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -32,11 +33,11 @@ FAMILIES = {
 """By their names in a config."""
 
 
-def load(config: VideoConfig) -> Adapter:
-    """The adapter of the config's family around its base."""
+def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
+    """The adapter of the config's family around its base, in `dtype`, or in that of its training."""
     m = config.model
     family = FAMILIES[m.family]
-    dtype = commands.weight_dtype(config)
+    dtype = commands.weight_dtype(config) if dtype is None else dtype
     return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
 
 

@@ -23,6 +23,7 @@ from seppo_core.adapter import Adapter, Posterior
 from seppo_core.loading import DTYPE, component_source, freeze, pipeline_class
 from seppo_core.path import DiffusionPath
 from seppo_core.sampling import effective_config
+from seppo_core.usage import FOLDER, Sources, pipeline_code, quoted
 from seppo_core.vae import cast, check_size, decode_images, encode_images
 
 MotionPipeline = AnimateDiffPipeline | AnimateDiffSDXLPipeline
@@ -39,6 +40,8 @@ LINEAR_BETAS = {
     "timestep_spacing": "linspace",
 }
 """What the published motion modules were trained and are sampled with, whatever their base was."""
+SOLVER = {"steps_offset": 1, "thresholding": False}
+"""Of the DDIM that stands on these betas."""
 
 
 class MotionFamily(Adapter):
@@ -51,6 +54,7 @@ class MotionFamily(Adapter):
 
     pipeline: MotionPipeline
     guidance = "cfg"
+    xformers = True
     lora_targets = {  # noqa: RUF012
         "all": f".*{ATTENTION}",
         "motion": rf".*motion_modules\..*{ATTENTION}",
@@ -67,6 +71,7 @@ class MotionFamily(Adapter):
         if schedule not in ("linear", "base"):
             raise ValueError(f'schedule={schedule!r} is not known; use "linear" or "base"')
         self.pipeline = pipeline
+        self.schedule = schedule
         self.denoiser = pipeline.unet
         # the UNet holds a copy of the motion weights that training moves; this one would go stale
         pipeline.register_modules(motion_adapter=None)
@@ -95,6 +100,38 @@ class MotionFamily(Adapter):
     def motion_adapter(self) -> MotionAdapter:
         """A MotionAdapter with a copy of the denoiser's motion weights, to go with any other base of the family."""
         return motion_adapter_of(self.denoiser)
+
+    def usage(self, kind: str, sources: Sources) -> list[str]:
+        """As for any family, and for "motion" a MotionAdapter in `FOLDER`."""
+        if kind == "motion":
+            return self.base_code(sources | {"motion_adapter": FOLDER})
+        return super().usage(kind, sources)
+
+    def base_code(self, sources: Sources) -> list[str]:
+        base, lines = dict(sources), []
+        motion = base.pop("motion_adapter", None)
+        if motion is not None:
+            lines = [
+                "from diffusers import MotionAdapter",
+                f"motion_adapter = MotionAdapter.from_pretrained({quoted(motion)})",
+            ]
+        if pipeline_class(base["base"], base.get("revision")) != type(self.pipeline).__name__:
+            lines += self.joined_code(base)
+        else:
+            lines += pipeline_code(self.pipeline, base)
+            # one that a saved pipeline is handed does not reach its UNet
+            lines += [] if motion is None else ["pipe.unet.load_motion_modules(motion_adapter)"]
+        if self.schedule == "linear":
+            betas = ", ".join(f"{name}={value!r}" for name, value in (LINEAR_BETAS | SOLVER).items())
+            lines += [
+                "from diffusers import DDIMScheduler",
+                f"pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, {betas})",
+            ]
+        return lines
+
+    def joined_code(self, base: Sources) -> list[str]:
+        """Makes `pipe` of an image base and `motion_adapter`."""
+        return pipeline_code(self.pipeline, base, motion_adapter="motion_adapter")
 
     def export_components(self) -> dict[str, Any]:
         """The pipeline's components around the current denoiser, its motion as a `motion_adapter` too."""
@@ -209,7 +246,7 @@ def _linear_scheduler(base: SchedulerMixin) -> DDIMScheduler:
             f'says: {", ".join(differing)}. For motion trained on the base\'s own noise set schedule="base".',
             stacklevel=5,
         )
-    return DDIMScheduler.from_config(effective_config(base) | LINEAR_BETAS, steps_offset=1, thresholding=False)
+    return DDIMScheduler.from_config(effective_config(base) | LINEAR_BETAS, **SOLVER)
 
 
 def _check_fit(unet: dict, motion: dict, complaint: str) -> None:

@@ -11,6 +11,7 @@ from seppo_core.adapter import Adapter, Condition, Posterior
 from seppo_core.loading import freeze, load_pipeline
 from seppo_core.path import FlowPath
 from seppo_core.text import tokenize, too_long
+from seppo_core.usage import Sources
 from seppo_core.vae import check_size
 from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
 
@@ -38,6 +39,7 @@ class Wan(Adapter):
         self.denoiser = pipeline.transformer
         self.scheduler = pipeline.scheduler
         self.path = FlowPath()
+        self.flow_shift = flow_shift
         self.scaling = Scaling.per_channel(vae.latents_mean, vae.latents_std)
         freeze(pipeline, pipeline.transformer)
 
@@ -96,6 +98,13 @@ class Wan(Adapter):
             return_dict=False,
         )[0]
 
+    def base_code(self, sources: Sources) -> list[str]:
+        lines = super().base_code(sources)
+        if self.flow_shift is not None:
+            shift = f"{_shift_key(self.scheduler)}={self.flow_shift}"
+            lines.append(f"pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, {shift})")
+        return lines
+
     def export_pipeline(self) -> WanPipeline:
         """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
         components = self.pipeline.components | {
@@ -106,9 +115,13 @@ class Wan(Adapter):
 
 
 def _shifted(scheduler: SchedulerMixin, flow_shift: float) -> SchedulerMixin:
-    """The same solver on a grid shifted by `flow_shift`; UniPC and FlowMatch name that key differently."""
-    key = "flow_shift" if "flow_shift" in scheduler.config else "shift"
-    return type(scheduler).from_config(scheduler.config, **{key: flow_shift})
+    """The same solver on a grid shifted by `flow_shift`."""
+    return type(scheduler).from_config(scheduler.config, **{_shift_key(scheduler): flow_shift})
+
+
+def _shift_key(scheduler: SchedulerMixin) -> str:
+    """UniPC and FlowMatch name it differently."""
+    return "flow_shift" if "flow_shift" in scheduler.config else "shift"
 
 
 def _refuse(pipeline: WanPipeline) -> None:

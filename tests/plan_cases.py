@@ -2,9 +2,12 @@
 
 import json
 import math
+import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 
+import pytest
 import torch
 
 from seppo_core.adapter import Adapter
@@ -15,6 +18,36 @@ from seppo_core.plan_numbers import pipeline_numbers
 ROOT = Path(__file__).parents[1]
 SECONDS = 60
 """Of one processor, that a plan may take."""
+
+
+PLANNED = re.compile(
+    r"Hardware: (.+?)\. Memory: prepare ([\d.]+) GiB, train ([\d.]+) GiB(?: each)?\. Hours: about ([\d.]+).*?"
+    r"\(`plan --gpu (\S+?)(?: --gpus (\d+))?`, not measured\)"
+)
+"""What the header of a config says of hardware, memory and hours."""
+CLOSE = 0.25
+"""How far a header may be off its plan."""
+
+
+class Planned(NamedTuple):
+    """The figures of a header."""
+
+    hardware: str
+    prepare: float
+    train: float
+    hours: float
+    gpu: str
+    gpus: int
+
+
+def planned(path: Path) -> Planned | None:
+    """What the header of a config of ours says; None where it does not say it in the common words."""
+    header = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+    found = PLANNED.search(header)
+    if found is None:
+        return None
+    hardware, prepare, train, hours, gpu, gpus = found.groups()
+    return Planned(hardware, float(prepare), float(train), float(hours), gpu, int(gpus or 1))
 
 
 def parameters(base: str, shipped: Path, kind: type) -> dict[str, float]:
@@ -39,17 +72,23 @@ def check_condition(adapter: Adapter, condition) -> None:
 
 
 def check_plan(main, path: str, schema: type, capsys) -> dict:
-    """Runs the command on a config of ours and returns its numbers."""
-    config = load_config(ROOT / path, schema)
+    """Runs the command on a config of ours, for the GPUs that its header names, and returns its numbers."""
+    config, header = load_config(ROOT / path, schema), planned(ROOT / path)
     capsys.readouterr()
     begun = time.process_time()
-    assert main(["plan", str(ROOT / path), "--gpu", "h100", "--gpus", "8", "--items", "1000", "--json"]) == 0
+    on = ["--gpu", header.gpu, "--gpus", str(header.gpus)]
+    assert main(["plan", str(ROOT / path), *on, "--items", "20000", "--json"]) == 0
     seconds = time.process_time() - begun
     plan = json.loads(capsys.readouterr().out)
     assert seconds < SECONDS, f"{seconds:.0f} s of one processor"
     assert plan["counts"]["updates"] == config.loop.iterations * config.loop.updates
     assert (plan["parameters"]["trained"] == plan["parameters"]["denoiser"]) == (config.tune.mode == "full")
     assert (plan["counts"]["generated"] > 0) == (config.method.recipe.second == "generated")
+    assert plan["fits"] and plan["encode_batch_size"] == config.data.encode_batch_size
+    held = {phase: sum(parts.values()) / 2**30 for phase, parts in plan["phases"].items()}
+    assert header.prepare == pytest.approx(held.pop("prepare"), rel=CLOSE)
+    assert header.train == pytest.approx(max(held.values()), rel=CLOSE)
+    assert header.hours == pytest.approx(plan["hours_in_all"], rel=CLOSE)
     assert all(math.isfinite(hours) and hours >= 0 for hours in plan["hours"].values())
     # a forward pass multiplies every weight at least once, but for those of UNets' coarser layers and of norms
     assert plan["flops"]["forward"] > 0.2 * plan["parameters"]["denoiser"]

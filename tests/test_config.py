@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from seppo_core.config_checks import check_form
 from seppo_core.config_file import config_differences, key_types, load_config, resolved_yaml
 from seppo_core.config_loop import LoopConfig, OptimizerConfig
 from seppo_core.config_method import MethodConfig
@@ -160,6 +161,24 @@ def test_checks_keys_against_each_other():
     least(loop=once, method=MethodConfig(reference="initial"))
     with pytest.raises(ValueError, match="flow-matching models; stable-diffusion needs uniform and 1"):
         least(method=MethodConfig(timestep_shift=3.0))
+
+
+@pytest.mark.parametrize(
+    ("method", "serve"),
+    [("seppo", "winners pairs"), ("sft", "winners pairs"), ("dpo", "pairs"), ("mapo", "pairs"), ("kto", "labels")],
+)
+def test_what_is_cached_is_what_the_method_learns_from(method, serve):
+    for form in ("winners", "pairs", "labels"):
+        config = least(method=MethodConfig(name=method))
+        config = replace(config, data=replace(config.data, form=form))
+        if form in serve.split():
+            check_form(config)
+            continue
+        needed = serve.split()[0]
+        with pytest.raises(
+            ValueError, match=f"{method} learns from {needed}, .* data.form={form} .* data.form={needed}"
+        ):
+            check_form(config)
 
 
 def test_checks_what_can_be_exported():

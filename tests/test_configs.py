@@ -4,13 +4,16 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from seppo_core.cli import parse
 from seppo_core.config_file import load_config
-from seppo_image.config import ImageConfig
-from seppo_video.config import VideoConfig
+from seppo_core.plan_gpus import GPUS
+from seppo_image.config import ImageConfig, ImageModel
+from seppo_video.config import VideoConfig, VideoModel
+from tests.plan_cases import planned
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = {
@@ -49,6 +52,14 @@ def test_config_loads(path):
     load_config(ROOT / path, schema_of(path))
 
 
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path.parent.name != "toy"], ids=str)
+def test_a_recipe_shows_what_it_does(path):
+    """Two fixed prompts, drawn a few times: at the start, on the way, and not so often that it tells in the hours."""
+    config = load_config(ROOT / path, schema_of(path))
+    assert len(config.preview.prompts) == 2
+    assert 2 <= config.loop.iterations * config.loop.updates / config.preview.every <= 10
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_header_says_how_to_run_it(path, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -64,6 +75,33 @@ def test_header_says_how_to_run_it(path, monkeypatch):
         assert SCHEMAS[program] is schema_of(path)
         assert parse(arguments, program, SCHEMAS[program]) is not None
     assert len(lines) - header.count("\n") - 1 <= 25, "a config says only what differs from the defaults"
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if path.parent.name != "toy"], ids=str)
+def test_header_says_what_plan_says(path):
+    """In words that the tests of `plan` hold against it."""
+    header = planned(ROOT / path)
+    assert header is not None, "Hardware: … Memory: prepare … GiB, train … GiB. Hours: about … (`plan --gpu …`, …)"
+    gpu = GPUS[header.gpu]
+    assert header.hardware == f"{'one' if header.gpus == 1 else header.gpus} {gpu.title}"
+    assert max(header.prepare, header.train) < gpu.memory_gib
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
+def test_training_of_all_weights_starts_from_unrounded_files(path):
+    config = load_config(ROOT / path, schema_of(path))
+    assert config.tune.mode == "lora" or config.model.variant is None
+
+
+def test_every_image_and_video_family_has_a_config():
+    configs = [load_config(ROOT / path, schema_of(path)) for path in CONFIGS if path.parent.name in ("image", "video")]
+    for schema, model in ((ImageConfig, ImageModel), (VideoConfig, VideoModel)):
+        named = {config.model.family for config in configs if isinstance(config, schema)}
+        assert named == set(get_args(get_type_hints(model)["family"]))
+    bases = " ".join(config.model.base for config in configs)
+    for base in ("stable-diffusion-3.5", "FLUX.1-dev", "FLUX.1-schnell", "CogVideoX-2b", "CogVideoX-5b", "CogVideoX1.5",
+                 "Wan2.1-T2V-1.3B", "Wan2.1-T2V-14B"):  # fmt: skip
+        assert base in bases
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

@@ -10,7 +10,7 @@ from benchmarks.quality.protocols import SETS, Protocol, changed
 from benchmarks.quality.report_file import FORMAT, KIND
 from benchmarks.quality.results import Array, ModelSamples, Results, category_values, collect, prompt_means, shared
 from benchmarks.quality.rewards import fitted, reward_warnings
-from benchmarks.quality.sets import set_results
+from benchmarks.quality.sets import set_results, set_warnings
 from benchmarks.statistics import Interval, holm, mean_interval, nested_interval, paired_difference, sign_flip_test
 from benchmarks.statistics import win_rate as win_rate_of
 
@@ -21,9 +21,10 @@ POWER = 2.8016
 """Normal quantiles of 97.5 % and 80 % together: the smallest true difference that a test finds four times in five."""
 
 
-def analyse(folder: PlanFolder, baseline: str | None = None) -> tuple[dict, Results]:
+def analyse(folder: PlanFolder, baseline: str | None = None, set_resamples: int | None = None) -> tuple[dict, Results]:
     """The report of a folder as JSON, and the arrays that it came from.
 
+    `set_resamples` are the bootstrap draws of distances between sets (`set_results`).
     ValueError where `baseline` is no model of the plan.
     """
     results = collect(folder)
@@ -32,7 +33,7 @@ def analyse(folder: PlanFolder, baseline: str | None = None) -> tuple[dict, Resu
     if baseline not in names:
         raise ValueError(f"--baseline {baseline!r} is no model here; there are {', '.join(names)}")
     plan = results.plan
-    sets = set_results(folder, results)
+    sets = set_results(folder, results, baseline, set_resamples)
     report = {
         "format": FORMAT,
         "kind": KIND,
@@ -41,7 +42,7 @@ def analyse(folder: PlanFolder, baseline: str | None = None) -> tuple[dict, Resu
         "protocol": _protocol(plan.protocol),
         "prompts": _prompts(folder, results),
         "baseline": baseline,
-        "models": [_model(folder, results, model) for model in results.models],
+        "models": [_model(results, model) for model in results.models],
         "columns": [_column(results, column) for column in [*results.columns, *results.set_columns]],
         "scores": [*_scores(results), *_set_scores(results, sets)],
         "differences": [*_differences(results, baseline), *_set_differences(results, sets, baseline)],
@@ -80,22 +81,21 @@ def _prompts(folder: PlanFolder, results: Results) -> dict:
     }
 
 
-def _model(folder: PlanFolder, results: Results, model: ModelSamples) -> dict:
+def _model(results: Results, model: ModelSamples) -> dict:
     wanted = len(results.plan.prompts) * len(results.plan.protocol.seeds)
-    about = folder.notes(f"model-{model.entry.fingerprint}")
     return {
         "name": model.entry.name,
         "place": model.entry.place,
         "fingerprint": model.entry.fingerprint,
         "identity": model.entry.about["model"],
-        "sampler": about.get("sampler", {}),
+        "sampler": model.sampler,
         "versions": model.entry.about["versions"],
         "wanted": wanted,
         "samples": model.count,
         "failed": sum(model.failures.values()),
         "failures": model.failures,
         "absent": model.absent,
-        "truncated": about.get("truncated"),
+        "truncated": model.truncated,
         "seconds_per_sample": round(model.seconds / model.count, 3) if model.count else None,
     }
 
@@ -164,28 +164,30 @@ def _differences(results: Results, baseline: str) -> list[dict]:
 def _set_scores(results: Results, sets: dict[str, dict]) -> list[dict]:
     rows = []
     for column in results.set_columns:
-        found = sets.get(column.metric, {})
+        found = sets[column.metric]
         for name in results.names:
-            row = {"model": name, "column": column.name, "prompts": found.get("prompts", 0), "not_scored": {}}
+            row = {
+                "model": name,
+                "column": column.name,
+                "prompts": found["prompts"],
+                "left_out": found["left_out"],
+                "not_scored": {},
+            }
             if "estimates" in found:
                 estimate = found["estimates"][name]
-                row |= _interval(Interval(*estimate["interval"])) | {"bias": estimate["bias"]}
-            else:
-                row["not_scored"] = {found.get("reason", "not scored yet"): 1}
+                row |= _interval(Interval(*estimate["interval"]))
+                row |= {"bias": estimate["bias"], "resamples": found["resamples"]}
             rows.append(row)
     return rows
 
 
 def _set_differences(results: Results, sets: dict[str, dict], baseline: str) -> list[dict]:
-    """Differences to the first model come from the same draws of prompts; to another they would be other draws."""
-    if baseline != results.names[0]:
-        return []
+    """Differences to the baseline, from the same draws of prompts."""
     return [
         {"model": name, "baseline": baseline, "column": column.name, "prompts": sets[column.metric]["prompts"],
          **_interval(Interval(*interval))}
         for column in results.set_columns
-        for name, interval in sets.get(column.metric, {}).get("differences", {}).items()
-        if name != baseline
+        for name, interval in sets[column.metric].get("differences", {}).items()
     ]  # fmt: skip
 
 
@@ -269,6 +271,7 @@ def _warnings(report: dict, results: Results) -> list[str]:
         (row["model"], reason): count for row in report["scores"] for reason, count in row["not_scored"].items()
     }
     found += [f"{model}: {count} samples without a score: {reason}." for (model, reason), count in unscored.items()]
+    found += set_warnings(report["sets"], prompts["used"])
     if len({model["sampler"].get("dtype") for model in report["models"] if model["sampler"]}) > 1:
         found.append("The models were not all sampled in one precision.")
     return found

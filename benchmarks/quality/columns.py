@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.quality.protocols import Kind
-from benchmarks.scorers.catalogue import SCORERS
+from benchmarks.scorers.catalogue import ANY_OPEN_CLIP, SCORERS
 from benchmarks.scorers.doctor import Need, diagnose
 from benchmarks.video_metrics.catalogue import METRICS, diagnose_metrics, metric_entry
 
 Mode = Literal["image", "frames", "clip", "paired", "set", "plugin"]
 Places = Mapping[str, Mapping[str, str]]
 
-PUBLISHED_SCALE = {"pickscore_cos": 100.0, "hps_v2.0": 100.0, "hps_v2.1": 100.0}
+PUBLISHED_SCALE = {"pickscore_cos": 100.0} | {
+    f"hps_v{version}{resize}": 100.0 for version in ("2.0", "2.1") for resize in ("", "_noantialias")
+}
 """Cosines are published ×100."""
 FRAME_PARTS = {"frame_mean": "mean over frames", "frame_min": "worst frame", "frame_sd": "deviation over frames"}
 
@@ -42,7 +44,7 @@ def mode_of(metric: str, kind: Kind) -> Mode:
     if metric in SCORERS:
         return "image" if kind == "image" else "frames"
     if metric not in METRICS:
-        raise ValueError(f"no metric {metric!r}; there are {', '.join([*SCORERS, *METRICS])}")
+        raise ValueError(f"no metric {metric!r}; there are {', '.join([*SCORERS, ANY_OPEN_CLIP, *METRICS])}")
     mode = metric_entry(metric).kind
     if kind == "image" and mode == "clip":
         raise ValueError(f"{metric} measures change over time; pictures have none")
@@ -56,7 +58,7 @@ def columns_of(metric: str, kind: Kind) -> list[Column]:
     mode = mode_of(metric, kind)
     if metric in SCORERS:
         what, scale = SCORERS[metric].what, PUBLISHED_SCALE.get(metric, 1.0)
-        digits = 2 if scale != 1 or metric == "clip_score" else 3
+        digits = 2 if scale != 1 or metric == "clip_score" or metric.startswith("open_clip_score") else 3
         if mode == "image":
             return [Column(metric, metric, mode, what, 1, scale, digits)]
         return [
@@ -92,7 +94,8 @@ def parse_places(given: Iterable[str]) -> dict[str, dict[str, str]]:
         if not equals or not dot or not place:
             raise ValueError(f"--weights {item!r} should be METRIC.PART=PLACE, e.g. pickscore_cos.weights=/data/pick")
         if metric not in SCORERS and metric not in METRICS:
-            raise ValueError(f"--weights {item!r}: no metric {metric!r}; there are {', '.join([*SCORERS, *METRICS])}")
+            known = ", ".join([*SCORERS, ANY_OPEN_CLIP, *METRICS])
+            raise ValueError(f"--weights {item!r}: no metric {metric!r}; there are {known}")
         sources = (SCORERS[metric] if metric in SCORERS else METRICS[metric]).sources
         if part not in (parts := [source.part for source in sources]):
             raise ValueError(f"--weights {item!r}: {metric} reads {', '.join(parts) or 'no files'}")

@@ -131,6 +131,10 @@ class SetJudge(Judge):
         self.fingerprint, self.about = extractor.fingerprint(), extractor.describe()
         self.features = FeatureCache(cache / FEATURES, extractor)
 
+    def there(self, sha256: str) -> bool:
+        """Whether the features of a sample are whole on disk."""
+        return self.features.get(sha256) is not None
+
     def values(self, samples: Sequence[Sample]) -> list[dict[str, float]]:
         for sample in samples:
             self.features.features(sample.sha256, sample.frames)

@@ -51,6 +51,8 @@ def _command(command: str, protocol: Protocol, asked: argparse.Namespace, name: 
     from benchmarks.quality.report import write_report
     from benchmarks.quality.runner import diagnose, run
 
+    if asked.set_resamples is not None and asked.set_resamples < 2:
+        raise ValueError(f"--set-resamples {asked.set_resamples} makes no interval; take at least 2, better 1000")
     out, cache = _places(protocol, asked, name)
     folder = PlanFolder(out, cache)
     if command != "report":
@@ -64,7 +66,7 @@ def _command(command: str, protocol: Protocol, asked: argparse.Namespace, name: 
         if asked.shard is not None:
             print(f"shard {asked.shard} is done; when all are: python -m benchmarks quality report {name} --out {out}")
             return 0
-    report = write_report(folder, asked.baseline)
+    report = write_report(folder, asked.baseline, asked.set_resamples)
     print(f"\n{(out / 'table.md').read_text(encoding='utf-8')}")
     print(f"report.json, table.md, table.tex, scores.csv and index.html are in {out}")
     return 1 if any("mean" not in row for row in report["scores"]) else 0
@@ -122,7 +124,7 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
         if not metrics and not asked.plugin and asked.plugins is None:
             raise ValueError("--skip-missing leaves no metric; `quality doctor` says what each needs")
     models, plugins = parse_models(given), parse_plugins(asked.plugin, asked.plugins)
-    known_metrics = [*SCORERS, *METRICS, *(plugin.name for plugin in plugins)]
+    known_metrics = [*SCORERS, *METRICS, *metrics, *(plugin.name for plugin in plugins)]
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Evaluation(
         protocol=protocol,
@@ -183,6 +185,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--out", type=Path, help=f"folder of the report (default: {ROOT}/PROTOCOL)")
     add("--cache", type=Path, help=f"folder of samples and scores, shared by reports (default: {ROOT}/cache)")
     add("--baseline", metavar="NAME", help="model that the others are compared with (default: the first)")
+    add(
+        "--set-resamples",
+        type=int,
+        metavar="N",
+        help="bootstrap draws of FID, KID, FVD and KVD (default: 1000, or 50 for a Fréchet distance of over 500 rows)",
+    )
     add("--set", help="prompt set, where the protocol has several")
     add("--prompts", type=Path, metavar="FILE", help="tsv, csv, jsonl, json, txt, parquet, or a folder of them")
     add("--models", nargs="+", metavar="NAME=PLACE", help="what is compared")
@@ -209,7 +217,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--limit", type=int, metavar="N", help="only the first N prompts; marked in the report")
     add("--device", help="default: cuda where there is one")
     add("--dtype", choices=["float32", "bfloat16", "float16"], help="default: the protocol's on a GPU, else float32")
-    add("--batch-size", type=int, default=4, help="samples drawn at once; changes no sample (default: %(default)s)")
+    add(
+        "--batch-size",
+        type=int,
+        default=4,
+        help="samples drawn at once; another number rounds otherwise, so that a few pixels move (default: %(default)s)",
+    )
     add("--shard", metavar="I/N", help="this process's part of the prompts, e.g. 1/4")
     add("--retry-failed", action="store_true", help="try again what failed before")
     changes = parser.add_argument_group("changes to the protocol, marked in the report")

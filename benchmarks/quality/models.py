@@ -15,6 +15,7 @@ from benchmarks.scorers.weights import file_hash
 from seppo_core.config import Config
 from seppo_core.config_file import load_config, plain
 from seppo_core.files import save_json
+from seppo_core.loading import pipeline_class
 from seppo_core.run_folder import find_checkpoint
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
@@ -100,6 +101,37 @@ def run_config(spec: ModelSpec) -> Config:
     raise ValueError(f"{path} is no config of an image or a video run: {'; '.join(complaints)}")
 
 
+def places_of(spec: ModelSpec) -> dict[str, str]:
+    """By part, where everything lies that a model is made of but a run's own checkpoint."""
+    if not spec.is_run:
+        return {"base": f"{spec.base}@{spec.revision}" if spec.revision else spec.base, **dict(spec.parts)}
+    config = run_config(spec)
+    places = {key.removeprefix("model."): place for key, place in config.weight_paths().items() if place is not None}
+    if config.model.revision and not Path(config.model.base).exists():
+        places["base"] = f"{config.model.base}@{config.model.revision}"
+    return places
+
+
+def check_there(spec: ModelSpec) -> None:
+    """Looks whether all of a model is there and reads no weights: FileNotFoundError names what is not.
+
+    Of a part on the hub only its small files are asked for.
+    """
+    if spec.is_run:
+        find_checkpoint(Path(spec.base), spec.checkpoint)
+    for part, place in places_of(spec).items():
+        path = Path(place).expanduser()
+        try:
+            if path.is_dir():
+                _files(path)
+            elif not path.is_file():
+                _hub_commit(place)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{part}: {error}") from error
+    base = run_config(spec).model if spec.is_run else spec
+    pipeline_class(base.base, base.revision)
+
+
 class Identities:
     """What a model is made of, as hashes; files of the same size and time are hashed once, `folder` remembers."""
 
@@ -110,12 +142,10 @@ class Identities:
 
     def of(self, spec: ModelSpec) -> dict[str, object]:
         """Weights by hash or by commit, and how they are put together. FileNotFoundError where something is missing."""
+        places = places_of(spec)
         if spec.is_run:
             config = run_config(spec)
             checkpoint = find_checkpoint(Path(spec.base), spec.checkpoint)
-            places = {key.removeprefix("model."): place for key, place in config.weight_paths().items()}
-            if config.model.revision and not Path(config.model.base).exists():
-                places["base"] = f"{config.model.base}@{config.model.revision}"
             # what is at a place counts, not where it is; precision is the evaluation's own
             apart = {*places, "revision", "dtype"}
             found: dict[str, object] = {
@@ -123,10 +153,9 @@ class Identities:
                 "model": {name: value for name, value in plain(config)["model"].items() if name not in apart},
                 "tune": plain(config)["tune"],
                 "policy": None if checkpoint is None else self.place(str(checkpoint / "policy.safetensors")),
-                "parts": {name: self.place(place) for name, place in places.items() if place is not None},
+                "parts": {name: self.place(place) for name, place in places.items()},
             }
         else:
-            places = {"base": f"{spec.base}@{spec.revision}" if spec.revision else spec.base, **dict(spec.parts)}
             found = {"kind": "pipeline", "parts": {name: self.place(place) for name, place in places.items()}}
         save_json(self.memo_file, self.memo)
         return found
@@ -137,10 +166,7 @@ class Identities:
         if path.is_file():
             return f"sha256:{self._file(path)}"
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix in HASHED and _visible(file, path))
-            lines = [f"{file.relative_to(path).as_posix()} {self._file(file)}" for file in files]
-            if not lines:
-                raise FileNotFoundError(f"{place} holds no weights (none of {', '.join(HASHED)})")
+            lines = [f"{file.relative_to(path).as_posix()} {self._file(file)}" for file in _files(path)]
             return f"sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
         return _hub_commit(place)
 
@@ -151,6 +177,14 @@ class Identities:
         if known is None or known[:2] != mark:
             known = self.memo[key] = [*mark, file_hash(path)]
         return known[2]
+
+
+def _files(folder: Path) -> list[Path]:
+    """What decides the weights in a folder; FileNotFoundError where nothing does."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix in HASHED and _visible(file, folder))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no weights (none of {', '.join(HASHED)})")
+    return files
 
 
 def _visible(file: Path, folder: Path) -> bool:

@@ -11,12 +11,15 @@ from benchmarks.quality.results import Results, prompt_means
 from benchmarks.quality.text_tables import (
     PUBLISHED,
     SEED_HEADINGS,
+    SET_CAPTION,
+    SET_HEADINGS,
     difference_rows,
     differing,
     group_rows,
     published_rows,
     reward_mark,
     seed_rows,
+    set_rows,
 )
 from benchmarks.report.chart import Line, line_chart
 from benchmarks.report.html import Child, Html, element, join
@@ -34,9 +37,9 @@ MOST_COLUMNS = 3
 
 def quality_page(report: dict, results: Results, provenance: dict) -> Html:
     """The whole document."""
-    prompts = report["prompts"]
+    prompts, what = report["prompts"], report["protocol"]["what"]
     lead = (
-        f"{report['protocol']['what']}. {len(report['models'])} models, {prompts['used']} prompts, "
+        f"{what}{'' if what.endswith('?') else '.'} {len(report['models'])} models, {prompts['used']} prompts, "
         f"{len(report['protocol']['seeds'])} samples each from shared noise."
     )
     sections = [
@@ -97,6 +100,11 @@ def _scores(report: dict) -> list[Child]:
         lines = [Row([Cell(text) for text in line]) for line in seeds]
         caption = "Prompts and, within each, its seeds resampled: the interval counts the noise of few samples too."
         body += [element("h3", "Over seeds"), table(SEED_HEADINGS, lines, caption)]
+    if sets := set_rows(report):
+        body += [
+            element("h3", "Distances between sets"),
+            table(SET_HEADINGS, [Row([Cell(text) for text in line]) for line in sets], SET_CAPTION),
+        ]
     if report["groups"]:
         lines = [Row([Cell(text) for text in line]) for line in group_rows(report)]
         caption = "As the benchmark publishes it: mean of the groups' means and their deviation."

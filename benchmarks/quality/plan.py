@@ -106,7 +106,7 @@ class PlanFolder:
             raise ValueError(f"{self.path} has format {content['format']}, this version reads {FORMAT}")
         protocol = {name: _tuples(value) for name, value in content["protocol"].items()}
         prompts = content["prompts"]
-        items = tuple(Prompt(p["id"], p["text"], tuple(map(tuple, p["categories"]))) for p in prompts.pop("prompts"))
+        items = tuple(Prompt(**{**p, "categories": _tuples(p["categories"])}) for p in prompts.pop("prompts"))
         prompts["skipped"] = tuple(prompts["skipped"])
         models = tuple(ModelEntry(**model) for model in content["models"])
         return Plan(Protocol(**protocol), PromptSet(prompts=items, **prompts), models)
@@ -129,7 +129,7 @@ class PlanFolder:
         save_json(self.folder / "judges" / f"{slug}.json", asdict(judge))
 
     def note(self, name: str, content: dict) -> None:
-        """Keeps a fact of the run, e.g. which prompts a model's text encoder cuts, for the report."""
+        """Keeps a fact of the run, e.g. how many prompts were seen in training, for the report."""
         save_json(self.folder / "notes" / f"{name}.json", content)
 
     def notes(self, name: str) -> dict:
@@ -141,7 +141,13 @@ class PlanFolder:
 
     def references(self) -> dict[str, str]:
         """Hash of the real sample by the key of its prompt."""
-        return {line["prompt"]: line["sha256"] for line in read_lines(self.folder, "references")}
+        return {line["prompt"]: line["sha256"] for line in read_lines(self.folder, "references") if "sha256" in line}
+
+    def unreadable_references(self) -> dict[str, str]:
+        """Why a real sample that is there could not be read, by the key of its prompt."""
+        there = self.references()
+        lines = [line for line in read_lines(self.folder, "references") if line["prompt"] not in there]
+        return {line["prompt"]: line["reason"] for line in lines}
 
 
 def entry_of(

@@ -18,6 +18,8 @@ class Prompt:
     text: str
     categories: tuple[tuple[str, str], ...] = ()
     """(column, value) pairs, e.g. ("Category", "Animals"); empty values are left out."""
+    given: str = ""
+    """The file's own id where `id` had to be made plainer: what clips and pictures of others are called by."""
 
     @property
     def key(self) -> str:
@@ -84,7 +86,9 @@ class RowReader:
             return
         text = text.strip()
         named = tuple((column, str(value).strip()) for column, value in categories if value not in (None, ""))
-        self.prompts.append(Prompt(self._unique(_id(given_id, text)), text, tuple(c for c in named if c[1])))
+        own = "" if given_id is None else str(given_id).strip()
+        name = self._unique(_id(own, text))
+        self.prompts.append(Prompt(name, text, tuple(c for c in named if c[1]), own if own != name else ""))
 
     def _unique(self, name: str) -> str:
         # file systems of some machines do not tell a from A
@@ -96,9 +100,8 @@ class RowReader:
         return found
 
 
-def _id(given: object, text: str) -> str:
+def _id(name: str, text: str) -> str:
     """The file's own name for the prompt where it is plain, else the first digits of the text's hash."""
-    name = str(given).strip() if given not in (None, "") else ""
     if not name:
         return text_mark(text)
     if SAFE_ID.fullmatch(name):

@@ -18,9 +18,9 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
 
-def write_report(folder: PlanFolder, baseline: str | None = None) -> dict:
+def write_report(folder: PlanFolder, baseline: str | None = None, set_resamples: int | None = None) -> dict:
     """Writes all files into the folder and returns the content of report.json. Loads no model and no judge."""
-    report, results = analyse(folder, baseline)
+    report, results = analyse(folder, baseline, set_resamples)
     origin = provenance()
     report["provenance"] = origin
     save_json(folder.folder / "report.json", report)

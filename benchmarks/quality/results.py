@@ -29,6 +29,10 @@ class ModelSamples:
     """Samples that were not drawn yet."""
     seconds: float
     """Of drawing, all samples together."""
+    truncated: int | None
+    """Prompts that the text encoder does not read to the end; None where that is not known."""
+    sampler: dict[str, str]
+    """What drew."""
 
     @property
     def count(self) -> int:
@@ -111,7 +115,8 @@ def model_samples(folder: PlanFolder, plan: Plan, entry: ModelEntry) -> ModelSam
         absent += sum(record is None for record in found)
         seconds += sum(record.seconds for record in found if record is not None)
         failures.update(record.reason for record in found if record is not None and record.reason is not None)
-    return ModelSamples(entry, hashes, files, dict(failures), absent, seconds)
+    truncated = store.truncated(plan.prompts.prompts)
+    return ModelSamples(entry, hashes, files, dict(failures), absent, seconds, truncated, store.sampler())
 
 
 def shared(first: Array, second: Array) -> tuple[Array, Array, NDArray[np.bool_]]:

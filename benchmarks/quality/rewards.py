@@ -10,6 +10,7 @@ FAMILIES = {
     "aesthetic": "LAION aesthetic",
     "clip_score": "CLIP",
     "openclip": "CLIP",
+    "open_clip": "CLIP",
     "videoscore": "VideoScore",
     "videoreward": "VideoReward",
 }

@@ -14,20 +14,21 @@ from benchmarks.quality.generate import generate
 from benchmarks.quality.importers import texts_of
 from benchmarks.quality.judges import load_judge
 from benchmarks.quality.lines import Shard
-from benchmarks.quality.models import Identities, ModelSpec, run_config
+from benchmarks.quality.models import Identities, ModelSpec, check_there, run_config
 from benchmarks.quality.plan import ModelEntry, Plan, PlanFolder, entry_of
 from benchmarks.quality.plugin_scoring import score_with_plugin
 from benchmarks.quality.plugin_spec import Described, Plugin, describe
 from benchmarks.quality.prompts import PromptSet, overlap
 from benchmarks.quality.protocols import Protocol
 from benchmarks.quality.references import References
-from benchmarks.quality.samplers import Sampler, load_sampler
+from benchmarks.quality.samplers import Sampler, check_fits, load_sampler
 from benchmarks.quality.scoring import score
 from benchmarks.scorers.doctor import table
 from benchmarks.scorers.weights import WEIGHTS_VARIABLE
-from seppo_core.loading import pipeline_class
 
 HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
+NAMED = 5
+"""Prompts without a reference that are called by their names."""
 CURE = (
     f"give them as --weights METRIC.PART=PLACE, or as ${WEIGHTS_VARIABLE}/OWNER/NAME; --download lets the hub client "
     "fetch those that are on the hub; --skip-missing goes on without"
@@ -79,9 +80,7 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
     needs = needs_of(e.metrics, e.protocol.kind, e.places)
     absent = [need for need in needs if need.missing and not (e.download and HUB_ID.fullmatch(need.published))]
     missing = list(e.lacking)
-    missing += [
-        f"{n.scorer}.{n.part}: {n.files} of {n.published} ({n.size / 1e6:,.0f} MB, {n.licence})" for n in absent
-    ]
+    missing += [need.line for need in absent]
     if absent:
         missing.append(CURE)
     listed = table(needs).replace("--place SCORER.PART=PLACE", "--weights METRIC.PART=PLACE")
@@ -90,8 +89,11 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
         if e.references is None:
             missing.append(f"{', '.join(wanting)}: real samples, in a folder by the prompts' ids (--references)")
         else:
-            found = len(e.prompts) - len(References(e.references, e.protocol).missing(e.prompts.prompts))
-            lines.append(f"References: {found} of {len(e.prompts)} prompts have one in {e.references}.")
+            without = References(e.references, e.protocol).missing(e.prompts.prompts)
+            found = len(e.prompts) - len(without)
+            named = ", ".join(without[:NAMED]) + (f" and {len(without) - NAMED} more" if len(without) > NAMED else "")
+            left_out = f" Left out of {', '.join(wanting)}: {named}." if found and without else ""
+            lines.append(f"References: {found} of {len(e.prompts)} prompts have one in {e.references}.{left_out}")
             if not found:
                 missing.append(f"{', '.join(wanting)}: no file in {e.references} is called by a prompt's id")
     for plugin in e.plugins:
@@ -102,8 +104,8 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
             missing.append(str(error))
     for spec in e.models:
         try:
-            if not spec.is_run:
-                pipeline_class(spec.base, spec.revision)
+            check_there(spec)
+            check_fits(spec, e.protocol)
             lines.append(f"Model {spec.name}: {spec.place} is there.")
         except (FileNotFoundError, ValueError) as error:
             missing.append(f"model {spec.name}: {error}")
@@ -146,17 +148,15 @@ def run(evaluation: Evaluation) -> Plan:
 
 
 def _generate(e: Evaluation, spec: ModelSpec, entry: ModelEntry) -> None:
+    store = e.folder.samples(entry)
+
     def load() -> Sampler:
         sampler = load_sampler(spec, e.protocol, torch.device(e.device), e.dtype)
-        cut = sampler.truncated(e.prompts.texts)
-        about = {"sampler": sampler.describe(), "truncated": None if cut is None else len(cut)}
-        e.folder.note(f"model-{entry.fingerprint}", about)
-        if cut:
-            e.say(f"{spec.name}: the text encoder cuts {len(cut)} of {len(e.prompts)} prompts")
+        store.note_read(e.prompts.prompts, sampler.truncated(e.prompts.texts), e.shard)
         return sampler
 
     outcome = generate(
-        e.folder.samples(entry),
+        store,
         e.prompts.prompts,
         e.protocol,
         load,
@@ -168,6 +168,8 @@ def _generate(e: Evaluation, spec: ModelSpec, entry: ModelEntry) -> None:
     )
     failed = f", {outcome.failed} failed" if outcome.failed else ""
     e.say(f"{spec.name}: {outcome.drawn} samples drawn, {outcome.there} there before{failed}")
+    if cut := store.truncated(e.prompts.prompts):
+        e.say(f"{spec.name}: the text encoder cuts {cut} of {len(e.prompts)} prompts")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -62,7 +62,7 @@ class Job(NamedTuple):
 
 
 class Sampler(ABC):
-    """Draws 8-bit frames. What is drawn for a job does not depend on the others in its batch."""
+    """Draws 8-bit frames. What is drawn for a job does not depend on the others in its batch, but for rounding."""
 
     @abstractmethod
     def draw(self, jobs: Sequence[Job]) -> UInt8[Tensor, "b f h w 3"]: ...
@@ -186,38 +186,55 @@ class PipelineSampler(Sampler):
 
 def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtype: str) -> Sampler:
     """The model of `spec`, on `device`. ValueError where it is not of the protocol's kind or its parts do not fit."""
+    check_fits(spec, protocol)
     if spec.is_run:
-        return AdapterSampler(_on(_run_adapter(spec, protocol, dtype), device, dtype), protocol)
+        return AdapterSampler(_on(_run_adapter(spec, dtype), device, dtype), protocol)
     found = pipeline_class(spec.base, spec.revision)
-    if protocol.kind == "image" and spec.part("motion") is not None:
-        raise ValueError(f"{spec.name}: motion= is for video protocols")
     adapter = _image_adapter(spec, found, dtype) if protocol.kind == "image" else _video_adapter(spec, found, dtype)
     if adapter is not None:
         _put_on(adapter, spec)
         return AdapterSampler(_on(adapter, device, dtype), protocol)
-    if protocol.kind == "video" and found in IMAGE_FAMILIES:
-        raise ValueError(
-            f"{spec.name}: {spec.base} is an image model ({found}), {protocol.name} measures clips; "
-            "add +motion=PLACE with a motion adapter"
-        )
     pipeline = DiffusionPipeline.from_pretrained(
         spec.base, revision=spec.revision, use_safetensors=True, **{DTYPE: getattr(torch, dtype)}
     )
     if (lora := spec.part("lora")) is not None:
         pipeline.load_lora_weights(lora)
-    if unusable := [part for part, _ in spec.parts if part != "lora"]:
-        raise ValueError(f"{spec.name}: {unusable[0]}= does not go with {found}; only lora= does")
     return PipelineSampler(pipeline.to(device), protocol)
 
 
-def _run_adapter(spec: ModelSpec, protocol: Protocol, dtype: str) -> Adapter:
+def check_fits(spec: ModelSpec, protocol: Protocol) -> None:
+    """ValueError where a model is not of the protocol's kind or has a part that it cannot use; reads no weights.
+
+    Asked of every model before the first is drawn from, which may take hours.
+    """
+    if spec.is_run:
+        kind = "image" if isinstance(run_config(spec), ImageConfig) else "video"
+        if kind != protocol.kind:
+            raise ValueError(f"{spec.base} is a run on {kind}s, {protocol.name} measures {protocol.kind}s")
+        return
+    found, motion = pipeline_class(spec.base, spec.revision), spec.part("motion")
+    if protocol.kind == "image":
+        if motion is not None:
+            raise ValueError("motion= is for video protocols")
+        if found in VIDEO_FAMILIES:
+            raise ValueError(f"{spec.base} is a video model ({found}), {protocol.name} measures pictures")
+        ours = found in IMAGE_FAMILIES
+    else:
+        ours = found in VIDEO_FAMILIES or (motion is not None and found in ANIMATED)
+        if not ours and found in IMAGE_FAMILIES:
+            raise ValueError(
+                f"{spec.base} is an image model ({found}), {protocol.name} measures clips; "
+                "add +motion=PLACE with a motion adapter"
+            )
+    if not ours and (unusable := [part for part, _ in spec.parts if part != "lora"]):
+        raise ValueError(f"{unusable[0]}= does not go with {found}; only lora= does")
+
+
+def _run_adapter(spec: ModelSpec, dtype: str) -> Adapter:
     config = run_config(spec)
     # the folder may have been moved since
     config = replace(config, run=spec.base, model=replace(config.model, dtype=dtype))
-    kind = "image" if isinstance(config, ImageConfig) else "video"
-    if kind != protocol.kind:
-        raise ValueError(f"{spec.name}: {spec.base} is a run on {kind}s, {protocol.name} measures {protocol.kind}s")
-    adapter = (image_commands if kind == "image" else video_commands).load(config)
+    adapter = (image_commands if isinstance(config, ImageConfig) else video_commands).load(config)
     load_policy_into(adapter, config, spec.checkpoint)
     return adapter
 

@@ -1,5 +1,7 @@
 """Samples on disk: lossless files and a manifest that says what each is, or why it is not there."""
 
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.quality.lines import LineWriter, Shard, read_lines
-from benchmarks.quality.prompts import Prompt
+from benchmarks.quality.prompts import Prompt, text_mark
 from benchmarks.video_metrics.feature_sets import frames_key
 from seppo_core.files import save_json
 from seppo_image.commands import write_image
@@ -20,6 +22,9 @@ from seppo_video.commands import write_video
 from seppo_video.frames import open_clip, read_frames
 
 MANIFEST = "manifest"
+ABOUT = "run.json"
+READ = "read"
+"""Lines that say of prompts whether the text encoder reads them to the end."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,37 @@ class SampleStore:
         file = path.relative_to(self.folder).as_posix()
         return Record(prompt.key, seed, prompt.text, file, key, None, round(seconds, 3))
 
+    def note_read(self, prompts: Sequence[Prompt], cut: Collection[int] | None, shard: Shard | None) -> None:
+        """Writes down beside the samples which prompts are cut, by index; None where that cannot be told.
+
+        Samples that are found again were drawn by a model that is then not loaded.
+        """
+        known = self._read()
+        with LineWriter(self.folder, READ, shard) as writer:
+            for number, prompt in enumerate(prompts):
+                mark = text_mark(prompt.text)
+                if mark not in known:
+                    writer.write({"text": mark, "cut": None if cut is None else number in cut})
+
+    def truncated(self, prompts: Sequence[Prompt]) -> int | None:
+        """How many of the prompts the text encoder cuts; None where that is not known of all."""
+        known = self._read()
+        found = [known.get(text_mark(prompt.text)) for prompt in prompts]
+        return None if None in found else sum(map(bool, found))
+
+    def _read(self) -> dict[str, bool | None]:
+        return {line["text"]: line["cut"] for line in read_lines(self.folder, READ)}
+
+    def sampler(self) -> dict[str, str]:
+        """What drew the samples, empty where nothing did yet."""
+        path = self.folder / ABOUT
+        return json.loads(path.read_text(encoding="utf-8")).get("sampler", {}) if path.is_file() else {}
+
     def writer(self, about: dict, shard: Shard | None) -> "ManifestWriter":
         """A manifest to add records to; `about` says in run.json what the samples are."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "run.json").exists():
-            save_json(self.folder / "run.json", about)
+        if not (self.folder / ABOUT).exists():
+            save_json(self.folder / ABOUT, about)
         return ManifestWriter(self, shard)
 
     def read(self, record: Record) -> UInt8[Tensor, "f 3 h w"]:

@@ -48,10 +48,13 @@ def score(
         of_sets = isinstance(judge, SetJudge)
         hashes = reference_hashes(folder, plan, references, shard) if judge.paired or of_sets else {}
         store = folder.scores(entry)
-        tasks = tasks_of(folder, plan, store, hashes if judge.paired else {}, shard, retry)
-        if of_sets and references is not None:
-            _reference_features(judge, plan, references, hashes, shard)
+        # what a judge of sets finds lies elsewhere and may have been removed or damaged since
+        there = judge.there if isinstance(judge, SetJudge) else None
+        tasks = tasks_of(folder, plan, store, hashes if judge.paired else {}, shard, retry, there)
         folder.note_judge(entry)
+        if isinstance(judge, SetJudge) and references is not None:
+            with store.writer(judge.about, shard) as writer:
+                _reference_features(judge, plan, references, hashes, writer, shard, retry)
         if tasks:
             with (
                 store.writer(judge.about, shard) as writer,
@@ -76,27 +79,44 @@ def reference_hashes(
     if references is None:
         return folder.references()
     mine = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
-    known = folder.references()
+    known, unreadable = folder.references(), folder.unreadable_references()
     with folder.reference_writer(shard) as writer:
         for prompt in mine:
-            if prompt.key not in known:
+            if prompt.key not in known and references.file(prompt) is not None:
                 try:
                     known[prompt.key] = frames_key(references.read(prompt))
-                except (ValueError, OSError):
-                    continue  # the reason is kept with each sample that is compared with it
+                except (ValueError, OSError) as error:
+                    if unreadable.get(prompt.key) != (reason := _reason(error)):
+                        writer.write({"prompt": prompt.key, "reason": reason})
+                    continue
                 writer.write({"prompt": prompt.key, "sha256": known[prompt.key]})
     return known
 
 
 def tasks_of(
-    folder: PlanFolder, plan: Plan, store: ScoreStore, hashes: dict[str, str], shard: Shard | None, retry: bool
+    folder: PlanFolder,
+    plan: Plan,
+    store: ScoreStore,
+    hashes: dict[str, str],
+    shard: Shard | None,
+    retry: bool,
+    there: Callable[[str], bool] | None = None,
 ) -> list[Task]:
-    """The samples that `store` has no score for, each once; `hashes` are those of the prompts' real samples."""
-    return list(_tasks(folder, plan, store, hashes, shard, retry))
+    """The samples that `store` has no score for, each once; `hashes` are those of the prompts' real samples.
+
+    With `there`, also those that have one and of which nothing is there, by the sample's hash.
+    """
+    return list(_tasks(folder, plan, store, hashes, shard, retry, there))
 
 
 def _tasks(
-    folder: PlanFolder, plan: Plan, store: ScoreStore, hashes: dict[str, str], shard: Shard | None, retry: bool
+    folder: PlanFolder,
+    plan: Plan,
+    store: ScoreStore,
+    hashes: dict[str, str],
+    shard: Shard | None,
+    retry: bool,
+    there: Callable[[str], bool] | None,
 ) -> Iterator[Task]:
     prompts = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
     seen = set()
@@ -110,7 +130,11 @@ def _tasks(
                 key = score_key(record.sha256, text_mark(prompt.text), hashes.get(prompt.key))
                 known = store.scores.get(key)
                 # two models that draw the same pixels share the score
-                if key not in seen and (known is None or (retry and known.reason is not None)):
+                if key in seen:
+                    continue
+                failed = known is not None and known.reason is not None
+                lost = known is not None and not failed and there is not None and not there(record.sha256)
+                if known is None or lost or (failed and retry):
                     seen.add(key)
                     yield Task(key, samples, record, prompt)
 
@@ -125,8 +149,7 @@ def _judge(judge: Judge, tasks: Sequence[Task], references: References | None, w
             for task in tasks:
                 _judge(judge, [task], references, writer)
             return
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
-        writer.add(tasks[0].key, Score({}, reason))
+        writer.add(tasks[0].key, Score({}, _reason(error)))
         return
     for task, values in zip(tasks, found, strict=True):
         writer.add(task.key, Score(values))
@@ -139,10 +162,28 @@ def _sample(judge: Judge, task: Task, references: References | None) -> Sample:
 
 
 def _reference_features(
-    judge: SetJudge, plan: Plan, references: References, hashes: dict[str, str], shard: Shard | None
+    judge: SetJudge,
+    plan: Plan,
+    references: References,
+    hashes: dict[str, str],
+    writer: ScoreWriter,
+    shard: Shard | None,
+    retry: bool,
 ) -> None:
-    """Features of the real samples."""
+    """Features of the real samples; one that fails is kept with its reason, as a sample is."""
     prompts = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
     for prompt in prompts:
-        if prompt.key in hashes and judge.features.get(hashes[prompt.key]) is None:
+        if prompt.key not in hashes or judge.features.get(hashes[prompt.key]) is not None:
+            continue
+        key = score_key(hashes[prompt.key], text_mark(prompt.text), None)
+        known = writer.store.scores.get(key)
+        if known is not None and known.reason is not None and not retry:
+            continue
+        try:
             judge.features.features(hashes[prompt.key], references.read(prompt))
+        except Exception as error:
+            writer.add(key, Score({}, _reason(error)))
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]

@@ -1,6 +1,7 @@
 """Tiny random models, a judge and real samples made in place, so that the whole machinery runs without a download."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +27,16 @@ WIDTH = 32
 def make_models(folder: Path, kind: str) -> list[str]:
     """Writes a base, the same with its weights moved, and a LoRA on the base; returns them as --models takes them."""
     base, moved, lora = folder / kind / "base", folder / kind / "moved", folder / kind / "lora"
-    if not lora.exists():
-        for place, amount in ((base, 0.0), (moved, 0.02)):
-            if not place.exists():
-                with whole_folder(place) as temporary:
-                    _pipeline(kind, amount).save_pretrained(temporary)
-        _write_lora(lora, kind)
+    for place, amount in ((base, 0.0), (moved, 0.02)):
+        _make(place, lambda folder, amount=amount: _pipeline(kind, amount).save_pretrained(folder))
+    _make(lora, lambda folder: _write_lora(folder, kind))
     return [f"base={base}", f"moved={moved}", f"lora={base}+lora={lora}"]
 
 
 def make_judge(folder: Path) -> Path:
     """A CLIP of random weights, as transformers saves one, for CLIPScore."""
-    place = folder / "clip"
-    if not place.exists():
+
+    def write(place: Path) -> None:
         tokenizer = toy.tokenizer()
         text = {
             "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 1,
@@ -55,26 +53,38 @@ def make_judge(folder: Path) -> Path:
             _move(model, 0.1)
         framing = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "resample": 3,
                    "image_mean": list(CLIP_MEAN), "image_std": list(CLIP_STD)}  # fmt: skip
-        with whole_folder(place) as temporary:
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            (temporary / "preprocessor_config.json").write_text(json.dumps(framing), encoding="utf-8")
-    return place
+        model.save_pretrained(place)
+        tokenizer.save_pretrained(place)
+        (place / "preprocessor_config.json").write_text(json.dumps(framing), encoding="utf-8")
+
+    return _make(folder / "clip", write)
 
 
 def make_references(folder: Path, protocol: Protocol) -> Path:
     """A picture or a clip per bundled prompt, larger than the protocol's size and longer than its frames."""
-    place = folder / protocol.kind / "references"
-    if not place.exists():
+
+    def write(place: Path) -> None:
         bundled = SETS[protocol.sets[0]].bundled
-        prompts = import_prompts(BUNDLED / str(bundled)).prompts
-        with whole_folder(place) as temporary:
-            for prompt in prompts:
-                frames = _frames(prompt.id, 1 if protocol.kind == "image" else protocol.frames + 3)
-                if protocol.kind == "image":
-                    Image.fromarray(frames[0]).save(temporary / f"{prompt.id}.png")
-                else:
-                    write_clip(temporary / f"{prompt.id}.mp4", frames, 8)
+        for prompt in import_prompts(BUNDLED / str(bundled)).prompts:
+            frames = _frames(prompt.id, 1 if protocol.kind == "image" else protocol.frames + 3)
+            if protocol.kind == "image":
+                Image.fromarray(frames[0]).save(place / f"{prompt.id}.png")
+            else:
+                write_clip(place / f"{prompt.id}.mp4", frames, 8)
+
+    return _make(folder / protocol.kind / "references", write)
+
+
+def _make(place: Path, write: Callable[[Path], object]) -> Path:
+    """Has `write` fill the folder `place`, unless it is there; several processes that start together all get it."""
+    if not place.exists():
+        try:
+            with whole_folder(place) as temporary:
+                write(temporary)
+        except OSError:
+            # another process was sooner; what it wrote is the same
+            if not place.exists():
+                raise
     return place
 
 
@@ -112,8 +122,7 @@ def _write_lora(folder: Path, kind: str) -> None:
     state = {
         name.replace(".policy.", "."): p.detach() for name, p in pipeline.unet.named_parameters() if p.requires_grad
     }
-    with whole_folder(folder) as temporary:
-        pipeline.save_lora_weights(temporary, unet_lora_layers=state)
+    pipeline.save_lora_weights(folder, unet_lora_layers=state)
 
 
 def _move(module: nn.Module, amount: float) -> None:

@@ -3,13 +3,24 @@
 from collections.abc import Sequence
 
 from benchmarks.quality.rewards import MARK
-from benchmarks.tables.published import DAGGER, published_beside
+from benchmarks.tables.published import DAGGER, PublishedTable, as_the_paper, published_beside
+from benchmarks.tables.published import MARK as OTHERWISE
 
 LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
          "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "×": r"$\times$", "↓": r"$\downarrow$",
-         "−": "$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "²": r"$^2$", "§": r"\S{}"}  # fmt: skip
+         "<": r"\textless{}", ">": r"\textgreater{}", "−": "$-$", "†": r"$\dagger$", "‡": r"$\ddagger$",
+         "²": r"$^2$", "§": r"\S{}"}  # fmt: skip
 SEED_HEADINGS = ["model", "metric", "mean", "deviation over seeds"]
+SET_HEADINGS = ["model", "metric", "distance", "prompts", "left out", "bias", "bootstrap draws"]
+SET_CAPTION = (
+    "Distances between sets. Left out for all models: prompts without a reference, or of which any model lacks a "
+    "sample or its features. Bias: how much further a bootstrap draw, which has fewer different prompts, lies than the "
+    "value; the interval is moved back by it."
+)
 PUBLISHED = "as published; another protocol in all that the paper does not state"
+OTHERWISE_NOTE = (
+    f"{OTHERWISE} published under another protocol than that of this report: not comparable with what is measured here."
+)
 
 
 def markdown(report: dict) -> str:
@@ -30,6 +41,9 @@ def markdown(report: dict) -> str:
     if seeds := seed_rows(report):
         lines += ["", "Prompts and, within them, seeds resampled; deviation over the seeds of a prompt:", ""]
         lines += _markdown_table(SEED_HEADINGS, seeds)
+    if sets := set_rows(report):
+        lines += ["", SET_CAPTION, ""]
+        lines += _markdown_table(SET_HEADINGS, sets)
     if report["groups"]:
         lines += ["", "Mean of group means ± deviation of the groups:", ""]
         lines += _markdown_table(["style", "model", "metric", "mean", "groups"], group_rows(report))
@@ -40,7 +54,8 @@ def markdown(report: dict) -> str:
 
 
 def latex(report: dict) -> str:
-    r"""The first table as a `tabular` for \usepackage{booktabs}: measured rows, a rule, the paper's rows."""
+    r"""The first table as a `tabular` for \usepackage{booktabs}: measured rows, a rule, the paper's rows, and below
+    it in small print what the marks mean and what must be known."""
     columns = report["columns"]
     headings = ["", *(c["title"] for c in columns)]
     lines = [
@@ -56,10 +71,15 @@ def latex(report: dict) -> str:
             for c in columns
         ]
         lines.append(" & ".join([latex_text(model["name"]), *cells]) + r" \\")
-    table = published_beside(report["protocol"]["name"], report["prompts"]["name"])
+    notes = list(report["warnings"])
+    if any(reward_mark(report, m, c) for m in report["models"] for c in columns):
+        notes.append(f"{MARK} the model was trained or selected by this metric or its family.")
+    table = _beside(report)
     if table is not None:
         paper, positions = table
         at = {paper.headings[i].column: i for i in positions}
+        shown = [i for column, i in at.items() if column in [c["name"] for c in columns]]
+        notes += _published_notes(report, paper, shown)
         lines += [r"\midrule", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{As published}}}} \\"]
         for row in paper.rows:
             cells = []
@@ -70,13 +90,14 @@ def latex(report: dict) -> str:
                     if i is None
                     else f"{row.values[i]:.{paper.headings[i].digits}f}" + (r"$^\dagger$" if i in row.daggers else "")
                 )
-            lines.append(" & ".join([latex_text(row.label), *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+            lines.append(" & ".join([latex_text(_row_label(report, paper, row.label)), *cells]) + r" \\")
+    small = [rf"\par\noindent{{\footnotesize {latex_text(' '.join(note.split()))}}}" for note in notes]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *small]) + "\n"
 
 
 def published_rows(report: dict) -> tuple[list[str], list[list[str]], list[str]] | None:
     """Headings, rows and notes of the paper's table that a report repeats, if it repeats one."""
-    found = published_beside(report["protocol"]["name"], report["prompts"]["name"])
+    found = _beside(report)
     if found is None:
         return None
     table, positions = found
@@ -85,13 +106,30 @@ def published_rows(report: dict) -> tuple[list[str], list[list[str]], list[str]]
     ]
     rows = [
         [
-            row.label,
+            _row_label(report, table, row.label),
             *(f"{row.values[i]:.{table.headings[i].digits}f}{DAGGER if i in row.daggers else ''}" for i in positions),
         ]
         for row in table.rows
     ]
+    return headings, rows, _published_notes(report, table, positions)
+
+
+def _beside(report: dict) -> tuple[PublishedTable, tuple[int, ...]] | None:
+    columns = [column["name"] for column in report["columns"]]
+    return published_beside(report["protocol"]["name"], report["prompts"]["name"], columns)
+
+
+def _row_label(report: dict, table: PublishedTable, label: str) -> str:
+    """A row of the paper, marked where this report's numbers are not comparable with it."""
+    return label if as_the_paper(report, table) else f"{label}{OTHERWISE}"
+
+
+def _published_notes(report: dict, table: PublishedTable, positions: Sequence[int]) -> list[str]:
     marked = any(i in row.daggers for row in table.rows for i in positions)
-    return headings, rows, [note for note in table.notes if marked or not note.startswith(DAGGER)]
+    notes = [note for note in table.notes if marked or not note.startswith(DAGGER)]
+    if assumed := [table.headings[i] for i in positions if table.headings[i].assumed]:
+        notes.append(f"Variants of ours: {', '.join(f'{h.label}: {h.column}' for h in assumed)} (assumed).")
+    return notes if as_the_paper(report, table) else [*notes, OTHERWISE_NOTE]
 
 
 def difference_rows(report: dict) -> list[list[str]]:
@@ -119,6 +157,23 @@ def seed_rows(report: dict) -> list[list[str]]:
             scale, digits = column["scale"], column["digits"]
             mean = interval_text(row["over_seeds"], scale, digits)
             rows.append([row["model"], column["title"], mean, f"{row['seed_sd'] * scale:.{digits}f}"])
+    return rows
+
+
+def set_rows(report: dict) -> list[list[str]]:
+    """For distances between sets: how many prompts they are of, how many are left out, bias and bootstrap draws."""
+    columns = {column["name"]: column for column in report["columns"] if column["mode"] == "set"}
+    rows = []
+    for row in report["scores"]:
+        if (column := columns.get(row["column"])) is None:
+            continue
+        scale, digits = column["scale"], column["digits"]
+        bias = f"{row['bias'] * scale:+.{digits}f}" if "bias" in row else "–"
+        draws = str(row["resamples"]) if "resamples" in row else "–"
+        distance = interval_text(row, scale, digits)
+        rows.append(
+            [row["model"], column["title"], distance, str(row["prompts"]), str(row["left_out"]), bias, draws]
+        )  # fmt: skip
     return rows
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from benchmarks.scorers.catalogue import SCORERS, load_scorer
+from benchmarks.scorers.catalogue import ANY_OPEN_CLIP, SCORERS, load_scorer
 from benchmarks.scorers.doctor import diagnose, overview, table
 
 PLACE = "SCORER.PART=PLACE"
@@ -73,7 +73,11 @@ def parse_places(given: list[str]) -> dict[str, dict[str, str]]:
         if not equals or not dot or not place:
             raise ValueError(f"--place {item!r} should be {PLACE}, e.g. pickscore.weights=/data/PickScore_v1")
         if column not in SCORERS or part not in (parts := [source.part for source in SCORERS[column].sources]):
-            known = f"{column} reads {', '.join(parts)}" if column in SCORERS else f"scorers: {', '.join(SCORERS)}"
+            known = (
+                f"{column} reads {', '.join(parts)}"
+                if column in SCORERS
+                else f"scorers: {', '.join([*SCORERS, ANY_OPEN_CLIP])}"
+            )
             raise ValueError(f"--place {item!r} names nothing that is read; {known}")
         places.setdefault(column, {})[part] = place
     return places

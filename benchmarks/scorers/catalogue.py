@@ -1,15 +1,32 @@
 """Every image scorer by the name of its column, with what it needs; nothing is loaded to look at it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from benchmarks.scorers import aesthetic, clip_score, hpsv2, image_reward, pickscore
+from benchmarks.scorers import aesthetic, clip_score, hpsv2, image_reward, open_clip_score, pickscore
 from benchmarks.scorers.base import Scorer
 from benchmarks.scorers.prompts import CLIP_H_TOKENIZER
 from benchmarks.scorers.weights import Source
+
+
+@dataclass(frozen=True)
+class Package:
+    """Something importable beyond the base install."""
+
+    name: str
+    """As it is imported."""
+    distribution: str
+    """As it is installed."""
+    licence: str
+    why: str
+    required: bool = True
+
+
+FTFY = Package("ftfy", "ftfy", "Apache-2.0", "for prompts that are not plain ASCII", required=False)
+OPEN_CLIP = Package("open_clip", "open-clip-torch", "MIT", "which has the models; it needs torchvision")
 
 
 @dataclass(frozen=True)
@@ -21,11 +38,15 @@ class Entry:
     """Paper or repository that defines it."""
     sources: tuple[Source, ...]
     load: Callable[..., Scorer]
-    packages: tuple[str, ...] = ()
-    """Importable names beyond the base install; a scorer works without them for plain ASCII prompts."""
+    packages: tuple[Package, ...] = ()
 
 
-SCORERS: dict[str, Entry] = {
+def _hps(version: hpsv2.Version, what: str, antialias: bool = True) -> Entry:
+    load = partial(hpsv2.HPSv2.load, version=version, antialias=antialias)
+    return Entry(what, "Wu et al. 2023", (hpsv2.WEIGHTS[version], CLIP_H_TOKENIZER), load, (FTFY,))
+
+
+_NAMED: dict[str, Entry] = {
     "pickscore_cos": Entry(
         "PickScore v1 as a cosine, as the paper's tables have it (there ×100)",
         "Kirstain et al. 2023",
@@ -38,20 +59,12 @@ SCORERS: dict[str, Entry] = {
         (pickscore.WEIGHTS, CLIP_H_TOKENIZER),
         partial(pickscore.PickScore.load, scaled=True),
     ),
-    "hps_v2.0": Entry(
-        "Human Preference Score v2.0, a cosine (published ×100)",
-        "Wu et al. 2023",
-        (hpsv2.WEIGHTS["2.0"], CLIP_H_TOKENIZER),
-        hpsv2.HPSv2.load,
-        ("ftfy",),
+    "hps_v2.0": _hps("2.0", "Human Preference Score v2.0, a cosine (published ×100)"),
+    "hps_v2.1": _hps("2.1", "Human Preference Score v2.1, a cosine; not comparable with v2.0"),
+    "hps_v2.0_noantialias": _hps(
+        "2.0", "HPS v2.0 on pictures shrunk without antialias, as torchvision before 0.17 did: the papers' time", False
     ),
-    "hps_v2.1": Entry(
-        "Human Preference Score v2.1, a cosine; not comparable with v2.0",
-        "Wu et al. 2023",
-        (hpsv2.WEIGHTS["2.1"], CLIP_H_TOKENIZER),
-        partial(hpsv2.HPSv2.load, version="2.1"),
-        ("ftfy",),
-    ),
+    "hps_v2.1_noantialias": _hps("2.1", "HPS v2.1 on pictures shrunk without antialias", False),
     "image_reward": Entry(
         "ImageReward v1.0, about 0 ± 1; reads 35 tokens",
         "Xu et al. 2023",
@@ -91,6 +104,40 @@ SCORERS: dict[str, Entry] = {
 }
 
 
+ANY_OPEN_CLIP = "open_clip_score[MODEL:TAG]"
+"""How columns are called that are not listed: MODEL and TAG as open_clip names them, TAG where its files need one."""
+
+
+class Catalogue(Mapping[str, Entry]):
+    """The named columns, and those of `ANY_OPEN_CLIP`, which are found but not listed: there are hundreds.
+
+    Where open-clip-torch is installed, a model or tag that it does not know is a ValueError.
+    """
+
+    def __getitem__(self, column: str) -> Entry:
+        if column in _NAMED:
+            return _NAMED[column]
+        if not (found := open_clip_score.COLUMN.fullmatch(column)):
+            raise KeyError(column)
+        model, tag = found.groups()
+        return Entry(
+            f"CLIPScore, 100·max(cosine, 0) in open_clip's {model}" + (f" ({tag})" if tag else ""),
+            "Hessel et al. 2021",
+            (open_clip_score.weights_of(model, tag),),
+            partial(open_clip_score.OpenCLIPScore.load, model=model, tag=tag),
+            (OPEN_CLIP,),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMED)
+
+    def __len__(self) -> int:
+        return len(_NAMED)
+
+
+SCORERS = Catalogue()
+
+
 def load_scorer(
     column: str,
     places: Mapping[str, str] | None = None,
@@ -112,5 +159,5 @@ def load_scorer(
 def entry_of(column: str) -> Entry:
     """ValueError that names the columns there are, for one that does not exist."""
     if column not in SCORERS:
-        raise ValueError(f"no scorer {column!r}; there are {', '.join(SCORERS)}")
+        raise ValueError(f"no scorer {column!r}; there are {', '.join([*SCORERS, ANY_OPEN_CLIP])}")
     return SCORERS[column]

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 
-from benchmarks.scorers.catalogue import SCORERS, entry_of
+from benchmarks.scorers.catalogue import ANY_OPEN_CLIP, OPEN_CLIP, SCORERS, Package, entry_of
 from benchmarks.scorers.weights import WEIGHTS_VARIABLE, Source, locate, locate_folder
 
+PACKAGE = "package"
 CURE = (
     f"Download it and name it with --place SCORER.PART=PLACE, put it into ${WEIGHTS_VARIABLE}/OWNER/NAME, "
     "or let the hub client fetch it when the scorer is loaded (HF_HUB_OFFLINE unset)."
@@ -21,7 +23,7 @@ class Need:
     part: str
     published: str
     size: int
-    """Bytes to fetch if it is missing."""
+    """Bytes to fetch if it is missing; 0 where that is not known."""
     licence: str
     found: str | None
     """Where it is on this machine; None if it is missing."""
@@ -33,6 +35,14 @@ class Need:
     @property
     def missing(self) -> bool:
         return self.required and self.found is None
+
+    @property
+    def line(self) -> str:
+        """What is wanted, in one line."""
+        if self.part == PACKAGE:
+            return f"{self.scorer}: {self.cure}"
+        size = f"{self.size / 1e6:,.0f} MB, " if self.size else ""
+        return f"{self.scorer}.{self.part}: {self.files} of {self.published} ({size}{self.licence})"
 
 
 def diagnose(columns: Iterable[str], places: Mapping[str, Mapping[str, str]] | None = None) -> list[Need]:
@@ -74,6 +84,10 @@ def overview() -> str:
         size = _size(sum(source.size for source in entry.sources))
         licences = "; ".join(dict.fromkeys(source.licence for source in entry.sources))
         rows.append(f"| {column} | {entry.what} | {entry.source} | {size} | {licences} |")
+    rows.append(
+        f"| {ANY_OPEN_CLIP} | CLIPScore in any model of {OPEN_CLIP.distribution}, e.g. "
+        "open_clip_score[ViT-B-32:laion2b_s34b_b79k] | Hessel et al. 2021 | – | as its page says |"
+    )
     return "\n".join(rows)
 
 
@@ -89,13 +103,36 @@ def _need(column: str, source: Source, given: str | None) -> Need:
     return Need(column, source.part, published, source.size, source.licence, found, cure, source.names)
 
 
-def _package(column: str, package: str) -> Need:
-    found = "installed" if find_spec(package) else None
-    cure = f"pip install {package}, for prompts that are not plain ASCII"
-    return Need(column, "package", package, 0, "Apache-2.0", found, cure, required=False)
+def _package(column: str, package: Package) -> Need:
+    found = "installed" if _is_usable(package) else None
+    cure = f"pip install {package.distribution}, {package.why}"
+    return Need(
+        column,
+        PACKAGE,
+        package.distribution,
+        0,
+        package.licence,
+        found,
+        cure,
+        f"pip install {package.distribution}",
+        package.required,
+    )
+
+
+def _is_usable(package: Package) -> bool:
+    """Whether it is there, and where nothing goes without it, whether it imports: torchvision may not fit torch."""
+    if find_spec(package.name) is None or not package.required:
+        return find_spec(package.name) is not None
+    try:
+        import_module(package.name)
+    except (ImportError, RuntimeError):
+        return False
+    return True
 
 
 def _size(size: int) -> str:
+    if size == 0:
+        return "–"
     if size >= 1e9:
         return f"{size / 1e9:.2f} GB"
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

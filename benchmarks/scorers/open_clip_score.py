@@ -1,7 +1,8 @@
 """CLIPScore on any model of the open-clip-torch package, which is optional and needs torchvision."""
 
-import hashlib
+import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.scorers.base import Scorer
+from benchmarks.scorers.weights import Source, locate
+
+COLUMN = re.compile(r"open_clip_score\[([\w.-]+)(?::([\w.-]+))?\]")
+"""open_clip_score[MODEL] or open_clip_score[MODEL:TAG], as open_clip itself writes a model and its weights."""
+SAFE, PICKLED = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+RECIPE = ("mean", "std", "interpolation", "resize_mode", "quick_gelu")
+"""What of a tag's settings the scores depend on, beside the weights."""
+
+Recipe = dict[str, object]
 
 
 class OpenCLIPScore(Scorer):
@@ -24,11 +34,10 @@ class OpenCLIPScore(Scorer):
         model: nn.Module,
         tokenizer: Callable[[list[str]], Tensor],
         pixels: Callable[[Image.Image], Tensor],
+        files: Sequence[Path],
         options: dict[str, str | float | bool],
     ):
-        super().__init__(model, (), options)
-        # a pretrained tag does not tell which file it stands for, so the weights themselves are hashed
-        self.files = {"state_dict": state_hash(model)}
+        super().__init__(model, files, options)
         self.tokenizer = tokenizer
         self.pixels = pixels
         self.token_limit = tokenizer.context_length
@@ -36,34 +45,45 @@ class OpenCLIPScore(Scorer):
     @classmethod
     def load(
         cls,
-        model: str,
-        weights: str | Path,
+        weights: str | Path | None = None,
+        model: str = "ViT-L-14",
+        tag: str | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         scale: float = 100.0,
         clamp: bool = True,
     ) -> "OpenCLIPScore":
-        """`model` open_clip's name of it, `weights` a file or open_clip's name of pretrained ones.
+        """`model` and `tag` are open_clip's names; `weights` a file, folder or hub id, None what the tag stands for.
 
-        Raises ModuleNotFoundError without open-clip-torch, ValueError for a model or weights it does not know.
+        A file says neither how pictures are normalised nor which GELU it was trained with: that comes from the tag, or
+        without one from what all published weights of the model have in common. Raises ModuleNotFoundError without
+        open-clip-torch, ValueError for a model or tag it does not know, and for a model without a tag whose published
+        weights differ in this; FileNotFoundError as `locate`.
         """
         open_clip = import_open_clip()
-        if model not in open_clip.list_models():
-            raise ValueError(f"model={model!r} is not one of open_clip's; open_clip.list_models() names them")
-        tags = open_clip.list_pretrained_tags_by_model(model)
-        path = Path(weights).expanduser()
-        if str(weights) not in tags and not path.is_file():
-            raise FileNotFoundError(f"weights={weights!s} is no file; pretrained ones of {model}: {', '.join(tags)}")
-        given = str(path) if path.is_file() else str(weights)
+        recipe = recipe_of(model, tag)
+        (file,) = locate(weights_of(model, tag), weights)
         network, _, pixels = open_clip.create_model_and_transforms(
-            model, pretrained=given, device=device, weights_only=True
+            model,
+            pretrained=str(file),
+            device=device,
+            weights_only=True,
+            # a model's own configuration has it too, but not where weights of both kinds are published for it
+            force_quick_gelu=bool(recipe.get("quick_gelu")),
+            image_mean=recipe.get("mean"),
+            image_std=recipe.get("std"),
+            image_interpolation=recipe.get("interpolation"),
+            image_resize_mode=recipe.get("resize_mode"),
         )
         options = {"model": model, "scale": scale, "clamp": clamp, "open_clip": open_clip.__version__}
-        return cls(network.to(dtype), open_clip.get_tokenizer(model), pixels, options)
+        options |= {"tag": tag} if tag else {}
+        options |= {name: str(value) for name, value in recipe.items()}
+        return cls(network.to(dtype), open_clip.get_tokenizer(model), pixels, (file,), options)
 
     @property
     def column(self) -> str:
-        return f"{self.name}_{self.options['model'].lower().replace('-', '_')}"
+        tag = f":{self.options['tag']}" if "tag" in self.options else ""
+        return f"{self.name}[{self.options['model']}{tag}]"
 
     def score_batch(self, images: list[Image.Image], prompts: list[str]) -> Float[Tensor, " n"]:
         pixels = torch.stack([self.pixels(image) for image in images]).to(self.device, self.dtype)
@@ -80,18 +100,70 @@ class OpenCLIPScore(Scorer):
 
 
 def import_open_clip():
-    """The optional package; ModuleNotFoundError that says how to get it."""
+    """The optional package; ModuleNotFoundError that says how to get it, or why it does not import."""
     try:
         import open_clip
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("this scorer needs open-clip-torch: pip install open-clip-torch") from error
+    except (ImportError, RuntimeError) as error:
+        # torchvision's Linux wheels link CUDA, and beside a CPU build of torch they break on import
+        reason = str(error).splitlines()[0]
+        raise ModuleNotFoundError(
+            f"open-clip-torch is installed and does not import ({reason}); it needs a torchvision that fits this torch"
+        ) from error
     return open_clip
 
 
-def state_hash(model: nn.Module) -> str:
-    """SHA-256 over names, shapes and values of a state dict."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+def weights_of(model: str, tag: str | None) -> Source:
+    """What a column reads. Where the package is not there it cannot be asked what a tag stands for.
+
+    Raises ValueError for a model or tag that the package does not know.
+    """
+    hub, names = None, (SAFE, PICKLED)
+    address = f"weights of open_clip's {model}" + (f", {tag}" if tag else "")
+    try:
+        published = settings_of(model)
+    except ModuleNotFoundError:
+        published = None
+    if tag is not None and published is not None:
+        _check_tag(model, tag)
+        hub, _, name = str(published[tag]["hf_hub"]).rpartition("/")
+        # open_clip, too, takes the safetensors beside a pickled file where there is one
+        names = (f"{name.rpartition('.')[0]}.safetensors", name) if name else names
+    return Source("weights", hub, tuple((name,) for name in names), 0, "licence as its page says", address)
+
+
+def recipe_of(model: str, tag: str | None) -> Recipe:
+    """How the weights were trained, as far as a file does not tell; errors as `OpenCLIPScore.load`."""
+    published = settings_of(model)
+    if tag is not None:
+        _check_tag(model, tag)
+        return _recipe(published[tag])
+    recipes = [_recipe(settings) for settings in published.values()]
+    if any(recipe != recipes[0] for recipe in recipes):
+        raise ValueError(
+            f"weights of {model} were trained in different ways; name those that yours follow, e.g. "
+            f"open_clip_score[{model}:{next(iter(published))}], of {', '.join(published)}"
+        )
+    return recipes[0] if recipes else {}
+
+
+@cache
+def settings_of(model: str) -> dict[str, Recipe]:
+    """open_clip's settings of each tag of a model. ModuleNotFoundError without the package, ValueError for no model."""
+    open_clip = import_open_clip()
+    if model not in open_clip.list_models():
+        raise ValueError(f"model={model!r} is not one of open_clip's; open_clip.list_models() names them")
+    return {tag: open_clip.get_pretrained_cfg(model, tag) for tag in open_clip.list_pretrained_tags_by_model(model)}
+
+
+def _recipe(settings: Recipe) -> Recipe:
+    found = {name: settings[name] for name in RECIPE if settings.get(name) is not None}
+    return {"quick_gelu": False, **found}
+
+
+def _check_tag(model: str, tag: str) -> None:
+    if tag not in (published := settings_of(model)):
+        raise ValueError(
+            f"open_clip publishes no weights {tag!r} of {model}; there are {', '.join(published) or 'none'}"
+        )

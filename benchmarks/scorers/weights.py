@@ -37,7 +37,7 @@ class Source:
     files: tuple[tuple[str, ...], ...]
     """Sets of files, any one of which is enough; the first that is there is used."""
     size: int
-    """Bytes of the first set, as published or (parameters × bytes per parameter) deduced."""
+    """Bytes of the first set, as published or (parameters × bytes per parameter) deduced; 0 where it is not known."""
     licence: str
     address: str = ""
     """Where to get it if not from the hub."""
@@ -180,8 +180,9 @@ def file_hash(path: Path) -> str:
 
 def _missing(source: Source, repository: str | None) -> FileNotFoundError:
     place = repository or source.address
+    size = f"{source.size / 1e9:.2f} GB, " if source.size else ""
     return FileNotFoundError(
-        f"{source.part} not found: {source.names} of {place} ({source.size / 1e9:.2f} GB, {source.licence}). "
+        f"{source.part} not found: {source.names} of {place} ({size}{source.licence}). "
         f"Download it and give {source.part}=FILE_OR_FOLDER, or put it into ${WEIGHTS_VARIABLE}/{place}"
     )
 

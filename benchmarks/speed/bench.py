@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class Bench:
     """The subject's policy, tuned and on the device. `update` is what `Trainer` does in one process."""
 
     def __init__(self, subject: Subject, mode: Tune, precision: str, device: torch.device):
-        self.subject, self.mode, self.precision, self.device = subject, mode, precision, device
+        self.subject, self.mode, self.built_in, self.device = subject, mode, precision, device
         # weights that are trained are float32 whatever they are computed in
         dtype = DTYPES["fp32" if mode == "full" else precision]
         self.config = subject.config(mode, str(dtype).removeprefix("torch."))
@@ -49,12 +49,30 @@ class Bench:
         self.parameters = trainable_parameters(self.policy)
         self.optimizer = make_optimizer(self.config.optimizer, self.parameters)
         self.stepper = self.make_stepper(self.optimizer)
-        self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+        self.compute_in(precision)
 
     @cached_property
     def reference(self) -> Reference:
         """Of the kind that training makes."""
         return make_reference(self.policy)
+
+    def compute_in(self, precision: str) -> None:
+        """Sets the precision of autocast; weights stay as they were built.
+
+        FloatingPointError where gradients in fp16 overflow at any scale.
+        """
+        self.precision, self.scaler = precision, None
+        if precision == "fp16":
+            self.scaler = self._settled_scaler
+
+    @cached_property
+    def _settled_scaler(self) -> torch.amp.GradScaler:
+        self.scaler = torch.amp.GradScaler(self.device.type)
+        method = self.method("seppo")
+        batch = self.batch(method, 1)
+        if not any(self.update(method, repeat(batch)) for _ in range(PATIENCE)):
+            raise FloatingPointError(f"gradients in fp16 overflowed in {PATIENCE} updates, at ever smaller scales")
+        return self.scaler
 
     def make_stepper(self, optimizer: torch.optim.Optimizer) -> Stepper:
         """Clips and steps as training does."""
@@ -128,13 +146,6 @@ class Bench:
         elif not applied:
             raise FloatingPointError("the loss or its gradient was not finite, so that no step was taken")
         return applied
-
-    def settle(self) -> None:
-        """Lets the scaler of fp16 find its scale; FloatingPointError where it finds none."""
-        method = self.method("seppo")
-        batch = self.batch(method, 1)
-        if self.scaler is not None and not any(self.update(method, [batch]) for _ in range(PATIENCE)):
-            raise FloatingPointError(f"gradients in fp16 overflowed in {PATIENCE} updates, at ever smaller scales")
 
     def _timesteps(self, count: int) -> Tensor:
         return self.adapter.path.timesteps(torch.rand(count, dtype=torch.float64)).to(self.device)

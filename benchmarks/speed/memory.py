@@ -30,11 +30,13 @@ class Memory:
         return {**asdict(self), "peak": self.peak}
 
 
-def measure_memory(variant: Variant, device: torch.device) -> Memory:
+def measure_memory(variant: Variant, device: torch.device) -> Memory | None:
     """Calls the variant once more, untimed: by CUDA's allocator, or on a CPU by counting the tensors that are alive.
 
-    Tensors that other threads make are not counted on a CPU.
+    Tensors that other threads make are not counted on a CPU. None where the variant does not say what it holds.
     """
+    if variant.held is None:
+        return None
     variant.before()
     held = list(variant.held())
     if device.type == "cuda":
@@ -48,6 +50,11 @@ def measure_memory(variant: Variant, device: torch.device) -> Memory:
     with Counter(held) as counter:
         variant.run()
     return Memory(bytes_of(held), counter.peak, None)
+
+
+def megabytes(count: float) -> str:
+    """Bytes as people read them: 12.3 MB, 4.56 GB."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -26,21 +26,29 @@ def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device:
     return adapter
 
 
-def give_encoders(adapter: Adapter, device: torch.device) -> None:
-    """Gives VAE and text encoders weights too, and tokenizers that make up tokens."""
+def give_encoders(adapter: Adapter, device: torch.device, dtype: torch.dtype) -> list[nn.Module]:
+    """Gives VAE and text encoders weights in `dtype`, and tokenizers that make up tokens; the models it made."""
     p = adapter.pipeline
-    made = {
-        name: with_weights(module, device)
-        for name, module in p.components.items()
-        if isinstance(module, nn.Module) and (name == "vae" or name.startswith("text_encoder"))
-    }
-    for name in [name for name in p.components if name.startswith("tokenizer")]:
+    made = {name: with_weights(module, device).to(dtype) for name, module in _encoders(adapter).items()}
+    tokenizers = {name: stand_in for name, stand_in in p.components.items() if name.startswith("tokenizer")}
+    for name, stand_in in tokenizers.items():
         encoder = made.get(name.replace("tokenizer", "text_encoder"))
-        stand_in = p.components[name]
         if encoder is not None:
-            made[name] = MadeUpTokens(stand_in.model_max_length, encoder.config.vocab_size)
+            setattr(p, name, MadeUpTokens(stand_in.model_max_length, encoder.config.vocab_size))
     for name, module in made.items():
         setattr(p, name, module)
+    return list(made.values())
+
+
+def take_encoders(adapter: Adapter) -> None:
+    """Leaves VAE and text encoders without weights again."""
+    for module in _encoders(adapter).values():
+        module.to("meta")
+
+
+def _encoders(adapter: Adapter) -> dict[str, nn.Module]:
+    found = adapter.pipeline.components.items()
+    return {name: m for name, m in found if m is not None and (name == "vae" or name.startswith("text_encoder"))}
 
 
 def with_weights(model: nn.Module, device: torch.device, seed: int = 0) -> nn.Module:

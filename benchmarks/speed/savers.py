@@ -5,12 +5,13 @@ from itertools import repeat
 import torch
 
 from benchmarks.speed.bench import moments
+from benchmarks.speed.memory import megabytes
 from benchmarks.speed.stage import Prepared, Stage, Unavailable
 from benchmarks.speed.timing import Variant
 from benchmarks.speed.updates import passes
 from seppo_core.config_loop import OptimizerConfig
 from seppo_core.optimizers import make_optimizer
-from seppo_core.reference import FrozenCopy, LoraView, Reference
+from seppo_core.reference import FrozenCopy, Reference
 
 
 def checkpointing(stage: Stage) -> Prepared:
@@ -35,7 +36,7 @@ def reference(stage: Stage) -> Prepared:
     """A LoRA whatever the subject's own tuning is."""
     bench = stage.bench(mode="lora")
     # the view first: it adds a second LoRA to the policy, which the copy then has too, unused
-    view = LoraView(bench.policy) if not isinstance(bench.reference, LoraView) else bench.reference
+    view = bench.reference
     method = bench.method("seppo")
     batch = bench.batch(method, stage.subject.batch)
 
@@ -47,10 +48,10 @@ def reference(stage: Stage) -> Prepared:
             note=note,
         )
 
-    gib = sum(p.numel() * p.element_size() for p in bench.policy.parameters()) / 1024**3
+    base = sum(p.numel() * p.element_size() for p in bench.policy.parameters() if not p.requires_grad)
     remarks = [
-        f"The policy is a LoRA of rank {stage.subject.rank}. A copy that shared nothing would hold {gib:.2f} GiB more "
-        "than the view, at the same speed as the copy here."
+        f"The policy is a LoRA of rank {stage.subject.rank}. A copy that shared nothing with it would hold another "
+        f"{megabytes(base)}."
     ]
     return Prepared(
         [
@@ -69,7 +70,6 @@ def offload(stage: Stage) -> Prepared:
     method = bench.method("seppo")
     batch = bench.batch(method, stage.subject.batch)
     waiting = FrozenCopy(bench.policy, offload=True)
-    policy = bench.held(batch)
     return Prepared(
         [
             Variant(
@@ -80,7 +80,7 @@ def offload(stage: Stage) -> Prepared:
             Variant(
                 "reference waiting on the CPU",
                 lambda: bench.update(method, repeat(batch), reference=waiting),
-                held=lambda: policy,
+                held=lambda: bench.held(batch),
                 note="moved to the device and dropped again in every micro-batch",
             ),
         ]

@@ -57,11 +57,12 @@ class Stage:
         """The subject tuned in `mode` and computed in `precision`, by default the run's. The last one is kept."""
         mode, precision = mode or self.mode, precision or self.precision
         kept = self._bench
-        if kept is None or (kept.mode, kept.precision) != (mode, precision):
+        # trained weights are float32 in any precision, those under a LoRA are not
+        if kept is None or kept.mode != mode or (mode == "lora" and kept.built_in != precision):
             kept = None
             self.clear()
             self._bench = Bench(self.subject, mode, precision, self.device)
-            self._bench.settle()
+        self._bench.compute_in(precision)
         return self._bench
 
     def clear(self) -> None:

@@ -32,8 +32,11 @@ MOTION = {
 """Image bases that become one of clips: the family, and the motion modules unless others are named."""
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PIXELS = {"image": 512, "video": 256}
-CLIP = 16
+CLIP, CAUSAL_CLIP = 16, 17
+"""Frames; the autoencoders of other families take one and then 4 or 8 at a time."""
 TOY_PIXELS = 16
+ON_CLIPS = ("methods", "parts", "checkpointing")
+"""What tells of the small base of clips in the time that one has on a CPU; the rest is as it is with images."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Subject:
     tune: Tune | None
     """None takes what fits: all weights of an image base, a LoRA of a base of clips."""
     rank: int = 16
+    comparisons: tuple[str, ...] | None = None
+    """What is run on it unless comparisons are asked for by name; None is all."""
 
     @property
     def size(self) -> str:
@@ -71,7 +76,9 @@ class Subject:
         size = {"source": "unused", "cache": "unused", "height": self.height, "width": self.width}
         if self.modality == "image":
             model = ImageModel(base=self.base, family=self.family, dtype=dtype)
-            return ImageConfig(model=model, data=ImageData(**size), tune=TuneConfig(mode=tune, rank=self.rank), **common)
+            return ImageConfig(
+                model=model, data=ImageData(**size), tune=TuneConfig(mode=tune, rank=self.rank), **common
+            )
         model = VideoModel(base=self.base, family=self.family, motion_adapter=self.motion_adapter, dtype=dtype)
         data = VideoData(**size, frames=self.frames)
         return VideoConfig(model=model, data=data, tune=VideoTune(mode=tune, rank=self.rank), **common)
@@ -115,7 +122,8 @@ def find_subject(
         if motion and not family.startswith("animatediff"):
             raise ValueError(f"--motion {motion} is for AnimateDiff; {base} is of the family {family}")
     height = height or width or PIXELS[modality]
-    clip = {"image": 1, "video": frames or CLIP}[modality]
+    length = CLIP if family.startswith("animatediff") else CAUSAL_CLIP
+    clip = {"image": 1, "video": frames or length}[modality]
     title = Path(name).name if Path(name).is_dir() else name.rpartition("/")[2]
     title = f"{family} on {title}" if motion else title
     return Subject(
@@ -135,7 +143,7 @@ def default_subjects(cuda: bool, tune: Tune | None = None, batch: int | None = N
     )  # fmt: skip
     clips = Subject(
         "toy clips", "video", "animatediff", str(video_base()), str(motion_adapter()), TOY_PIXELS, TOY_PIXELS, FRAMES,
-        batch or 4, tune, rank,
+        batch or 2, tune, rank, ON_CLIPS,
     )  # fmt: skip
     return [images, clips]
 

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,8 +22,9 @@ class Variant:
     """What is timed."""
     before: Callable[[], object] = nothing
     """What has to be so for it, each time, and is not timed."""
-    held: Callable[[], Iterable[Tensor]] = tuple
-    """What it keeps in memory between two calls: weights, reference, moments, batch."""
+    held: Callable[[], Iterable[Tensor]] | None = None
+    """What it keeps in memory between two calls: weights, reference, moments, batch. None where memory is beside the
+    point, or cannot be told."""
     units: int = 1
     """How many updates one call of `run` does; times are those of one."""
     counted: float | None = None
@@ -31,7 +32,7 @@ class Variant:
     note: str = ""
 
 
-@dataclass
+@dataclass(eq=False)
 class Times:
     """Seconds of one variant's calls, per unit, in the order of the rounds."""
 
@@ -43,7 +44,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Timer:
-    """Reads `clock` only when the device has done what it was given."""
+    """Reads `clock` only when the device has done what it was given. No garbage is collected in between."""
 
     clock: Callable[[], float] = time.perf_counter
     synchronize: Callable[[], object] = nothing
@@ -52,30 +53,33 @@ class Timer:
         """Seconds of one call of the variant, per unit."""
         variant.before()
         self.synchronize()
-        began = self.clock()
-        variant.run()
-        self.synchronize()
-        return (self.clock() - began) / variant.units
+        with _without_garbage_collection():
+            began = self.clock()
+            variant.run()
+            self.synchronize()
+            return (self.clock() - began) / variant.units
 
 
-def interleave(times: Sequence[Times], rounds: int, warmup: int, timer: Timer) -> Iterator[Times]:
-    """Calls all variants in their order, `warmup` rounds that do not count and `rounds` that do.
+def interleaved(times: list[Times], rounds: int) -> Iterator[tuple[int, Times]]:
+    """Every round's number with each variant in turn: A B C, A B C, …
 
-    Yields the one that is to be called next, so that whoever iterates can show it, and stop. A variant that is taken
-    out of `times` meanwhile is called no more. Garbage is collected between rounds, never within a call.
+    One that is taken out of `times` on the way does not come again.
     """
-    for number in range(warmup + rounds):
-        gc.collect()
+    for number in range(rounds):
         for one in list(times):
-            if one not in times:
-                continue
-            yield one
-            with _without_garbage_collection():
-                seconds = timer(one.variant)
-            if one.first is None:
-                one.first = seconds
-            if number >= warmup:
-                one.seconds.append(seconds)
+            if one in times:
+                yield number, one
+
+
+@contextmanager
+def garbage_collected() -> Iterator[None]:
+    """Context that begins without garbage, and in which collecting looks at nothing that was there before."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What an update is made of: the method, its passes, its micro-batches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, repeat
 from statistics import median
 
@@ -82,16 +82,15 @@ def parts(stage: Stage) -> Prepared:
     """Each part is run by itself, what it builds on beforehand and untimed."""
     bench, count = stage.bench(), stage.subject.batch
     work = _Parts(bench, bench.method("seppo"), stage)
-    whole = _update(bench, work.method, count, "the whole update")
-    held = whole.held
+    whole = replace(_update(bench, work.method, count, "the whole update"), held=None)
     pieces = [
-        Variant("forward passes of the reference", work.reference, held=held),
-        Variant("forward passes of the policy", work.forward, held=held),
-        Variant("backward pass", work.backward, before=work.graph, held=held),
-        Variant("clipping and optimiser", work.step, before=work.gradients, held=held),
+        Variant("forward passes of the reference", work.reference),
+        Variant("forward passes of the policy", work.forward),
+        Variant("backward pass", work.backward, before=work.graph),
+        Variant("clipping and optimiser", work.step, before=work.gradients),
     ]
     drawn = Variant(
-        f"drawing the reference's samples, {stage.sampling_steps} steps", work.draw, before=work.clear, held=held,
+        f"drawing the reference's samples, {stage.sampling_steps} steps", work.draw, before=work.clear,
         note=f"{count} of them, with guidance; comes before an iteration, not in the update",
     )  # fmt: skip
 
@@ -149,7 +148,7 @@ class _Parts:
     def gradients(self) -> None:
         self.graph()
         self.backward()
-        self.value = float(self.loss)
+        self.value = float(self.loss.detach())
         self.loss = None
 
     def step(self) -> None:

@@ -1,7 +1,9 @@
 """The tables of arXiv 2410.05255 as printed, with the columns of ours that measure the same."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+MARK = "‡"
 DAGGER = "†"
 DAGGER_NOTE = (
     "† HPSv2 values of rows taken over from another paper are very likely HPS v2.1, the others v2.0 (deduced from "
@@ -104,7 +106,10 @@ TABLES: dict[int, PublishedTable] = {
         (
             PublishedRow("base", "SD-1.5", (20.95, 21.38, 27.17, 26.70, 0.08, 0.16, 5.55, 5.33)),
             PublishedRow("sft", "SFT^w", (21.50, 21.68, 27.88, 27.40, 0.68, 0.56, 5.82, 5.53), recipe=SFT_CONFIG),
-            PublishedRow("dpo", "Diffusion-DPO", (21.40, 21.63, 27.23, 26.93, 0.30, 0.32, 5.68, 5.41)),
+            PublishedRow(
+                "dpo", "Diffusion-DPO", (21.40, 21.63, 27.23, 26.93, 0.30, 0.32, 5.68, 5.41),
+                recipe="configs/image/sd15_pickapic_dpo.yaml",
+            ),
             PublishedRow("rpo", "Diffusion-RPO", (21.43, 21.66, 27.37, 27.05, 0.34, 0.39, 5.69, 5.43)),
             PublishedRow("spo", "SPO", (21.87, 21.85, 27.60, 27.41, 0.41, 0.42, 5.87, 5.63)),
             PublishedRow(
@@ -171,13 +176,26 @@ TABLES: dict[int, PublishedTable] = {
 }  # fmt: skip
 
 
-def published_beside(protocol: str, prompts: str) -> tuple[PublishedTable, tuple[int, ...]] | None:
+def as_the_paper(report: dict, table: PublishedTable) -> bool:
+    """Whether a report repeats the paper's protocol on its prompts, unchanged but for the seeds' mode."""
+    changed = set(report["protocol"]["changed"]) - {"seed_mode"}
+    return (
+        report["protocol"]["name"] in table.protocols and not changed and report["prompts"]["as_published"] is not False
+        and report["prompts"]["cut_from"] is None
+    )  # fmt: skip
+
+
+def published_beside(
+    protocol: str, prompts: str, measured: Collection[str]
+) -> tuple[PublishedTable, tuple[int, ...]] | None:
     """The table that a protocol on a prompt set repeats, and which of its columns; None where there is none.
 
-    The ablation's table is asked for by its own command.
+    Nor is there one where none of its columns is among those `measured`. The ablation's table is asked for by its own
+    command.
     """
     for table in (TABLES[1], TABLES[2], TABLES[3]):
         columns = tuple(i for i, heading in enumerate(table.headings) if heading.prompts == prompts)
+        columns = columns if any(table.headings[i].column in measured for i in columns) else ()
         if columns and (protocol in table.protocols or protocol.startswith(("seppo-t2v", prompts))):
             return table, columns
     return None

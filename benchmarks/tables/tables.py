@@ -9,9 +9,8 @@ from pathlib import Path
 
 from benchmarks.quality.report_file import read_report
 from benchmarks.quality.text_tables import interval_text, latex_text
-from benchmarks.tables.published import DAGGER, TABLES, Heading, PublishedTable
+from benchmarks.tables.published import DAGGER, MARK, TABLES, Heading, PublishedTable, as_the_paper
 
-MARK = "‡"
 MARK_NOTE = "‡ measured under another protocol than the paper's, as named in the row: not comparable with the others."
 REPORTS = Path("runs/quality")
 EXTRA = {"hps_v2.0": ("hps_v2.1", "HPS v2.1")}
@@ -91,15 +90,6 @@ def measure(report: dict, table: PublishedTable, keys: dict[str, str]) -> list[M
         )
         found.append(Measured(key, name, report["label"], not as_the_paper(report, table), cells, extra))
     return found
-
-
-def as_the_paper(report: dict, table: PublishedTable) -> bool:
-    """Whether a report repeats the paper's protocol on its prompts, unchanged but for the seeds' mode."""
-    changed = set(report["protocol"]["changed"]) - {"seed_mode"}
-    return (
-        report["protocol"]["name"] in table.protocols and not changed and report["prompts"]["as_published"] is not False
-        and report["prompts"]["cut_from"] is None
-    )  # fmt: skip
 
 
 def markdown(table: PublishedTable, measured: Sequence[Measured]) -> str:

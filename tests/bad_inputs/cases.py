@@ -65,6 +65,10 @@ def no_wandb():
     return mock.patch("seppo_core.wandb_log.find_spec", lambda _: None)
 
 
+def deepspeed():
+    return mock.patch.dict(os.environ, {"ACCELERATE_USE_DEEPSPEED": "true"})
+
+
 def checkpoint(name: str) -> Path:
     return Path("run/checkpoints/update-000004") / name
 
@@ -98,6 +102,8 @@ DATA = [
          after(lambda: (Path("new").mkdir(), Path("new/thesis.txt").write_text("mine")), *PREPARE), says="thesis.txt"),
     Case("data", "the cache was made at another size", options("prepare", "--data.height", "32", "--data.width", "32"),
          says="made otherwise"),
+    Case("data", "a method that learns from pairs, on winners", options("prepare", "--method.name", "dpo"),
+         says=r"data\.form=pairs"),
     Case("data", "training before preparing", options("train", "--data.cache", "none"), says="run `prepare`"),
     Case("data", "the cache was made with another VAE", after(other_vae), says="another VAE"),
     Case("data", "mirrored winners that were not prepared", options("train", "--data.flip", "true"), says="data.flip"),
@@ -121,6 +127,8 @@ SETTINGS = [
     Case("config", "a command that does not exist", lambda: ["trian", CONFIG], says="did you mean train"),
     Case("config", "Weights & Biases that is not installed", options("train", "--log.wandb", "p"),
          says="pip install wandb", around=no_wandb),
+    Case("config", "a launcher that is set up for DeepSpeed", options("train"), says=r"loop\.sharded=true",
+         around=deepspeed),
     Case("config", "a change that is none", options("train", "--accept_changes", "method.betta"), says="method.beta"),
 ]  # fmt: skip
 

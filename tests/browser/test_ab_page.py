@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.quality.ab.page import ab_page
 from benchmarks.quality.ab.pairs import Pair, Study
@@ -154,3 +155,34 @@ def test_clips_play_together_and_pause(tmp_path):
 
 def test_page_fits_a_narrow_window(tmp_path):
     assert not browse(ab_page(study(2), frames(1), "Narrow"), tmp_path, ["ArrowLeft"], width=500)["wide"]
+
+
+@pytest.mark.parametrize("frame", [0, 2, 3, 6])
+def test_every_frame_of_the_sheet_is_shown_in_its_turn(tmp_path, frame):
+    """Seven shades in three rows: the one on the screen is the one whose turn it is."""
+    shades = 30 * (1 + torch.arange(7, dtype=torch.uint8))[:, None, None, None]
+    document = ab_page(study(1), lambda model, pair: shades.expand(7, 3, 80, 80), "Sheet")
+    stop = f"""<script>addEventListener("load", () => {{
+      document.getElementById("judge").value = "Ada";
+      document.querySelector("form").requestSubmit();
+      for (const animation of document.getAnimations()) {{
+        animation.pause();
+        animation.currentTime = (1000 * ({frame} + 0.5)) / study.fps;
+      }}
+      const box = document.querySelector(".shown").getBoundingClientRect();
+      document.body.append(Object.assign(document.createElement("pre"), {{
+        id: "box", textContent: JSON.stringify([box.x, box.y, box.width, box.height]) }}));
+    }});</script>"""
+    page, picture = tmp_path / "page.html", tmp_path / "shot.png"
+    page.write_text(document.replace("</body>", stop + "</body>"), "utf-8")
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={picture}",
+        f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1240,900", "--virtual-time-budget=2000",
+    ]  # fmt: skip
+    shown = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    subprocess.run([*command, page.as_uri()], capture_output=True, timeout=120, check=True)
+    x, y, width, height = json.loads(re.search(r'<pre id="box">(.*?)</pre>', shown.stdout).group(1))
+    seen = Image.open(picture).convert("L").crop((int(x) + 2, int(y) + 2, int(x + width) - 2, int(y + height) - 2))
+    low, high = seen.getextrema()
+    # nothing of its neighbours, even at the edges
+    assert abs(low - 30 * (frame + 1)) <= 3 and abs(high - 30 * (frame + 1)) <= 3

@@ -37,6 +37,7 @@ def test_a_saved_data_set_and_its_splits(tmp_path):
     assert len(opened(tmp_path / "two")) == 1
     source = opened(tmp_path / "two", form="pairs", split="test")
     assert len(source) == 2 and source.item(1).id == "two-test:1"
+    assert source.distinct_captions() == 1
     again = opened(tmp_path / "two", form="pairs", split="test").fingerprint()
     assert source.fingerprint() == again != opened(tmp_path / "two").fingerprint()
     with pytest.raises(ValueError, match=r"has no split val; it has train, test: set data\.split"):
@@ -118,6 +119,7 @@ def test_streamed_shards_of_a_split_in_order():
     assert captions(remote, revision="v2") == "V" and captions(remote, revision="a/b") == "W"
     table = streamed("o/n", "train", None, None, choose_columns, remote)
     assert table.name(2) == "data/train-00001-of-00002.parquet:0" and table.files == ()
+    assert TableRecords(table, table.choice, Path.cwd()).distinct_captions() == 3
     again = streamed("o/n", "train", None, None, choose_columns, remote).fingerprint()
     assert table.fingerprint() == again != streamed("o/n", "test", None, None, choose_columns, remote).fingerprint()
     with pytest.raises(ValueError, match=r"o/n has no parquet files of split val on the hub; set data\.split"):

@@ -1,6 +1,7 @@
 """Methods on a real adapter: what decides the sign, what is drawn for it, what each leaves alone."""
 
 from dataclasses import replace
+from functools import partial
 from math import log
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from seppo_core.losses import seppo_loss
 from seppo_core.methods import Dpo, Kto, Mapo, Seppo, Sft, Spin
 from seppo_core.reference import FrozenCopy
-from seppo_core.rival_losses import kto_loss
+from seppo_core.rival_losses import LabelledErrors, kto_loss
 from seppo_core.step import Batch, denoise, pair_errors, winner_errors
 from seppo_core.tuning import load_trainable_state, trainable_parameters, trainable_state, tune_full
 from seppo_image.stable_diffusion import StableDiffusion
@@ -127,11 +128,18 @@ def test_the_sft_weight_adds_the_winners_error(adapter, reference):
     assert watched["preference_loss"] == plain
 
 
-def test_a_guarded_step_does_not_raise_the_winner_s_error(adapter, reference):
+@pytest.mark.parametrize(
+    ("kind", "loud"),
+    # MaPO pushes the harder, the smaller the loser's error is; where it is the larger one, T = 1000 stops all pushing
+    [(partial(Dpo, 50.0), (1.0, 1.5)), (partial(Mapo, 0.5), (3.0, 2.7))],
+    ids=["dpo", "mapo"],
+)
+def test_a_guarded_step_does_not_raise_the_winner_s_error(adapter, reference, kind, loud):
     """The slope of the winner's error along the loss's gradient, in output space, the loser's pull being stronger."""
     batch = batch_of(adapter)
-    # the same picture under the same noise, only more of it: residuals that point alike, the loser's the larger
-    batch = replace(batch, sample=batch.winner, sample_noise=1.5 * batch.winner_noise)
+    # the same picture under the same noise, only more or less of it: residuals that point alike
+    winner_noise, sample_noise = (scale * batch.winner_noise for scale in loud)
+    batch = replace(batch, sample=batch.winner, winner_noise=winner_noise, sample_noise=sample_noise)
     outputs = []
     predict = adapter.predict
 
@@ -145,7 +153,7 @@ def test_a_guarded_step_does_not_raise_the_winner_s_error(adapter, reference):
     adapter.predict = watched
     slopes = []
     for guard in (None, 0.0, 0.5):
-        loss, metrics = Dpo(50.0, guard=guard).loss(adapter, adapter.denoiser, reference, batch, {})
+        loss, metrics = kind(guard=guard).loss(adapter, adapter.denoiser, reference, batch, {})
         loss.backward()
         prediction = outputs[-1]
         residual = (prediction - torch.cat([batch.winner_noise, batch.sample_noise])).detach()
@@ -166,7 +174,7 @@ def test_kto_is_its_loss_of_both_errors(adapter, reference):
         policy, held = (winner_errors(adapter, model, batch) for model in (adapter.denoiser, reference.module))
     torch.testing.assert_close(observed["gain"], (held - policy).mean())
     loss, _ = method.loss(adapter, adapter.denoiser, reference, batch, observed)
-    expected, _ = kto_loss(policy, held, batch.desirable, 20.0, observed["gain"], (1.0, 2.0))
+    expected, _ = kto_loss(LabelledErrors(policy, held, batch.desirable), 20.0, observed["gain"], (1.0, 2.0))
     assert loss == expected
 
 

@@ -119,6 +119,25 @@ def test_the_fingerprint_reads_footers_alone(tmp_path, monkeypatch):
     assert len({fingerprint(), *changed}) == 4
 
 
+def test_captions_are_counted_without_reading_a_picture(tmp_path, monkeypatch):
+    for number in range(3):
+        rows = [(b"A", b"B", 0.5 if n == 8 else 1.0, f"{number} {n % 5}" if n < 8 else "") for n in range(10)]
+        path = pick_a_pic(tmp_path / f"{number}.parquet", rows, row_group_size=4, compression="zstd")
+    # captions of one shard are damaged, another has pictures that nobody could decode
+    content = bytearray(path.read_bytes())
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(2)
+    assert chunk.path_in_schema == "caption"
+    content[chunk.dictionary_page_offset : chunk.dictionary_page_offset + chunk.total_compressed_size] = b"\xff" * (
+        chunk.total_compressed_size
+    )
+    path.write_bytes(content)
+    (tmp_path / "3.parquet").write_bytes(b"PAR1")
+    source = opened(tmp_path)
+    monkeypatch.setattr(ParquetTable, "_begin", None)
+    # the last one's second group has captions 4, 0, 1 and 2 of its own
+    assert source.distinct_captions() == 5 + 5 + 4
+
+
 def test_what_cannot_be_used_is_told_before_anything_is_read(tmp_path):
     path = shard(tmp_path / "a.parquet", {"picture": [b"A"], "caption": ["a"]})
     with pytest.raises(ValueError, match=r"a\.parquet has the columns \['picture', 'caption'\]; it needs file_name"):

@@ -165,7 +165,7 @@ def test_a_failed_process_and_a_silent_one_end_the_wait(tmp_path, monkeypatch):
     assert left.value.code == 2
 
 
-def test_the_texts_count_for_the_disk(tmp_path, monkeypatch):
+def test_the_texts_count_for_the_disk(tmp_path, monkeypatch, capsys):
     free = {"bytes": 10**9}
     monkeypatch.setattr("seppo_core.cache_folder.free_bytes", lambda folder: free["bytes"])
 
@@ -188,3 +188,25 @@ def test_the_texts_count_for_the_disk(tmp_path, monkeypatch):
     # how many captions there are was not known before the items were read
     with pytest.raises(OSError, match=r"GB for texts"):
         prepare(PixelAdapter(), Filling(CAPTIONS), tmp_path / "late", **OPTIONS)
+    # which is said where it may not be enough, and only there
+    assert "perhaps not for the texts" in capsys.readouterr().out
+    every = (len(CAPTIONS) + 1) * (6 * 4 * 4 + 6)
+    free["bytes"] = latents + every
+    prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "enough", **OPTIONS)
+    assert "perhaps not for the texts" not in capsys.readouterr().out
+    free["bytes"] -= 1
+    prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "perhaps", **OPTIONS)
+    assert "perhaps not for the texts" in capsys.readouterr().out
+    free["bytes"] = latents
+    with pytest.raises(OSError, match="for latents alone"):
+        prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "no", **OPTIONS)
+
+
+def test_captions_are_counted_only_where_the_disk_may_be_too_small(tmp_path, monkeypatch):
+    monkeypatch.setattr("seppo_core.cache_folder.free_bytes", lambda folder: 10**12)
+
+    class Dear(ListSource):
+        def distinct_captions(self):
+            raise AssertionError("counted")
+
+    prepare(PixelAdapter(), Dear(CAPTIONS), tmp_path / "cache", **OPTIONS)

@@ -4,6 +4,7 @@ Each comparison goes through `compare`; the figures of a whole run that passed e
 """
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ FIGURES: list[Figure] = []
 
 @pytest.fixture
 def compare() -> Callable[[str, str, Tensor, Tensor, float], None]:
-    """compare(metric, against, ours, theirs, tolerance): `against` is a distribution's name, or a few words."""
+    """compare(metric, against, ours, theirs, tolerance): `metric` a column from pictures or frames to its number, or a
+    part by name; `against` a few words with the distributions' names in them."""
 
     def check(metric: str, against: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
         assert ours.shape == theirs.shape and ours.numel() > 0
@@ -54,13 +56,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 HEAD = """# Metrics beside other people's
 
 Written by `make parity`, which runs our networks and formulas beside independent implementations, on the same random
-weights and inputs, in an environment of its own. Each row is the largest difference seen, rounded up.
+weights and inputs, in an environment of its own. Each row is the largest difference seen, rounded up. A row that has
+the name of a column in the tables goes all the way from pictures or frames to that number; other rows are parts of it.
 
 """
 
 
 def table(figures: list[Figure]) -> str:
-    """The largest difference of each pair; a distribution's version is added to its name."""
+    """The largest difference of each pair; to the name of every distribution its version is added."""
     largest: dict[tuple[str, str], Figure] = {}
     for figure in figures:
         key = (figure.metric, figure.against)
@@ -68,10 +71,7 @@ def table(figures: list[Figure]) -> str:
             largest[key] = figure
     rows = ["| metric | compared with | largest difference | allowed |", "|---|---|---|---|"]
     for figure in largest.values():
-        name = figure.against.split(" ")[0]
-        against = (
-            figure.against.replace(name, f"{name} {version(name)}", 1) if _is_distribution(name) else figure.against
-        )
+        against = re.sub(r"[\w-]+", _versioned, figure.against)
         rows.append(f"| {figure.metric} | {against} | {rounded_up(figure.difference)} | {figure.tolerance:g} |")
     return "\n".join(rows) + f"\n\nRandom weights, torch {torch.__version__}, CPU.\n"
 
@@ -84,8 +84,8 @@ def rounded_up(value: float) -> str:
     return f"{math.ceil(value / power - 1e-9) * power:.0e}"
 
 
-def _is_distribution(name: str) -> bool:
+def _versioned(word: re.Match[str]) -> str:
     try:
-        return bool(version(name))
+        return f"{word[0]} {version(word[0])}"
     except ModuleNotFoundError:
-        return False
+        return word[0]

@@ -1,34 +1,43 @@
-"""Metrics of clips beside skimage, lpips, torchvision, pytorch-fid, torch-fidelity, clean-fid, torchmetrics, cd-fvd."""
+"""Metrics of clips beside skimage, lpips, torchvision, timm, open_clip; distances beside pytorch-fid, clean-fid."""
 
 from collections.abc import Callable
 
 import lpips
 import numpy as np
 import pytest
+import timm
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.functional.regression import mean_absolute_error
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
-from torchvision.models import alexnet, inception, vgg16
+from torchvision.models import alexnet, vgg16
 from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
 from benchmarks.judges.dynamic_degree import dynamic_degree, load
 from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD
-from benchmarks.video_metrics.consistency import IMAGENET_MEAN, IMAGENET_STD, clip_input, dino_input
+from benchmarks.video_metrics.consistency import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    BackgroundConsistency,
+    SubjectConsistency,
+    TemporalFlickering,
+    clip_input,
+    dino_input,
+)
 from benchmarks.video_metrics.distances import KernelMMD, frechet_distance
-from benchmarks.video_metrics.i3d import I3D
-from benchmarks.video_metrics.i3d_geometry import i3d_input
-from benchmarks.video_metrics.inception import FIDInception
-from benchmarks.video_metrics.lpips import LPIPSNet
-from benchmarks.video_metrics.paired import psnr, ssim
-from benchmarks.video_metrics.resize import inception_input
-from benchmarks.video_metrics.videomae import VideoMAE, videomae_state
-from benchmarks.video_metrics.videomae_features import videomae_input
+from benchmarks.video_metrics.lpips import LPIPS, LPIPSNet
+from benchmarks.video_metrics.paired import PSNR, SSIM
+from benchmarks.video_metrics.vit import DinoViT
 from seppo_video.frames import write_clip
-from tests.benchmarks.video_metrics import by_hand
-from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
+from tests.benchmarks.scorers.layouts_by_hand import clip_shapes
+from tests.benchmarks.scorers.layouts_by_hand import random_state as random_clip
+from tests.benchmarks.video_metrics.clips import clip, random_state
+from tests.benchmarks.video_metrics.test_consistency import TOWER, tower_config
+from tests.parity.open_clip_models import theirs as open_clip_of
 
 pytestmark = pytest.mark.parity
 Compare = Callable[[str, str, Tensor, Tensor, float], None]
@@ -42,7 +51,7 @@ def planes(frames: Tensor) -> list[np.ndarray]:
 def test_psnr(compare: Compare):
     x, y = clip(3, 64, 80, 1), clip(3, 64, 80, 2)
     theirs = [peak_signal_noise_ratio(b, a, data_range=1) for a, b in zip(planes(x), planes(y), strict=True)]
-    compare("PSNR", "scikit-image", psnr(x, y), torch.tensor(theirs), 1e-5)
+    compare("psnr", "scikit-image", PSNR().compare(x, y), torch.tensor(theirs), 1e-5)
 
 
 def test_ssim(compare: Compare):
@@ -50,7 +59,7 @@ def test_ssim(compare: Compare):
     x[0] = y[0] // 2 + 30
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
     theirs = [structural_similarity(a, b, channel_axis=2, **options) for a, b in zip(planes(x), planes(y), strict=True)]
-    compare("SSIM", "scikit-image", ssim(x, y), torch.tensor(theirs), 1e-6)
+    compare("ssim", "scikit-image", SSIM().compare(x, y), torch.tensor(theirs), 1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torchvision", "ignore::FutureWarning")
@@ -66,95 +75,11 @@ def test_lpips(compare: Compare, net):
     theirs.load_state_dict({key: trunk[key.split(".", 2)[2]] for key in slices}, strict=False)
     heads = {key: value for key, value in theirs.state_dict().items() if key.startswith("lin") and "lins" not in key}
     ours.heads.load_state_dict(heads)
-    x, y = (clip(2, 64, 96, seed).float() / 127.5 - 1 for seed in (1, 2))
+    x, y = (clip(2, 64, 96, seed) for seed in (1, 2))
+    metric = LPIPS(ours, (), net)
     with torch.no_grad():
-        compare(f"LPIPS {net}", "lpips", ours(x, y), theirs(x, y).flatten(), 1e-7)
-
-
-def fill_inception(model: nn.Module, state: dict[str, Tensor]) -> nn.Module:
-    found = model.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
-    assert all("num_batches_tracked" in key for key in found.missing_keys) and not found.unexpected_keys
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
-def published() -> dict[str, Tensor]:
-    """The file's every tensor at its true size, random."""
-    return random_state(by_hand.inception_shapes())
-
-
-@pytest.fixture(scope="module")
-def ours(published) -> nn.Module:
-    return fill_inception(FIDInception(), published)
-
-
-@torch.no_grad()
-def test_inception_and_its_resize_beside_torch_fidelity(compare: Compare, published, ours, tmp_path):
-    extractors = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-
-    path = tmp_path / "inception.pth"
-    counters = {
-        key.replace("running_var", "num_batches_tracked"): torch.tensor(0) for key in published if "_var" in key
-    }
-    torch.save({key: value.float() for key, value in published.items()} | counters, path)
-    theirs = extractors.FeatureExtractorInceptionV3(
-        "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path)
-    )
-    frames = clip(2, 90, 120)
-    rows = theirs(frames)[0]
-    compare(
-        "FID features, tf1 (relative)",
-        "torch-fidelity",
-        ours(inception_input(frames, "tf1")) / rows.std(),
-        rows / rows.std(),
-        1e-4,
-    )
-
-
-@torch.no_grad()
-def test_inception_and_its_resize_beside_pytorch_fid(compare: Compare, published, ours, monkeypatch):
-    theirs = pytest.importorskip("pytorch_fid.inception")
-
-    state = {key: value.float() for key, value in published.items()}
-    monkeypatch.setattr(nn.Module, "load_state_dict", _lenient(nn.Module.load_state_dict))
-    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *args, **options: state)
-    net = theirs.InceptionV3().eval()
-    monkeypatch.undo()
-    frames = clip(2, 90, 120)
-    rows = net(frames.float() / 255)[0].flatten(1)
-    compare(
-        "FID features, pytorch_fid (relative)",
-        "pytorch-fid",
-        ours(inception_input(frames, "pytorch_fid")) / rows.std(),
-        rows / rows.std(),
-        1e-4,
-    )
-
-
-def _lenient(load: Callable) -> Callable:
-    """The published file has counters that say nothing, the random one has none."""
-    return lambda module, state, *args, **options: load(module, state, strict=False)
-
-
-@torch.no_grad()
-def test_blocks_that_fid_left_alone_are_torchvisions(compare: Compare, published, ours):
-    prefix = "Mixed_7a."
-    theirs = inception.InceptionD(768)
-    fill_inception(
-        theirs, {key.removeprefix(prefix): value for key, value in published.items() if key.startswith(prefix)}
-    )
-    x = torch.randn(1, 768, 17, 17, generator=torch.Generator().manual_seed(0))
-    compare("Inception block 7a", "torchvision", ours.Mixed_7a(x), theirs(x), 1e-4)
-
-
-@pytest.mark.parametrize("size", [(90, 120), (512, 320)])
-def test_clean_resize(compare: Compare, size):
-    make_resizer = pytest.importorskip("cleanfid.resize").make_resizer
-
-    frames = clip(1, *size)
-    theirs = make_resizer("PIL", False, "bicubic", (299, 299))(frames[0].permute(1, 2, 0).numpy())
-    values = inception_input(frames, "clean")[0] * 128 + 128
-    compare("FID resize, clean (of 255)", "clean-fid", values, torch.from_numpy(theirs).permute(2, 0, 1), 1e-4)
+        expected = theirs(*(frames.float() / 127.5 - 1 for frames in (x, y))).flatten()
+    compare(metric.column, "lpips", metric.compare(x, y), expected, 1e-6)
 
 
 class Given(nn.Module):
@@ -206,76 +131,98 @@ def test_kernel(compare: Compare):
     x, y = feature_rows()
     ours = exact(KernelMMD.of(x, y).value())
     theirs = clean(x.numpy(), y.numpy(), num_subsets=1)
-    compare("KID", "clean-fid", ours, exact(theirs), 1e-8)
+    compare("kernel distance", "clean-fid", ours, exact(theirs), 1e-8)
     metric = KernelInceptionDistance(feature=Given(), subsets=1, subset_size=50, normalize=True)
     metric.update(x.view(50, 3, 2, 2), real=True)
     metric.update(y.view(50, 3, 2, 2), real=False)
-    compare("KID", "torchmetrics", ours, metric.compute()[0].double(), 1e-6)
+    compare("kernel distance", "torchmetrics", ours, metric.compute()[0].double(), 1e-6)
+
+
+def test_flickering(compare: Compare):
+    frames = clip(5)
+    error = mean_absolute_error(frames[1:].double(), frames[:-1].double())
+    ours = TemporalFlickering().measure(frames)["temporal_flickering"]
+    compare("temporal_flickering", "torchmetrics (mean error)", exact(ours), (255 - error) / 255, 1e-9)
+
+
+def dino_pixels(frames: Tensor) -> Tensor:
+    """The transforms as VBench composes them, on frames as it holds them: floating point from 0 to 255."""
+    return Normalize(IMAGENET_MEAN, IMAGENET_STD)(Resize(224, antialias=False)(frames.float()) / 255)
+
+
+def clip_pixels(frames: Tensor) -> Tensor:
+    middle = Compose([Resize(224, InterpolationMode.BICUBIC, antialias=False), CenterCrop(224)])(frames.float()) / 255
+    return Normalize(CLIP_MEAN, CLIP_STD)(middle)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (120, 251), (300, 225)])
 def test_vbench_framing(compare: Compare, size):
-    """The transforms as VBench composes them, on frames as it holds them: floating point from 0 to 255."""
     frames = clip(2, *size)
-    seen = Resize(224, antialias=False)(frames.float()) / 255
-    dino = Normalize(IMAGENET_MEAN, IMAGENET_STD)(seen)
-    compare("subject consistency's pixels", "torchvision", dino_input(frames), dino, 1e-5)
-    middle = Compose([Resize(224, InterpolationMode.BICUBIC, antialias=False), CenterCrop(224)])(frames.float()) / 255
-    compare(
-        "background consistency's pixels",
-        "torchvision",
-        clip_input(frames),
-        Normalize(CLIP_MEAN, CLIP_STD)(middle),
-        1e-5,
-    )
+    compare("subject consistency's pixels", "torchvision", dino_input(frames), dino_pixels(frames), 1e-5)
+    compare("background consistency's pixels", "torchvision", clip_input(frames), clip_pixels(frames), 1e-5)
+
+
+def in_a_loop(features: Tensor) -> Tensor:
+    """VBench's formula, frame after frame."""
+    total = 0.0
+    for i in range(1, len(features)):
+        former = F.cosine_similarity(features[i], features[i - 1], dim=0).item()
+        first = F.cosine_similarity(features[i], features[0], dim=0).item()
+        total += (max(0.0, former) + max(0.0, first)) / 2
+    return exact(total / (len(features) - 1))
+
+
+def cubic(size: int, learned: int = 14) -> np.ndarray:
+    """(size, learned): bicubic weights of DINO's stretched positions, as for 0.1 of a patch more; a = -0.75."""
+
+    def weight(d: float) -> float:
+        a, d = -0.75, abs(d)
+        return ((a + 2) * d - (a + 3)) * d * d + 1 if d <= 1 else ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    table = np.zeros((size, learned))
+    for i in range(size):
+        place = (i + 0.5) * learned / (size + 0.1) - 0.5
+        for near in range(int(np.floor(place)) - 1, int(np.floor(place)) + 3):
+            table[i, min(max(near, 0), learned - 1)] += weight(place - near)
+    return table
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("frames", [15, 16])
-def test_i3d(compare: Compare, frames):
-    """At its true width, from frames to logits."""
-    networks = pytest.importorskip("cdfvd.third_party.i3d.pytorch_i3d")
-    preprocess_i3d = pytest.importorskip("cdfvd.third_party.i3d.utils").preprocess_i3d
-
-    state = {key: value.float() for key, value in random_state(by_hand.i3d_shapes()).items()}
-    theirs, ours = networks.InceptionI3d(400, in_channels=3).eval(), I3D().eval()
-    found = theirs.load_state_dict(state, strict=False)
-    assert all("num_batches_tracked" in key for key in found.missing_keys) and not found.unexpected_keys
-    ours.load_state_dict(state)
-    video = clip(frames, 90, 120)
-    pixels = preprocess_i3d(video.permute(0, 2, 3, 1)[None].numpy())
-    compare("FVD pixels, cd-fvd", "cd-fvd", i3d_input(video, "cd-fvd"), pixels, 1e-6)
-    logits = theirs(pixels)
-    compare("FVD features (relative)", "cd-fvd", ours(pixels) / logits.std(), logits / logits.std(), 1e-4)
-
-
-@torch.no_grad()
-def test_videomae(compare: Compare):
-    """At reduced width on the true clip size, and the true width's names and shapes."""
-    theirs = pytest.importorskip("cdfvd.third_party.VideoMAEv2.videomaev2_finetune")
-    preprocess = pytest.importorskip("cdfvd.third_party.VideoMAEv2.utils").preprocess_videomae
-
-    net = theirs.VisionTransformer(
-        patch_size=14, embed_dim=44, depth=2, num_heads=4, mlp_ratio=48 / 11, qkv_bias=True, num_classes=5,
-        norm_layer=lambda width: nn.LayerNorm(width, eps=1e-6), use_mean_pooling=True,
-    ).eval()  # fmt: skip
-    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+@pytest.mark.parametrize(("size", "patches"), [((80, 80), (14, 14)), ((64, 96), (14, 21))])
+def test_subject_consistency(compare: Compare, size, patches):
+    """timm's ViT at reduced width; for wide frames its positions are stretched by hand."""
+    options = {"patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 0}
+    square = timm.models.VisionTransformer(img_size=224, **options)
+    shapes = {key: tuple(value.shape) for key, value in square.state_dict().items()}
     state = {key: value.float() for key, value in random_state(shapes).items()}
-    net.load_state_dict(state)
-    ours = VideoMAE(width=44, depth=2, heads=4, inner=192).eval()
-    ours.load_state_dict(videomae_state(state))
-    video = clip(16, 90, 120)
-    pixels = preprocess(video.permute(0, 2, 3, 1)[None].numpy())
-    compare("FVD pixels, VideoMAE", "cd-fvd", videomae_input(video), pixels, 1e-6)
-    compare("FVD features, VideoMAE", "cd-fvd", ours(pixels), net.forward_features(pixels), 1e-5)
-    # one block of the true width stands for all forty
-    wide = theirs.VisionTransformer(
-        patch_size=14, embed_dim=1408, depth=1, num_heads=16, mlp_ratio=48 / 11, qkv_bias=True, num_classes=174,
-        use_mean_pooling=True,
-    )  # fmt: skip
-    with torch.device("meta"):
-        own = VideoMAE(depth=1)
-    assert shapes_of(own) == {key: tuple(value.shape) for key, value in videomae_state(wide.state_dict()).items()}
+    ours = DinoViT(width=24, depth=2, heads=3)
+    ours.load_state_dict(state)
+    theirs = timm.models.VisionTransformer(img_size=tuple(16 * count for count in patches), **options).eval()
+    grid = state["pos_embed"][0, 1:].reshape(14, 14, 24).double().numpy()
+    if patches != (14, 14):
+        grid = np.einsum("ih,jw,hwd->ijd", cubic(patches[0]), cubic(patches[1]), grid)
+    positions = torch.cat([state["pos_embed"][0, :1], torch.from_numpy(grid).float().reshape(-1, 24)])
+    theirs.load_state_dict({**state, "pos_embed": positions[None]})
+    frames = clip(4, *size)
+    frames[2] = frames[2].flip(-1)
+    metric = SubjectConsistency(ours, ())
+    expected = in_a_loop(theirs(dino_pixels(frames)))
+    assert 0.05 < expected < 0.999
+    found = exact(metric.measure(frames)[metric.column])
+    compare(metric.column, "timm on torchvision pixels, a loop", found, expected, 1e-5)
+
+
+@torch.no_grad()
+def test_background_consistency(compare: Compare, tmp_path):
+    state = {key: value.float() for key, value in random_clip(clip_shapes(TOWER)).items()}
+    torch.save(state, tmp_path / "model.pt")
+    metric = BackgroundConsistency.load(tmp_path / "model.pt", config=tower_config())
+    frames = clip(4, 50, 64)
+    frames[2] = frames[2].flip(-1)
+    expected = in_a_loop(open_clip_of(TOWER, state).encode_image(clip_pixels(frames)))
+    assert 0.05 < expected < 0.999
+    found = exact(metric.measure(frames)[metric.column])
+    compare(metric.column, "open_clip_torch on torchvision pixels, a loop", found, expected, 1e-5)
 
 
 def test_dynamic_degree(compare: Compare, tmp_path):

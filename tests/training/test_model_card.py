@@ -1,18 +1,25 @@
 """What an export says of itself, after a real run on the workshop's base."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from seppo_core.config_file import load_config
-from seppo_core.model_card import licence_of
+from seppo_core.model_card import licence_of, model_card
 from seppo_core.requests import ExportRequest, SampleRequest
 from seppo_image import commands
 from seppo_image.config import ImageConfig
+from seppo_video import commands as video_commands
+from seppo_video import motion
+from seppo_video.animatediff import AnimateDiff
+from seppo_video.config import VideoConfig
+from tests import tiny
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +53,75 @@ def test_the_card_says_base_method_data_settings_and_metrics(config, tmp_path):
         assert said in card.text, said
     assert "Licence of the base: unknown" in card.text
     assert load_config(tmp_path / "out" / "config.yaml", ImageConfig) == config
+
+
+def code_of(folder: Path) -> str:
+    """The Python that a card shows."""
+    return re.search(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)[1]
+
+
+def run(code: str, **places: Path) -> DiffusionPipeline:
+    """What the code makes once the places in capitals are named."""
+    for name, place in places.items():
+        code = code.replace(f'"{name}"', f'"{place}"')
+    names: dict = {}
+    exec(code, names)
+    return names["pipe"]
+
+
+def lora_parameters(pipe: DiffusionPipeline) -> int:
+    return sum("lora_" in name for name, _ in pipe.unet.named_parameters())
+
+
+def test_the_card_s_code_loads_the_whole_export(config, tmp_path):
+    for kind in ("lora", "full"):
+        commands.export(config, ExportRequest(kind=kind, out=str(tmp_path / kind)))
+    code = code_of(tmp_path / "lora")
+    assert code == (
+        "from diffusers import StableDiffusionPipeline\n\n"
+        'pipe = StableDiffusionPipeline.from_pretrained("BASE")\npipe.load_lora_weights("FOLDER")'
+    )
+    pipe = run(code, BASE=Path(config.model.base), FOLDER=tmp_path / "lora")
+    written = load_file(next((tmp_path / "lora").glob("*.safetensors")))
+    assert lora_parameters(pipe) == len(written) > 0
+    assert code_of(tmp_path / "full").endswith('\n\npipe = StableDiffusionPipeline.from_pretrained("FOLDER")')
+    assert isinstance(run(code_of(tmp_path / "full"), FOLDER=tmp_path / "full"), StableDiffusionPipeline)
+
+
+@pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained on linear betas")
+@pytest.mark.parametrize("scope", ["all", "motion"])
+def test_a_card_names_both_halves_of_an_animated_base(clips, tmp_path, scope):
+    config = load_config(clips / "config.yaml", VideoConfig)
+    config = replace(config, run=str(tmp_path), tune=replace(config.tune, mode="lora", scope=scope))
+    places = {"BASE": clips / "base", "MOTION_ADAPTER": clips / "motion"}
+    for kind in ("lora", "motion", "full"):
+        out = tmp_path / kind
+        video_commands.export(config, ExportRequest(kind=kind, checkpoint="base", out=str(out)))
+        text, code = (out / "README.md").read_text(), code_of(out)
+        assert "started from `base`, with the motion_adapter `motion`" in text
+        assert (
+            "Licence of the base: unknown; see where it comes from.\n\nLicence of the motion_adapter: unknown" in text
+        )
+        assert str(clips) not in text
+        assert ('MotionAdapter.from_pretrained("MOTION_ADAPTER")' in code) == (kind == "lora")
+        pipe = run(code, FOLDER=out, **places)
+        assert type(pipe).__name__ == "AnimateDiffPipeline"
+        assert pipe.scheduler.config.beta_schedule == "linear"
+        if kind == "lora":
+            assert lora_parameters(pipe) == len(load_file(next(out.glob("*.safetensors")))) > 0
+
+
+def test_a_card_s_metadata_names_every_model_that_went_in(clips, tmp_path, monkeypatch):
+    """Hub ids, which stand as they are; another VAE is no model that this one comes from."""
+    config = load_config(clips / "config.yaml", VideoConfig)
+    model = replace(config.model, base="some/base", motion_adapter="some/motion", vae="some/vae", revision="v2")
+    config = replace(config, run=str(tmp_path), model=model)
+    monkeypatch.setattr(motion, "pipeline_class", lambda *_: "StableDiffusionPipeline")
+    card = ModelCard(model_card(config, AnimateDiff(tiny.animatediff(tmp_path / "words")), "lora", "update-000002"))
+    assert card.data.base_model == ["some/base", "some/motion"]
+    assert "started from `some/base`, with the vae `some/vae`, with the motion_adapter `some/motion`." in card.text
+    assert 'AnimateDiffPipeline.from_pretrained("some/base", revision="v2", vae=vae, motion_adapter=' in card.text
+    assert 'MotionAdapter.from_pretrained("some/motion")' in card.text
 
 
 def test_the_licence_is_the_base_s_own(workshop, tmp_path):

@@ -1,8 +1,8 @@
-"""Several processes equal one: the same global batch, the same losses, the same weights to rounding."""
+"""Several processes equal one: the same losses, the same weights to rounding, over a run. Update by update, rounding
+grows; what one global batch gives is compared in `test_process_errors.py`."""
 
-import os
 import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,22 +10,23 @@ import torch
 
 from seppo_core.checkpoint import CheckpointFolder, load_policy
 from seppo_core.config_file import resolved_yaml
+from seppo_core.processes import FOREIGN, make_accelerator
+from seppo_core.reference import FrozenCopy
 from seppo_core.run_log import read_metrics
+from seppo_core.team import Team
 from seppo_image import commands
+from tests.training.test_resume import assert_same_run
+from tests.training.together import finish, start
 
 pytestmark = pytest.mark.slow
 # six AdamW updates of at most 1e-3 each: as far as training can move a weight
 MOVED = 6e-3
-ROOT = Path(__file__).parent.parent.parent
 
 
 def launch(config: Path, processes: int, program: str = "seppo_image", *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [*command, "-m", "--", program, "train", str(config), *options],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    process = start(processes, program, "train", config, *options)
+    output = finish(process)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, output)
 
 
 def final(run: Path) -> dict[str, torch.Tensor]:
@@ -34,7 +35,7 @@ def final(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("mode", "method", "processes"),
-    [("full", "seppo", 2), ("lora", "seppo", 2), ("full", "sft", 2), ("lora", "seppo", 4)],
+    [("full", "seppo", 2), ("lora", "seppo", 2), ("full", "sft", 2), ("full", "seppo", 4), ("lora", "seppo", 4)],
 )
 def test_several_processes_equal_one_with_accumulation(workshop, tmp_path, mode, method, processes):
     config = workshop.config(tmp_path / "several", mode, method)
@@ -77,3 +78,33 @@ def test_what_the_first_process_refuses_ends_all(workshop, tmp_path):
     assert done.returncode != 0
     assert "is not empty and holds no run" in done.stderr
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("variable", FOREIGN)
+def test_what_another_library_shares_is_refused_before_it_is_looked_for(monkeypatch, variable):
+    monkeypatch.setenv(variable, "True")
+    with pytest.raises(ValueError, match=rf"{variable}=true\), which is not tested here; .* set loop\.sharded=true"):
+        make_accelerator()
+
+
+def test_a_world_of_another_size_than_was_launched_is_refused(monkeypatch):
+    accelerator = make_accelerator()
+    assert Team.of(accelerator) == Team(0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match=r"the launcher started 4 processes, accelerate sees 1; .*ACCELERATE_USE_CPU"):
+        Team.of(accelerator)
+
+
+def test_a_reference_that_waits_on_the_cpu_changes_nothing(workshop, whole_run, tmp_path, monkeypatch):
+    used = []
+    active = FrozenCopy.active
+
+    def watched(self):
+        used.append(self._waiting is not None)
+        return active(self)
+
+    monkeypatch.setattr(FrozenCopy, "active", watched)
+    config = workshop.config(tmp_path / "run")
+    commands.train(replace(config, loop=replace(config.loop, offload_reference=True)))
+    assert used and all(used)
+    assert_same_run(tmp_path / "run", whole_run)

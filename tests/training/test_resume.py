@@ -133,11 +133,11 @@ def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, 
     generate = SampleGenerator.__call__
     calls = []
 
-    def dying(self, reference, iteration, positions):
+    def dying(self, reference, iteration, positions, progress):
         calls.append(positions)
         if len(calls) == 6:
             raise Killed
-        return generate(self, reference, iteration, positions)
+        return generate(self, reference, iteration, positions, progress)
 
     config = workshop.config(tmp_path / "run")
     with monkeypatch.context() as patch:
@@ -147,7 +147,9 @@ def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, 
     kept = calls[:5]
     calls.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(SampleGenerator, "__call__", lambda self, r, i, p: calls.append(p) or generate(self, r, i, p))
+        patch.setattr(
+            SampleGenerator, "__call__", lambda self, r, i, p, look: calls.append(p) or generate(self, r, i, p, look)
+        )
         commands.train(config)
     assert not {p.start for p in calls} & {p.start for p in kept}, "samples that were there are not generated again"
     assert_same_run(tmp_path / "run", undisturbed["full", "seppo"])

@@ -1,5 +1,6 @@
 """Policy and reference in shards on two processes (FSDP2, gloo): the losses and files of one process."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -29,49 +30,78 @@ def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
     return replace(config, loop=loop, optimizer=optimizer, reference_samples=samples)
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
-def test_shards_equal_one_process(workshop, tmp_path, mode):
-    path = tmp_path / "config.yaml"
-    path.write_text(resolved_yaml(config_of(workshop, tmp_path / "shards", mode, True)))
+@pytest.fixture(scope="module", params=["full", "lora"])
+def both(workshop, tmp_path_factory, request):
+    """The mode, and a folder with its whole run in `shards` and in `one`; not to be written to."""
+    folder = tmp_path_factory.mktemp(request.param)
+    path = folder / "config.yaml"
+    path.write_text(resolved_yaml(config_of(workshop, folder / "shards", request.param, True)))
     done = launch(path, 2)
     assert done.returncode == 0, done.stderr[-3000:]
-    commands.train(config_of(workshop, tmp_path / "one", mode, False))
-    shards, one = read_metrics(tmp_path / "shards"), read_metrics(tmp_path / "one")
-    assert [line["update"] for line in shards] == [1, 2, 3, 4, 5, 6]
-    assert shards[0]["winner_error"] == pytest.approx(one[0]["winner_error"], rel=1e-5)
-    assert shards[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-5)
-    for a, b in zip(shards, one, strict=True):
+    commands.train(config_of(workshop, folder / "one", request.param, False))
+    return request.param, folder
+
+
+def assert_close(run, other) -> None:
+    """The losses of two whole runs, and what they end with, but for rounding."""
+    lines, others = read_metrics(run), read_metrics(other)
+    assert [line["update"] for line in lines] == [line["update"] for line in others] == [1, 2, 3, 4, 5, 6]
+    for a, b in zip(lines, others, strict=True):
         for name in ("loss", "winner_error", "grad_norm"):
             assert a[name] == pytest.approx(b[name], rel=1e-3), (a["update"], name)
-    a, b = final(tmp_path / "shards"), final(tmp_path / "one")
+    a, b = final(run), final(other)
     assert a.keys() == b.keys()
     for name in a:
         assert a[name].shape == b[name].shape
         assert (a[name] - b[name]).abs().max() <= 0.05 * MOVED, name
-    folders = [sorted(path.name for path in (tmp_path / run).rglob("*.safetensors")) for run in ("shards", "one")]
+
+
+def test_shards_equal_one_process(both):
+    _, folder = both
+    shards, one = folder / "shards", folder / "one"
+    first, alone = read_metrics(shards)[0], read_metrics(one)[0]
+    assert first["winner_error"] == pytest.approx(alone["winner_error"], rel=1e-5)
+    assert first["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-5)
+    assert_close(shards, one)
+    folders = [sorted(path.name for path in run.rglob("*.safetensors")) for run in (shards, one)]
     assert folders[0] == folders[1]
     names = [f"update-{update:06d}.png" for update in range(7)]
-    assert sorted(path.name for path in (tmp_path / "shards" / "previews").iterdir()) == names
+    assert sorted(path.name for path in (shards / "previews").iterdir()) == names
 
 
-@pytest.mark.long
-def test_a_checkpoint_of_shards_is_a_whole_one(workshop, tmp_path):
-    """One process goes on with what two have saved, and two with what one has."""
-    half = config_of(workshop, tmp_path / "run", "full", True, iterations=1)
-    path = tmp_path / "config.yaml"
-    path.write_text(resolved_yaml(half))
-    assert launch(path, 2).returncode == 0
-    latest = CheckpointFolder(tmp_path / "run" / "checkpoints").latest()
-    saved = load_checkpoint(latest)
-    commands.train(config_of(workshop, tmp_path / "one", "full", False, iterations=1))
-    alone = load_checkpoint(CheckpointFolder(tmp_path / "one" / "checkpoints").latest())
+def test_a_checkpoint_of_shards_is_a_whole_one(both):
+    _, folder = both
+    saved, alone = (
+        load_checkpoint(CheckpointFolder(folder / run / "checkpoints").latest()) for run in ("shards", "one")
+    )
     assert saved.optimizer["state"].keys() == alone.optimizer["state"].keys()
     for key, moments in alone.optimizer["state"].items():
         for name, value in moments.items():
             assert type(saved.optimizer["state"][key][name]) is torch.Tensor
-            torch.testing.assert_close(saved.optimizer["state"][key][name], value, rtol=1e-2, atol=1e-5)
+            torch.testing.assert_close(saved.optimizer["state"][key][name], value, rtol=1e-2, atol=1e-4)
     for average, value in zip(saved.ema.values(), alone.ema.values(), strict=True):
         torch.testing.assert_close(average, value, rtol=0, atol=0.05 * MOVED)
+
+
+def test_shards_resume_where_they_stopped_and_so_does_one_process_with_theirs(workshop, both, tmp_path):
+    mode, folder = both
+    for name in ("shards", "one", "again"):
+        # back to the checkpoint before the last, as if the rest had been lost
+        shutil.copytree(folder / ("shards" if name == "again" else name), tmp_path / name)
+        checkpoints = CheckpointFolder(tmp_path / name / "checkpoints").list()
+        assert [checkpoint.name for checkpoint in checkpoints] == ["update-000004", "update-000006"]
+        shutil.rmtree(checkpoints[-1])
+    commands.train(config_of(workshop, tmp_path / "shards", mode, False))
+    assert_close(tmp_path / "shards", folder / "one")
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(config_of(workshop, tmp_path / "one", mode, True)))
+    done = launch(path, 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_close(tmp_path / "one", folder / "one")
+    done = launch(path, 2, "seppo_image", "--run", str(tmp_path / "again"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    again, undisturbed = final(tmp_path / "again"), final(folder / "shards")
+    assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
 
 
 @pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained on linear betas")
@@ -92,21 +122,6 @@ def test_motion_in_shards_equals_one_process(clips, tmp_path):
             assert a[name] == pytest.approx(b[name], rel=1e-3), (a["update"], name)
     a, b = final(tmp_path / "shards"), final(tmp_path / "one")
     assert a.keys() == b.keys() and all("motion_modules" in name for name in a)
-
-
-def test_shards_resume_where_they_stopped(workshop, tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text(resolved_yaml(config_of(workshop, tmp_path / "run", "lora", True)))
-    assert launch(path, 2).returncode == 0
-    undisturbed = final(tmp_path / "run")
-    # back to the checkpoint before the last, as if the rest had been lost
-    checkpoints = CheckpointFolder(tmp_path / "run" / "checkpoints").list()
-    assert [folder.name for folder in checkpoints] == ["update-000004", "update-000006"]
-    checkpoints[-1].rename(tmp_path / "lost")
-    done = launch(path, 2)
-    assert done.returncode == 0, done.stderr[-3000:]
-    again = final(tmp_path / "run")
-    assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
 
 
 def test_one_process_has_nothing_to_share():

@@ -151,7 +151,7 @@ def test_a_learning_rate_that_ruins_the_model_is_seen(workshop, tmp_path, capsys
 
 def test_samples_that_collapse_are_seen(workshop, tmp_path, monkeypatch, capsys):
     generate = SampleGenerator.__call__
-    shrink = lambda self, reference, i, p: generate(self, reference, i, p) * (0.1 if i else 1)  # noqa: E731
+    shrink = lambda self, reference, i, p, look: generate(self, reference, i, p, look) * (0.1 if i else 1)  # noqa: E731
     monkeypatch.setattr(SampleGenerator, "__call__", shrink)
     commands.train(workshop.config(tmp_path / "run"))
     assert "health: collapse at update 4: the variance of the reference's samples is" in capsys.readouterr().err

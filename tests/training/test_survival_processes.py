@@ -1,31 +1,20 @@
-"""A signal to one of several processes stops them all at the same update, saved."""
+"""A signal to one of several processes stops them all, at the same update, within seconds, saved."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from seppo_core.checkpoint import CheckpointFolder
 from seppo_core.config_file import resolved_yaml
+from seppo_core.config_loop import PreviewConfig
 from seppo_core.run_files import read_events, read_metrics
+from tests.training.together import finish, start, until, workers
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-
-
-def start(path: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        [*command, "-m", "seppo_image", "train", str(path)],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
 
 
 def test_two_processes_stop_together_and_go_on(workshop, tmp_path):
@@ -35,18 +24,10 @@ def test_two_processes_stop_together_and_go_on(workshop, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(resolved_yaml(config))
     run = tmp_path / "run"
-    process = start(path)
-    try:
-        deadline = time.monotonic() + 200
-        while len(read_metrics(run)) < 3:
-            assert process.poll() is None, process.communicate()[0][-3000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        started = read_events(run)[0]
-        os.kill(started["process"], signal.SIGTERM)
-        output, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
+    process = start(2, "seppo_image", "train", path)
+    until(process, lambda: len(read_metrics(run)) >= 3)
+    os.kill(read_events(run)[0]["process"], signal.SIGTERM)
+    output = finish(process)
     latest = CheckpointFolder(run / "checkpoints").latest()
     assert latest is not None, output[-3000:]
     saved = json.loads((latest / "progress.json").read_text())["update"]
@@ -54,7 +35,47 @@ def test_two_processes_stop_together_and_go_on(workshop, tmp_path):
     assert read_metrics(run)[-1]["update"] == saved
     assert read_events(run)[-1]["event"] == "stopped"
     assert "stopped by SIGTERM after update" in output
-    again = start(path)
-    output, _ = again.communicate(timeout=300)
+    again = start(2, "seppo_image", "train", path)
+    output = finish(again)
     assert again.returncode == 0, output[-3000:]
     assert [line["update"] for line in read_metrics(run)] == list(range(1, 61))
+
+
+@pytest.mark.parametrize(
+    ("doing", "sharded", "whom"),
+    [
+        ("samples", False, "process 0"),
+        ("samples", False, "process 1"),
+        ("samples", False, "launcher"),
+        ("samples", True, "process 1"),
+        # process 1 waits for the other, which draws
+        ("preview", False, "process 1"),
+    ],
+)
+def test_what_takes_long_is_broken_off(workshop, tmp_path, doing, sharded, whom):
+    """One batch of samples is longer than the half minute that torchrun gives its processes, and there are ten."""
+    run = tmp_path / "run"
+    config = workshop.config(run)
+    many = PreviewConfig(prompts=("a red wall",), per_prompt=24, steps=900, scheduler="ddim")
+    config = replace(
+        config,
+        loop=replace(config.loop, iterations=1, updates=60, sharded=sharded),
+        reference_samples=replace(config.reference_samples, steps=900, batch_size=24),
+        preview=many if doing == "preview" else config.preview,
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(config))
+    process = start(2, "seppo_image", "train", path)
+    begun = run / ("pool/snapshot-0000.safetensors" if doing == "samples" else "events.jsonl")
+    until(process, begun.exists)
+    time.sleep(3)
+    began = time.monotonic()
+    if whom == "launcher":
+        process.terminate()
+    else:
+        os.kill(workers(process)[int(whom[-1])], signal.SIGTERM)
+    output = finish(process)
+    assert time.monotonic() - began < 40, output[-3000:]
+    assert [event["event"] for event in read_events(run)] == ["started", "stopped"], output[-3000:]
+    assert "stopped by SIGTERM after update 0 of 60" in output
+    assert not list(run.rglob("samples-*"))

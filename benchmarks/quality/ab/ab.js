@@ -42,20 +42,35 @@ function show(name) {
   for (const [key, screen] of Object.entries(screens)) screen.hidden = key !== name;
 }
 
+// The frames lie in rows on one sheet: where each of them is, in per cent as background-position counts.
+function steps(media) {
+  const rows = Math.ceil(media.frames / media.columns);
+  const share = (index, count) => `${count > 1 ? (100 * index) / (count - 1) : 0}%`;
+  return Array.from({ length: media.frames }, (_, frame) => ({
+    backgroundPosition: `${share(frame % media.columns, media.columns)} ${share(Math.floor(frame / media.columns), rows)}`,
+    easing: "step-end", offset: frame / media.frames,
+  }));
+}
+
 function place(media, side) {
   const stage = document.getElementById(`${side}-stage`);
   const shown = document.createElement("div");
-  shown.className = media.frames > 1 ? "shown moving" : "shown";
+  shown.className = "shown";
   if (media.height <= 64) shown.classList.add("pixels");
   shown.setAttribute("role", "img");
   shown.setAttribute("aria-label", side);
   const most = media.height <= 64 ? media.width * 16 : media.width * 1.5;
   for (const [name, value] of Object.entries({
-    "--aspect": media.width / media.height, "--frames": media.frames, "--steps": media.frames,
-    "--most": `${most}px`, "--time": `${media.frames / study.fps}s`,
+    "--aspect": media.width / media.height, "--columns": media.columns,
+    "--rows": Math.ceil(media.frames / media.columns), "--most": `${most}px`,
   })) shown.style.setProperty(name, value);
   shown.style.backgroundImage = `url("${media.uri}")`;
   stage.replaceChildren(shown);
+  if (media.frames > 1) {
+    const frames = steps(media);
+    const last = { ...frames.at(-1), offset: 1 };
+    shown.animate([...frames, last], { duration: (1000 * media.frames) / study.fps, iterations: Infinity });
+  }
 }
 
 function steer() {

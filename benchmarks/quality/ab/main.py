@@ -6,6 +6,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+LARGE = 250_000_000
+"""Bytes of a page from which on people are warned: Chromium holds at most 512 MB of text in one piece."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 1 where something fails, 2 for a mistake on the command line."""
@@ -65,6 +68,9 @@ def _make(asked: argparse.Namespace) -> int:
     out = asked.out or asked.report / "ab"
     save_text(out / "ab.html", ab_page(study, read, asked.title, asked.question, asked.largest))
     study.save(out / "ab-key.json")
+    if (size := (out / "ab.html").stat().st_size) > LARGE:
+        print(f"warning: {out / 'ab.html'} has {size / 1e6:.0f} MB, which browsers may refuse; a smaller --largest or "
+              "fewer --pairs make it smaller", file=sys.stderr)  # fmt: skip
     left_out = f", {study.identical} pairs of equal samples left out" if study.identical else ""
     print(f"{len(study.pairs)} pairs of {len(models)} models{left_out}")
     print(f"give judges {out / 'ab.html'}, keep {out / 'ab-key.json'}; then: python -m benchmarks ab count "

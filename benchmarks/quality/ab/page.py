@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,15 +122,24 @@ def _key(name: str) -> Html:
 
 
 def _media(frames: UInt8[Tensor, "f 3 h w"], largest: int) -> dict[str, str | int]:
-    """A picture, or the frames of a clip side by side in one."""
+    """A picture, or the frames of a clip in rows in one.
+
+    The sheet is about square: a JPEG has at most 65500 pixels a side, and browsers shrink or drop pictures long before.
+    """
     pixels = rearrange(frames, "f c h w -> f h w c").numpy()
     height, width = pixels.shape[1:3]
     if max(height, width) > largest:
         pixels = scaled(pixels, max(1, round(width * largest / max(height, width))))
-    tiny = max(pixels.shape[1:3]) <= TINY
+        height, width = pixels.shape[1:3]
+    tiny = max(height, width) <= TINY
+    count = len(pixels)
+    columns = min(count, math.ceil(math.sqrt(count * height / width)))
+    rows = math.ceil(count / columns)
+    empty = np.zeros((rows * columns - count, height, width, 3), dtype=np.uint8)
+    sheet = rearrange(np.concatenate([pixels, empty]), "(r c) h w rgb -> (r h) (c w) rgb", c=columns)
     file = io.BytesIO()
-    strip = Image.fromarray(np.concatenate(list(pixels), axis=1))
-    strip.save(file, **({"format": "PNG"} if tiny else {"format": "JPEG", "quality": QUALITY, "subsampling": 0}))
+    options = {"format": "PNG"} if tiny else {"format": "JPEG", "quality": QUALITY, "subsampling": 0}
+    Image.fromarray(sheet).save(file, **options)
     kind = "png" if tiny else "jpeg"
     uri = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"uri": uri, "frames": len(pixels), "width": pixels.shape[2], "height": pixels.shape[1]}
+    return {"uri": uri, "frames": count, "columns": columns, "width": width, "height": height}

@@ -1,11 +1,17 @@
 """Blind pairs give nothing away, and votes are counted as they should be, whatever the file says."""
 
+import base64
+import io
 import json
+import re
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from benchmarks.quality.ab.main import main, table
-from benchmarks.quality.ab.page import script_json
+from benchmarks.quality.ab.page import ab_page, script_json
 from benchmarks.quality.ab.pairs import Pair, Study, draw_pairs
 from benchmarks.quality.ab.votes import HEADER, Vote, count_votes, read_votes
 from benchmarks.quality.generate import generate
@@ -137,3 +143,24 @@ def test_json_in_the_page_cannot_end_its_element():
     text = script_json(content)
     assert "<" not in text and "&" not in text and "\u2028" not in text
     assert json.loads(text) == content
+
+
+def test_a_clip_too_long_for_one_strip_is_a_sheet_of_rows():
+    """129 frames of 512 pixels are 66048 in a row, more than a JPEG holds."""
+    shades = torch.arange(129, dtype=torch.uint8)[:, None, None, None]
+    document = ab_page(study(1), lambda model, pair: shades.expand(129, 3, 96, 512), "Clips")
+    content = re.search(r'id="study">(.*?)</script>', document).group(1)
+    media = json.loads(content)["pairs"][0]["left"]
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(media["uri"].partition(",")[2]))))
+    columns, (high, wide) = media["columns"], sheet.shape[:2]
+    assert (media["frames"], media["width"], media["height"]) == (129, 512, 96)
+    assert wide == 512 * columns and high == 96 * -(-129 // columns) and max(high, wide) < 8192
+    for frame in range(129):
+        row, column = divmod(frame, columns)
+        assert abs(int(sheet[96 * row + 48, 512 * column + 256, 0]) - frame) <= 1
+
+
+def test_a_page_that_browsers_may_refuse_is_warned_of(drawn, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.quality.ab.main.LARGE", 1000)
+    assert main(["make", str(drawn[0].folder), "--pairs", "1"]) == 0
+    assert "which browsers may refuse; a smaller --largest" in capsys.readouterr().err

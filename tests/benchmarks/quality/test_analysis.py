@@ -7,23 +7,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import nn
 
 from benchmarks.quality.analysis import analyse
 from benchmarks.quality.generate import generate
-from benchmarks.quality.judges import SetJudge
 from benchmarks.quality.plan import JudgeEntry
 from benchmarks.quality.prompts import text_mark
-from benchmarks.quality.references import References
 from benchmarks.quality.report import scores_csv, write_report
 from benchmarks.quality.report_file import read_report
 from benchmarks.quality.results import collect
 from benchmarks.quality.scores import Score, score_key
-from benchmarks.quality.scoring import score
 from benchmarks.quality.text_tables import latex, markdown
-from benchmarks.video_metrics.base import FeatureExtractor
-from benchmarks.video_metrics.distances import frechet_distance
 from tests.benchmarks.quality.fake import FakeSampler, judge_entry, open_plan
 
 RANDOM = np.random.default_rng(0)
@@ -153,48 +146,6 @@ def test_untrusted_names_stay_text_in_every_file(tmp_path):
     assert "<script>" not in markdown(report).replace("\\<", "")
     assert "|' /C'" not in markdown(report).replace("\\|", "")
     assert r"\&" in latex(report) and "_y_" not in latex(report)
-
-
-class Brightness(FeatureExtractor):
-    name = "inception"
-
-    def __init__(self):
-        super().__init__(nn.Module(), (), {})
-
-    @property
-    def column(self):
-        return "inception[clean]"
-
-    def extract(self, frames):
-        return frames.float().mean((2, 3))
-
-
-def test_sets_are_compared_without_loading_the_extractor_again(tmp_path):
-    folder, plan = open_plan(tmp_path, ["base", "tuned"], 6, references=True, height=12, width=12)
-    for number, model in enumerate(plan.models):
-        sampler = FakeSampler()
-        if number:
-            draw = sampler._frames
-            sampler._frames = lambda job, draw=draw: draw(job) // 2
-        generate(folder.samples(model), plan.prompts.prompts, plan.protocol, lambda s=sampler: s, {})
-    (tmp_path / "real").mkdir()
-    for number, prompt in enumerate(plan.prompts.prompts[:5]):
-        pixels = np.random.default_rng(number).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "real" / f"{prompt.id}.png")
-    references = References(tmp_path / "real", plan.protocol)
-    score(folder, plan, "fid[clean]", lambda: SetJudge("fid[clean]", Brightness(), folder.cache), references)
-    report, results = analyse(folder)
-    found = {row["model"]: row for row in report["scores"]}
-    assert found["base"]["prompts"] == 5 and report["sets"]["fid[clean]"]["left_out"] == 1
-    real = torch.cat([Brightness().features(references.read(p)) for p in plan.prompts.prompts[:5]])
-    for model in results.models:
-        store = folder.samples(model.entry)
-        rows = [Brightness().features(store.read(store.find(p, s))) for p in plan.prompts.prompts[:5] for s in (0, 1)]
-        expected = frechet_distance(torch.cat(rows), real)
-        assert found[model.entry.name]["mean"] == pytest.approx(expected, rel=1e-6)
-    gain = found["tuned"]["mean"] - found["base"]["mean"]
-    assert report["differences"][0]["mean"] == pytest.approx(gain)
-    assert analyse(folder)[0]["sets"] == report["sets"]
 
 
 def test_an_empty_folder_and_unfinished_work_say_so(tmp_path):

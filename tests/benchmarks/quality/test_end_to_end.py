@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
 from benchmarks.quality import runner
+from benchmarks.quality import smoke as smoke_parts
 from benchmarks.quality.main import main
 
 pytestmark = pytest.mark.slow
@@ -58,6 +60,21 @@ def test_adding_metrics_draws_nothing_again(smoke, monkeypatch, capsys):
         assert all((smoke / kind / name).is_file() for name in ("index.html", "table.md", "table.tex", "scores.csv"))
 
 
+def test_what_was_learnt_of_a_model_stays_beside_its_samples(smoke, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "load_sampler", lambda *_: pytest.fail("no model is to be loaded"))
+    out = ["--out", str(tmp_path / "other"), "--cache", str(smoke / "cache"), "--metrics", "psnr"]
+    assert main(["run", "smoke-image", *out]) == 0
+    told = capsys.readouterr().out
+    assert told.count("0 samples drawn, 32 there before") == 3 and "lora: the text encoder cuts 11 of 16" in told
+    places = (smoke / "image", tmp_path / "other")
+    first, other = (json.loads((place / "report.json").read_text(encoding="utf-8")) for place in places)
+    for mine, theirs in zip(other["models"], first["models"], strict=True):
+        assert mine["truncated"] == theirs["truncated"] == 11
+        assert mine["sampler"] == theirs["sampler"] and mine["sampler"]["dtype"] == "float32"
+    table = (tmp_path / "other" / "table.md").read_text(encoding="utf-8")
+    assert "base: the text encoder cuts 11 of 16 prompts." in table and "Models ran in float32 on cpu" in table
+
+
 def test_the_report_alone_needs_no_models(smoke, monkeypatch, capsys):
     monkeypatch.setattr(runner, "run", lambda *_: pytest.fail("nothing is to be run"))
     before = json.loads((smoke / "image" / "report.json").read_text(encoding="utf-8"))
@@ -92,6 +109,41 @@ def test_doctor_says_what_is_missing_before_anything_is_drawn(tmp_path, capsys):
     assert not (tmp_path / "smoke" / "cache" / "samples").exists()
 
 
+def test_doctor_misses_parts_checkpoints_and_models_of_the_other_kind(smoke, tmp_path, capsys):
+    image, video = (smoke / "cache" / "smoke" / kind / "base" for kind in ("image", "video"))
+    for name, base, checkpoint in (("empty", image, None), ("homeless", "/nowhere", 10), ("whole", image, 10)):
+        run = tmp_path / name
+        run.mkdir()
+        config = {"run": str(run), "model": {"base": str(base)}, "data": {"source": "x", "cache": "y"}}
+        (run / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+        if checkpoint:
+            (run / "checkpoints" / f"update-{checkpoint:06d}").mkdir(parents=True)
+            (run / "checkpoints" / f"update-{checkpoint:06d}" / "policy.safetensors").write_bytes(b"")
+    (tmp_path / "hollow").mkdir()
+    models = [
+        f"a={image}+lora=/nowhere", f"b={tmp_path / 'empty'}", f"c={tmp_path / 'homeless'}",
+        f"d={tmp_path / 'whole'}@20", f"e={image}+lora={tmp_path / 'hollow'}", f"f={video}", f"g={tmp_path / 'whole'}",
+    ]  # fmt: skip
+    out = ["smoke-image", "--out", str(tmp_path / "out"), "--metrics", "psnr", "--models", *models]
+    assert main(["doctor", *out]) == 1
+    told = capsys.readouterr().out
+    found, missing = told.split("Missing:")
+    for expected in (
+        "model a: lora: /nowhere is no file or folder here",
+        "holds no checkpoint yet; run train first",
+        "model c: base: /nowhere is no file or folder here",
+        "holds no checkpoint '20'; it holds update-000010",
+        "hollow holds no weights",
+        "is a video model (AnimateDiffPipeline), smoke-image measures pictures",
+    ):
+        assert expected in missing, expected
+    assert missing.count("\n  model ") == 6 and found.count(" is there.") == 1 and "Model g" in found
+    assert not (tmp_path / "out" / "cache" / "samples").exists()
+    # nothing is drawn from the first models either
+    assert main(["run", *out]) == 1 and "missing before anything is drawn" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "cache" / "samples").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -103,6 +155,8 @@ def test_doctor_says_what_is_missing_before_anything_is_drawn(tmp_path, capsys):
         (["run", "smoke-image", "--metrics", "temporal_flickering"], "pictures have none"),
         (["run", "smoke-image", "--weights", "psnr.weights=x"], "psnr reads no files"),
         (["run", "smoke-image", "--seed-mode", "sequential"], "one process and one sample per prompt"),
+        (["run", "smoke-image", "--set-resamples", "1"], "--set-resamples 1 makes no interval"),
+        (["run", "smoke-image", "--shard", "3/2"], "--shard 3/2"),
         (["report", "partiprompts"], "holds no plan.json"),
     ],
 )
@@ -161,9 +215,49 @@ def test_doctor_asks_the_processes_and_says_which_prompts_to_get(tmp_path, capsy
     assert not (tmp_path / "out" / "cache" / "samples").exists()
 
 
-def start(out: Path) -> subprocess.Popen:
+def test_help_says_what_another_batch_size_does(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    assert "another number rounds otherwise" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_another_process_made_meanwhile_is_taken(tmp_path):
+    def slower(folder):
+        smoke_parts._make(tmp_path / "part", lambda other: (other / "first").write_text("x", encoding="utf-8"))
+        (folder / "second").write_text("y", encoding="utf-8")
+
+    # the inner call stands for a process that is done sooner; its temporary folder has the same name here
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seppo_core.files.os.getpid", chain([1], repeat(2)).__next__)
+        smoke_parts._make(tmp_path / "part", slower)
+    assert [file.name for file in (tmp_path / "part").iterdir()] == ["first"]
+    assert [file.name for file in tmp_path.iterdir()] == ["part"]
+    with pytest.raises(OSError, match="on purpose"):
+        smoke_parts._make(tmp_path / "other", fail)
+
+
+def fail(_):
+    raise OSError("on purpose")
+
+
+def test_shards_that_start_together_give_the_whole(smoke, tmp_path):
+    shards = [start(tmp_path, "--shard", f"{number}/2") for number in (1, 2)]
+    assert [process.wait(timeout=600) for process in shards] == [0, 0]
+    assert main(["report", "smoke-image", "--out", str(tmp_path)]) == 0
+    whole, found = (
+        json.loads((place / "report.json").read_text(encoding="utf-8")) for place in (smoke / "image", tmp_path)
+    )
+    assert all(model["samples"] == 32 and model["truncated"] == 11 for model in found["models"])
+    expected, means = (
+        {row["model"]: row["mean"] for row in one["scores"] if row["column"] == "psnr"} for one in (whole, found)
+    )
+    # batches are cut otherwise, which moves a few pixels by one level of 255
+    assert means == pytest.approx(expected, abs=1e-3)
+
+
+def start(out: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "benchmarks", "quality", "run", "smoke-image", "--out", str(out), "--metrics",
-               "psnr", "ssim"]  # fmt: skip
+               "psnr", "ssim", *options]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 

@@ -3,12 +3,12 @@
 import json
 import random
 import string
-from importlib.util import find_spec
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.quality import importers
 from benchmarks.quality.importers import import_prompts, texts_of
 from benchmarks.quality.prompts import Prompt, RowReader, overlap, texts_sha256
 
@@ -109,8 +109,22 @@ def test_missing_files_and_encodings(tmp_path):
         import_prompts(tmp_path / "latin.txt")
 
 
-@pytest.mark.skipif(find_spec("pyarrow") is not None, reason="pyarrow is installed")
-def test_parquet_without_its_reader_says_what_to_install(tmp_path):
+def test_parquet_gives_the_same_prompts(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"caption": [*TEXTS, None], "id": [7, 8, 9, 10, 11], "tag": [["x"], ["x", "y"], [], None, ["z"]]}
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=2)
+    found = import_prompts(tmp_path / "a.parquet")
+    assert found.sha256 == texts_sha256(TEXTS) and found.texts == TEXTS
+    assert (found.rows, found.skipped) == (5, ("a.parquet, row 4: empty prompt",))
+    assert [prompt.id for prompt in found.prompts] == ["7", "8", "9", "10"]
+    assert found.prompts[1].categories == (("tag", "x"), ("tag", "y")) and found.prompts[3].categories == ()
+    assert import_prompts(tmp_path).texts == TEXTS
+
+
+def test_parquet_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(importers, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install pyarrow"):
         import_prompts(write(tmp_path, "a.parquet", "PAR1"))
 

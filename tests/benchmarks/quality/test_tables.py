@@ -9,6 +9,8 @@ import pytest
 from benchmarks.quality.columns import columns_of
 from benchmarks.quality.protocols import PROTOCOLS, SETS
 from benchmarks.quality.report_file import FORMAT, KIND
+from benchmarks.quality.text_tables import latex
+from benchmarks.quality.text_tables import markdown as markdown_report
 from benchmarks.tables.published import TABLES, published_beside
 from benchmarks.tables.tables import run
 from seppo_core.config_file import key_types
@@ -30,6 +32,13 @@ def test_tables_are_whole_and_name_columns_that_exist(table):
     for protocol in table.protocols:
         assert {heading.prompts for heading in table.headings} & set(PROTOCOLS[protocol].sets)
         assert {heading.column for heading in table.headings} <= set(PROTOCOLS[protocol].metrics)
+
+
+def test_a_method_that_two_tables_name_has_one_recipe():
+    first, second = ({row.key: row.recipe for row in TABLES[number].rows} for number in (1, 2))
+    shared = first.keys() & second.keys()
+    assert {"sft", "dpo", "spin", "seppo"} <= shared
+    assert {key: first[key] for key in shared} == {key: second[key] for key in shared}
 
 
 def test_recipes_are_configs_that_exist_with_keys_that_exist():
@@ -131,9 +140,61 @@ def test_latex_and_json_say_the_same(tmp_path, capsys):
     assert body.count(r"\\") == 1 + 9 + 2 and "21.00 [20.79, 21.21]" in body
 
 
+def whole_report(protocol="seppo-t2i-sd15", **more):
+    """As `analyse` makes it, in what the tables of a report read."""
+    content = report(protocol, **more)
+    columns = [
+        {
+            "name": name,
+            "metric": name,
+            "title": name,
+            "mode": "image",
+            "scale": 100 if "hps" in name else 1,
+            "digits": 2,
+        }
+        for name in ("hps_v2.0", "hps_v2.1", "image_reward")
+    ]
+    rest = {"differences": [], "groups": [], "warnings": ["less than <3> & 50 % scored"], "fingerprint": "f" * 16}
+    content["protocol"] |= {
+        "seeds": [0], "width": 8, "height": 8, "frames": 1, "steps": 2, "guidance_scale": 1, "seed_mode": "per_prompt",
+        "assumed": [], "differs": [],
+    }  # fmt: skip
+    content["prompts"] |= {"used": 500, "texts_sha256": "0" * 64}
+    for model in content["models"]:
+        model |= {"samples": 1, "wanted": 1, "sampler": {}}
+    return content | rest | {"columns": columns, "fitted": {"seppo": {"hps_v2.0": "hps_v2.0"}}}
+
+
+def test_a_reports_latex_says_what_its_marks_mean():
+    text = latex(whole_report())
+    body, notes = text.split(r"\end{tabular}")
+    assert r"SD-1.5 & 23.79$^\dagger$ & -- & -0.163 \\" in body and r"\ddagger" not in text
+    assert all(line.startswith(r"\par\noindent{\footnotesize ") for line in notes.strip().splitlines())
+    assert r"$\dagger$ HPSv2 values of rows taken over from another paper are very likely HPS v2.1" in notes
+    assert r"\S{} the model was trained or selected by this metric" in notes and r"27.00 {" in body
+    assert r"less than \textless{}3\textgreater{} \& 50 \% scored" in notes
+
+
+def test_published_rows_beside_another_protocol_are_marked_in_a_report():
+    for name in ("pickapic-validation", "seppo-t2i-sd15"):
+        content = whole_report(name, changed=["steps"] if name == "seppo-t2i-sd15" else [])
+        assert r"SePPO\textasciicircum{}w$\ddagger$ & 27.20" in latex(content)
+        assert "$\\ddagger$ published under another protocol than that of this report" in latex(content)
+        text = markdown_report(content)
+        assert "| SePPO^w‡ | 21.57 |" in text and "‡ published under another protocol" in text
+    assert "‡" not in markdown_report(whole_report())
+
+
+def test_no_published_rows_without_a_column_in_common():
+    content = whole_report() | {"columns": [{**whole_report()["columns"][1]}]}
+    assert "As published" not in latex(content) and "The paper's own rows" not in markdown_report(content)
+
+
 def test_published_rows_stand_beside_the_protocols_that_repeat_them():
-    assert published_beside("seppo-t2i-sd15", "pickapic-validation")[0].number == 1
-    table, columns = published_beside("hpsv2-benchmark", "hpsv2-benchmark")
+    assert published_beside("seppo-t2i-sd15", "pickapic-validation", ["aesthetic"])[0].number == 1
+    table, columns = published_beside("hpsv2-benchmark", "hpsv2-benchmark", ["pickscore_cos", "hps_v2.1"])
     assert table.number == 2 and columns == (0, 2, 4, 6)
-    assert published_beside("seppo-t2v-512", "chronomagic-150")[0].number == 3
-    assert published_beside("smoke-image", "smoke-image") is None
+    assert published_beside("seppo-t2v-512", "chronomagic-150", ["psnr"])[0].number == 3
+    assert published_beside("smoke-image", "smoke-image", ["psnr"]) is None
+    # judged without reference clips: none of Table 3's columns
+    assert published_beside("chronomagic-150", "chronomagic-150", PROTOCOLS["chronomagic-150"].metrics) is None

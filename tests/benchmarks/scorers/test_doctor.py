@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
+from benchmarks.quality.columns import PUBLISHED_SCALE, columns_of
 from benchmarks.scorers.__main__ import main, parse_places
-from benchmarks.scorers.catalogue import SCORERS, load_scorer
+from benchmarks.scorers.catalogue import SCORERS, Package, load_scorer
 from benchmarks.scorers.doctor import diagnose, table
 from tests.benchmarks.scorers.fixtures import clip_config, clip_tokenizer_folder, pictures
 from tests.benchmarks.scorers.layouts_by_hand import TINY, clip_shapes, random_state
@@ -121,3 +123,55 @@ def test_pictures_are_scored_from_the_command_line(offered, capsys, monkeypatch)
         with pytest.raises(SystemExit):
             main(["score", "pickscore", wrong, "--prompt", "a"])
         assert message in capsys.readouterr().err
+
+
+def test_any_open_clip_model_is_a_column(capsys):
+    column = "open_clip_score[ViT-B-32:laion2b_s34b_b79k]"
+    assert column in SCORERS and "open_clip_score[ViT-B-32]" in SCORERS and column not in list(SCORERS)
+    for wrong in (
+        "open_clip_score",
+        "open_clip_score[]",
+        "open_clip_score[a:b:c]",
+        "open_clip_score[../a]",
+        "x" + column,
+    ):
+        assert wrong not in SCORERS
+    with pytest.raises(ValueError, match=r"no scorer 'open_clip_score'; there are .*, open_clip_score\[MODEL:TAG\]"):
+        load_scorer("open_clip_score")
+    assert parse_places([f"{column}.weights=/x"]) == {column: {"weights": "/x"}}
+    (shown,) = columns_of(column, "image")
+    assert shown.name == column and shown.digits == 2 and "laion2b_s34b_b79k" in shown.what
+    assert main(["list"]) == 0 and "| open_clip_score[MODEL:TAG] |" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("open_clip") is not None, reason="open-clip-torch is installed")
+def test_without_the_package_an_open_clip_column_says_so(capsys):
+    column = "open_clip_score[ViT-B-32]"
+    (weights, package) = diagnose([column])
+    assert weights.missing and package.missing and package.part == "package"
+    assert package.line.startswith(f"{column}: pip install open-clip-torch")
+    assert weights.line.endswith("of weights of open_clip's ViT-B-32 (licence as its page says)")
+    assert main(["doctor", column]) == 1
+    with pytest.raises(ModuleNotFoundError, match="pip install open-clip-torch"):
+        load_scorer(column)
+
+
+def test_a_package_that_does_not_import_is_missing(monkeypatch, offered):
+    """As open_clip is where torchvision is built for another torch."""
+    (offered / "broken.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(str(offered))
+    monkeypatch.setattr("benchmarks.scorers.catalogue.OPEN_CLIP", Package("broken", "broken", "MIT", "for a test"))
+    assert diagnose(["open_clip_score[ViT-B-32]"])[1].missing
+
+
+def test_hps_of_the_papers_time_is_a_column_of_its_own(offered):
+    clip = replace(TINY, vocabulary=514)
+    save_file(random_state(clip_shapes(clip)), offered / "small.safetensors")
+    places = {"weights": str(offered / "small.safetensors"), "tokenizer": str(clip_tokenizer_folder(offered / "words"))}
+    for version in ("2.0", "2.1"):
+        column = f"hps_v{version}_noantialias"
+        entry = SCORERS[column]
+        scorer = entry.load(config=clip_config(clip), **places)
+        assert scorer.column == column and scorer.options == {"version": version, "antialias": False}
+        assert not scorer.framing.antialias and column in PUBLISHED_SCALE
+        assert SCORERS[f"hps_v{version}"].load(config=clip_config(clip), **places).framing.antialias

@@ -1,0 +1,73 @@
+"""The code that a model card shows, run as it stands: its pipeline draws what the trained policy draws."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from seppo_video.animatediff import AnimateDiff
+from seppo_video.animatediff_sdxl import AnimateDiffXL
+from seppo_video.wan import Wan
+from tests import tiny, tiny_image, tiny_video
+from tests.contract.families import FAMILIES
+from tests.contract.shown import ours, shown, theirs, trained
+
+BY_NAME = {family.name: family for family in FAMILIES}
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_shown_code_draws_as_the_policy(family, tmp_path, kind):
+    base = tmp_path / "base"
+    family.pipeline(tmp_path / "words").save_pretrained(base)
+    adapter = family.wrap(family.load_plain(base))
+    start = ours(adapter, family)
+    folder = trained(adapter, kind, "all", tmp_path / "export")
+    expected = ours(adapter, family)
+    found = theirs(shown(adapter, kind, {"base": str(base)}, folder), family)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert (found - start).abs().max() > 0.01
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> Path:
+    """For each animated family an image base, a motion adapter and a saved pipeline of the two."""
+    folder = tmp_path_factory.mktemp("bases")
+    tiny.stable_diffusion(folder / "words").save_pretrained(folder / "animatediff" / "image")
+    tiny.motion().save_pretrained(folder / "animatediff" / "motion")
+    tiny.animatediff(folder / "words").save_pretrained(folder / "animatediff" / "saved")
+    tiny_image.sdxl(folder / "words").save_pretrained(folder / "animatediff-sdxl" / "image")
+    tiny_video.sdxl_motion().save_pretrained(folder / "animatediff-sdxl" / "motion")
+    tiny_video.animatediff_sdxl(folder / "words").save_pretrained(folder / "animatediff-sdxl" / "saved")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "scope"), [("lora", "all"), ("lora", "motion"), ("lora", "spatial"), ("motion", "motion"), ("full", "all")]
+)
+@pytest.mark.parametrize("base", ["image", "saved", "saved, other motion"])
+@pytest.mark.parametrize("name", ["animatediff", "animatediff-sdxl"])
+@pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained on linear betas")
+def test_the_shown_code_of_base_and_motion_draws_as_the_policy(bases, tmp_path, name, base, kind, scope):
+    family = BY_NAME[name]
+    sources = {"base": str(bases / name / base.split(",")[0])}
+    if base != "saved":
+        sources["motion_adapter"] = str(bases / name / "motion")
+    load = {"animatediff": AnimateDiff, "animatediff-sdxl": AnimateDiffXL}[name].load
+    adapter = load(sources["base"], motion_adapter=sources.get("motion_adapter"), dtype=torch.float32)
+    folder = trained(adapter, kind, scope, tmp_path / "export")
+    expected = ours(adapter, family)
+    found = theirs(shown(adapter, kind, sources, folder), family)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wan", "wan-flow-match"])
+def test_the_shown_code_samples_at_the_run_s_shift(tmp_path, name):
+    family, base = BY_NAME[name], tmp_path / "base"
+    family.pipeline(tmp_path / "words").save_pretrained(base)
+    adapter = Wan.load(str(base), dtype=torch.float32, text_tokens=tiny_image.T5_TOKENS, flow_shift=9.0)
+    folder = trained(adapter, "lora", "all", tmp_path / "export")
+    found = theirs(shown(adapter, "lora", {"base": str(base)}, folder), family)
+    torch.testing.assert_close(found, ours(adapter, family), rtol=1e-3, atol=1e-4)

@@ -1,0 +1,213 @@
+"""What `plan` says of shards, of a reference that waits on the CPU, of a pool that forgets, of batches that shrink."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from seppo_core.commands import tune
+from seppo_core.config_loop import PreviewConfig
+from seppo_core.config_method import MethodConfig
+from seppo_core.layout import blocks
+from seppo_core.plan import make_plan
+from seppo_core.plan_cures import cures
+from seppo_core.plan_gpus import GIB, GPUS
+from seppo_core.plan_memory import CONTEXT, memory, peak, preparing
+from seppo_core.plan_numbers import pipeline_numbers
+from seppo_core.plan_work import measure
+from seppo_core.requests import PlanRequest
+from seppo_core.run_space import run_bytes
+from seppo_core.shards import own_slice
+from seppo_core.tuning import trainable_parameters
+from seppo_image.commands import FAMILIES, load
+from seppo_image.plan import BASES, build, condition
+
+pytestmark = pytest.mark.slow
+
+BUILD = partial(build, family=FAMILIES["stable-diffusion"])
+GATHERED = "blocks gathered from shards"
+
+
+@pytest.fixture(scope="module")
+def config(workshop, tmp_path_factory):
+    """Full weights in bfloat16, as small as batches go, so that only the layout is left to change."""
+    config = workshop.config(tmp_path_factory.mktemp("run"))
+    loop = replace(config.loop, micro_batch_size=1, gradient_checkpointing=True, mixed_precision="bf16")
+    samples = replace(config.reference_samples, batch_size=1)
+    return replace(config, loop=loop, reference_samples=samples)
+
+
+@pytest.fixture(scope="module")
+def work(config):
+    return measure(config, BUILD, condition)
+
+
+def plan_of(config, **options):
+    numbers = pipeline_numbers(config.model.base, BASES)
+    return make_plan(config, PlanRequest(**options), numbers, BUILD, condition)
+
+
+def setting(config, section: str, **values):
+    return replace(config, **{section: replace(vars(config)[section], **values)})
+
+
+@pytest.fixture
+def four_processes():
+    """As this one sees them: nothing is sent."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
+    yield dist.init_device_mesh("cpu", (4,))
+    dist.destroy_process_group()
+
+
+def test_slices_are_those_that_torch_makes(config, work, four_processes):
+    adapter = load(config)
+    tune(adapter, config)
+    unet = adapter.denoiser
+    sizes = [sum(p.nbytes for p in block.parameters()) for block in blocks(unet)]
+    outside = sum(p.nbytes for p in unet.parameters()) - sum(sizes)
+    for block in blocks(unet):
+        fully_shard(block, mesh=four_processes)
+    fully_shard(unet, mesh=four_processes)
+    policy = sum(own_slice(p).nbytes for p in unet.parameters())
+    trained = sum(own_slice(p).nbytes for p in trainable_parameters(unet).values())
+    phases = memory(setting(config, "loop", sharded=True), work, 4)
+    # what does not divide by four is rounded up by torch, tensor by tensor
+    assert phases["training"]["policy, float32"] == pytest.approx(policy, rel=0.02)
+    for part in ("reference's own weights", "gradients"):
+        assert phases["training"][part] == pytest.approx(trained, rel=0.02)
+    assert phases["training"]["states of adamw"] == pytest.approx(2 * trained, rel=0.02)
+    assert phases["optimizer step"]["steps of all weights"] == pytest.approx(trained, rel=0.02)
+    # one that computes, one that is fetched; going back, as many gradients
+    assert phases["generation"][GATHERED] == outside + 2 * max(sizes)
+    assert phases["training"][GATHERED] == 2 * (outside + 2 * max(sizes))
+
+
+def test_shards_change_what_each_gpu_holds(config, work):
+    whole, shards = memory(config, work, 4), memory(setting(config, "loop", sharded=True), work, 4)
+    assert whole["training"]["gradient buckets between GPUs"] == 4 * work.weights.trained
+    assert "gradient buckets between GPUs" not in shards["training"] and GATHERED not in whole["training"]
+    assert shards["prepare"] == whole["prepare"]
+    assert shards["training"]["activations"] == whole["training"]["activations"]
+    assert peak(shards, prepare=False) < peak(whole, prepare=False)
+    # one process has nobody to share with, and train says so
+    alone = setting(config, "loop", sharded=True)
+    assert memory(alone, work, 1) == memory(config, work, 1)
+    assert any("shares one model between GPUs" in note for note in plan_of(alone).notes)
+    half = setting(alone, "loop", mixed_precision="fp16")
+    assert any("does not go with loop.mixed_precision=fp16" in note for note in plan_of(half, gpus=2).notes)
+
+
+def test_of_a_lora_in_shards_all_is_cut(config):
+    lora = setting(setting(config, "tune", mode="lora"), "loop", sharded=True)
+    weights = measure(lora, BUILD, condition).weights
+    training = memory(lora, measure(lora, BUILD, condition), 2)["training"]
+    assert training["policy, float32"] == -(-weights.base // 2)
+    assert training["LoRA, float32"] == training["reference's own weights"] == weights.lora / 2
+    # frozen weights are gathered and have no gradients
+    assert weights.lora < training[GATHERED] < 1.5 * (weights.outside.weights + 2 * weights.block.weights)
+
+
+def test_an_offloaded_reference_is_there_while_it_predicts(config, work):
+    offloaded = setting(config, "loop", offload_reference=True)
+    phases, whole = memory(offloaded, work, 1), memory(config, work, 1)
+    name, size = "reference's own weights", work.weights.reference
+    assert size == whole["training"][name] == 4 * work.weights.trained
+    assert all(name not in phases[phase] for phase in ("training", "optimizer step"))
+    assert phases["reference's errors"][name] == phases["generation"][name] == size
+    assert sum(whole["training"].values()) - sum(phases["training"].values()) == size
+    plan = plan_of(offloaded)
+    assert plan.host - plan_of(config).host == size
+    assert any("loop.offload_reference brings" in note for note in plan.notes)
+    # a pass over a winner and its sample without gradient: that of two samples that are drawn at once
+    two = setting(config, "reference_samples", batch_size=2, guidance_scale=1.0)
+    assert work.reference_peak == pytest.approx(measure(two, BUILD, condition).denoising.peak, rel=0.1)
+    assert work.reference_peak < work.steps[True].peak
+
+
+@pytest.mark.parametrize(
+    ("method", "entries"),
+    [
+        (MethodConfig(), 7),
+        (MethodConfig(remember=1), 2),
+        (MethodConfig(remember=6), 7),
+        (MethodConfig(reference="initial"), 1),
+        (MethodConfig(name="sft"), 0),
+    ],
+    ids=["all", "one", "six", "initial", "sft"],
+)
+def test_disk_of_the_pool_is_what_train_asks_for(config, method, entries):
+    config = replace(setting(config, "loop", iterations=7), method=method)
+    adapter = load(config)
+    tune(adapter, config)
+    asked = run_bytes(config, trainable_parameters(adapter.denoiser).values(), 4 * 4 * 8 * 8)
+    disk = plan_of(config).disk
+    assert disk.pool == asked["snapshots of the pool"]
+    weights = sum(p.nbytes for p in trainable_parameters(adapter.denoiser).values())
+    assert (disk.pool, disk.samples) == (entries * weights, asked["reference samples"])
+
+
+def test_cures_name_shards_or_the_cpu(config, work):
+    needed = peak(memory(config, work, 1), prepare=False)
+    small = replace(GPUS["a10"], memory_gib=(needed - work.weights.reference / 2) / GIB)
+    fits, _ = cures(config, work, BUILD, condition, small, 1)
+    assert fits.startswith("it fits A10") and fits.endswith("after loop.offload_reference: true")
+    needed = peak(memory(config, work, 8), prepare=False)
+    small = replace(GPUS["a10"], memory_gib=(needed - work.weights.reference) / GIB)
+    fits, _ = cures(config, work, BUILD, condition, small, 8)
+    assert fits.startswith("it fits A10") and fits.endswith("after loop.sharded: true")
+    # shards want bfloat16 and plain moments, and all that is changed for them is said
+    half = setting(setting(config, "loop", mixed_precision="fp16"), "optimizer", name="adamw8bit")
+    fits, _ = cures(half, work, BUILD, condition, replace(small, memory_gib=1 + 0.7 * (needed - CONTEXT) / GIB), 8)
+    assert all(word in fits for word in ("sharded: true", "mixed_precision: bf16", "optimizer.name: adamw"))
+    old = replace(small, bfloat16=False)
+    assert "sharded" not in cures(half, work, BUILD, condition, old, 8)[0]
+
+
+def test_every_phase_that_is_too_large_is_eased(config):
+    config = replace(config, preview=PreviewConfig(prompts=("a wall",), per_prompt=40, steps=2))
+    config = setting(config, "loop", gradient_checkpointing=False, micro_batch_size=2)
+    work = measure(config, BUILD, condition)
+    phases = memory(config, work, 1)
+    # the previews are the peak, and what eases training does not touch them
+    assert peak(phases) == max(sum(phases[name].values()) for name in ("previews", "decoding"))
+    eased = setting(config, "loop", gradient_checkpointing=True)
+    allowed = (sum(memory(eased, work, 1)["training"].values()) + sum(phases["training"].values())) // 2
+    fits, _ = cures(config, work, BUILD, condition, replace(GPUS["a10"], memory_gib=allowed / GIB), 1)
+    assert fits.startswith("it fits A10")
+    assert "loop.gradient_checkpointing: true" in fits and "preview.per_prompt: 1" in fits
+
+
+def test_previews_take_as_much_as_samples_of_their_number(config):
+    p = PreviewConfig(prompts=("a wall",), per_prompt=3, steps=2, guidance_scale=2.0)
+    # in full precision, for autocast keeps its copies of weights that are trained
+    config = setting(replace(config, preview=p), "loop", mixed_precision="no")
+    config = setting(config, "reference_samples", batch_size=3, guidance_scale=2.0)
+    work = measure(config, BUILD, condition)
+    assert work.previewing.peak == pytest.approx(work.denoising.peak, rel=0.01) and work.previews_guided
+    phases = memory(config, work, 1)
+    assert phases["previews"]["activations"] == work.previewing.peak
+    plain = measure(setting(config, "preview", guidance_scale=1.0), BUILD, condition)
+    assert not plain.previews_guided and plain.previewing.flops * 2 == work.previewing.flops
+
+
+def test_prepare_is_planned_for_the_batch_that_it_comes_down_to(config, work, monkeypatch):
+    assert config.data.encode_batch_size == 8
+    two = sum(preparing(work, 2 / 8).values())
+    assert "activations" in preparing(work) and two < sum(preparing(work).values())
+    # room for all of it, for five at once, and for less than one
+    assert memory(config, work, 1, 10 * two)["prepare"] == preparing(work) == memory(config, work, 1)["prepare"]
+    five = sum(preparing(work, 5 / 8).values())
+    assert memory(config, work, 1, five)["prepare"] == preparing(work, 4 / 8)
+    assert memory(config, work, 1, CONTEXT)["prepare"] == preparing(work, 1 / 8)
+    # a GPU whose room training does not need
+    big = setting(config, "data", height=512, width=512, cache="not there")
+    planned = measure(big, BUILD, condition)
+    room = sum(preparing(planned, 3 / 8).values())
+    assert room > peak(memory(big, planned, 1), prepare=False)
+    monkeypatch.setitem(GPUS, "t4", replace(GPUS["a10"], memory_gib=room / GIB))
+    plan = plan_of(big, gpu="t4")
+    assert plan.fits and plan.encode_batch_size == 2
+    assert any("prepare goes down to 2 by itself" in note for note in plan.notes)

@@ -1,0 +1,41 @@
+"""A training command whose second process takes a second longer over each chunk of samples, or dies over its second.
+
+python -m tests.training.uneven FOLDER CONFIG [dies]; FOLDER/rank-N.json then says which chunks process N took.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+from seppo_core.config_file import load_config
+from seppo_core.generate import SampleGenerator
+from seppo_image import commands
+from seppo_image.config import ImageConfig
+
+SECONDS = 1.0
+
+
+def main(folder: Path, config: ImageConfig, dies: bool) -> None:
+    rank = int(os.environ["RANK"])
+    generate, taken = SampleGenerator.__call__, []
+
+    def uneven(self, reference, iteration, positions, progress):
+        taken.append(positions.start)
+        if rank == 1:
+            if dies and len(taken) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(SECONDS)
+        latents = generate(self, reference, iteration, positions, progress)
+        (folder / f"rank-{rank}.json").write_text(json.dumps({"taken": taken, "until": time.time()}))
+        return latents
+
+    with mock.patch.object(SampleGenerator, "__call__", uneven):
+        commands.train(config)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), load_config(Path(sys.argv[2]), ImageConfig), "dies" in sys.argv[3:])
