@@ -117,7 +117,7 @@ AUTHORS = (
     "the prompts; here each prompt has its own seed unless --seed-mode sequential is given.",
     "Latents: the authors' pipeline keeps them in float16 between steps, here they are float32.",
     "Versions: the authors pin diffusers 0.20.0 and transformers 4.30.2; those used here are under provenance.",
-    "HPSv2: the authors' torch resizes without antialias, here with it.",
+    "HPSv2: the authors' torch resizes without antialias, here with it; --metrics hps_v2.0_noantialias does as theirs.",
 )
 AUTHORS_ASSUMED = (("height, width", "512 × 512 for SD-1.5 is deduced from the base, not stated"),)
 T2V_ASSUMED = (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed.bench import DTYPES, Bench
-from benchmarks.speed.models import give_encoders, take_encoders
+from benchmarks.speed.models import encoding_adapter
 from benchmarks.speed.stage import Prepared, Stage
 from benchmarks.speed.standin import stand_in_cache
 from benchmarks.speed.timing import Times, Variant
@@ -34,8 +34,9 @@ def cache(stage: Stage) -> Prepared:
     method = bench.method("dpo")
     batch = bench.batch(method, count)
     # as the script has them, whatever the autoencoder itself asks for
-    encoders = give_encoders(bench.adapter, bench.device, DTYPES[bench.precision])
-    p = bench.adapter.pipeline
+    encoder = encoding_adapter(stage.subject, bench.config, DTYPES[bench.precision], bench.device)
+    vae = encoder.pipeline.vae
+    texts = [m for name, m in encoder.pipeline.components.items() if name.startswith("text_encoder")]
     subject = stage.subject
     clip = (subject.frames,) if subject.modality == "video" else ()
     pixels = torch.rand(2 * count, 3, *clip, subject.height, subject.width, device=bench.device) * 2 - 1
@@ -48,14 +49,14 @@ def cache(stage: Stage) -> Prepared:
 
     @torch.no_grad()
     def encoded() -> dict[str, Tensor]:
-        posterior = bench.adapter.encode(pixels)
+        posterior = encoder.encode(pixels)
         latents = posterior.draw(torch.randn_like(posterior.mean)).to(batch.winner)
         winner, sample = latents.chunk(2)
         return {"winner": winner, "sample": sample}
 
     @torch.no_grad()
     def captioned() -> dict[str, dict[str, Tensor]]:
-        told = bench.adapter.encode_prompts(captions)
+        told = encoder.encode_prompts(captions)
         return {"condition": batch.condition | {name: told[name].to(batch.condition[name]) for name in told}}
 
     def step(*parts) -> None:
@@ -64,7 +65,7 @@ def cache(stage: Stage) -> Prepared:
 
     held = lambda: bench.held(batch, reference=bench.reference)  # noqa: E731
     remarks = ["The cache's own cost, reading shards and drawing noise, is in the comparison of the loader."]
-    if isinstance(p.vae, PixelShuffleVAE):
+    if isinstance(vae, PixelShuffleVAE):
         remarks.append(
             "This base's autoencoder only moves pixels: what encoding costs with a learned one, --base tells."
         )
@@ -72,20 +73,19 @@ def cache(stage: Stage) -> Prepared:
         remarks.append(f"Autoencoder and text encoder are in {bench.precision}, as the script has them.")
     return Prepared(
         [
-            Variant("latents and captions from the cache", from_cache, held=held),
+            Variant("from the cache", from_cache, held=held),
             Variant(
-                "pictures encoded in every step",
+                "pictures encoded",
                 lambda: step(encoded),
-                held=lambda: held() + weights_of(p.vae),
+                held=lambda: held() + weights_of(vae),
             ),
             Variant(
-                "pictures and captions encoded in every step",
+                "pictures and captions encoded",
                 lambda: step(encoded, captioned),
-                held=lambda: held() + weights_of(*encoders),
+                held=lambda: held() + weights_of(vae, *texts),
             ),
         ],
         remarks=lambda times: remarks,
-        close=lambda: take_encoders(bench.adapter),
     )
 
 
@@ -104,12 +104,12 @@ def loader(stage: Stage) -> Prepared:
         for _ in range(STRETCH):
             bench.update(method, repeat(ready))
 
-    step = Variant("the update alone, its batch there already", alone, units=STRETCH)
+    step = Variant("update alone, batch at hand", alone, units=STRETCH)
     fed = [
         Variant(f"batches made {name}", lambda feed=feed: feed.train(method), units=STRETCH)
         for name, feed in feeds.items()
     ]
-    only = Variant("making batches alone, without training", feeds["when asked for"].make, units=STRETCH)
+    only = Variant("making batches alone", feeds["when asked for"].make, units=STRETCH)
 
     def remarks(times: Sequence[Times]) -> list[str]:
         of = {one.variant.name: median(one.seconds) for one in times if one.seconds}

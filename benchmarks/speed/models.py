@@ -12,6 +12,7 @@ from benchmarks.speed.subjects import Subject
 from seppo_core.adapter import Adapter, Condition, Framing
 from seppo_core.config import Config
 from seppo_core.keys import keyed_generator
+from seppo_core.vae import cast
 
 
 def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
@@ -26,29 +27,34 @@ def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device:
     return adapter
 
 
-def give_encoders(adapter: Adapter, device: torch.device, dtype: torch.dtype) -> list[nn.Module]:
-    """Gives VAE and text encoders weights in `dtype`, and tokenizers that make up tokens; the models it made."""
-    p = adapter.pipeline
-    made = {name: with_weights(module, device).to(dtype) for name, module in _encoders(adapter).items()}
-    tokenizers = {name: stand_in for name, stand_in in p.components.items() if name.startswith("tokenizer")}
-    for name, stand_in in tokenizers.items():
-        encoder = made.get(name.replace("tokenizer", "text_encoder"))
-        if encoder is not None:
-            setattr(p, name, MadeUpTokens(stand_in.model_max_length, encoder.config.vocab_size))
-    for name, module in made.items():
-        setattr(p, name, module)
-    return list(made.values())
+def encoding_adapter(subject: Subject, config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
+    """The subject's adapter with VAE and text encoders of random weights in `dtype`, and tokenizers that make up
+    tokens; its denoiser has no memory."""
+    bare = subject.build(config, dtype)
+    p = bare.pipeline
+    encoders = {name: with_weights(module, device) for name, module in p.components.items() if _encodes(name, module)}
+    for name, encoder in encoders.items():
+        cast(encoder, dtype)
+        setattr(p, name, encoder)
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        if tokenizer != name:
+            made_up = MadeUpTokens(p.components[tokenizer].model_max_length, encoder.config.vocab_size)
+            setattr(p, tokenizer, made_up)
+    # once more, for some families read the scale of their latents from the VAE's weights
+    adapter = type(bare)(p, **adapter_keys(config))
+    # some take their VAE to float32 whatever was asked for
+    cast(p.vae, dtype)
+    return adapter
 
 
-def take_encoders(adapter: Adapter) -> None:
-    """Leaves VAE and text encoders without weights again."""
-    for module in _encoders(adapter).values():
-        module.to("meta")
+def adapter_keys(config: Config) -> dict[str, object]:
+    """What the family's class is told beside its pipeline; t5 and motion modules are parts of that."""
+    parts = ("t5", "motion_adapter")
+    return {name: value for name, value in config.model.family_keys().items() if name not in parts}
 
 
-def _encoders(adapter: Adapter) -> dict[str, nn.Module]:
-    found = adapter.pipeline.components.items()
-    return {name: m for name, m in found if m is not None and (name == "vae" or name.startswith("text_encoder"))}
+def _encodes(name: str, module: object) -> bool:
+    return module is not None and (name == "vae" or name.startswith("text_encoder"))
 
 
 def with_weights(model: nn.Module, device: torch.device, seed: int = 0) -> nn.Module:

@@ -8,7 +8,7 @@ from benchmarks.report.page import Section, notes, page, row_of
 from benchmarks.report.provenance import provenance_block
 from benchmarks.report.table import Cell, Row, axis_of, interval_bar, number, table
 from benchmarks.speed.memory import Memory, megabytes
-from benchmarks.speed.report import Report, confidence, how, summary
+from benchmarks.speed.report import Report, confidence, how, short, summary
 from benchmarks.speed.results import Measured, Result
 from benchmarks.statistics import Interval
 
@@ -42,7 +42,7 @@ def speed_page(report: Report) -> Html:
 def _summary(report: Report) -> Child:
     several = len(report.subjects) > 1
     items = [
-        element("li", f"{result.subject}: {summary(result)}" if several else summary(result), class_="fact")
+        element("li", f"{short(result.subject)}: {summary(result)}" if several else summary(result), class_="fact")
         for result in report.results
         if result.variants
     ]
@@ -53,7 +53,7 @@ def _summary(report: Report) -> Child:
 
 def _comparison(result: Result) -> list[Child]:
     body: list[Child] = [element("h3", result.title), _table(result)]
-    told = [*result.remarks]
+    told = [*result.remarks, *(f"{one.name}: {one.note}." for one in result.variants if one.note)]
     if result.is_partial:
         told.insert(0, f"Broken off after {result.rounds} of {result.wanted_rounds} rounds.")
     if told:
@@ -71,7 +71,7 @@ def _table(result: Result) -> Html:
     rows = []
     for place, one in enumerate(variants):
         cells = [
-            Cell(element("span", one.name, element("span", one.note, class_="bounds") if one.note else None), one.name),
+            Cell(one.name),
             _ratio(one) if place else Cell(element("strong", "1"), 1.0, number=True),
             interval_bar(one.ratio.median, low, high, place % COLOURS, marker=1.0),
             Cell("–" if not place else "{:.2f} to {:.2f}".format(*one.ratio.quartiles), one.ratio.value, number=True),
@@ -129,5 +129,5 @@ def _rounds(result: Result, report: Report) -> Html:
         for place, one in enumerate(result.variants)
         if place
     ]
-    title = result.title if len(report.subjects) == 1 else f"{result.title}: {result.subject.partition(',')[0]}"
+    title = result.title if len(report.subjects) == 1 else f"{result.title}: {short(result.subject)}"
     return line_chart(title, lines, "round", f"times {base.name}", level=(base.name, 1.0))

@@ -26,7 +26,7 @@ class Progress:
 
     def begin(self, title: str) -> None:
         self._title, self._began = title, self.now()
-        self._show(f"{self._head()}: getting ready{self._tail(None)}", always=self.live)
+        self._show(f"{self._head()}: getting ready{self._tail(None)}", always=True)
 
     def call(self, done: int, total: int, variant: str) -> None:
         """Before call `done` (0-based) of the comparison's `total`, the warm-up counted."""

@@ -37,16 +37,20 @@ class Report:
 
     @property
     def left(self) -> list[tuple[str, str]]:
-        """What was not measured, with the reason; on each subject, or said once where it is the same for all."""
+        """What was not measured, with the reason; said once where it is the same wherever it was tried."""
         reasons: dict[tuple[str, str], list[str]] = {}
+        ran: dict[str, set[str]] = {}
         for result in self.results:
+            ran.setdefault(result.comparison, set()).add(result.subject)
             for one in result.left:
                 name = one.name if one.name == result.comparison else f"{result.comparison}: {one.name}"
                 told = f"failed: {one.reason}" if one.failed else one.reason
                 reasons.setdefault((name, told), []).append(result.subject)
-        everywhere = len(self.subjects)
         return [
-            (name if len(subjects) == everywhere else f"{name} ({', '.join(subjects)})", reason)
+            (
+                name if set(subjects) == ran[name.partition(":")[0]] else f"{name} ({', '.join(map(short, subjects))})",
+                reason,
+            )
             for (name, reason), subjects in reasons.items()
         ]
 
@@ -60,6 +64,7 @@ def markdown(report: Report) -> str:
             if result.variants:
                 parts.append(f"### {result.title}\n\n{result.question}{_rounds(result)}\n\n{_table(result)}\n")
                 parts += [f"- {remark}" for remark in result.remarks]
+                parts += [f"- {one.name}: {one.note}." for one in result.variants if one.note]
                 parts.append("")
     if report.left:
         parts += ["## Not measured\n", *(f"- {name}: {reason}" for name, reason in report.left), ""]
@@ -94,6 +99,11 @@ def how(report: Report) -> list[str]:
             + (f" before {', '.join(missing)}." if missing else " in its last comparison.")
         )
     return said
+
+
+def short(subject: str) -> str:
+    """A subject's name without its size and settings."""
+    return subject.partition(",")[0]
 
 
 def summary(result: Result) -> str:

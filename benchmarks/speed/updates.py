@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed.bench import Bench
+from benchmarks.speed.ratios import ratio
 from benchmarks.speed.stage import Prepared, Stage
 from benchmarks.speed.timing import Times, Variant
 from seppo_core.keys import keyed_normal
@@ -90,19 +91,19 @@ def parts(stage: Stage) -> Prepared:
         Variant("clipping and optimiser", work.step, before=work.gradients),
     ]
     drawn = Variant(
-        f"drawing the reference's samples, {stage.sampling_steps} steps", work.draw, before=work.clear,
-        note=f"{count} of them, with guidance; comes before an iteration, not in the update",
+        f"drawing samples, {stage.sampling_steps} steps", work.draw, before=work.clear,
+        note=f"{count} of the reference, with guidance; before an iteration, not in the update",
     )  # fmt: skip
 
     def remarks(times: Sequence[Times]) -> list[str]:
-        found = {one.variant.name: median(one.seconds) for one in times if one.seconds}
-        of_pieces = [found.get(piece.name) for piece in pieces]
-        if whole.name not in found or None in of_pieces:
+        of = {one.variant.name: one.seconds for one in times}
+        if not all(of.get(one.name) for one in (whole, *pieces)):
             return []
-        share = sum(of_pieces) / found[whole.name]
+        rounds = zip(of[whole.name], *(of[piece.name] for piece in pieces), strict=True)
+        share = median(sum(rest) / all_of_it for all_of_it, *rest in rounds)
         said = [f"The four parts add up to {100 * share:.0f} % of the whole update."]
-        if drawn.name in found:
-            rate = found[drawn.name] / found[whole.name]
+        if drawn.name in of:
+            rate = ratio(of[drawn.name], of[whole.name]).value
             said.append(
                 f"With its samples, a pair takes {1 + rate:.2f} times as long as its update alone; drawing them is "
                 f"{100 * rate / (1 + rate):.0f} % of it, and grows with the steps."

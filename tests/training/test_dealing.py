@@ -50,7 +50,7 @@ def test_a_chunk_that_died_with_its_process_is_generated_by_the_next_launch(work
     assert process.returncode != 0, output[-3000:]
     there = {int(file.stem.rpartition("-")[2]) for file in (tmp_path / "run" / "buffer").rglob("samples-*")}
     # torchrun ended the other as well
-    assert 1 <= len(there) < CHUNKS
+    assert len(there) < CHUNKS
     assert read_events(tmp_path / "run")[-1]["event"] == "stopped", "a lost process is no failure of the run"
     again = start(2, "seppo_image", "train", path)
     output = finish(again)

@@ -1,4 +1,4 @@
-"""A training command whose second process takes a second longer over each chunk of samples, or dies over its second.
+"""A training command whose second process takes a second longer over each chunk of samples, or dies over its first.
 
 python -m tests.training.uneven FOLDER CONFIG [dies]; FOLDER/rank-N.json then says which chunks process N took.
 """
@@ -26,7 +26,7 @@ def main(folder: Path, config: ImageConfig, dies: bool) -> None:
     def uneven(self, reference, iteration, positions, progress):
         taken.append(positions.start)
         if rank == 1:
-            if dies and len(taken) == 2:
+            if dies:
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(SECONDS)
         latents = generate(self, reference, iteration, positions, progress)
