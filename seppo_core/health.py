@@ -164,7 +164,7 @@ class _WinnerError:
             self.last.append(error)
             if base is not None and len(self.base) < self.window:
                 self.base.append(base)
-        if len(self.last) < self.window or len(self.base) < LEAST:
+        if len(self.last) < self.window or len(self.base) < min(LEAST, self.window):
             return None
         before, now = fmean(self.base), fmean(self.last)
         # the spread of a few may be small by chance
