@@ -28,6 +28,10 @@ class Cost:
     kept: int
     """Bytes alive at the end."""
 
+    def times(self, share: float) -> "Cost":
+        """Of a batch that is larger or smaller by `share`."""
+        return Cost(round(self.flops * share), round(self.peak * share), round(self.kept * share))
+
 
 @contextmanager
 def counting(known: Iterable[Tensor], mixed_precision: str = "no"):

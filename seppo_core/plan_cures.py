@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from seppo_core.config import Config
-from seppo_core.plan_count import Cost
 from seppo_core.plan_gpus import GIB, Gpu, holding
 from seppo_core.plan_memory import Phases, memory, peak
 from seppo_core.plan_work import Build, Conditions, Work, measure
@@ -152,5 +151,5 @@ def _again(config: Config, before: Config, work: Work, build: Build, conditions:
     for name, share in shares:
         cost = vars(work)[name]
         if cost is not None and share != 1:
-            work = replace(work, **{name: Cost(cost.flops, round(cost.peak * share), cost.kept)})
+            work = replace(work, **{name: cost.times(share)})
     return work

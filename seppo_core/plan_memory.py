@@ -44,7 +44,7 @@ def memory(config: Config, work: Work, gpus: int, of_gpu: int | None = None) -> 
         "blocks gathered from shards": _gathered(weights.block, weights.outside, learning=True) if sharded else 0
     }
     phases = {
-        "prepare": preparing(work, encode_batch(config, work, of_gpu) / config.data.encode_batch_size),
+        "prepare": preparing(config, work, encode_batch(config, work, of_gpu)),
         "training": held | gradients | learning | {"activations": work.steps[loop.gradient_checkpointing].peak},
         # torch's AdamW computes the steps of all weights at once
         "optimizer step": held | gradients | {"steps of all weights": -(-trained // slices)},
@@ -63,13 +63,15 @@ def memory(config: Config, work: Work, gpus: int, of_gpu: int | None = None) -> 
     return {name: {part: size for part, size in parts.items() if size} for name, parts in phases.items()}
 
 
-def preparing(work: Work, share: float = 1.0) -> dict[str, int]:
-    """Bytes of `prepare` by part, at a `share` of the batch that the VAE's work was counted for."""
-    weights = work.weights
+def preparing(config: Config, work: Work, batch: int) -> dict[str, int]:
+    """Bytes of `prepare` by part, with so many items encoded at once: between those of one and of the config's batch,
+    both of which were counted."""
+    weights, most = work.weights, config.data.encode_batch_size
+    one, all_of_them = work.encoding_one.peak, work.encoding.peak
     return {
         f"VAE, {weights.dtypes['vae']}": weights.vae,
         **{f"{name}, {weights.dtypes[name]}": size for name, size in weights.texts.items()},
-        "activations": round(work.encoding.peak * share),
+        "activations": one + round((all_of_them - one) * (batch - 1) / max(1, most - 1)),
         "CUDA context, assumed": CONTEXT,
     }
 
@@ -78,7 +80,7 @@ def encode_batch(config: Config, work: Work, of_gpu: int | None) -> int:
     """The batch that `prepare` comes down to on a GPU of so many bytes: it halves by itself what does not fit."""
     size = config.data.encode_batch_size
     if of_gpu is not None:
-        while size > 1 and sum(preparing(work, size / config.data.encode_batch_size).values()) > of_gpu:
+        while size > 1 and sum(preparing(config, work, size).values()) > of_gpu:
             size //= 2
     return size
 

@@ -71,6 +71,8 @@ class Work:
     """Items in that."""
     encoding: Cost
     """Of the VAE for a batch of `prepare`."""
+    encoding_one: Cost
+    """The same for one item: a VAE that takes frames in parts needs as much for it as for a batch."""
 
 
 def measure(config: Config, build: Build, conditions: Conditions, only_step: bool = False) -> Work:
@@ -97,20 +99,26 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
         known = weights_of(adapter.denoiser, None if reference is None else module_of(reference))
         draw = lambda count: _condition(one, count)  # noqa: E731
         denoising = previewing = decoding = None
-        encoding = Cost(0, 0, 0)
+        encoding = encoding_one = Cost(0, 0, 0)
         if not only_step:
             if method.recipe.second == "generated":
                 s = config.reference_samples
                 with reference.active() as frozen:
                     denoising = _denoising(config, adapter, frozen, shape, draw, known, s.batch_size, s.guidance_scale)
-            if config.preview.prompts:
-                p = config.preview
+            p = config.preview
+            if p.prompts and denoising is not None and config.tune.mode == "lora":
+                # the same weights, and no copies of them in half precision; a large model takes long to count
+                rows = p.per_prompt * (1 + _guided(p.guidance_scale, adapter))
+                previewing = denoising.times(rows / (s.batch_size * (1 + _guided(s.guidance_scale, adapter))))
+            elif p.prompts:
                 with torch.no_grad():
                     previewing = _denoising(
                         config, adapter, adapter.denoiser, shape, draw, known, p.per_prompt, p.guidance_scale
                     )
             decoding = _decoding(config, adapter, shape)
-            encoding = _encoding(config, adapter)
+            encoding = encoding_one = _encoding(config, adapter, config.data.encode_batch_size)
+            if config.data.encode_batch_size > 1:
+                encoding_one = _encoding(config, adapter, 1)
         observe = _observe(config, adapter, method, reference, shape, draw, known)
         steps = {}
         # checkpointing cannot be taken back
@@ -138,6 +146,7 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
         decoding=decoding,
         decoded=max(_decoded(config), default=0),
         encoding=encoding,
+        encoding_one=encoding_one,
     )
 
 
@@ -276,12 +285,12 @@ def _decoded(config: Config) -> list[int]:
     return [config.preview.per_prompt] * bool(config.preview.prompts) + [config.reference_samples.batch_size] * again
 
 
-def _encoding(config: Config, adapter: Adapter) -> Cost:
+def _encoding(config: Config, adapter: Adapter, count: int) -> Cost:
     d = config.data
     if d.vae_tiling:
         tile_vae(adapter)
     size = (3, d.frames, d.height, d.width) if d.frames > 1 else (3, d.height, d.width)
-    return cost_of(lambda: adapter.encode(torch.randn(d.encode_batch_size, *size)), weights_of(adapter.pipeline.vae))
+    return cost_of(lambda: adapter.encode(torch.randn(count, *size)), weights_of(adapter.pipeline.vae))
 
 
 def _timesteps(adapter: Adapter, count: int) -> Tensor:

@@ -60,10 +60,9 @@ def chosen_rows(gains: dict[str, np.ndarray], prompts: int) -> list[GalleryRow]:
     for name, values in gains.items():
         there = np.flatnonzero(np.isfinite(values))
         order = there[np.argsort(-values[there], kind="stable")]
-        few = min(EXTREMES, len(order) // 2)
-        for row in order[:few]:
+        for row in order[values[order] > 0][:EXTREMES]:
             found.setdefault(int(row), f"win of {name}")
-        for row in order[len(order) - few :][::-1]:
+        for row in order[values[order] < 0][::-1][:EXTREMES]:
             found.setdefault(int(row), f"loss of {name}")
     for row in np.linspace(0, prompts - 1, min(EVEN, prompts)).round().astype(int):
         found.setdefault(int(row), "not selected")

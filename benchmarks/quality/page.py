@@ -38,9 +38,10 @@ MOST_COLUMNS = 3
 def quality_page(report: dict, results: Results, provenance: dict) -> Html:
     """The whole document."""
     prompts, what = report["prompts"], report["protocol"]["what"]
+    seeds = len(report["protocol"]["seeds"])
     lead = (
         f"{what}{'' if what.endswith('?') else '.'} {len(report['models'])} models, {prompts['used']} prompts, "
-        f"{len(report['protocol']['seeds'])} samples each from shared noise."
+        f"{seeds} sample{'s' if seeds > 1 else ''} each from shared noise."
     )
     sections = [
         Section("Before the numbers", [_warned(report)]),

@@ -45,7 +45,7 @@ class Bench:
         self.conditions = Conditions.of(subject, self.adapter)
         self.shape = self.adapter.latent_shape(subject.height, subject.width, subject.frames)
         tune(self.adapter, self.config)
-        self.policy = self.adapter.denoiser.eval()
+        self.policy = self.adapter.denoiser.eval().to(device)
         self.parameters = trainable_parameters(self.policy)
         self.optimizer = make_optimizer(self.config.optimizer, self.parameters)
         self.stepper = self.make_stepper(self.optimizer)

@@ -33,7 +33,7 @@ def speed_page(report: Report) -> Html:
     charts = [_rounds(result, report) for result in report.results if result.rounds > 1 and len(result.variants) > 1]
     if charts:
         told = "Each round's ratio to the baseline. Flat lines are a quiet machine; what moves one line alone is noise."
-        sections.append(Section("Round by round", [element("p", told), row_of(*charts)]))
+        sections.append(Section("Round by round", [element("p", told), row_of(*charts, *_filler(charts))]))
     sections.append(Section("How it was measured", [element("p", text) for text in how(report)]))
     sections.append(Section("Where it comes from", [provenance_block(report.provenance)]))
     return page("The speed of training", lead, sections)
@@ -80,7 +80,7 @@ def _table(result: Result) -> Html:
         cells += [NONE if one.counted is None else number(one.counted, 2)] * counted
         cells += _memory(one, baseline.memory) * remembered
         rows.append(Row(cells, place % COLOURS, "" if place else "control"))
-    headings = ["variant", "times the baseline", confidence(result), "quartiles", "ms"]
+    headings = ["variant", "ratio", confidence(result), "quartiles", "ms"]
     headings += ["by passes"] * counted + ["memory", "times"] * remembered
     caption = f"{result.question} The dashed line is the baseline, {baseline.name}; {result.rounds} rounds."
     return table(headings, rows, caption)
@@ -116,6 +116,11 @@ def _by_size(result: Result) -> Sequence[Html]:
     if held:
         charts.append(line_chart("Memory", [Line("peak", 4, held, markers=True)], "micro-batch", "MB"))
     return charts
+
+
+def _filler(charts: Sequence[Html]) -> list[Html]:
+    """A chart that is alone would fill the page."""
+    return [element("div")] if len(charts) == 1 else []
 
 
 def _rounds(result: Result, report: Report) -> Html:

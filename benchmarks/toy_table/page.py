@@ -89,6 +89,7 @@ def _table(rows: Sequence[Row], plan: Plan) -> Html:
                     *(_shares(row)),
                     NONE if row.arm == "base" else number(row.passes / 1000, 1),
                     NONE if row.arm == "base" or row.seconds is None else number(row.seconds, 0),
+                    Cell(", ".join(f"{gate} {count}" for gate, count in row.alarms.items()) or "–"),
                 ],
                 series,
                 "control" if row.arm in ("base", "continued") else "",
@@ -96,7 +97,7 @@ def _table(rows: Sequence[Row], plan: Plan) -> Html:
         )  # fmt: skip
     headings = [
         "arm", "lr", "seeds", "mean score", "95 % interval", "− base", "− SFT", "− matched SFT", "s = +1",
-        "precision of +1", "worse anyway", "recall of +1", "1000 passes", "core seconds",
+        "precision of +1", "worse anyway", "recall of +1", "1000 passes", "core seconds", "gates",
     ]  # fmt: skip
     caption = (
         f"Exact score on held-out prompts; {plan.seeds} training seeds were asked for. The dashed line is the base's "

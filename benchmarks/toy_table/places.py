@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from benchmarks.demo.plan import SCHEMAS
 from benchmarks.toy.captions import Modality
 from benchmarks.toy_table.data import SOURCES
 from benchmarks.toy_table.plan import Cell
+from seppo_core.config_file import load_config
+from seppo_core.config_health import HealthConfig
 from seppo_core.files import save_json
+from seppo_core.health import Health
+from seppo_core.run_files import read_metrics
 
 FORMAT = 1
 
@@ -101,6 +106,19 @@ def read_result(places: Places, cell: Cell) -> CellResult | None:
         margin=None if anchor is None else anchor["margin"].astype(float),
         captions=found["captions"],
     )
+
+
+def alarms(places: Places, cell: Cell) -> set[str]:
+    """The health gates that would have spoken in a finished run at their defaults; it was trained with them off.
+
+    Read from its metrics, so that a change of a gate is seen on runs that it was not made for.
+    """
+    run = places.cell(cell) / "run"
+    if cell.config is None or not (run / "metrics.jsonl").is_file():
+        return set()
+    config = load_config(run / "config.yaml", SCHEMAS[cell.modality])
+    health = Health.of(HealthConfig(), config.method, config.loop.batch_size, read_metrics(run))
+    return {alarm.gate for alarm in health.alarms}
 
 
 def read_samples(places: Places, cell: Cell) -> np.ndarray:

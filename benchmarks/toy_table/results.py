@@ -1,5 +1,6 @@
 """From finished cells to rows: means over training seeds and prompts with intervals, paired differences, cost."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import numpy as np
 from benchmarks.anchor.validity import Validity, validity
 from benchmarks.statistics import Interval, crossed_interval, mean_interval
 from benchmarks.toy_table.arms import ARMS
-from benchmarks.toy_table.places import CellResult, Places, read_result
+from benchmarks.toy_table.places import CellResult, Places, alarms, read_result
 from benchmarks.toy_table.plan import REGIMES, Plan
 from benchmarks.toy_table.queue import best_rate, failure, tuning_cells
 
@@ -39,6 +40,8 @@ class Row:
     """Training seeds that are there."""
     wanted: int
     failures: list[str]
+    alarms: dict[str, int]
+    """In how many of the runs a health gate would have spoken, by gate."""
     mean: Interval | None
     over: dict[str, Interval]
     """Paired differences to the controls, by their names."""
@@ -172,7 +175,7 @@ def over_runs(values: Sequence[Array]) -> Interval:
 
 def _base_row(base: CellResult) -> Row:
     return Row(
-        regime=base.cell.regime, arm="base", rate=None, tuning=[], seeds=(0,), wanted=1, failures=[],
+        regime=base.cell.regime, arm="base", rate=None, tuning=[], seeds=(0,), wanted=1, failures=[], alarms={},
         mean=mean_interval(base.scores), over={}, shares={}, anchor=None, passes=0, seconds=0.0, curve=base.curve,
     )  # fmt: skip
 
@@ -188,6 +191,7 @@ def _row(
     over = {control: difference(runs[arm], runs.get(control, {})) for control in CONTROLS if control != arm}
     seconds = [result.seconds for result in ordered if result.seconds is not None]
     held = [result.shares for result in ordered if result.shares]
+    spoke = Counter(gate for result in ordered for gate in alarms(places, result.cell))
     return Row(
         regime=regime,
         arm=arm,
@@ -196,6 +200,7 @@ def _row(
         seeds=tuple(sorted(results)),
         wanted=len(plan.seeds_of(regime)),
         failures=[f"{cell.label}: {why}" for cell in cells if (why := failure(places, cell)) is not None],
+        alarms=dict(sorted(spoke.items())),
         mean=over_runs([runs[arm][seed] for seed in sorted(results)]) if results else None,
         over={control: told[0] for control, told in over.items() if told is not None},
         shares={sign: float(np.mean([one[sign] for one in held])) for sign in held[0]} if held else {},

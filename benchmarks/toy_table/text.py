@@ -8,7 +8,7 @@ from benchmarks.toy_table.results import Row, Table
 
 HEADINGS = (
     "arm", "lr", "seeds", "R", "− base", "− SFT", "− matched SFT", "s = +1", "precision +", "recall +", "passes",
-    "core s",
+    "core s", "gates",
 )  # fmt: skip
 NONE = "–"
 
@@ -62,6 +62,7 @@ def cells(row: Row) -> list[str]:
         NONE if anchor is None else _percent(anchor.recall),
         NONE if base else f"{row.passes / 1000:.1f}k",
         NONE if base or row.seconds is None else f"{row.seconds:.0f}",
+        ", ".join(f"{gate} {count}" for gate, count in row.alarms.items()) or NONE,
     ]
 
 
@@ -89,7 +90,8 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         "and the reference's draws; the data and the base are one for all.",
         "s = +1: its share over training. Precision and recall of s = +1 after training, on winners' captions: is the "
         "reference's sample then really below the policy's own from the same noise? In brackets how often it is "
-        "whatever s says. core s: processor time of `train`, samples and checkpoints among it.",
+        "whatever s says. core s: processor time of `train`, samples and checkpoints among it. gates: in how many "
+        "of the runs a health gate would have spoken at its default limits; they were off.",
     ]
 
 

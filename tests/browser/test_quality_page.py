@@ -73,7 +73,9 @@ def report(root: Path, kind: str, size: int) -> Path:
         sampler = FakeSampler(size=size, frames=frames, broken=[prompts.texts[3]] if number else [])
         draw = sampler._frames
         # brighter or darker by prompt: wins and losses
-        sampler._frames = lambda job, n=number, draw=draw: (draw(job).float() * (1 - n * (job.seed % 7) / 10)).byte()
+        sampler._frames = lambda job, n=number, draw=draw: (
+            (draw(job).float() * (1 + n * (3 - job.seed % 7) / 10)).clamp(max=255).byte()
+        )
         generate(folder.samples(model), prompts.prompts, asked, lambda s=sampler: s, {}, batch_size=1)
     score(folder, plan, "clip_score", lambda: PerKind(kind), None)
     write_report(folder)

@@ -193,21 +193,33 @@ def test_previews_take_as_much_as_samples_of_their_number(config):
     assert not plain.previews_guided and plain.previewing.flops * 2 == work.previewing.flops
 
 
+def held_by_prepare(config, work, batch: int) -> int:
+    return sum(preparing(config, work, batch).values())
+
+
 def test_prepare_is_planned_for_the_batch_that_it_comes_down_to(config, work, monkeypatch):
     assert config.data.encode_batch_size == 8
-    two = sum(preparing(work, 2 / 8).values())
-    assert "activations" in preparing(work) and two < sum(preparing(work).values())
+    # a picture takes what it takes, however many come with it
+    four = setting(config, "data", encode_batch_size=4)
+    assert held_by_prepare(config, work, 4) == pytest.approx(
+        held_by_prepare(four, measure(four, BUILD, condition), 4), rel=0.01
+    )
     # room for all of it, for five at once, and for less than one
-    assert memory(config, work, 1, 10 * two)["prepare"] == preparing(work) == memory(config, work, 1)["prepare"]
-    five = sum(preparing(work, 5 / 8).values())
-    assert memory(config, work, 1, five)["prepare"] == preparing(work, 4 / 8)
-    assert memory(config, work, 1, CONTEXT)["prepare"] == preparing(work, 1 / 8)
+    assert memory(config, work, 1, held_by_prepare(config, work, 8))["prepare"] == memory(config, work, 1)["prepare"]
+    five = held_by_prepare(config, work, 5)
+    assert memory(config, work, 1, five)["prepare"] == preparing(config, work, 4)
+    assert memory(config, work, 1, CONTEXT)["prepare"] == preparing(config, work, 1)
     # a GPU whose room training does not need
     big = setting(config, "data", height=512, width=512, cache="not there")
     planned = measure(big, BUILD, condition)
-    room = sum(preparing(planned, 3 / 8).values())
+    room = held_by_prepare(big, planned, 3)
     assert room > peak(memory(big, planned, 1), prepare=False)
     monkeypatch.setitem(GPUS, "t4", replace(GPUS["a10"], memory_gib=room / GIB))
     plan = plan_of(big, gpu="t4")
     assert plan.fits and plan.encode_batch_size == 2
     assert any("prepare goes down to 2 by itself" in note for note in plan.notes)
+
+
+def test_a_vae_that_takes_parts_gains_nothing_from_smaller_batches(config, work):
+    parted = replace(work, encoding_one=work.encoding)
+    assert preparing(config, parted, 1) == preparing(config, parted, 8) == preparing(config, work, 8)

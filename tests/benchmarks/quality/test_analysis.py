@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.quality.analysis import analyse
+from benchmarks.quality.gallery import chosen_rows
 from benchmarks.quality.generate import generate
 from benchmarks.quality.plan import JudgeEntry
 from benchmarks.quality.prompts import text_mark
@@ -136,6 +137,14 @@ def test_files_agree_with_each_other_and_with_the_scores(tmp_path):
     with pytest.raises(ValueError, match="--baseline 'x' is no model"):
         analyse(folder, "x")
     assert analyse(folder, "tuned")[0]["differences"][0]["model"] == "base"
+
+
+def test_only_gains_are_wins_and_only_losses_are_losses():
+    gains = np.array([0.5, -0.1, np.nan, 0.0, -0.3, -0.2] + 20 * [0.0] + [0.7])
+    shown = {item.row: item.why for item in chosen_rows({"tuned": gains}, len(gains))}
+    assert [row for row, why in shown.items() if why == "win of tuned"] == [26, 0]
+    assert [row for row, why in shown.items() if why == "loss of tuned"] == [4, 5, 1]
+    assert {why for row, why in shown.items() if row not in (26, 0, 4, 5, 1)} == {"not selected"}
 
 
 def test_untrusted_names_stay_text_in_every_file(tmp_path):
