@@ -31,8 +31,8 @@ def methods(stage: Stage) -> Prepared:
         for name, method in zip(METHODS, known, strict=True)
     ]
     remarks = [
-        f"A batch is {stage.subject.batch} winners, labelled items (kto) or pairs (all but sft). Drawing the "
-        "reference's samples, which spin, sspo and seppo do before an iteration, is not in it: see the parts of an "
+        f"A batch of {stage.subject.batch} counts winners (sft), labelled items (kto) or pairs (all others). Drawing "
+        "the reference's samples, which spin, sspo and seppo do before an iteration, is not in it: see the parts of an "
         "update."
     ]
     return Prepared(variants, remarks=lambda times: remarks)

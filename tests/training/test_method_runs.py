@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from seppo_core.checkpoint import CheckpointFolder, load_policy
+from seppo_core.config_file import resolved_yaml
 from seppo_core.config_method import MethodConfig
 from seppo_core.recipes import RECIPES
 from seppo_core.run_log import read_metrics
 from seppo_core.status import read_status, status_text
 from seppo_core.trainer import Trainer
 from seppo_image import commands
+from tests.training.test_processes import launch
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +128,26 @@ def test_accumulation_changes_nothing(workshop, caches, tmp_path, name):
             assert a.get(key) == b.get(key)
         if "one sign" in name:
             assert a["share_s_plus"] in (0, 1)
+
+
+@pytest.mark.parametrize("name", ["kto", "seppo, one sign per batch"])
+def test_the_whole_batch_is_that_of_all_processes(workshop, caches, tmp_path, name):
+    """Two processes with a micro-batch each against one that accumulates: one mean gain, one sign, over all of it."""
+    config = config_of(workshop, caches, tmp_path / "two", VARIANTS[name], "full")
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(config))
+    done = launch(path, 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    commands.train(replace(config, run=str(tmp_path / "one")))
+    two, one = read_metrics(tmp_path / "two"), read_metrics(tmp_path / "one")
+    assert len(two) == len(one) == 6
+    for a, b in zip(two, one, strict=True):
+        for key in ("loss", "grad_norm", "margin"):
+            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-4), (a["update"], key)
+        for key in ("share_s_plus", "share_desirable"):
+            assert a.get(key) == b.get(key)
+        if name == "kto":
+            assert a["baseline"] == pytest.approx(b["baseline"], rel=1e-3, abs=1e-4)
 
 
 def test_every_recipe_has_a_run():

@@ -141,9 +141,7 @@ def test_a_learning_rate_that_ruins_the_model_is_seen(workshop, tmp_path, capsys
         optimizer=replace(config.optimizer, lr=0.1, max_grad_norm=None),
         health=HealthConfig(window=2, winner_error="stop"),
     )
-    with pytest.raises(
-        UnhealthyRun, match=r"winner_error at update \d+: winner_error is .* above the .* of the base"
-    ):
+    with pytest.raises(UnhealthyRun, match=r"winner_error at update \d+: winner_error is .* above the .* of the base"):
         commands.train(config)
     assert "health: winner_error at update" in capsys.readouterr().err
     assert "winner_error out of bounds" in status_text(read_status(tmp_path / "run"))
