@@ -16,7 +16,7 @@ from seppo_core.plan_build import build_pipeline
 from seppo_core.plan_numbers import pipeline_numbers
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 60
+SECONDS = 90
 """Of one processor, that a plan may take."""
 
 

@@ -44,9 +44,9 @@ def test_two_processes_stop_together_and_go_on(workshop, tmp_path):
 @pytest.mark.parametrize(
     ("doing", "sharded", "whom"),
     [
-        ("samples", False, "process 0"),
+        pytest.param("samples", False, "process 0", marks=pytest.mark.long),
         ("samples", False, "process 1"),
-        ("samples", False, "launcher"),
+        pytest.param("samples", False, "launcher", marks=pytest.mark.long),
         ("samples", True, "process 1"),
         # process 1 waits for the other, which draws
         ("preview", False, "process 1"),
