@@ -157,6 +157,7 @@ def test_a_bench_is_kept_as_long_as_it_fits(tmp_path):
     assert stage.bench("lora", "bf16") is not view
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_compiled_graphs_stand_in_for_policy_and_reference(monkeypatch, tmp_path):
     """Through torch's own tracing; what a backend makes of the graphs is its own."""
@@ -239,6 +240,7 @@ def test_what_cannot_be_measured_is_told(tmp_path, capsys):
         assert reason in shown and reason.split("'")[0] in page
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_all_of_it_in_small(tmp_path, capsys):
     status, report = small(tmp_path, *[name for name in NAMES if name != "compile"])
@@ -261,6 +263,7 @@ def test_all_of_it_in_small(tmp_path, capsys):
     assert not list(tmp_path.glob(".speed-*"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_default_runs_two_bases(tmp_path):
     line = ["--only", "checkpointing", "--device", "cpu", "--rounds", "1", "--warmup", "1", "--out", str(tmp_path)]
@@ -272,6 +275,7 @@ def test_the_default_runs_two_bases(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_report_of_what_was_measured(tmp_path):
     command = [

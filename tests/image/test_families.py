@@ -206,8 +206,11 @@ def config_of(bases: Path, root: Path, family: str, mode: str) -> ImageConfig:
     )
 
 
-@pytest.mark.parametrize("mode", ["lora", "full"])
-@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux", "sana", "pixart-sigma"])
+FIRST = [("sdxl", "lora"), ("sd3", "full"), ("flux", "lora"), ("sana", "full"), ("pixart-sigma", "lora")]
+OTHER = [(family, "full" if mode == "lora" else "lora") for family, mode in FIRST]
+
+
+@pytest.mark.parametrize(("family", "mode"), FIRST + [pytest.param(*case, marks=pytest.mark.long) for case in OTHER])
 def test_a_whole_run(bases, tmp_path, family, mode):
     """prepare, train, sample and export as the command line does, and plain diffusers on what was exported."""
     write_pictures(tmp_path / "pictures", 4)

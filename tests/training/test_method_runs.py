@@ -82,7 +82,12 @@ def final(run: Path) -> dict[str, torch.Tensor]:
     return load_policy(CheckpointFolder(run / "checkpoints").latest())
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+QUICK = ("seppo", "sspo", "dpo", "spin", "mapo", "kto")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in VARIANTS]
+)
 def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, name):
     method = VARIANTS[name]
     commands.train(config_of(workshop, caches, tmp_path / "undisturbed", method))
@@ -130,7 +135,7 @@ def test_accumulation_changes_nothing(workshop, caches, tmp_path, name):
             assert a["share_s_plus"] in (0, 1)
 
 
-@pytest.mark.parametrize("name", ["kto", "seppo, one sign per batch"])
+@pytest.mark.parametrize("name", ["kto", pytest.param("seppo, one sign per batch", marks=pytest.mark.long)])
 def test_the_whole_batch_is_that_of_all_processes(workshop, caches, tmp_path, name):
     """Two processes with a micro-batch each against one that accumulates: one mean gain, one sign, over all of it."""
     config = config_of(workshop, caches, tmp_path / "two", VARIANTS[name], "full")

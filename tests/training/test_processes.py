@@ -39,8 +39,10 @@ def final(run: Path) -> dict[str, torch.Tensor]:
         ("full", "seppo", 2),
         ("lora", "seppo", 2),
         # errors and gradients on four are compared in test_process_errors; here are whole runs
-        *(pytest.param(*case, marks=pytest.mark.long) for case in [("full", "sft", 2), ("full", "seppo", 4)]),
-        ("lora", "seppo", 4),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in [("full", "sft", 2), ("full", "seppo", 4), ("lora", "seppo", 4)]
+        ),
     ],
 )
 def test_several_processes_equal_one_with_accumulation(workshop, tmp_path, mode, method, processes):

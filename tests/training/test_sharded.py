@@ -104,6 +104,7 @@ def test_shards_resume_where_they_stopped_and_so_does_one_process_with_theirs(wo
     assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained on linear betas")
 def test_motion_in_shards_equals_one_process(clips, tmp_path):
     """Most of the model is frozen, and held once: as slices that policy and reference share."""

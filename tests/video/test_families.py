@@ -277,8 +277,11 @@ def drawn(pipeline: DiffusionPipeline, family: str) -> torch.Tensor:
     )[0]  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["lora", "full"])
-@pytest.mark.parametrize("family", ["wan", "ltx", "cogvideox", "hunyuan"])
+FIRST = [("wan", "lora"), ("ltx", "full"), ("cogvideox", "lora"), ("hunyuan", "lora")]
+OTHER = [(family, "full" if mode == "lora" else "lora") for family, mode in FIRST]
+
+
+@pytest.mark.parametrize(("family", "mode"), FIRST + [pytest.param(*case, marks=pytest.mark.long) for case in OTHER])
 def test_a_whole_run(bases, tmp_path, family, mode):
     """prepare, train, sample and export as the command line does, and plain diffusers on what was exported."""
     write_clips(tmp_path / "clips", 4, FRAMES[family])
