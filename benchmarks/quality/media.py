@@ -16,6 +16,8 @@ TINY = 64
 """Pixels; up to here every pixel is shown as it is."""
 SHARPNESS = 1.5
 """Pixels stored per pixel shown, for screens with more than one dot per pixel."""
+LONGEST = 65_500
+"""Pixels that a JPEG has at most a side."""
 QUALITY = 88
 FPS = 8
 
@@ -25,7 +27,8 @@ def shown(frames: UInt8[Tensor, "f 3 h w"], alt: str, width: int) -> Html:
     pixels = rearrange(frames, "f c h w -> f h w c").numpy()
     if max(pixels.shape[1:3]) <= TINY:
         return sample(pixels[0] if len(pixels) == 1 else pixels, alt, width)
-    small = scaled(pixels, min(pixels.shape[2], round(width * SHARPNESS)))
+    # a clip's frames lie side by side
+    small = scaled(pixels, max(1, min(pixels.shape[2], round(width * SHARPNESS), LONGEST // len(pixels))))
     height = round(width * small.shape[1] / small.shape[2])
     if len(small) == 1:
         return element("img", src=jpeg_uri(small[0]), alt=alt, width=width, height=height, loading="lazy")
