@@ -55,11 +55,24 @@ class MadeUpPictures(Source):
         return f"{self.items} {self.sizes}"
 
 
-class StandInAdapter(Adapter):
-    """Latents and embeddings of the right shapes, at next to no cost. It cannot predict."""
+class EncoderOnly(Adapter):
+    """An adapter that `prepare` and the loader can use, and that has no model."""
 
     guidance = "cfg"
     lora_targets = trainable = {}  # noqa: RUF012
+
+    def decode(self, latents):
+        raise NotImplementedError
+
+    def predict(self, denoiser, x_t, t, condition):
+        raise NotImplementedError
+
+    def export_pipeline(self):
+        raise NotImplementedError
+
+
+class StandInAdapter(EncoderOnly):
+    """Latents and embeddings of the right shapes, at next to no cost."""
 
     def __init__(self, sizes: Sizes):
         self.sizes, self.path, self.denoiser = sizes, FlowPath(), nn.Linear(1, 1)
@@ -75,12 +88,3 @@ class StandInAdapter(Adapter):
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
         return (self.sizes.channels, height, width)
-
-    def decode(self, latents):
-        raise NotImplementedError
-
-    def predict(self, denoiser, x_t, t, condition):
-        raise NotImplementedError
-
-    def export_pipeline(self):
-        raise NotImplementedError

@@ -1,7 +1,7 @@
 """Score: judges every sample that has no score yet, one judge on the device at a time; draws nothing."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -106,20 +106,8 @@ def tasks_of(
 
     With `there`, also those that have one and of which nothing is there, by the sample's hash.
     """
-    return list(_tasks(folder, plan, store, hashes, shard, retry, there))
-
-
-def _tasks(
-    folder: PlanFolder,
-    plan: Plan,
-    store: ScoreStore,
-    hashes: dict[str, str],
-    shard: Shard | None,
-    retry: bool,
-    there: Callable[[str], bool] | None,
-) -> Iterator[Task]:
     prompts = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
-    seen = set()
+    found: dict[str, Task] = {}
     for model in plan.models:
         samples = folder.samples(model)
         for prompt in prompts:
@@ -130,13 +118,13 @@ def _tasks(
                 key = score_key(record.sha256, text_mark(prompt.text), hashes.get(prompt.key))
                 known = store.scores.get(key)
                 # two models that draw the same pixels share the score
-                if key in seen:
+                if key in found:
                     continue
                 failed = known is not None and known.reason is not None
                 lost = known is not None and not failed and there is not None and not there(record.sha256)
                 if known is None or lost or (failed and retry):
-                    seen.add(key)
-                    yield Task(key, samples, record, prompt)
+                    found[key] = Task(key, samples, record, prompt)
+    return list(found.values())
 
 
 def _judge(judge: Judge, tasks: Sequence[Task], references: References | None, writer: ScoreWriter) -> None:

@@ -1,36 +1,33 @@
 """What a person sees meanwhile: which variant is being timed, and how long it all still takes."""
 
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
 
 from benchmarks.speed.results import Result
+from benchmarks.status_line import StatusLine
 from seppo_core.pace import clock
-
-INTERVAL = {True: 0.2, False: 20.0}
-"""Seconds between lines, on a terminal and off it."""
 
 
 class Progress:
     """Redraws one line on a terminal; elsewhere prints one now and then. `total` counts comparisons."""
 
     def __init__(self, total: int, stream: TextIO | None = None, now: Callable[[], float] = time.monotonic):
-        self.total, self.stream, self.now = total, stream or sys.stdout, now
-        self.live = self.stream.isatty()
+        self.total, self.now = total, now
+        self.line = StatusLine(stream or sys.stdout, live=0.2, plain=20.0, now=now)
         self.spent: list[float] = []
-        self._began = self._shown = now()
+        self._began = now()
         self._title = ""
-        self._line = False
 
     def begin(self, title: str) -> None:
         self._title, self._began = title, self.now()
-        self._show(f"{self._head()}: getting ready{self._tail(None)}", always=True)
+        self.line.show(f"{self._head()}: getting ready{self._tail(None)}")
 
     def call(self, done: int, total: int, variant: str) -> None:
         """Before call `done` (0-based) of the comparison's `total`, the warm-up counted."""
-        self._show(f"{self._head()}: {variant}, {done + 1}/{total}{self._tail(done / total)}")
+        if self.line.is_due():
+            self.line.show(f"{self._head()}: {variant}, {done + 1}/{total}{self._tail(done / total)}")
 
     def end(self, result: Result) -> None:
         """Leaves a line that says what came out."""
@@ -39,12 +36,7 @@ class Progress:
         else:
             # what takes no time says nothing of the others
             self.total -= 1
-        self.say(f"{self._title}: {outcome(result)}")
-
-    def say(self, text: str) -> None:
-        """A line of its own."""
-        self._erase()
-        print(text, file=self.stream, flush=True)
+        self.line.say(f"{self._title}: {outcome(result)}")
 
     def left(self, share: float | None) -> float | None:
         """Seconds to the end, `share` of the current comparison being done; None before anything is known."""
@@ -63,23 +55,6 @@ class Progress:
     def _tail(self, share: float | None) -> str:
         left = self.left(share)
         return "" if left is None else f", about {clock(left)} left"
-
-    def _show(self, text: str, always: bool = False) -> None:
-        if not always and self.now() - self._shown < INTERVAL[self.live]:
-            return
-        self._shown = self.now()
-        if not self.live:
-            print(text, file=self.stream, flush=True)
-            return
-        self._erase()
-        self.stream.write(text[: shutil.get_terminal_size().columns - 1])
-        self.stream.flush()
-        self._line = True
-
-    def _erase(self) -> None:
-        if self._line:
-            self.stream.write("\r\x1b[K")
-            self._line = False
 
 
 def outcome(result: Result) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.loader.standin import EncoderOnly
 from benchmarks.speed.bench import Bench
 from benchmarks.speed.subjects import Modality
-from seppo_core.adapter import Adapter, Condition, Framing, Posterior
+from seppo_core.adapter import Condition, Framing, Posterior
 from seppo_core.cache import WinnerCache
 from seppo_core.prepare import prepare
 from seppo_core.source import Item, Source
@@ -40,11 +41,8 @@ class Blank(Source):
         return str(self)
 
 
-class Shapes(Adapter):
-    """Noise of the shapes of a bench's latents and conditions. It cannot predict."""
-
-    guidance = "cfg"
-    lora_targets = trainable = {}  # noqa: RUF012
+class Shapes(EncoderOnly):
+    """Noise of the shapes of a bench's latents and conditions."""
 
     def __init__(self, bench: Bench):
         self.bench, self.path, self.denoiser = bench, bench.adapter.path, nn.Linear(1, 1)
@@ -62,15 +60,6 @@ class Shapes(Adapter):
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
         return self.bench.shape
-
-    def decode(self, latents):
-        raise NotImplementedError
-
-    def predict(self, denoiser, x_t, t, condition):
-        raise NotImplementedError
-
-    def export_pipeline(self):
-        raise NotImplementedError
 
 
 def stand_in_cache(folder: Path, bench: Bench, items: int) -> WinnerCache:

@@ -1,7 +1,6 @@
 """Runs what is left of a table, a few processes at a time, and says how far it is."""
 
 import re
-import shutil
 import signal
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import TextIO
 from benchmarks.demo.display import clock
 from benchmarks.demo.process import Launcher, stop
 from benchmarks.demo.runner import TaskFailed
+from benchmarks.status_line import StatusLine
 from benchmarks.toy_table.places import Places, read_result, write_spec
 from benchmarks.toy_table.plan import Plan
 from benchmarks.toy_table.queue import Job, left, next_job, note_failure
@@ -19,6 +19,7 @@ from benchmarks.toy_table.queue import Job, left, next_job, note_failure
 POLL = 0.2
 PRELOAD = ("benchmarks.toy_table.cell",)
 SHOW_EVERY = 5.0
+"""Seconds between lines on a terminal; in a file twelve times as long."""
 BUSY = 75
 """Exit status of a cell that another process is at work on."""
 _TOLD = re.compile(r"(seppo-\w+: |[\w.]*(Error|Exception|Interrupt)\b).*")
@@ -82,7 +83,7 @@ def _sweep(
 ) -> bool:
     started = time.monotonic()
     running: list[_Running] = []
-    display = _Display(stream)
+    display = StatusLine(stream, SHOW_EVERY, 12 * SHOW_EVERY)
     worked = spent = 0.0
     looked = False  # whether nothing has changed since there was no job to begin: looking reads many files
     try:
@@ -138,35 +139,3 @@ def _status(plan: Plan, places: Places, running: list[_Running], worked: float, 
         return text
     behind = sum(min(item.seconds * worked / spent, 0.9 * item.job.weight) for item in running)
     return f"{text}; about {clock(max(0.0, weight - behind) * spent / worked / jobs)} left"
-
-
-class _Display:
-    """Lines of what is finished; under them on a terminal one that is redrawn, in a file now and then another."""
-
-    def __init__(self, stream: TextIO):
-        self.stream, self.live = stream, stream.isatty()
-        self._last = time.monotonic()
-        self._drawn = False
-
-    def is_due(self) -> bool:
-        return time.monotonic() - self._last >= (SHOW_EVERY if self.live else 12 * SHOW_EVERY)
-
-    def say(self, text: str) -> None:
-        self.clear()
-        self.stream.write(text + "\n")
-        self.stream.flush()
-
-    def show(self, text: str) -> None:
-        self._last = time.monotonic()
-        if not self.live:
-            self.say(text)
-            return
-        self.clear()
-        self.stream.write(text[: shutil.get_terminal_size().columns - 1])
-        self.stream.flush()
-        self._drawn = True
-
-    def clear(self) -> None:
-        if self._drawn:
-            self.stream.write("\r\x1b[K")
-            self._drawn = False

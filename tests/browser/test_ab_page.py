@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from PIL import Image
 from benchmarks.quality.ab.page import ab_page
 from benchmarks.quality.ab.pairs import Pair, Study
 from benchmarks.quality.ab.votes import count_votes, read_votes
+from tests.browser.browsing import CHROMIUM, NEEDED, found_in
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+pytestmark = NEEDED
 
 ATTACK = "</script><img src=x onerror=problems.push('attack')> =1+1 \u2028 & \"quotes\""
 WATCH = """
@@ -99,15 +98,7 @@ def browse(document: str, folder: Path, keys: list[str], width: int = 1240) -> d
     page = folder / "page.html"
     # before everything, and after the page's own script
     page.write_text(document.replace("<title>", WATCH + "<title>", 1).replace("</body>", probe + "</body>"), "utf-8")
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900", "--virtual-time-budget=3000",
-        "--dump-dom", page.as_uri(),
-    ]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = re.search(r'<pre id="probe">(.*?)</pre>', shown, re.DOTALL)
-    assert found, shown[-2000:]
-    return json.loads(found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return found_in(page, folder / "profile", width, 900)
 
 
 def test_a_judge_votes_saves_and_goes_on(tmp_path):

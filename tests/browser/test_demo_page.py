@@ -1,9 +1,5 @@
 """The demo's page in Debian's chromium: it draws, it sorts, it plays, and asks nothing of the network."""
 
-import json
-import re
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -11,9 +7,9 @@ import pytest
 
 from benchmarks.demo.main import write_reports
 from tests.benchmarks.demo_folder import write_finished
+from tests.browser.browsing import NEEDED, found_in
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+pytestmark = NEEDED
 
 PROBE = """
 <script>
@@ -64,15 +60,7 @@ def browse(page: Path, folder: Path, width: int = 1240) -> dict:
     """What the page looks like from inside, after it was clicked through."""
     probed = folder / "probed.html"
     probed.write_text(page.read_text(encoding="utf-8").replace("<title>", PROBE + "<title>", 1), encoding="utf-8")
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2400", "--virtual-time-budget=3000",
-        "--dump-dom", probed.as_uri(),
-    ]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
-    found = re.search(r'<pre id="probe">(.*?)</pre>', shown, re.DOTALL)
-    assert found, shown[-2000:]
-    return json.loads(found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return found_in(probed, folder / "profile", width)
 
 
 @pytest.fixture(scope="module")

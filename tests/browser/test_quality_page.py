@@ -1,21 +1,15 @@
 """A quality report in Debian's chromium: it draws, sorts by gain, plays, and asks nothing of the network."""
 
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from benchmarks.quality.generate import generate
 from benchmarks.quality.plan import Plan, PlanFolder
 from benchmarks.quality.report import write_report
 from benchmarks.quality.scoring import score
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, entry, prompt_set, protocol
+from tests.browser.browsing import NEEDED, found_in
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+pytestmark = NEEDED
 
 ATTACK = " <img src=x onerror=problems.push('attack')>"
 PROBE = """
@@ -52,15 +46,7 @@ addEventListener("load", () => setTimeout(() => {
 def browse(page: Path, folder: Path, width: int = 1240) -> dict:
     probed = folder / "probed.html"
     probed.write_text(page.read_text(encoding="utf-8").replace("<title>", PROBE + "<title>", 1), encoding="utf-8")
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2400", "--virtual-time-budget=3000",
-        "--dump-dom", probed.as_uri(),
-    ]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = re.search(r'<pre id="probe">(.*?)</pre>', shown, re.DOTALL)
-    assert found, shown[-2000:]
-    return json.loads(found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return found_in(probed, folder / "profile", width)
 
 
 def report(root: Path, kind: str, size: int) -> Path:

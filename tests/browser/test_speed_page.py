@@ -1,12 +1,6 @@
 """The speed benchmark's page in Debian's chromium: it draws, sorts, fits a phone, and asks nothing of the network."""
 
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from benchmarks.report.page import save_page
 from benchmarks.speed.memory import Memory
@@ -15,9 +9,9 @@ from benchmarks.speed.report import Report
 from benchmarks.speed.results import Result, measured
 from benchmarks.speed.stage import Left
 from benchmarks.speed.timing import Times, Variant
+from tests.browser.browsing import NEEDED, found_in
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+pytestmark = NEEDED
 
 ATTACK = "<img src=x onerror=problems.push('attack')>"
 PROBE = """
@@ -78,15 +72,7 @@ def browse(folder: Path, width: int) -> dict:
     page = folder / "index.html"
     save_page(page, speed_page(report()))
     page.write_text(page.read_text(encoding="utf-8").replace("<title>", PROBE + "<title>", 1), encoding="utf-8")
-    command = [
-        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2400", "--virtual-time-budget=3000",
-        "--dump-dom", page.as_uri(),
-    ]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
-    found = re.search(r'<pre id="probe">(.*?)</pre>', shown, re.DOTALL)
-    assert found, shown[-2000:]
-    return json.loads(found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    return found_in(page, folder / "profile", width)
 
 
 def test_page_draws_and_sorts(tmp_path):

@@ -12,6 +12,8 @@ from tests import tiny, tiny_image, tiny_video
 from tests.contract.families import FAMILIES
 from tests.contract.shown import ours, shown, theirs, trained
 
+pytestmark = pytest.mark.slow
+
 BY_NAME = {family.name: family for family in FAMILIES}
 
 
