@@ -42,8 +42,9 @@ def prepared(tmp_path_factory) -> Places:
     """Eight of everything, encoded."""
     places = Places(tmp_path_factory.mktemp("toy"))
     write_data(places.data("image"), "image", 8, seed=0)
-    for kind, arm in (("winners", "seppo"), ("pairs", "dpo"), ("labels", "kto"), ("continued", "continued")):
-        config = f"configs/toy/image_{ARMS[arm].config}.yaml"
+    first = {about.data: about.config for about in reversed(ARMS.values()) if about.config}
+    for kind, name in first.items():
+        config = f"configs/toy/image_{name}.yaml"
         options = ("--data.source", str(places.source("image", kind)), "--data.cache", str(places.cache("image", kind)))
         assert image_main(["prepare", str(ROOT / config), *options]) == 0
     return places
