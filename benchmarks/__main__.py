@@ -14,6 +14,10 @@ COMMANDS = {
     "anchor": ("benchmarks.anchor.main", "precision and recall of s = ±1 in a trained run, against any scorer"),
     "ab": ("benchmarks.quality.ab.main", "a blind page for human judges, and its votes as win rates"),
     "loader": ("benchmarks.loader.main", "memory and speed of prepare and of the loader over 200,000 items"),
+    "full_size": (
+        "benchmarks.full_size.main",
+        "every recipe on random weights of a published size, beside what plan counts",
+    ),
     "speed": ("benchmarks.speed.main", "what training costs, part by part, as ratios measured in one run"),
     "table1": ("benchmarks.tables.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),
     "table2": ("benchmarks.tables.table2", "the same on the HPSv2 benchmark and PartiPrompts"),
@@ -38,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def usage() -> str:
     """What there is to call."""
-    commands = "\n".join(f"  {name:10}{text}" for name, (_, text) in COMMANDS.items())
+    commands = "\n".join(f"  {name:11}{text}" for name, (_, text) in COMMANDS.items())
     return f"usage: python -m benchmarks COMMAND [options]\n\n{commands}\n\nCOMMAND --help lists the options of one."
 
 
