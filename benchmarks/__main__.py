@@ -16,7 +16,7 @@ COMMANDS = {
     "loader": ("benchmarks.loader.main", "memory and speed of prepare and of the loader over 200,000 items"),
     "full_size": (
         "benchmarks.full_size.main",
-        "every recipe on random weights of a published size, beside what plan counts",
+        "every recipe on random weights of published sizes, beside plan",
     ),
     "speed": ("benchmarks.speed.main", "what training costs, part by part, as ratios measured in one run"),
     "table1": ("benchmarks.tables.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),

@@ -96,9 +96,9 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
     # nothing is trained here, so that no weight has to be exact
     adapter = load(config, model_dtype(config))
     for name, module in adapter.pipeline.components.items():
-        # the denoiser has no part in this, and its memory is better used
-        if isinstance(module, torch.nn.Module) and name != adapter.component:
-            module.to(accelerator.device)
+        if isinstance(module, torch.nn.Module):
+            # the denoiser has no part in this, and its memory is better used
+            module.to("meta" if name == adapter.component else accelerator.device)
     if d.vae_tiling:
         tile_vae(adapter)
     return encode_winners(
@@ -172,6 +172,7 @@ def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> P
     if config.reference_samples.reencode:
         _encode_as_prepared(adapter, config, cache)
     tune(adapter, config)
+    _forget_text_encoders(adapter)
     Trainer(config, adapter, cache, make_method(config), folder).run(preview)
     return folder
 
@@ -311,6 +312,14 @@ def _encode_as_prepared(adapter: Adapter, config: Config, cache: WinnerCache) ->
         tile_vae(adapter)
     if not wants_float32(adapter.pipeline):
         cast(adapter.pipeline.vae, model_dtype(config))
+
+
+def _forget_text_encoders(adapter: Adapter) -> None:
+    """Frees the memory of what has no more text to read: the cache holds captions encoded, the preview its prompts. A
+    T5-XXL would else lie beside every process to the end."""
+    for name in adapter.pipeline.components:
+        if name.startswith("text_encoder"):
+            setattr(adapter.pipeline, name, None)
 
 
 def _check_text_encoders(adapter: Adapter, config: Config) -> None:

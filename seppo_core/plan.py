@@ -104,6 +104,8 @@ class Plan:
     """Peak of one micro-batch without and with gradient checkpointing."""
     host: int
     """Bytes that each process keeps in the machine's own memory."""
+    host_at_start: int
+    """The same until the previews' prompts are encoded."""
     counts: Counts
     flops: Flops
     hours: Hours
@@ -146,6 +148,7 @@ def make_plan(config: Config, request: PlanRequest, numbers: Numbers, build: Bui
         phases=phases,
         activations={"without checkpointing": work.steps[False].peak, "with checkpointing": work.steps[True].peak},
         host=_host(config, work),
+        host_at_start=_host(config, work) + sum(work.weights.texts.values()),
         counts=counts,
         flops=flops,
         hours=hours,
@@ -183,7 +186,7 @@ def _what(config: Config, work: Work) -> str:
 def _host(config: Config, work: Work) -> int:
     """Bytes of what stays in the machine's own memory for each process."""
     vae = 0 if work.decoding is not None else work.weights.vae
-    return sum(work.weights.texts.values()) + vae + config.loop.offload_reference * work.weights.reference
+    return vae + config.loop.offload_reference * work.weights.reference
 
 
 def _counts(config: Config, work: Work) -> Counts:

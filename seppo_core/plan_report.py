@@ -61,6 +61,7 @@ def _memory(plan: Plan) -> list[str]:
         lines += [_row(f"  {part}", gib(size)) for part, size in sorted(parts.items(), key=lambda pair: -pair[1])]
     lines += [_row(f"activations {words}", gib(size)) for words, size in plan.activations.items()]
     lines.append(_row("beside it, in the machine's own memory", gib(plan.host), "for each GPU's process"))
+    lines.append(_row("the same while it starts", gib(plan.host_at_start), "text encoders are let go then"))
     return lines
 
 

@@ -1,6 +1,7 @@
 """`python -m benchmarks full_size`: every family's recipe on random weights of a published base's size."""
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(names: list[str], scratch: Path, out: Path, threads: int, keep: bool = False) -> int:
     """Runs the cases and writes each result as it comes; 1 where any failed."""
+    quiet()
     # imported late: a mistake in the call should be told before torch loads
     from benchmarks.full_size.report import markdown
     from benchmarks.full_size.result import as_json, read_results
@@ -52,7 +54,6 @@ def run(names: list[str], scratch: Path, out: Path, threads: int, keep: bool = F
     from benchmarks.full_size.watch import CommandFailed
     from seppo_core.files import save_json, save_text
 
-    quiet()
     results = read_results(out / f"{NAME}.json")
     line, failed, begin = StatusLine(sys.stdout, live=1, plain=60), [], time.monotonic()
     for place, name in enumerate(names):
@@ -64,9 +65,8 @@ def run(names: list[str], scratch: Path, out: Path, threads: int, keep: bool = F
         def tick(place: int = place, name: str = name, step: list[str] = step, since: float = case_begin) -> None:
             if line.is_due():
                 now = time.monotonic()
-                line.show(
-                    f"{name} ({place + 1} of {len(names)}): {step[0]}, {now - since:.0f} s; {(now - begin) / 60:.0f} min in all"
-                )
+                at = f"{name} ({place + 1} of {len(names)}): {step[0]}, {now - since:.0f} s"
+                line.show(f"{at}; {(now - begin) / 60:.0f} min in all")
 
         try:
             result = run_case(name, CASES[name], scratch, threads, say, tick, keep)
@@ -91,11 +91,12 @@ def run(names: list[str], scratch: Path, out: Path, threads: int, keep: bool = F
 
 def quiet() -> None:
     """No hints and bars of libraries between the lines of this command."""
+    # read when it is imported, which is when the first hints come
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     import diffusers
     import transformers
 
     diffusers.logging.set_verbosity_error()
-    transformers.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
 

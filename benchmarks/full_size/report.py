@@ -9,9 +9,11 @@ HEAD = """\
 the commands of its recipe: `prepare`, `train` (one update of one item, a sampled reference, previews) and `export`.
 No GPU, no published weights: this shows that the commands stand the size, and what `plan`'s counting is worth.
 
-- Memory: the most that the system saw, less an idle process's, over what `plan` counts for the same config without its
-  assumed GiB for CUDA, with the parts that would wait beside a GPU. Sampling: the reference's sample, drawn and decoded.
-- The loss of a first update is log 2, for the reference is still the policy. Parameters on disk and trained ones equal `plan`'s.
+- Memory: the most that the system saw, less an idle process's, in GiB and as a share of what `plan` counts for the same
+  config: without its GiB for CUDA, with what would wait beside a GPU. `prepare` is the whole command; sampling and
+  update are of `train`: a reference's sample is drawn and decoded, and policy and reference learn from it.
+- The loss of a first update is log 2, for the reference is still the policy. Parameters on disk and trained ones are
+  `plan`'s. Other work ran beside it, so that the seconds are no measure.
 
 | Base | Size | Tuned | Parameters (trained) | prepare: GiB, of plan's | sampling | update | An update |
 |---|---|---|---|---|---|---|---|

@@ -50,7 +50,8 @@ def run_case(
 ) -> Result:
     """Writes base, data and config into `scratch`, prepares, trains one update, exports, and takes it all away again.
 
-    `say` is told what comes next. CommandFailed where a command fails; its folder then stays with its log, as with `keep`.
+    `say` is told what comes next. CommandFailed where a command fails; its folder then stays with its log, as it does
+    with `keep`.
     """
     folder = scratch / name
     if folder.exists():
@@ -139,6 +140,10 @@ def _result(
     run = Path(config.run)
     metrics, events = read_metrics(run)[-1], read_events(run)
     moments = {event["event"]: event["time"] for event in events}
+
+    def peak(begin: str, end: str) -> int:
+        return watched["train"].peak_between(moments[begin], moments[end])
+
     latest = load_checkpoint(CheckpointFolder(run / "checkpoints").latest())
     began = load_file(next(iter(sorted((run / "pool").rglob("*.safetensors")))))
     moved = sum(int((value != began[key].to(value)).sum()) for key, value in latest.policy.items())
@@ -153,9 +158,9 @@ def _result(
         tune=case.tune, denoiser=denoiser, whole=whole, trained=sum(v.numel() for v in latest.policy.values()),
         planned_denoiser=plan.parameters.denoiser, planned_trained=plan.parameters.trained,
         loss=metrics["loss"], winner_error=metrics["winner_error"], grad_norm=metrics["grad_norm"], moved=moved,
-        prepare=_beside(plan, ("prepare",), idle, watched["prepare"]),
-        sampling=_beside(plan, SAMPLING, idle, watched["train"], (moments["started"], moments["samples"])),
-        update=_beside(plan, UPDATING, idle, watched["train"], (moments["samples"], moments["checkpoint"])),
+        prepare=_beside_prepare(config, plan, idle, watched["prepare"].peak),
+        sampling=_beside(plan, SAMPLING, idle, peak("started", "samples")),
+        update=_beside(plan, UPDATING, idle, peak("samples", "checkpoint")),
         exported=parameters_on_disk(run / "export"),
         update_seconds=metrics["seconds"],
         seconds={step: round(one.seconds, 1) for step, one in watched.items()},
@@ -165,18 +170,26 @@ def _result(
     return result
 
 
-def _beside(
-    plan: Plan, phases: Sequence[str], idle: int, watched: Watched, during: tuple[float, float] | None = None
-) -> Beside:
-    """What was seen, of the time `during` events or at all, and the most that `plan` counts in any of `phases`.
+def _beside(plan: Plan, phases: Sequence[str], idle: int, peak: int) -> Beside:
+    """The `peak` that was seen, and the most that `plan` counts in any of `phases`.
 
-    On a CPU all is in one memory, so that what waits beside the GPU counts as well; but for `prepare`, where the denoiser
-    waits in its file, which is mapped and never read.
+    On a CPU all is in one memory, so that what waits beside the GPU counts as well.
     """
     planned = max(sum(plan.phases[phase].values()) for phase in phases if phase in plan.phases) - CONTEXT
-    if during is None:
-        return Beside(watched.peak - idle, planned)
-    return Beside(watched.peak_between(*during) - idle, planned + plan.host)
+    return Beside(peak - idle, planned + plan.host)
+
+
+def _beside_prepare(config: Config, plan: Plan, idle: int, peak: int) -> Beside:
+    """The same of `prepare`, which reads the denoiser and lets it go before it encodes.
+
+    Weights that need no other dtype stay in their mapped file, unread; others are in memory for that while.
+    """
+    parts = plan.phases["prepare"]
+    encoding = sum(parts.values()) - CONTEXT
+    if config.model.dtype == DTYPE:
+        return Beside(peak - idle, encoding)
+    denoiser = plan.parameters.denoiser * getattr(torch, config.model.dtype).itemsize
+    return Beside(peak - idle, max(encoding, encoding - parts["activations"] + denoiser))
 
 
 def _check(result: Result) -> None:

@@ -122,6 +122,7 @@ def test_an_offloaded_reference_is_there_while_it_predicts(config, work):
     assert sum(whole["training"].values()) - sum(phases["training"].values()) == size
     plan = plan_of(offloaded)
     assert plan.host - plan_of(config).host == size
+    assert plan.host_at_start - plan.host == sum(work.weights.texts.values()) > 0
     assert any("loop.offload_reference brings" in note for note in plan.notes)
     # a pass over a winner and its sample without gradient: that of two samples that are drawn at once
     two = setting(config, "reference_samples", batch_size=2, guidance_scale=1.0)

@@ -10,6 +10,7 @@ import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline
 from PIL import Image
 
+from seppo_core.adapter import Adapter
 from seppo_core.checkpoint import CheckpointFolder, load_policy
 from seppo_core.config_file import resolved_yaml
 from seppo_core.run_log import read_metrics
@@ -68,6 +69,21 @@ def test_images_from_folder_to_export(workshop, written, tmp_path, mode, kind):
     image_commands.commands.load_policy_into(adapter, config, "latest")
     ours = plain_latents(adapter.pipeline, noise)
     torch.testing.assert_close(exported, ours, rtol=1e-3, atol=2e-4)
+
+
+def test_training_lets_the_text_encoder_go_and_still_draws_its_prompts(workshop, tmp_path):
+    config = workshop.config(tmp_path / "run", "lora")
+    config = replace(config, preview=replace(config.preview, prompts=("a red wall",), every=1, steps=2))
+    loaded = []
+
+    def watched(*given) -> Adapter:
+        loaded.append(load(*given))
+        return loaded[-1]
+
+    image_commands.commands.train(config, watched)
+    assert [adapter.pipeline.text_encoder for adapter in loaded] == [None]
+    assert loaded[0].pipeline.vae is not None
+    assert len(list((tmp_path / "run" / "previews").glob("*.png"))) > 1
 
 
 def test_sample_writes_every_prompt_with_every_seed(written, tmp_path):

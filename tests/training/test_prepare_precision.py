@@ -36,6 +36,26 @@ def test_full_tuning_is_prepared_in_the_model_s_precision(workshop, tmp_path):
     assert {parameter.dtype for parameter in commands.load(config).denoiser.parameters()} == {torch.float32}
 
 
+def test_the_denoiser_takes_no_memory_while_winners_are_encoded(workshop, tmp_path, monkeypatch):
+    config = workshop.config(tmp_path / "run")
+    config = replace(config, data=replace(config.data, cache=str(tmp_path / "cache")))
+    devices, whole = set(), AutoencoderKL.encode
+    loaded = []
+
+    def load(*given):
+        loaded.append(commands.StableDiffusion.load(workshop.base, dtype=torch.float32))
+        return loaded[-1]
+
+    def encode(vae, pixels):
+        devices.add(loaded[0].denoiser.device.type)
+        return whole(vae, pixels)
+
+    monkeypatch.setattr(commands, "load", load)
+    monkeypatch.setattr(AutoencoderKL, "encode", encode)
+    commands.prepare(config)
+    assert devices == {"meta"}
+
+
 def test_weights_too_small_for_float16_name_the_same_model(tmp_path):
     exact, half = tiny.stable_diffusion(tmp_path), tiny.stable_diffusion(tmp_path)
     for pipeline in (exact, half):
