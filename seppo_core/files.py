@@ -4,14 +4,22 @@ import glob
 import json
 import os
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from seppo_core.disk import telling
+
+MACHINE = blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+"""In the names of temporary files: folders are shared between machines, and numbers of processes are not."""
+ABANDONED = 24 * 3600
+"""Seconds after which another machine's temporary file is nobody's: whether its process lives cannot be seen here."""
 
 
 @contextmanager
@@ -20,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     What the disk refuses is told as a DiskError.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         # inside, so that the disk is asked for its space before what it did not take is removed
         with telling(path):
@@ -40,7 +48,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`, renamed to it on leaving; FileExistsError if `path` is there."""
     if path.exists():
         raise FileExistsError(f"{path} exists already and is not overwritten; name another folder or move it away")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with telling(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,12 +89,24 @@ def remove_leftovers(folder: Path) -> None:
         remove(path)
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{MACHINE}-{os.getpid()}.tmp")
+
+
 def _remove_abandoned(path: Path) -> None:
     """Removes what a killed process left of an earlier try to write `path`."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        process = left.name.split(".")[-2]
-        if process.isdecimal() and int(process) != os.getpid() and not _is_alive(int(process)):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
+        machine, _, process = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp").partition("-")
+        if process.isdecimal() and _is_abandoned(left, machine, int(process)):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_abandoned(left: Path, machine: str, process: int) -> bool:
+    if machine == MACHINE:
+        return process != os.getpid() and not _is_alive(process)
+    with suppress(FileNotFoundError):
+        return time.time() - left.stat().st_mtime > ABANDONED
+    return False
 
 
 def _is_alive(process: int) -> bool:

@@ -166,7 +166,7 @@ def _result(
         seconds={step: round(one.seconds, 1) for step, one in watched.items()},
         date=date.today().isoformat(), commit=environment()["commit"], machine=processor(), threads=threads,
     )  # fmt: skip
-    _check(result)
+    check(result)
     return result
 
 
@@ -192,7 +192,7 @@ def _beside_prepare(config: Config, plan: Plan, idle: int, peak: int) -> Beside:
     return Beside(peak - idle, max(encoding, encoding - parts["activations"] + denoiser))
 
 
-def _check(result: Result) -> None:
+def check(result: Result) -> None:
     """CommandFailed where what came out is not that of a first update."""
     wrong: dict[str, Any] = {}
     if abs(result.loss - math.log(2)) > 1e-3:
