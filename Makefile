@@ -29,8 +29,8 @@ check: $(STAMP)  ## lint, import floors and the fast tests
 browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's chromium)
 	$(BIN)/python -m pytest -m browser $(TESTS)
 
-parity: .venv-parity/installed  ## our metrics beside open_clip, lpips, torchmetrics …, in an environment of their own; docs/parity.md
-	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights" tests/parity
+parity: .venv-parity/installed  ## what needs other people's code, in an environment of its own: metrics (docs/parity.md), 8-bit AdamW
+	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights" tests/parity tests/training/test_eight_bits.py
 
 test-all: test long browser parity
 

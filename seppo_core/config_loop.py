@@ -55,7 +55,7 @@ class OptimizerConfig:
     """AdamW; its moments, schedule and count run on through all iterations."""
 
     name: Literal["adamw", "adamw8bit"] = "adamw"
-    """adamw8bit keeps its moments in 8 bits; it needs CUDA and the extra `gpu`."""
+    """adamw8bit keeps its moments in 8 bits; it needs bitsandbytes (the extra `gpu`)."""
     lr: float = 1e-5
     """Learning rate as it is applied. Code that multiplies by the batch size (`scale_lr`) quotes it before that."""
     betas: tuple[float, float] = (0.9, 0.999)

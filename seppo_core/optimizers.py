@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from diffusers.optimization import get_scheduler
+from packaging.version import Version
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -15,11 +16,14 @@ from seppo_core.layout import Layout
 from seppo_core.shards import gathered
 from seppo_core.tuning import copy_state
 
+EIGHT_BITS_ON_CPU = Version("0.50.0")
+"""Of bitsandbytes; 0.49.2 and earlier fail at the first step there."""
+
 
 def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), or bitsandbytes' with moments of 8 bits (Dettmers et al. 2022).
 
-    ValueError where the latter is asked for and bitsandbytes is not installed or a parameter is not on a GPU.
+    ValueError where the latter is asked for and bitsandbytes is not installed, or cannot do it where the weights are.
     """
     c = config
     settings = {"lr": c.lr, "betas": tuple(c.betas), "eps": c.eps, "weight_decay": c.weight_decay}
@@ -27,14 +31,17 @@ def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter])
     if c.name == "adamw":
         return torch.optim.AdamW(values, **settings)
     try:
-        from bitsandbytes.optim import AdamW8bit
+        import bitsandbytes
     except ImportError as error:
         raise ValueError(
             "optimizer.name=adamw8bit needs bitsandbytes; pip install 'seppo[gpu]', or use adamw"
         ) from error
-    if any(not p.is_cuda for p in values):
-        raise ValueError("optimizer.name=adamw8bit needs a CUDA device, and the weights are not on one; use adamw")
-    return AdamW8bit(values, **settings)
+    if Version(bitsandbytes.__version__) < EIGHT_BITS_ON_CPU and any(not p.is_cuda for p in values):
+        raise ValueError(
+            f"optimizer.name=adamw8bit needs a CUDA device with bitsandbytes {bitsandbytes.__version__}, and the "
+            f"weights are not on one; upgrade to {EIGHT_BITS_ON_CPU}, which knows the CPU too, or use adamw"
+        )
+    return bitsandbytes.optim.AdamW8bit(values, **settings)
 
 
 def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, total: int) -> LRScheduler:

@@ -1,5 +1,8 @@
 """The running average against its closed form and diffusers' own, and the optimisers that can be asked for."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
@@ -60,10 +63,16 @@ def test_the_average_comes_back_from_a_checkpoint():
         again.load({"v": torch.zeros(3)})
 
 
-def test_eight_bits_need_their_library_or_a_gpu():
-    config = OptimizerConfig(name="adamw8bit")
-    with pytest.raises(ValueError, match=r"adamw8bit needs (bitsandbytes|a CUDA device)"):
-        make_optimizer(config, {"w": nn.Parameter(torch.ones(3))})
+def test_eight_bits_need_their_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ValueError, match=r"adamw8bit needs bitsandbytes; pip install 'seppo\[gpu\]', or use adamw"):
+        make_optimizer(OptimizerConfig(name="adamw8bit"), {"w": nn.Parameter(torch.ones(3))})
+
+
+def test_eight_bits_need_a_library_that_knows_the_device(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(__version__="0.49.2"))
+    with pytest.raises(ValueError, match=r"a CUDA device with bitsandbytes 0\.49\.2.*upgrade to 0\.50\.0"):
+        make_optimizer(OptimizerConfig(name="adamw8bit"), {"w": nn.Parameter(torch.ones(3))})
 
 
 @pytest.mark.parametrize(
