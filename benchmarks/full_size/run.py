@@ -42,6 +42,8 @@ DTYPE = "bfloat16"
 SAMPLING = ("generation", "decoding", "previews")
 UPDATING = ("training", "optimizer step", "reference's errors")
 """Of `plan`'s phases."""
+STATES = "states of"
+"""A part of them that comes with the first update, and so after the first sampling."""
 Say = Callable[[str], None]
 
 
@@ -83,9 +85,9 @@ def _write(case: Case, folder: Path) -> tuple[Config, int]:
     numbers = pipeline_numbers(wanted.model.base, BASES[case.modality])
     whole = write_base(base, numbers, case.parts, dtype)
     model = values["model"] | {"base": str(base), "variant": None, "vae": None}
-    if getattr(wanted.model, "motion_adapter", None):
+    if (name := _motion_adapter(wanted)) is not None:
         motion = folder / "motion"
-        whole += write_single(motion, wanted.model.motion_adapter, BASES[case.modality], dtype)
+        whole += write_single(motion, name, BASES[case.modality], dtype)
         model["motion_adapter"] = str(motion)
     if case.tune == "lora":
         model["dtype"] = DTYPE
@@ -109,6 +111,10 @@ def _write(case: Case, folder: Path) -> tuple[Config, int]:
     shape = (len(CAPTIONS), 3, *frames, d.height, d.width)
     write_set(folder / "data", case.modality, _pixels(shape), CAPTIONS)
     return config, whole
+
+
+def _motion_adapter(config: Config) -> str | None:
+    return config.model.motion_adapter if isinstance(config, VideoConfig) else None
 
 
 def _pixels(shape: tuple[int, ...]) -> torch.Tensor:
@@ -149,7 +155,7 @@ def _result(
     moved = sum(int((value != began[key].to(value)).sum()) for key, value in latest.policy.items())
     numbers = pipeline_numbers(config.model.base, BASES[case.modality])
     denoiser = parameters_on_disk(Path(config.model.base) / denoiser_of(numbers))
-    if (motion := getattr(config.model, "motion_adapter", None)) is not None:
+    if (motion := _motion_adapter(config)) is not None:
         denoiser += parameters_on_disk(Path(motion))
     d = config.data
     frames = f"{d.frames} × " if case.modality == "video" else ""
@@ -159,7 +165,7 @@ def _result(
         planned_denoiser=plan.parameters.denoiser, planned_trained=plan.parameters.trained,
         loss=metrics["loss"], winner_error=metrics["winner_error"], grad_norm=metrics["grad_norm"], moved=moved,
         prepare=_beside_prepare(config, plan, idle, watched["prepare"].peak),
-        sampling=_beside(plan, SAMPLING, idle, peak("started", "samples")),
+        sampling=_beside(plan, SAMPLING, idle, peak("started", "samples"), STATES),
         update=_beside(plan, UPDATING, idle, peak("samples", "checkpoint")),
         exported=parameters_on_disk(run / "export"),
         update_seconds=metrics["seconds"],
@@ -170,26 +176,31 @@ def _result(
     return result
 
 
-def _beside(plan: Plan, phases: Sequence[str], idle: int, peak: int) -> Beside:
-    """The `peak` that was seen, and the most that `plan` counts in any of `phases`.
+def _beside(plan: Plan, phases: Sequence[str], idle: int, peak: int, without: str = " ") -> Beside:
+    """The `peak` that was seen, and the most that `plan` counts in any of `phases`, parts named `without`… left out.
 
     On a CPU all is in one memory, so that what waits beside the GPU counts as well.
     """
-    planned = max(sum(plan.phases[phase].values()) for phase in phases if phase in plan.phases) - CONTEXT
-    return Beside(peak - idle, planned + plan.host)
+    planned = max(
+        sum(size for part, size in plan.phases[phase].items() if not part.startswith(without))
+        for phase in phases
+        if phase in plan.phases
+    )
+    return Beside(peak - idle, planned - CONTEXT + plan.host)
 
 
 def _beside_prepare(config: Config, plan: Plan, idle: int, peak: int) -> Beside:
     """The same of `prepare`, which reads the denoiser and lets it go before it encodes.
 
-    Weights that need no other dtype stay in their mapped file, unread; others are in memory for that while.
+    Weights that need no other dtype stay in their mapped file, unread. Others are in memory for that while, and beside
+    them what of the file was read.
     """
     parts = plan.phases["prepare"]
     encoding = sum(parts.values()) - CONTEXT
     if config.model.dtype == DTYPE:
         return Beside(peak - idle, encoding)
-    denoiser = plan.parameters.denoiser * getattr(torch, config.model.dtype).itemsize
-    return Beside(peak - idle, max(encoding, encoding - parts["activations"] + denoiser))
+    sizes = [getattr(torch, name).itemsize for name in (DTYPE, config.model.dtype)]
+    return Beside(peak - idle, max(encoding, encoding - parts["activations"] + plan.parameters.denoiser * sum(sizes)))
 
 
 def check(result: Result) -> None:
