@@ -79,13 +79,13 @@ def denoiser_of(numbers: Numbers) -> str:
 
 
 def parameters_on_disk(folder: Path) -> int:
-    """Numbers in all safetensors files under `folder`, by their headers."""
+    """Numbers in all safetensors files under `folder`, by their headers; tables of sines are no parameters."""
     total = 0
     for path in sorted(folder.rglob("*.safetensors")):
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         for name, about in header.items():
-            if name != "__metadata__":
+            if name != "__metadata__" and not name.endswith(".pos_embed.pe"):
                 total += torch.Size(about["shape"]).numel()
     return total
 

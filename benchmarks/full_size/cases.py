@@ -44,25 +44,25 @@ CASES: dict[str, Case] = {
         "12 of 57 blocks, 12 of T5's 24",
     ),
     "flux-schnell": Case(
-        "image/flux_schnell_lora_seppo", "flux-schnell", "Flux.1-schnell", {"height": 512, "width": 512},
+        "image/flux_schnell_lora_seppo", "flux-schnell", "Flux.1-schnell", {"height": 256, "width": 256},
         {"transformer": {"num_layers": 4, "num_single_layers": 8}, "text_encoder_2": {"num_layers": 12}},
         "12 of 57 blocks, 12 of T5's 24",
     ),
     "animatediff": Case("video/animatediff_chronomagic_seppo", "animatediff", "AnimateDiff on SD-1.5"),
     "animatediff-sdxl": Case(
-        "video/animatediff_sdxl_lora_seppo", "animatediff-sdxl", "AnimateDiff on SDXL", {"frames": 8}
+        "video/animatediff_sdxl_lora_seppo", "animatediff-sdxl", "AnimateDiff on SDXL", {"frames": 4}
     ),
     "wan": Case(
-        "video/wan21_1_3b_lora_seppo", "wan", "Wan 2.1 1.3B", {"height": 320, "width": 512, "frames": 17},
+        "video/wan21_1_3b_lora_seppo", "wan", "Wan 2.1 1.3B", {"height": 256, "width": 384, "frames": 17},
         T5_HALF, "12 of umT5's 24 blocks",
     ),
-    "ltx": Case("video/ltx_2b_lora_seppo", "ltx", "LTX-Video 2B", {"frames": 49}),
+    "ltx": Case("video/ltx_2b_lora_seppo", "ltx", "LTX-Video 2B", {"frames": 25}),
     "cogvideox-2b": Case(
         "video/cogvideox_2b_lora_seppo", "cogvideox-2b", "CogVideoX-2b", {"height": 256, "width": 384, "frames": 17}
     ),
     "cogvideox-5b": Case(
         "video/cogvideox_5b_lora_seppo", "cogvideox-5b", "CogVideoX-5b", {"height": 256, "width": 384, "frames": 17},
-        {"transformer": {"num_layers": 21}}, "21 of 42 blocks",
+        {"transformer": {"num_layers": 14}}, "14 of 42 blocks",
     ),
     "cogvideox-1.5": Case(
         "video/cogvideox15_5b_lora_seppo", "cogvideox-1.5", "CogVideoX-1.5-5B",
