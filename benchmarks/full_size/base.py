@@ -1,6 +1,7 @@
 """Writes a published base's folder with random weights: all that `from_pretrained` needs, one component at a time."""
 
 import json
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ SHARD = "2GB"
 SEED = 0
 
 
-def write_base(folder: Path, numbers: Numbers, parts: Overrides, dtype: torch.dtype) -> int:
-    """Writes a pipeline of `numbers`, its components' configs changed by `parts`; returns its number of parameters.
+def write_base(folder: Path, numbers: Numbers, parts: Overrides, dtype: torch.dtype) -> dict[str, int]:
+    """Writes a pipeline of `numbers`, its components' configs changed by `parts`; returns their parameters by name.
 
     Weights are those that the classes begin with, in `dtype`. ValueError where `parts` names what the base has not.
     """
     _check(numbers, parts)
-    index, count = dict(numbers.index), 0
+    index, counts = dict(numbers.index), {}
     for name, entry in numbers.index.items():
         if not isinstance(entry, list) or name not in numbers.parts:
             continue
@@ -38,11 +39,11 @@ def write_base(folder: Path, numbers: Numbers, parts: Overrides, dtype: torch.dt
             getattr(diffusers, entry[1]).from_config(config).save_pretrained(folder / name)
         else:
             model = make_model(entry, config, dtype)
-            count += sum(parameter.numel() for parameter in model.parameters())
+            counts[name] = parameters_of(model)
             model.save_pretrained(folder / name, max_shard_size=SHARD)
             del model
     (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
-    return count
+    return counts
 
 
 def write_single(folder: Path, name: str, shipped: Path, dtype: torch.dtype) -> int:
@@ -52,6 +53,10 @@ def write_single(folder: Path, name: str, shipped: Path, dtype: torch.dtype) -> 
         raise FileNotFoundError(f"nothing is known of {name!r} without network")
     model = make_model(["diffusers", config["_class_name"]], config, dtype)
     model.save_pretrained(folder, max_shard_size=SHARD)
+    return parameters_of(model)
+
+
+def parameters_of(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -73,20 +78,18 @@ def make_model(entry: list[str], config: dict[str, Any], dtype: torch.dtype) -> 
     return model.to(dtype)
 
 
-def denoiser_of(numbers: Numbers) -> str:
-    """The name of the component that is trained."""
-    return "unet" if "unet" in numbers.parts else "transformer"
+def denoiser_of(components: Collection[str]) -> str:
+    """The name of the one that is trained."""
+    return "unet" if "unet" in components else "transformer"
 
 
-def parameters_on_disk(folder: Path) -> int:
-    """Numbers in all safetensors files under `folder`, by their headers; tables of sines are no parameters."""
+def numbers_on_disk(folder: Path) -> int:
+    """In all safetensors files under `folder`, by their headers; tables that are no parameters count too."""
     total = 0
     for path in sorted(folder.rglob("*.safetensors")):
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, about in header.items():
-            if name != "__metadata__" and not name.endswith(".pos_embed.pe"):
-                total += torch.Size(about["shape"]).numel()
+        total += sum(torch.Size(about["shape"]).numel() for name, about in header.items() if name != "__metadata__")
     return total
 
 

@@ -12,7 +12,7 @@ No GPU, no published weights: this shows that the commands stand the size, and w
 - Memory: the most that the system saw, less an idle process's, in GiB and as a share of what `plan` counts for the same
   config: without its GiB for CUDA, with what would wait beside a GPU. `prepare` is the whole command; sampling and
   update are of `train`: a reference's sample is drawn and decoded, and policy and reference learn from it.
-- The loss of a first update is log 2, for the reference is still the policy. Parameters on disk and trained ones are
+- The loss of a first update is log 2, for the reference is still the policy. Parameters, and those trained, are
   `plan`'s. Other work ran beside it, so that the seconds are no measure.
 
 | Base | Size | Tuned | Parameters (trained) | prepare: GiB, of plan's | sampling | update | An update |

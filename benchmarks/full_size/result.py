@@ -33,7 +33,7 @@ class Result:
     """Frames and pixels."""
     tune: str
     denoiser: int
-    """Parameters on disk."""
+    """Parameters of the base's, and of the motion modules in it."""
     whole: int
     """Those of the whole pipeline."""
     trained: int

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import seppo_image.plan
 import seppo_video.plan
-from benchmarks.full_size.base import denoiser_of, parameters_on_disk, write_base, write_single
+from benchmarks.full_size.base import denoiser_of, numbers_on_disk, write_base, write_single
 from benchmarks.full_size.cases import Case
 from benchmarks.full_size.result import Beside, Result
 from benchmarks.full_size.watch import CommandFailed, Watched, watch
@@ -59,7 +59,7 @@ def run_case(
     if folder.exists():
         shutil.rmtree(folder)
     say("random weights")
-    config, whole = _write(case, folder)
+    config, counts = _write(case, folder)
     say("plan")
     plan = _plan(config, case)
     watched: dict[str, Watched] = {}
@@ -69,25 +69,25 @@ def run_case(
     for step in ("prepare", "train", "export"):
         say(step)
         watched[step] = command(["-m", package, step, str(folder / "config.yaml")])
-    result = _result(name, case, config, plan, whole, idle, watched, threads)
+    result = _result(name, case, config, plan, counts, idle, watched, threads)
     if not keep:
         shutil.rmtree(folder)
     return result
 
 
-def _write(case: Case, folder: Path) -> tuple[Config, int]:
-    """The base, two winners and the config; also the pipeline's parameters."""
+def _write(case: Case, folder: Path) -> tuple[Config, dict[str, int]]:
+    """The base, two winners and the config; also the parameters of the base's components."""
     schema, dtype = SCHEMAS[case.modality], getattr(torch, DTYPE)
     recipe = ROOT / "configs" / f"{case.recipe}.yaml"
     values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     wanted = load_config(recipe, schema)
     base = folder / "base"
     numbers = pipeline_numbers(wanted.model.base, BASES[case.modality])
-    whole = write_base(base, numbers, case.parts, dtype)
+    counts = write_base(base, numbers, case.parts, dtype)
     model = values["model"] | {"base": str(base), "variant": None, "vae": None}
     if (name := _motion_adapter(wanted)) is not None:
         motion = folder / "motion"
-        whole += write_single(motion, name, BASES[case.modality], dtype)
+        counts["motion_adapter"] = write_single(motion, name, BASES[case.modality], dtype)
         model["motion_adapter"] = str(motion)
     if case.tune == "lora":
         model["dtype"] = DTYPE
@@ -110,7 +110,7 @@ def _write(case: Case, folder: Path) -> tuple[Config, int]:
     frames = (d.frames,) if case.modality == "video" else ()
     shape = (len(CAPTIONS), 3, *frames, d.height, d.width)
     write_set(folder / "data", case.modality, _pixels(shape), CAPTIONS)
-    return config, whole
+    return config, counts
 
 
 def _motion_adapter(config: Config) -> str | None:
@@ -138,7 +138,7 @@ def _result(
     case: Case,
     config: Config,
     plan: Plan,
-    whole: int,
+    counts: dict[str, int],
     idle: int,
     watched: dict[str, Watched],
     threads: int,
@@ -153,21 +153,19 @@ def _result(
     latest = load_checkpoint(CheckpointFolder(run / "checkpoints").latest())
     began = load_file(next(iter(sorted((run / "pool").rglob("*.safetensors")))))
     moved = sum(int((value != began[key].to(value)).sum()) for key, value in latest.policy.items())
-    numbers = pipeline_numbers(config.model.base, BASES[case.modality])
-    denoiser = parameters_on_disk(Path(config.model.base) / denoiser_of(numbers))
-    if (motion := _motion_adapter(config)) is not None:
-        denoiser += parameters_on_disk(Path(motion))
+    denoiser = counts[denoiser_of(counts)] + counts.get("motion_adapter", 0)
     d = config.data
     frames = f"{d.frames} × " if case.modality == "video" else ""
     result = Result(
         case=name, family=case.family, about=case.about, less=case.less, size=f"{frames}{d.height} × {d.width}",
-        tune=case.tune, denoiser=denoiser, whole=whole, trained=sum(v.numel() for v in latest.policy.values()),
+        tune=case.tune, denoiser=denoiser, whole=sum(counts.values()),
+        trained=sum(value.numel() for value in latest.policy.values()),
         planned_denoiser=plan.parameters.denoiser, planned_trained=plan.parameters.trained,
         loss=metrics["loss"], winner_error=metrics["winner_error"], grad_norm=metrics["grad_norm"], moved=moved,
         prepare=_beside_prepare(config, plan, idle, watched["prepare"].peak),
         sampling=_beside(plan, SAMPLING, idle, peak("started", "samples"), STATES),
         update=_beside(plan, UPDATING, idle, peak("samples", "checkpoint")),
-        exported=parameters_on_disk(run / "export"),
+        exported=numbers_on_disk(run / "export"),
         update_seconds=metrics["seconds"],
         seconds={step: round(one.seconds, 1) for step, one in watched.items()},
         date=date.today().isoformat(), commit=environment()["commit"], machine=processor(), threads=threads,

@@ -14,11 +14,14 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import get_type_hints
 
+from benchmarks.full_size.report import millions
+from benchmarks.full_size.result import read_results
 from seppo_core.adapter import Adapter
 from tests.contract.families import FAMILIES, Family
 from tests.contract.plain import load_lora_by_peft
 
 FILES = sorted(path for path in Path(__file__).parent.glob("test_*.py") if path.name != "test_table.py")
+FULL_SIZE = Path(__file__).parents[2] / "docs" / "full_size.json"
 MODULES = [import_module(f"tests.contract.{path.stem}") for path in FILES]
 HEAD = """\
 # Families
@@ -31,7 +34,8 @@ without the variable where this file is not what they yield.
   have to break the comparison.
 - LoRA, Full, Export: the cases about training a LoRA, about training the weights, and about plain diffusers drawing the
   same from what was exported. In brackets what loads the LoRA, what training can be kept to, and what can be exported.
-- Largest run: the latents of these cases, c × [f] × h × w, and what they stand for. No published size is run here.
+- Largest run: where `python -m benchmarks full_size` has run the recipe of a published base on random weights, its
+  parameters and the size (docs/full_size.md has the rest); else the latents of these cases, c × [f] × h × w.
 
 | Family | Pipeline | Contract | LoRA | Full | Export | Largest run |
 |---|---|---|---|---|---|---|
@@ -78,6 +82,7 @@ def row(family: Family) -> str:
     exports = ["LoRA", "pipeline", *(["motion"] if "motion" in kind.trainable else [])]
     height, width = family.size
     frames = f"{family.frames} frames of " if len(family.latent_shape) == 4 else ""
+    latents = f"{' × '.join(map(str, family.latent_shape))}: {frames}{height} × {width} pixels"
     cells = [
         family.name,
         get_type_hints(kind)["pipeline"].__name__,
@@ -85,9 +90,19 @@ def row(family: Family) -> str:
         f"{count[LORA]} ({'peft' if family.load_lora is load_lora_by_peft else 'load_lora_weights'})",
         f"{count[FULL]} ({', '.join(kind.trainable)})",
         f"{count[EXPORT]} ({', '.join(exports)})",
-        f"{' × '.join(map(str, family.latent_shape))}: {frames}{height} × {width} pixels",
+        largest(family) or latents,
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def largest(family: Family) -> str:
+    """What of the family was run at the size of a published base; "" where nothing was."""
+    found = [result for result in read_results(FULL_SIZE).values() if result.family == family.name]
+    if not found:
+        return ""
+    most = max(found, key=lambda result: (result.denoiser, result.trained))
+    less = f", {most.less}" if most.less else ""
+    return f"{most.about}{less}: {millions(most.denoiser)} parameters, {most.size}"
 
 
 def table() -> str:

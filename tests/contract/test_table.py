@@ -58,7 +58,9 @@ def test_a_row_says_what_a_family_can():
     assert "(load_lora_weights)" in row(by_name["sdxl"])
     assert "(all, motion, spatial)" in row(by_name["animatediff-sdxl"])
     assert "(LoRA, pipeline, motion)" in row(by_name["animatediff-sdxl"])
-    assert "4 × 4 × 8 × 12: 4 frames of 64 × 96 pixels" in row(by_name["animatediff-sdxl"])
+    # which no published base is of
+    assert "4 × 2 × 4 × 6: 5 frames of 32 × 48 pixels" in row(by_name["wan-flow-match"])
+    assert "SDXL: 2.57 B parameters, 1024 × 1024" in row(by_name["sdxl"])
     # a family that no test of mistakes names has fewer
     mistakes = [int(re.search(r"(\d+) mistakes", row(family))[1]) for family in FAMILIES]
     assert min(mistakes) < max(mistakes)
