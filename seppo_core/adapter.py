@@ -157,3 +157,8 @@ class Adapter(ABC):
     @property
     def device(self) -> torch.device:
         return next(self.denoiser.parameters()).device
+
+    @property
+    def vae_device(self) -> torch.device:
+        """Where `encode` and `decode` compute; the denoiser may be elsewhere, and in `prepare` is nowhere."""
+        return self.pipeline.vae.device

@@ -148,7 +148,7 @@ class ItemEncoder:
         return Posterior(torch.cat(means), torch.cat(logvars))
 
     def _encoded(self, part: UInt8[Tensor, "b 3 *shape"]) -> tuple[Tensor, Tensor]:
-        posterior = self.adapter.encode(part.to(self.adapter.pipeline.vae.device).float() / 127.5 - 1)
+        posterior = self.adapter.encode(part.to(self.adapter.vae_device).float() / 127.5 - 1)
         # copying is where a device that failed while computing says so
         return posterior.mean.float().cpu(), posterior.logvar.float().cpu()
 

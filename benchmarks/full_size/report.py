@@ -6,12 +6,12 @@ HEAD = """\
 # At published sizes
 
 `python -m benchmarks full_size` writes a folder with the architecture of a published base and random weights, and gives
-the commands of its recipe: `prepare`, `train` (one update of one item, a sampled reference, previews) and `export`.
+the commands of its recipe: `prepare`, `train` (one update of one item, its sampled reference, previews of images) and `export`.
 No GPU, no published weights: this shows that the commands stand the size, and what `plan`'s counting is worth.
 
 - Memory: the most that the system saw, less an idle process's, in GiB and as a share of what `plan` counts for the same
   config: without its GiB for CUDA, with what would wait beside a GPU. `prepare` is the whole command; sampling and
-  update are of `train`: a reference's sample is drawn and decoded, and policy and reference learn from it.
+  update are of `train`: a reference's sample is drawn, an image decoded, and policy and reference predict from it.
 - The loss of a first update is log 2, for the reference is still the policy. Parameters, and those trained, are
   `plan`'s. Other work ran beside it, so that the seconds are no measure.
 

@@ -60,6 +60,7 @@ class EncoderOnly(Adapter):
 
     guidance = "cfg"
     lora_targets = trainable = {}  # noqa: RUF012
+    vae_device = torch.device("cpu")
 
     def decode(self, latents):
         raise NotImplementedError
