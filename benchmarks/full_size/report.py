@@ -7,7 +7,7 @@ HEAD = """\
 
 `python -m benchmarks full_size` writes a folder with the architecture of a published base and random weights, and gives
 the commands of its recipe: `prepare`, `train` (one update of one item, its sampled reference, previews of images), and
-`export`. No GPU, no published weights: this shows that the commands stand the size, and what `plan`'s counting is worth.
+`export`. No GPU, no published weights: this shows that the commands stand the size and what `plan`'s counting is worth.
 
 - Memory: the most that the system saw, less an idle process's, in GiB and as a share of what `plan` counts for the same
   config: without its GiB for CUDA, with what would wait beside a GPU. `prepare` is the whole command; sampling and
