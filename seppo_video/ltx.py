@@ -117,7 +117,16 @@ class LTX(Adapter):
         )
 
     def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
-        """Evenly spaced σ, shifted towards noise by the number of latents where the scheduler asks for it."""
+        """Evenly spaced σ, shifted towards noise by the number of latents where the scheduler asks for it.
+
+        ValueError for one step that is to end at a given σ (`shift_terminal`): it is the first and the last.
+        """
+        terminal = scheduler.config.get("shift_terminal")
+        if steps < 2 and terminal:
+            raise ValueError(
+                f"steps={steps} does not go with the scheduler's shift_terminal={terminal}, where the last of "
+                "several steps stands; draw with 2 steps or more"
+            )
         latents = latent_shape[-3] * latent_shape[-2] * latent_shape[-1]
         scheduler.set_timesteps(
             # the scheduler's own grid would begin elsewhere

@@ -157,6 +157,15 @@ def test_ltx_decoder_that_is_told_a_timestep(tmp_path):
     assert (late - expected).abs().max() > 1e-3
 
 
+def test_ltx_does_not_draw_in_one_step_what_is_to_end_elsewhere(tmp_path):
+    adapter = LTX(tiny_video.ltx(tmp_path))
+    shape = adapter.latent_shape(32, 32, 9)
+    with pytest.raises(ValueError, match=r"steps=1 .* shift_terminal=0\.1.*2 steps or more"):
+        adapter.timesteps(adapter.scheduler, 1, shape, "cpu")
+    two = adapter.timesteps(adapter.scheduler, 2, shape, "cpu")
+    assert two.isfinite().all() and two[-1].item() == pytest.approx(100)
+
+
 def test_ltx_packing_is_the_pipeline_s(tmp_path):
     """Also for tokens of several latents, which no published model has."""
     adapter = LTX(tiny_video.ltx(tmp_path), text_tokens=T5_TOKENS)
