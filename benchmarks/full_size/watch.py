@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.process_status import memory_of
+
 EVERY = 0.2
 """Seconds between two looks."""
 
@@ -72,10 +74,9 @@ def watch(command: list[str], root: Path, log: Path, threads: int, tick: Callabl
 
 
 def _memory(process: int) -> tuple[int, int] | None:
-    """Bytes in memory now and at most so far, as Linux counts them."""
+    """Bytes in memory now and at most so far; None once the process has ended."""
     try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
+        counted = memory_of(process)
     except OSError:
         return None
-    found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("VmRSS", "VmHWM"))}
-    return (found["VmRSS"], found["VmHWM"]) if len(found) == 2 else None
+    return (counted["VmRSS"], counted["VmHWM"]) if counted else None

@@ -7,18 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from benchmarks.process_status import memory_of
+
 FIELDS = {"VmRSS": "resident", "RssAnon": "own", "RssFile": "mapped"}
 """Of /proc/self/status: all resident memory; what the process allocated; pages of files, which the system may drop."""
 
 
 def read_memory() -> dict[str, float]:
     """In MB. FileNotFoundError on systems without /proc."""
-    found = {}
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        name, _, rest = line.partition(":")
-        if name in FIELDS:
-            found[FIELDS[name]] = int(rest.split()[0]) * 1024 / 1e6
-    return found
+    counted = memory_of()
+    return {name: counted[field] / 1e6 for field, name in FIELDS.items()}
 
 
 class MemoryLog:
