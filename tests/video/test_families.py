@@ -30,7 +30,6 @@ from seppo_video.cogvideox import CogVideoX, rotary_embedding
 from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
 from seppo_video.frames import write_clip
 from seppo_video.hunyuan import HunyuanVideo
-from seppo_video.ltx import LTX
 from seppo_video.wan import Wan
 from tests import tiny_video
 from tests.tiny_image import T5_TOKENS
@@ -144,43 +143,6 @@ def test_wan_cleans_captions_as_the_pipeline_does(tmp_path):
     torch.testing.assert_close(found, expected)
     assert (found[0, -1] == 0).all()
     assert adapter.truncated(["a" + 40 * " ", 30 * "a"]) == [1]
-
-
-def test_ltx_decoder_that_is_told_a_timestep(tmp_path):
-    adapter, plain = LTX(tiny_video.ltx(tmp_path, True)), tiny_video.ltx(tmp_path, True)
-    latents = normal(2, 8, 2, 2, 3)
-    z = latents * plain.vae.latents_std.view(1, -1, 1, 1, 1) / 0.8 + plain.vae.latents_mean.view(1, -1, 1, 1, 1)
-    with torch.no_grad():
-        expected = plain.vae.decode(z, torch.zeros(2)).sample
-        late = plain.vae.decode(z, torch.ones(2)).sample
-    torch.testing.assert_close(adapter.decode(latents), expected, rtol=1e-4, atol=1e-5)
-    assert (late - expected).abs().max() > 1e-3
-
-
-def test_ltx_does_not_draw_in_one_step_what_is_to_end_elsewhere(tmp_path):
-    adapter = LTX(tiny_video.ltx(tmp_path))
-    shape = adapter.latent_shape(32, 32, 9)
-    with pytest.raises(ValueError, match=r"steps=1 .* shift_terminal=0\.1.*2 steps or more"):
-        adapter.timesteps(adapter.scheduler, 1, shape, "cpu")
-    two = adapter.timesteps(adapter.scheduler, 2, shape, "cpu")
-    assert two.isfinite().all() and two[-1].item() == pytest.approx(100)
-
-
-def test_ltx_packing_is_the_pipeline_s(tmp_path):
-    """Also for tokens of several latents, which no published model has."""
-    adapter = LTX(tiny_video.ltx(tmp_path), text_tokens=T5_TOKENS)
-    adapter.patch = {"pt": 2, "p": 2}
-    latents, seen = normal(2, 8, 4, 4, 6), {}
-
-    class Recorder(torch.nn.Linear):
-        def forward(self, hidden_states, **call):
-            seen.update(call, tokens=hidden_states)
-            return (hidden_states,)
-
-    found = adapter.predict(Recorder(1, 1), latents, torch.tensor([1.0, 2.0]), adapter.encode_prompts(PROMPTS))
-    assert torch.equal(found, latents)
-    assert torch.equal(seen["tokens"], LTXPipeline._pack_latents(latents, 2, 2))
-    assert (seen["num_frames"], seen["height"], seen["width"]) == (2, 2, 3)
 
 
 def test_hunyuan_guidance_of_training_and_of_sampling(tmp_path):
