@@ -2,7 +2,7 @@
 
 import sys
 
-from seppo_core.cli import run
+from seppo_core.cli.main import run
 from seppo_image.config import ImageConfig
 
 

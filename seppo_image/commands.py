@@ -8,11 +8,18 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from seppo_core import commands
-from seppo_core.adapter import Adapter
-from seppo_core.files import whole_file
-from seppo_core.open_source import open_source
-from seppo_core.requests import ExportRequest, PlanRequest, PrepareRequest, SampleRequest, TrainRequest, VerifyRequest
+from seppo_core.cli import commands
+from seppo_core.config.options import (
+    ExportRequest,
+    PlanRequest,
+    PrepareRequest,
+    SampleRequest,
+    TrainRequest,
+    VerifyRequest,
+)
+from seppo_core.data.open import open_source
+from seppo_core.io.atomic import whole_file
+from seppo_core.models.adapter import Adapter
 from seppo_image.config import ImageConfig
 from seppo_image.data import MAX_BYTES, Pictures
 from seppo_image.flux import Flux
@@ -44,7 +51,7 @@ def load(config: ImageConfig, dtype: torch.dtype | None = None) -> Adapter:
 def plan(config: ImageConfig, request: PlanRequest) -> None:
     """Prints what a run of `config` would take."""
     # building without weights is needed by no other command
-    from seppo_core.plan_report import print_plan
+    from seppo_core.plan.report import print_plan
     from seppo_image.plan import BASES, build, condition
 
     print_plan(config, request, partial(build, family=FAMILIES[config.model.family]), condition, BASES)

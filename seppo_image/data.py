@@ -10,12 +10,12 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from seppo_core.adapter import Framing
-from seppo_core.data_format import find_source
-from seppo_core.framing import cover_crop
-from seppo_core.media_source import Decoder, MediaSource
-from seppo_core.open_source import open_table
-from seppo_core.source import BadItem
+from seppo_core.data.discover import find_source
+from seppo_core.data.media import Decoder, MediaSource
+from seppo_core.data.open import open_table
+from seppo_core.data.source import BadItem
+from seppo_core.models.adapter import Framing
+from seppo_core.models.crop import cover_crop
 
 MAX_PIXELS = 128 * 1024**2
 """Larger pictures are refused before they are decoded: a file of a few kB can claim billions of pixels."""

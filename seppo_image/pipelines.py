@@ -3,7 +3,7 @@
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import nn
 
-from seppo_core.vae import check_size
+from seppo_core.models.vae import check_size
 
 
 def check_channels(pipeline: DiffusionPipeline, denoiser: nn.Module, packed: int = 1, variance: bool = False) -> None:

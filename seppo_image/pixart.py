@@ -8,13 +8,13 @@ from jaxtyping import Float, Num
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Posterior
-from seppo_core.loading import freeze, load_pipeline
-from seppo_core.lora_files import load_lora_folder, save_lora_folder
-from seppo_core.path import DiffusionPath
-from seppo_core.text import tokenize, too_long
-from seppo_core.usage import FOLDER, quoted
-from seppo_core.vae import decode_images, encode_images
+from seppo_core.export.snippets import FOLDER, quoted
+from seppo_core.models.adapter import Adapter, Condition, Posterior
+from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.lora_files import load_lora_folder, save_lora_folder
+from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.text import tokenize, too_long
+from seppo_core.models.vae import decode_images, encode_images
 from seppo_image.pipelines import check_channels, latent_shape
 
 

@@ -7,11 +7,11 @@ from diffusers import AutoencoderDC, SanaPipeline
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Posterior
-from seppo_core.loading import freeze, load_pipeline
-from seppo_core.path import FlowPath
-from seppo_core.text import tokenize, too_long
-from seppo_core.vae import decode_images
+from seppo_core.models.adapter import Adapter, Condition, Posterior
+from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.text import tokenize, too_long
+from seppo_core.models.vae import decode_images
 from seppo_image.pipelines import check_channels, latent_shape
 
 INSTRUCTION = "\n".join(signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default)

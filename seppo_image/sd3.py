@@ -7,12 +7,12 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from seppo_core.adapter import Adapter, Condition, Posterior
-from seppo_core.loading import freeze, load_pipeline
-from seppo_core.path import FlowPath
-from seppo_core.shift import dynamic_shift
-from seppo_core.text import encode_clip, encode_text, too_long
-from seppo_core.vae import decode_images, encode_images
+from seppo_core.models.adapter import Adapter, Condition, Posterior
+from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.shift import dynamic_shift
+from seppo_core.models.text import encode_clip, encode_text, too_long
+from seppo_core.models.vae import decode_images, encode_images
 from seppo_image.pipelines import check_channels, latent_shape
 
 ATTENTION = "to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_out"

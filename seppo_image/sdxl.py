@@ -5,12 +5,12 @@ from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Framing, Posterior
-from seppo_core.framing import time_ids, uncropped
-from seppo_core.loading import freeze, load_pipeline
-from seppo_core.path import DiffusionPath
-from seppo_core.text import encode_clip_pair
-from seppo_core.vae import decode_images, encode_images
+from seppo_core.models.adapter import Adapter, Condition, Framing, Posterior
+from seppo_core.models.crop import time_ids, uncropped
+from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.text import encode_clip_pair
+from seppo_core.models.vae import decode_images, encode_images
 from seppo_image.pipelines import check_channels, latent_shape
 
 

@@ -5,11 +5,11 @@ from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Posterior
-from seppo_core.loading import DTYPE, component_source, pipeline_class
-from seppo_core.path import DiffusionPath
-from seppo_core.text import encode_text
-from seppo_core.vae import cast, check_size, decode_images, encode_images
+from seppo_core.models.adapter import Adapter, Condition, Posterior
+from seppo_core.models.loading import DTYPE, component_source, pipeline_class
+from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.text import encode_text
+from seppo_core.models.vae import cast, check_size, decode_images, encode_images
 
 
 class StableDiffusion(Adapter):

@@ -1,6 +1,6 @@
 """Text-to-video families and their data."""
 
-from seppo_core.lazy import lazy_exports
+from seppo_core.io.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

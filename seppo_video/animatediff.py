@@ -8,8 +8,8 @@ from einops import repeat
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.adapter import Condition
-from seppo_core.text import encode_text
+from seppo_core.models.adapter import Condition
+from seppo_core.models.text import encode_text
 from seppo_video.motion import MotionFamily, load_with_motion
 
 

@@ -8,10 +8,10 @@ from einops import repeat
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.adapter import Condition, Framing
-from seppo_core.framing import time_ids, uncropped
-from seppo_core.text import encode_clip_pair
-from seppo_core.usage import Sources, pipeline_code, quoted
+from seppo_core.export.snippets import Sources, pipeline_code, quoted
+from seppo_core.models.adapter import Condition, Framing
+from seppo_core.models.crop import time_ids, uncropped
+from seppo_core.models.text import encode_clip_pair
 from seppo_video.motion import MotionFamily, load_with_motion
 
 

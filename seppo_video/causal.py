@@ -9,7 +9,7 @@ from diffusers.models import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seppo_core.adapter import Posterior
+from seppo_core.models.adapter import Posterior
 
 
 class Scaling(NamedTuple):

@@ -11,12 +11,12 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Posterior
-from seppo_core.loading import freeze, load_pipeline
-from seppo_core.path import DiffusionPath
-from seppo_core.sampling import effective_config
-from seppo_core.text import encode_text, too_long
-from seppo_core.vae import check_size
+from seppo_core.models.adapter import Adapter, Condition, Posterior
+from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.sampling import effective_config
+from seppo_core.models.text import encode_text, too_long
+from seppo_core.models.vae import check_size
 from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
 
 

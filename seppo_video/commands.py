@@ -7,11 +7,18 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from seppo_core import commands
-from seppo_core.adapter import Adapter
-from seppo_core.export import merge_lora
-from seppo_core.open_source import open_source
-from seppo_core.requests import ExportRequest, PlanRequest, PrepareRequest, SampleRequest, TrainRequest, VerifyRequest
+from seppo_core.cli import commands
+from seppo_core.config.options import (
+    ExportRequest,
+    PlanRequest,
+    PrepareRequest,
+    SampleRequest,
+    TrainRequest,
+    VerifyRequest,
+)
+from seppo_core.data.open import open_source
+from seppo_core.export.weights import merge_lora
+from seppo_core.models.adapter import Adapter
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.cogvideox import CogVideoX
@@ -44,7 +51,7 @@ def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
 def plan(config: VideoConfig, request: PlanRequest) -> None:
     """Prints what a run of `config` would take."""
     # building without weights is needed by no other command
-    from seppo_core.plan_report import print_plan
+    from seppo_core.plan.report import print_plan
     from seppo_video.plan import BASES, build, condition
 
     print_plan(config, request, partial(build, family=FAMILIES[config.model.family]), condition, BASES)

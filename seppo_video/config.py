@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from seppo_core.config import Config, ModelConfig, TuneConfig
-from seppo_core.config_checks import check_flow, check_flow_solvers, check_not_flow
-from seppo_core.config_data import DataConfig
+from seppo_core.config.config_checks import check_flow, check_flow_solvers, check_not_flow
+from seppo_core.config.data import DataConfig
+from seppo_core.config.schema import Config, ModelConfig, TuneConfig
 
 FLOWS = ("hunyuan", "ltx", "wan")
 """Families that are trained by flow matching."""

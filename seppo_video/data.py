@@ -10,13 +10,13 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from seppo_core.adapter import Framing
-from seppo_core.data_format import find_source
-from seppo_core.framing import cover_crop
-from seppo_core.keys import keyed_generator
-from seppo_core.media_source import Decoder, MediaSource
-from seppo_core.open_source import open_table
-from seppo_core.source import BadItem
+from seppo_core.data.discover import find_source
+from seppo_core.data.media import Decoder, MediaSource
+from seppo_core.data.open import open_table
+from seppo_core.data.source import BadItem
+from seppo_core.io.rng import keyed_generator
+from seppo_core.models.adapter import Framing
+from seppo_core.models.crop import cover_crop
 from seppo_video.frames import MAX_PIXELS, ClipError, Reader, open_clip, read_frames
 
 Sampling = Literal["even", "window"]

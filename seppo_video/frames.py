@@ -21,7 +21,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import UInt8
 
-from seppo_core.files import whole_file
+from seppo_core.io.atomic import whole_file
 
 Reader = Literal["auto", "decord", "pyav"]
 T = TypeVar("T")

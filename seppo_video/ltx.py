@@ -8,12 +8,12 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Posterior
-from seppo_core.loading import freeze, load_pipeline
-from seppo_core.path import FlowPath
-from seppo_core.shift import dynamic_shift
-from seppo_core.text import tokenize, too_long
-from seppo_core.vae import check_size
+from seppo_core.models.adapter import Adapter, Condition, Posterior
+from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.shift import dynamic_shift
+from seppo_core.models.text import tokenize, too_long
+from seppo_core.models.vae import check_size
 from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
 
 

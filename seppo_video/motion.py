@@ -19,12 +19,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Posterior
-from seppo_core.loading import DTYPE, component_source, freeze, pipeline_class
-from seppo_core.path import DiffusionPath
-from seppo_core.sampling import effective_config
-from seppo_core.usage import FOLDER, Sources, pipeline_code, quoted
-from seppo_core.vae import cast, check_size, decode_images, encode_images
+from seppo_core.export.snippets import FOLDER, Sources, pipeline_code, quoted
+from seppo_core.models.adapter import Adapter, Posterior
+from seppo_core.models.loading import DTYPE, component_source, freeze, pipeline_class
+from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.sampling import effective_config
+from seppo_core.models.vae import cast, check_size, decode_images, encode_images
 
 MotionPipeline = AnimateDiffPipeline | AnimateDiffSDXLPipeline
 P = TypeVar("P", AnimateDiffPipeline, AnimateDiffSDXLPipeline)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from seppo_core.adapter import Adapter, Condition
-from seppo_core.plan_build import build_pipeline, clip_condition, clip_pair_condition, replacements
-from seppo_core.plan_numbers import pipeline_numbers
+from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.build import build_pipeline, clip_condition, clip_pair_condition, replacements
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.cogvideox import CogVideoX

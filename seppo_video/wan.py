@@ -7,12 +7,12 @@ from diffusers.schedulers import SchedulerMixin
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Posterior
-from seppo_core.loading import freeze, load_pipeline
-from seppo_core.path import FlowPath
-from seppo_core.text import tokenize, too_long
-from seppo_core.usage import Sources
-from seppo_core.vae import check_size
+from seppo_core.export.snippets import Sources
+from seppo_core.models.adapter import Adapter, Condition, Posterior
+from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.text import tokenize, too_long
+from seppo_core.models.vae import check_size
 from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
 
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from seppo_core.adapter import Adapter
-from seppo_core.config_file import load_config
-from seppo_core.plan_build import build_pipeline
-from seppo_core.plan_numbers import pipeline_numbers
+from seppo_core.config.loader import load_config
+from seppo_core.models.adapter import Adapter
+from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.build import build_pipeline
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 90

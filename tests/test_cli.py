@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.cli import COMMANDS, parse, run
-from seppo_core.config_file import key_types
-from seppo_core.config_loop import LoopConfig
-from seppo_core.requests import (
+from seppo_core.cli.main import COMMANDS, parse, run
+from seppo_core.config.loader import key_types
+from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
     PrepareRequest,
@@ -18,6 +17,7 @@ from seppo_core.requests import (
     TrainRequest,
     VerifyRequest,
 )
+from seppo_core.config.training import LoopConfig
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.config_checks import check_form
-from seppo_core.config_file import config_differences, key_types, load_config, resolved_yaml
-from seppo_core.config_loop import LoopConfig, OptimizerConfig
-from seppo_core.config_method import MethodConfig
-from seppo_core.requests import ExportRequest, SampleRequest, check_export
+from seppo_core.config.config_checks import check_form
+from seppo_core.config.loader import config_differences, key_types, load_config, resolved_yaml
+from seppo_core.config.method import MethodConfig
+from seppo_core.config.options import ExportRequest, SampleRequest, check_export
+from seppo_core.config.training import LoopConfig, OptimizerConfig
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_video.config import VideoConfig
 

@@ -8,9 +8,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from seppo_core.cli import parse
-from seppo_core.config_file import load_config
-from seppo_core.plan_gpus import GPUS
+from seppo_core.cli.main import parse
+from seppo_core.config.gpus import GPUS
+from seppo_core.config.loader import load_config
 from seppo_image.config import ImageConfig, ImageModel
 from seppo_video.config import VideoConfig, VideoModel
 from tests.plan_cases import planned

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from seppo_core.config import TuneConfig
-from seppo_core.config_loop import LoopConfig, OptimizerConfig, PreviewConfig
-from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
-from seppo_core.keys import keyed_generator
+from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.schema import TuneConfig
+from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
+from seppo_core.io.rng import keyed_generator
 from seppo_image import commands
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from tests import tiny

@@ -7,7 +7,7 @@ from benchmarks.report.html import Html, element
 from benchmarks.report.page import Section, facts, notes, page, row_of, save_page
 from benchmarks.report.provenance import provenance, provenance_block
 from benchmarks.report.table import Cell, Row, table
-from seppo_core.files import save_json, save_text
+from seppo_core.io.atomic import save_json, save_text
 
 FORMAT = 1
 KIND = "seppo-anchor-report"

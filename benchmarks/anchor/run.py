@@ -11,13 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from benchmarks.quality.models import ModelSpec, run_config
-from seppo_core.adapter import Adapter
-from seppo_core.cache import WinnerCache
-from seppo_core.checkpoint import CheckpointFolder, load_policy, load_progress
-from seppo_core.commands import tune, with_method
-from seppo_core.config import Config
-from seppo_core.reference import Reference, ReferencePool, make_reference
-from seppo_core.tuning import trainable_state
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.cli.commands import tune, with_method
+from seppo_core.config.schema import Config
+from seppo_core.methods.reference import Reference, ReferencePool, make_reference
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.tuning import trainable_state
+from seppo_core.run.checkpoint import CheckpointFolder, load_policy, load_progress
 from seppo_image import commands as image_commands
 from seppo_image.config import ImageConfig
 from seppo_video import commands as video_commands

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.demo.plan import RECIPES
-from seppo_core.files import save_json
+from seppo_core.io.atomic import save_json
 
 MARKER = "demo.json"
 MADE_BY = "python -m benchmarks demo"

@@ -18,14 +18,14 @@ from benchmarks.demo.plan import ARMS, RECIPES, Places, load_configs
 from benchmarks.demo.watch import judge_progress
 from benchmarks.toy.captions import Modality, held_out
 from benchmarks.toy.mixture import score_samples
-from seppo_core.adapter import Adapter
-from seppo_core.checkpoint import CheckpointFolder, load_policy
-from seppo_core.commands import tune
-from seppo_core.config import Config
-from seppo_core.draw import Draw, to_frames
-from seppo_core.files import save_tensors
-from seppo_core.sampling import make_scheduler
-from seppo_core.tuning import load_trainable_state, trainable_state
+from seppo_core.cli.commands import tune
+from seppo_core.config.schema import Config
+from seppo_core.export.samples import Draw, to_frames
+from seppo_core.io.atomic import save_tensors
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.sampling import make_scheduler
+from seppo_core.models.tuning import load_trainable_state, trainable_state
+from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 
 NAME = "update-{:06d}.safetensors"
 

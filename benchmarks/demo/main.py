@@ -79,7 +79,7 @@ def write_reports(
     from benchmarks.demo.results import load_results, report_json, text_table
     from benchmarks.report.page import save_page
     from benchmarks.report.provenance import provenance
-    from seppo_core.files import save_json
+    from seppo_core.io.atomic import save_json
 
     results = [load_results(Places(out), modality, done) for modality in modalities]
     for result in results:

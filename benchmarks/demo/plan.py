@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.demo.watch import Watch, judge_progress, watch_judge, watch_training
 from benchmarks.toy.captions import Modality, held_out
-from seppo_core.config import Config
-from seppo_core.config_file import load_config
+from seppo_core.config.loader import load_config
+from seppo_core.config.schema import Config
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seppo_core.config import Config
-from seppo_core.config_file import load_config
+from seppo_core.config.loader import load_config
+from seppo_core.config.schema import Config
 
 
 class Step(NamedTuple):

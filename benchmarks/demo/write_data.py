@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.toy.mixture import score_samples
 from benchmarks.toy.sets import read_set, write_sets
-from seppo_core.files import save_json
+from seppo_core.io.atomic import save_json
 
 
 def main(arguments: list[str]) -> None:

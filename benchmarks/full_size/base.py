@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.full_size.cases import Overrides
 from benchmarks.full_size.tokenizers import make_tokenizer
-from seppo_core.plan_numbers import INDEX, Numbers, model_numbers
+from seppo_core.plan.architecture import INDEX, Numbers, model_numbers
 
 SHARD = "2GB"
 """Of a file: writing one takes as much memory again."""

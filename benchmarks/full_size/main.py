@@ -52,7 +52,7 @@ def run(names: list[str], scratch: Path, out: Path, threads: int, keep: bool = F
     from benchmarks.full_size.result import as_json, read_results
     from benchmarks.full_size.run import run_case
     from benchmarks.full_size.watch import CommandFailed
-    from seppo_core.files import save_json, save_text
+    from seppo_core.io.atomic import save_json, save_text
 
     results = read_results(out / f"{NAME}.json")
     line, failed, begin = StatusLine(sys.stdout, live=1, plain=60), [], time.monotonic()

@@ -22,15 +22,15 @@ from benchmarks.full_size.watch import CommandFailed, Watched, watch
 from benchmarks.report.provenance import processor
 from benchmarks.speed.subjects import BASES, FAMILIES
 from benchmarks.toy.sets import write_set
-from seppo_core.checkpoint import CheckpointFolder, load_checkpoint
-from seppo_core.config import Config
-from seppo_core.config_file import load_config
-from seppo_core.plan import Plan, make_plan
-from seppo_core.plan_memory import CONTEXT
-from seppo_core.plan_numbers import pipeline_numbers
-from seppo_core.requests import PlanRequest
-from seppo_core.run_files import read_events, read_metrics
-from seppo_core.versions import environment
+from seppo_core.config.loader import load_config
+from seppo_core.config.options import PlanRequest
+from seppo_core.config.schema import Config
+from seppo_core.io.versions import environment
+from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.estimate import Plan, make_plan
+from seppo_core.plan.memory import CONTEXT
+from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
+from seppo_core.run.history import read_events, read_metrics
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

@@ -88,7 +88,7 @@ def run(phase: str, task) -> float:
 
 def permutation_seconds(length: int) -> float:
     """To find the first item of an epoch of `length`."""
-    from seppo_core.batches import WinnerOrder
+    from seppo_core.training.batches import WinnerOrder
 
     began = time.perf_counter()
     WinnerOrder(length, 0).item(length - 1)

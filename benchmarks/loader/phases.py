@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.loader.memory import MemoryLog
 from benchmarks.loader.standin import MadeUpPictures, Sizes, StandInAdapter
-from seppo_core.batches import BatchMaker, WinnerOrder
-from seppo_core.cache import WinnerCache
-from seppo_core.prefetch import Prefetch
-from seppo_core.prepare import prepare
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.training.batches import BatchMaker, WinnerOrder
+from seppo_core.training.prefetch import Prefetch
 
 
 @dataclass(frozen=True)

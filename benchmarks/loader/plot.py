@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from seppo_core.files import whole_file
+from seppo_core.io.atomic import whole_file
 
 PANEL = (560, 380)
 LEFT, RIGHT, TOP, BOTTOM = 76, 40, 64, 56

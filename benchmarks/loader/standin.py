@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Framing, Posterior
-from seppo_core.keys import keyed_normal
-from seppo_core.path import FlowPath
-from seppo_core.source import Item, Source
+from seppo_core.data.source import Item, Source
+from seppo_core.io.rng import keyed_normal
+from seppo_core.models.adapter import Adapter, Condition, Framing, Posterior
+from seppo_core.models.noise_path import FlowPath
 
 
 @dataclass(frozen=True)

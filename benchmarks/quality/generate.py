@@ -11,7 +11,7 @@ from benchmarks.quality.prompts import Prompt
 from benchmarks.quality.protocols import Protocol
 from benchmarks.quality.samplers import AdapterSampler, Job, Sampler
 from benchmarks.quality.samples import Record, SampleStore, sample_seed
-from seppo_core.run_log import progress_bar
+from seppo_core.run.logging import progress_bar
 
 GIVE_UP_AFTER = 5
 """Samples in a row that fail at the start: then it is the model, not the prompts."""

@@ -12,11 +12,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from benchmarks.scorers.weights import file_hash
-from seppo_core.config import Config
-from seppo_core.config_file import load_config, plain
-from seppo_core.files import save_json
-from seppo_core.loading import pipeline_class
-from seppo_core.run_folder import find_checkpoint
+from seppo_core.config.loader import load_config, plain
+from seppo_core.config.schema import Config
+from seppo_core.io.atomic import save_json
+from seppo_core.models.loading import pipeline_class
+from seppo_core.run.folder import find_checkpoint
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

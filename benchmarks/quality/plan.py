@@ -11,7 +11,7 @@ from benchmarks.quality.prompts import Prompt, PromptSet
 from benchmarks.quality.protocols import PROTOCOLS, SETS, Protocol, label
 from benchmarks.quality.samples import SampleStore
 from benchmarks.quality.scores import ScoreStore
-from seppo_core.files import save_json
+from seppo_core.io.atomic import save_json
 
 FORMAT = 1
 VERSIONS = ("torch", "diffusers", "transformers", "peft")

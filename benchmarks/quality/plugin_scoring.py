@@ -8,7 +8,7 @@ from benchmarks.quality.plugin_process import Ask, judge_all
 from benchmarks.quality.plugin_spec import Described, Plugin
 from benchmarks.quality.scores import Score
 from benchmarks.quality.scoring import tasks_of
-from seppo_core.run_log import progress_bar
+from seppo_core.run.logging import progress_bar
 
 LOG = "judge.log"
 

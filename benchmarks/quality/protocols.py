@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seppo_core.config_method import SchedulerName
+from seppo_core.config.method import SchedulerName
 
 Kind = Literal["image", "video"]
 SeedMode = Literal["per_prompt", "sequential"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.quality.prompts import Prompt
 from benchmarks.quality.protocols import Protocol
 from benchmarks.video_metrics.pixels import even_frames
-from seppo_core.framing import cover_crop
+from seppo_core.models.crop import cover_crop
 from seppo_video.frames import ClipError, open_clip, read_frames
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

@@ -12,7 +12,7 @@ from benchmarks.quality.results import Results
 from benchmarks.quality.text_tables import latex, markdown
 from benchmarks.report.page import save_page
 from benchmarks.report.provenance import provenance
-from seppo_core.files import save_json, save_text
+from seppo_core.io.atomic import save_json, save_text
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""

@@ -15,14 +15,14 @@ from torch import Generator, Tensor, nn
 
 from benchmarks.quality.models import ModelSpec, run_config
 from benchmarks.quality.protocols import Protocol
-from seppo_core.adapter import Adapter
-from seppo_core.commands import load_policy_into
-from seppo_core.draw import to_frames
-from seppo_core.keys import keyed_generator, keyed_normal
-from seppo_core.loading import DTYPE, pipeline_class
-from seppo_core.sampling import make_scheduler, sample
-from seppo_core.text import too_long
-from seppo_core.vae import cast
+from seppo_core.cli.commands import load_policy_into
+from seppo_core.export.samples import to_frames
+from seppo_core.io.rng import keyed_generator, keyed_normal
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.loading import DTYPE, pipeline_class
+from seppo_core.models.sampling import make_scheduler, sample
+from seppo_core.models.text import too_long
+from seppo_core.models.vae import cast
 from seppo_image import commands as image_commands
 from seppo_image.config import ImageConfig, ImageModel
 from seppo_video import commands as video_commands

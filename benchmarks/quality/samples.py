@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.quality.lines import LineWriter, Shard, read_lines
 from benchmarks.quality.prompts import Prompt, text_mark
 from benchmarks.video_metrics.feature_sets import frames_key
-from seppo_core.files import save_json
+from seppo_core.io.atomic import save_json
 from seppo_image.commands import write_image
 from seppo_video.commands import write_video
 from seppo_video.frames import open_clip, read_frames

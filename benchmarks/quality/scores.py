@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.quality.lines import LineWriter, Shard, read_lines
-from seppo_core.files import save_json
+from seppo_core.io.atomic import save_json
 
 STEM = "scores"
 

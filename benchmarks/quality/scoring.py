@@ -14,7 +14,7 @@ from benchmarks.quality.references import References
 from benchmarks.quality.samples import Record, SampleStore
 from benchmarks.quality.scores import Score, ScoreStore, ScoreWriter, score_key
 from benchmarks.video_metrics.feature_sets import frames_key
-from seppo_core.run_log import progress_bar
+from seppo_core.run.logging import progress_bar
 
 
 @dataclass(frozen=True)

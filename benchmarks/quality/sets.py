@@ -19,7 +19,7 @@ from benchmarks.quality.scores import ScoreStore, score_key
 from benchmarks.video_metrics.catalogue import metric_entry
 from benchmarks.video_metrics.feature_sets import FeatureCache, FeatureSet
 from benchmarks.video_metrics.set_metrics import Distance, compare_sets
-from seppo_core.files import save_json
+from seppo_core.io.atomic import save_json
 
 RESAMPLES = 1000
 MANY_ROWS, FEW_RESAMPLES = 500, 50

@@ -14,9 +14,9 @@ from benchmarks.quality.importers import import_prompts
 from benchmarks.quality.protocols import BUNDLED, SETS, Protocol
 from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD
 from benchmarks.toy import models as toy
-from seppo_core.files import whole_folder
-from seppo_core.keys import keyed_generator
-from seppo_core.tuning import tune_lora
+from seppo_core.io.atomic import whole_folder
+from seppo_core.io.rng import keyed_generator
+from seppo_core.models.tuning import tune_lora
 from seppo_video.frames import write_clip
 
 CHANNELS = (16, 32)

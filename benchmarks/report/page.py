@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.report.html import Child, Html, element, join
-from seppo_core.files import save_text
+from seppo_core.io.atomic import save_text
 
 HERE = Path(__file__).parent
 # Should a mistake of ours ever let markup through, the browser still loads and runs nothing but what is written here.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.report.html import Html, element
 from benchmarks.report.page import facts
-from seppo_core.run_folder import environment
+from seppo_core.run.folder import environment
 
 
 def provenance() -> dict[str, str | int | None]:

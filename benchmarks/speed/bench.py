@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from benchmarks.speed.memory import GIB, free_memory
 from benchmarks.speed.models import Conditions, random_adapter
 from benchmarks.speed.subjects import Subject, Tune
-from seppo_core.commands import make_method, tune, with_method
-from seppo_core.layout import Replicated
-from seppo_core.methods import Method
-from seppo_core.optimizers import Stepper, make_optimizer, make_schedule
-from seppo_core.processes import make_accelerator
-from seppo_core.reference import REFERENCE, LoraView, Reference, make_reference
-from seppo_core.step import Batch
-from seppo_core.tuning import trainable_parameters
+from seppo_core.cli.commands import make_method, tune, with_method
+from seppo_core.distributed.processes import make_accelerator
+from seppo_core.methods.objectives import Method
+from seppo_core.methods.reference import REFERENCE, LoraView, Reference, make_reference
+from seppo_core.methods.step import Batch
+from seppo_core.models.tuning import trainable_parameters
+from seppo_core.training.optim import Stepper, make_optimizer, make_schedule
+from seppo_core.training.parallel import Replicated
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HEADROOM = 0.9

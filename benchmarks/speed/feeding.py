@@ -14,12 +14,12 @@ from benchmarks.speed.models import encoding_adapter
 from benchmarks.speed.stage import Prepared, Stage
 from benchmarks.speed.standin import stand_in_cache
 from benchmarks.speed.timing import Times, Variant
-from seppo_core.adapter import Posterior
-from seppo_core.batches import BatchMaker, WinnerOrder
-from seppo_core.pixels import PixelShuffleVAE
-from seppo_core.plan_count import weights_of
-from seppo_core.prefetch import Prefetch
-from seppo_core.step import Batch
+from seppo_core.methods.step import Batch
+from seppo_core.models.adapter import Posterior
+from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_core.plan.counter import weights_of
+from seppo_core.training.batches import BatchMaker, WinnerOrder
+from seppo_core.training.prefetch import Prefetch
 
 CAPTION = "a photograph of an astronaut riding a horse through a field of flowers, number"
 STRETCH = 8

@@ -13,9 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.speed.bench import Bench
 from benchmarks.speed.stage import Left, Prepared, Stage, Unavailable
 from benchmarks.speed.timing import Times, Variant, nothing
-from seppo_core.attention import set_attention
-from seppo_core.reference import Reference
-from seppo_core.step import Batch
+from seppo_core.methods.reference import Reference
+from seppo_core.methods.step import Batch
+from seppo_core.models.attention import set_attention
 
 KERNELS = {
     "SDPA, unfused (math)": (SDPBackend.MATH, ("cpu", "cuda")),

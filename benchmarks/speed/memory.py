@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.timing import Variant
-from seppo_core.plan_count import Counter, bytes_of
+from seppo_core.plan.counter import Counter, bytes_of
 
 GIB = 1024**3
 

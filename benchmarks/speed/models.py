@@ -9,10 +9,10 @@ from diffusers.models import ModelMixin
 from torch import Tensor, nn
 
 from benchmarks.speed.subjects import Subject
-from seppo_core.adapter import Adapter, Condition, Framing
-from seppo_core.config import Config
-from seppo_core.keys import keyed_generator
-from seppo_core.vae import cast
+from seppo_core.config.schema import Config
+from seppo_core.io.rng import keyed_generator
+from seppo_core.models.adapter import Adapter, Condition, Framing
+from seppo_core.models.vae import cast
 
 
 def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:

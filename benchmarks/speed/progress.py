@@ -7,7 +7,7 @@ from typing import TextIO
 
 from benchmarks.speed.results import Result
 from benchmarks.status_line import StatusLine
-from seppo_core.pace import clock
+from seppo_core.run.eta import clock
 
 
 class Progress:

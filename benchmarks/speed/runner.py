@@ -12,7 +12,7 @@ from benchmarks.speed.progress import Progress
 from benchmarks.speed.results import Result, measured
 from benchmarks.speed.stage import Comparison, Left, Prepared, Stage, Unavailable
 from benchmarks.speed.timing import Timer, Times, garbage_collected, interleaved
-from seppo_core.source import first_line
+from seppo_core.data.source import first_line
 
 OUT_OF_MEMORY = "it does not fit this device's memory; try a smaller --batch, another size, or --tune lora"
 

@@ -9,9 +9,9 @@ from benchmarks.speed.memory import megabytes
 from benchmarks.speed.stage import Prepared, Stage, Unavailable
 from benchmarks.speed.timing import Variant
 from benchmarks.speed.updates import passes
-from seppo_core.config_loop import OptimizerConfig
-from seppo_core.optimizers import make_optimizer
-from seppo_core.reference import FrozenCopy, Reference
+from seppo_core.config.training import OptimizerConfig
+from seppo_core.methods.reference import FrozenCopy, Reference
+from seppo_core.training.optim import make_optimizer
 
 
 def checkpointing(stage: Stage) -> Prepared:

@@ -23,8 +23,8 @@ from benchmarks.speed.runner import Runner
 from benchmarks.speed.stage import Stage
 from benchmarks.speed.subjects import Subject, default_subjects, find_subject
 from benchmarks.speed.timing import Timer
-from seppo_core.files import save_json, save_text
-from seppo_core.pace import clock
+from seppo_core.io.atomic import save_json, save_text
+from seppo_core.run.eta import clock
 
 ROUNDS = {"cpu": 9, "cuda": 20}
 SAMPLING_STEPS = {"cpu": 10, "cuda": 50}

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from benchmarks.loader.standin import EncoderOnly
 from benchmarks.speed.bench import Bench
 from benchmarks.speed.subjects import Modality
-from seppo_core.adapter import Condition, Framing, Posterior
-from seppo_core.cache import WinnerCache
-from seppo_core.prepare import prepare
-from seppo_core.source import Item, Source
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.data.source import Item, Source
+from seppo_core.models.adapter import Condition, Framing, Posterior
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,10 @@ import seppo_video.commands
 import seppo_video.plan
 from benchmarks.toy.bases import image_base, motion_adapter, video_base
 from benchmarks.toy.render import FRAMES
-from seppo_core.adapter import Adapter, Condition
-from seppo_core.config import Config, TuneConfig
-from seppo_core.config_method import MethodConfig
-from seppo_core.plan_numbers import pipeline_numbers
+from seppo_core.config.method import MethodConfig
+from seppo_core.config.schema import Config, TuneConfig
+from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.plan.architecture import pipeline_numbers
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
 
@@ -150,7 +150,7 @@ def default_subjects(cuda: bool, tune: Tune | None = None, batch: int | None = N
 
 def known_bases() -> list[str]:
     """Hub ids that `find_subject` knows without network."""
-    from seppo_core.plan_numbers import known
+    from seppo_core.plan.architecture import known
 
     return sorted({name for shipped in BASES.values() for name in known(shipped)})
 

@@ -12,10 +12,10 @@ from benchmarks.speed.bench import Bench
 from benchmarks.speed.ratios import ratio
 from benchmarks.speed.stage import Prepared, Stage
 from benchmarks.speed.timing import Times, Variant
-from seppo_core.keys import keyed_normal
-from seppo_core.methods import Method
-from seppo_core.sampling import sample
-from seppo_core.step import Batch, pair_pass, reference_pair
+from seppo_core.io.rng import keyed_normal
+from seppo_core.methods.objectives import Method
+from seppo_core.methods.step import Batch, pair_pass, reference_pair
+from seppo_core.models.sampling import sample
 
 METHODS = ("sft", "kto", "mapo", "dpo", "spin", "sspo", "seppo")
 GUIDANCE = 7.5

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.survival.places import Life
-from seppo_core.checkpoint import CheckpointFolder, load_checkpoint
-from seppo_core.run_files import read_metrics
+from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
+from seppo_core.run.history import read_metrics
 
 TIMINGS = ("seconds", "data_seconds", "samples_per_second")
 

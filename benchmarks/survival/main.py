@@ -49,7 +49,7 @@ def survive(out: Path, kills: int, seed: int) -> dict:
     # imported late: a mistake in the call should be told before torch loads
     from benchmarks.report.provenance import provenance
     from benchmarks.survival.compare import compare
-    from seppo_core.files import save_json
+    from seppo_core.io.atomic import save_json
 
     begin = time.monotonic()
     # what a killed process holds goes with it; the tracker would list its locks as leaks

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.demo.plan import ROOT
 from benchmarks.toy.bases import image_base
-from seppo_core.run_files import read_events
+from seppo_core.run.history import read_events
 
 IMAGES = 24
 COMMANDS = ("prepare", "train", "export")

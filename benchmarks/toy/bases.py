@@ -17,7 +17,7 @@ def _found(name: str) -> Path:
 
 
 def image_base() -> Path:
-    """A StableDiffusionPipeline folder whose VAE is `seppo_core.pixels.PixelShuffleVAE` (import it, or pass `vae=`)."""
+    """A StableDiffusionPipeline folder whose VAE is `seppo_core.models.pixel_shuffle_vae.PixelShuffleVAE` (import it, or pass `vae=`)."""
     return _found("image")
 
 

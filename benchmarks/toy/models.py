@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.toy.captions import words
 from benchmarks.toy.render import FRAMES
-from seppo_core.pixels import PixelShuffleVAE
+from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 
 MAX_TOKENS = 16
 WIDTH = 48  # of the text encoder, and so of cross-attention

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
 
 Data = Literal["winners", "pairs", "either", "labels", "continued"]
 Group = Literal["controls", "SePPO and its ablations", "further options", "rivals"]

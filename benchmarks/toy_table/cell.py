@@ -23,11 +23,11 @@ from benchmarks.toy_table.data import validation
 from benchmarks.toy_table.places import FORMAT, Places, read_spec
 from benchmarks.toy_table.plan import Cell, config_path
 from benchmarks.toy_table.sweep import BUSY
-from seppo_core.checkpoint import CheckpointFolder, load_policy
-from seppo_core.config_file import load_config
-from seppo_core.files import save_json, save_tensors
-from seppo_core.run_files import read_metrics
-from seppo_core.run_place import holder_of
+from seppo_core.config.loader import load_config
+from seppo_core.io.atomic import save_json, save_tensors
+from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.run.folder_lock import holder_of
+from seppo_core.run.history import read_metrics
 from seppo_image.__main__ import main as image_main
 from seppo_video.__main__ import main as video_main
 

@@ -21,7 +21,7 @@ import torch
 from benchmarks.toy.captions import Modality, train_captions
 from benchmarks.toy.mixture import draw_pairs, draw_samples, score_samples
 from benchmarks.toy.sets import read_set, write_set
-from seppo_core.files import save_json, save_text
+from seppo_core.io.atomic import save_json, save_text
 
 REVISION = 1
 """Raised when a change here changes what is written."""

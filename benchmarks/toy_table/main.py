@@ -76,7 +76,7 @@ def write_report(plan: Plan, places, shown: Path, done: bool, elapsed: float) ->
     from benchmarks.toy_table.page import toy_page
     from benchmarks.toy_table.results import load_table
     from benchmarks.toy_table.text import markdown
-    from seppo_core.files import save_json, save_text
+    from seppo_core.io.atomic import save_json, save_text
 
     table = load_table(plan, places)
     marker = places.data(plan.modality) / "data.json"

@@ -11,11 +11,11 @@ from benchmarks.demo.plan import SCHEMAS
 from benchmarks.toy.captions import Modality
 from benchmarks.toy_table.data import SOURCES
 from benchmarks.toy_table.plan import Cell
-from seppo_core.config_file import load_config
-from seppo_core.config_health import HealthConfig
-from seppo_core.files import save_json
-from seppo_core.health import Health
-from seppo_core.run_files import read_metrics
+from seppo_core.config.loader import load_config
+from seppo_core.config.monitoring import HealthConfig
+from seppo_core.io.atomic import save_json
+from seppo_core.run.health import Health
+from seppo_core.run.history import read_metrics
 
 FORMAT = 1
 

@@ -12,8 +12,8 @@ import yaml
 from benchmarks.demo.plan import ROOT, SCHEMAS
 from benchmarks.toy.captions import Modality
 from benchmarks.toy_table.arms import ARMS, Arm, passes_per_item
-from seppo_core.config import Config
-from seppo_core.config_file import load_config
+from seppo_core.config.loader import load_config
+from seppo_core.config.schema import Config
 
 REVISION = 1
 """Raised when a change anywhere makes stored cells another experiment: they are then left aside and done anew."""

@@ -10,7 +10,7 @@ from benchmarks.toy.captions import Modality
 from benchmarks.toy_table.arms import ARMS, Arm
 from benchmarks.toy_table.places import Places, is_done, read_result
 from benchmarks.toy_table.plan import LADDER, TUNING_SEED, Cell, Plan, config_path
-from seppo_core.files import save_json
+from seppo_core.io.atomic import save_json
 
 FORMS = {"pairs": "pairs", "labels": "labels"}
 """Of the kinds of data that are no winners: `data.form`."""

@@ -1,6 +1,6 @@
 """Metrics of clips on torch: paired (PSNR, SSIM, LPIPS), of sets (FID, KID, FVD, KVD), of one clip (VBench's)."""
 
-from seppo_core.lazy import lazy_exports
+from seppo_core.io.lazy import lazy_exports
 
 __getattr__, __all__ = lazy_exports(
     __name__,

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seppo_core.keys import keyed_permutation
+from seppo_core.io.rng import keyed_permutation
 
 Rows = Float[Tensor, "n d"]
 Counts = Float[Tensor, " groups"]

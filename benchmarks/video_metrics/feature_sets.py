@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.video_metrics.base import FeatureExtractor
 from benchmarks.video_metrics.pixels import Frames
-from seppo_core.files import save_tensors
+from seppo_core.io.atomic import save_tensors
 
 ROWS = "rows"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.statistics import Interval
 from benchmarks.video_metrics.distances import SUBSET_SIZE, SUBSETS, KernelMMD, frechet_distance, kernel_distance
 from benchmarks.video_metrics.feature_sets import FeatureSet
-from seppo_core.keys import keyed_generator
+from seppo_core.io.rng import keyed_generator
 
 Distance = Literal["frechet", "kernel"]
 

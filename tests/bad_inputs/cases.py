@@ -10,9 +10,9 @@ from unittest import mock
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from seppo_core.encode_items import ItemEncoder
-from seppo_core.run_place import RunPlace
-from seppo_core.trainer import Trainer
+from seppo_core.cache.encode_items import ItemEncoder
+from seppo_core.run.folder_lock import RunPlace
+from seppo_core.training.trainer import Trainer
 from tests.bad_inputs.planted import disk_error, nan_loss, signals_at, vanishing
 from tests.bad_inputs.room import CONFIG, Case, edit, own_base, rows, write_rows
 
@@ -57,12 +57,12 @@ def other_denoiser() -> None:
 
 @contextmanager
 def occupied():
-    with RunPlace(Path("run")), mock.patch("seppo_core.run_place.PATIENCE", 0):
+    with RunPlace(Path("run")), mock.patch("seppo_core.run.folder_lock.PATIENCE", 0):
         yield
 
 
 def no_wandb():
-    return mock.patch("seppo_core.wandb_log.find_spec", lambda _: None)
+    return mock.patch("seppo_core.run.wandb_log.find_spec", lambda _: None)
 
 
 def deepspeed():

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from seppo_core.methods import Seppo
-from seppo_core.trainer import Trainer
+from seppo_core.methods.objectives import Seppo
+from seppo_core.training.trainer import Trainer
 
 
 def signals_at(owner: type, name: str, call: int, number: int):

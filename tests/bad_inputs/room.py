@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seppo_core.config_file import resolved_yaml
+from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main
 from tests.workshop import Workshop, write_pictures
 

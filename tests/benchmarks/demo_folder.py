@@ -10,8 +10,8 @@ from benchmarks.demo.plan import ARMS, RECIPES, Places
 from benchmarks.toy.captions import Modality, held_out
 from benchmarks.toy.mixture import score_samples
 from benchmarks.toy.render import caption_indices, clean_clips, clean_images
-from seppo_core.draw import to_frames
-from seppo_core.files import save_json, save_tensors
+from seppo_core.export.samples import to_frames
+from seppo_core.io.atomic import save_json, save_tensors
 
 NOISE = {"base": 0.35, "continued": 0.34, "sft": 0.2, "seppo": 0.15, "seppo_anchor_off": 0.6}
 UPDATES = 60

@@ -19,7 +19,7 @@ from benchmarks.full_size.result import FORMAT, Beside, as_json, read_results
 from benchmarks.full_size.tokenizers import make_tokenizer
 from benchmarks.full_size.watch import CommandFailed, watch
 from benchmarks.speed.subjects import BASES
-from seppo_core.plan_numbers import Numbers, pipeline_numbers
+from seppo_core.plan.architecture import Numbers, pipeline_numbers
 from tests.contract.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]

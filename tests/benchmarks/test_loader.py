@@ -9,7 +9,7 @@ from benchmarks.loader.memory import MemoryLog, read_log, read_memory
 from benchmarks.loader.phases import Task, run_load, run_prepare
 from benchmarks.loader.plot import Panel, draw_memory
 from benchmarks.loader.standin import TINY
-from seppo_core.cache import WinnerCache
+from seppo_core.cache.reader import WinnerCache
 
 
 def test_phases_prepare_and_load_the_set(tmp_path):

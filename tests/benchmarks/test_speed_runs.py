@@ -23,11 +23,11 @@ from benchmarks.speed.stage import Stage, Unavailable
 from benchmarks.speed.subjects import FAMILIES, Subject, find_subject, known_bases
 from benchmarks.speed.updates import METHODS, passes
 from benchmarks.toy.bases import image_base, motion_adapter, video_base
-from seppo_core.batches import BatchMaker, WinnerOrder
-from seppo_core.cache import WinnerCache
-from seppo_core.config import TuneConfig
-from seppo_core.config_loop import OptimizerConfig
-from seppo_core.plan_count import Counter
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.config.schema import TuneConfig
+from seppo_core.config.training import OptimizerConfig
+from seppo_core.plan.counter import Counter
+from seppo_core.training.batches import BatchMaker, WinnerOrder
 from seppo_image import commands
 from tests.contract.families import FAMILIES as ROWS
 

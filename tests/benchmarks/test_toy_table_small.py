@@ -16,7 +16,7 @@ from benchmarks.toy_table.cell import main as cell_main
 from benchmarks.toy_table.data import write_data
 from benchmarks.toy_table.places import Places, read_result, write_spec
 from benchmarks.toy_table.plan import Plan, Scale, arm_config
-from seppo_core.config_file import load_config
+from seppo_core.config.loader import load_config
 from seppo_image.__main__ import main as image_main
 from seppo_image.config import ImageConfig
 

@@ -16,7 +16,7 @@ from benchmarks.toy_table.queue import best_rate, beyond, cells_to_do, failure, 
 from benchmarks.toy_table.results import load_table
 from benchmarks.toy_table.sweep import BUSY, sweep
 from benchmarks.toy_table.text import markdown
-from seppo_core.files import save_json
+from seppo_core.io.atomic import save_json
 from tests.benchmarks.toy_cells import small_plan, write_cell
 
 # the order of work

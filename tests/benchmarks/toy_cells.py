@@ -6,7 +6,7 @@ import torch
 from benchmarks.toy_table.cell import prompts_of
 from benchmarks.toy_table.places import FORMAT, Places, write_spec
 from benchmarks.toy_table.plan import Cell, Plan, Scale
-from seppo_core.files import save_json, save_tensors
+from seppo_core.io.atomic import save_json, save_tensors
 
 
 def write_cell(places: Places, cell: Cell, score: float, *, seconds: float | None = 10.0, spread: float = 0.05) -> None:

@@ -22,8 +22,8 @@ from diffusers import (
 )
 from torch import Generator, Tensor
 
-from seppo_core.adapter import Adapter
-from seppo_core.path import FlowPath
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.noise_path import FlowPath
 from seppo_image.flux import Flux
 from seppo_image.pixart import PixArtSigma
 from seppo_image.sana import Sana

@@ -17,7 +17,7 @@ from einops import rearrange
 from peft import PeftModel
 from torch import Tensor
 
-from seppo_core.adapter import Condition
+from seppo_core.models.adapter import Condition
 from seppo_image.sana import INSTRUCTION
 from tests import tiny_image, tiny_video
 

@@ -6,11 +6,11 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from seppo_core.adapter import Adapter
-from seppo_core.export import export_full, export_lora
-from seppo_core.sampling import sample
-from seppo_core.tuning import load_trainable_state, trainable_state, tune_full, tune_lora
-from seppo_core.usage import FOLDER, script
+from seppo_core.export.snippets import FOLDER, script
+from seppo_core.export.weights import export_full, export_lora
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.sampling import sample
+from seppo_core.models.tuning import load_trainable_state, trainable_state, tune_full, tune_lora
 from tests.contract.families import Family
 
 

@@ -16,7 +16,7 @@ from typing import get_type_hints
 
 from benchmarks.full_size.report import millions
 from benchmarks.full_size.result import read_results
-from seppo_core.adapter import Adapter
+from seppo_core.models.adapter import Adapter
 from tests.contract.families import FAMILIES, Family
 from tests.contract.plain import load_lora_by_peft
 

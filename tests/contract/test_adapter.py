@@ -9,8 +9,8 @@ from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteSc
 from diffusers.schedulers import SchedulerMixin
 from torch import Tensor
 
-from seppo_core.adapter import Adapter
-from seppo_core.sampling import effective_config, make_scheduler, sample
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.sampling import effective_config, make_scheduler, sample
 from tests.contract.families import FAMILIES, Family, is_flow
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

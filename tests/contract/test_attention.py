@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from diffusers.models import attention, attention_dispatch, attention_processor
 from torch import Tensor
 
-from seppo_core import attention as ours
-from seppo_core.adapter import Adapter
-from seppo_core.attention import set_attention
+from seppo_core.models import attention as ours
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.attention import set_attention
 from tests.contract.families import FAMILIES, Family
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

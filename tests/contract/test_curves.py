@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from seppo_core.keys import keyed_generator, keyed_normal
-from seppo_core.methods import Seppo
-from seppo_core.reference import make_reference
-from seppo_core.step import Batch
-from seppo_core.tuning import trainable_parameters, trainable_state, tune_lora
+from seppo_core.io.rng import keyed_generator, keyed_normal
+from seppo_core.methods.objectives import Seppo
+from seppo_core.methods.reference import make_reference
+from seppo_core.methods.step import Batch
+from seppo_core.models.tuning import trainable_parameters, trainable_state, tune_lora
 from tests.contract.families import FAMILIES
 
 STORED = Path(__file__).with_name("curves.json")

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from seppo_core.adapter import Adapter, Framing, Posterior
-from seppo_core.cache import WinnerCache
-from seppo_core.prepare import prepare
-from seppo_core.source import Item
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.data.source import Item
+from seppo_core.models.adapter import Adapter, Framing, Posterior
 from tests.contract.families import FAMILIES, Family
 from tests.core.winners import ListSource
 

@@ -13,8 +13,8 @@ from diffusers.schedulers import SchedulerMixin
 from einops import rearrange
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter
-from seppo_core.sampling import sample
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.sampling import sample
 from tests.contract.families import FAMILIES
 from tests.tiny_image import T5_TOKENS
 

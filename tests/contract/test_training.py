@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from seppo_core.adapter import Adapter
-from seppo_core.export import export_full, export_lora, merge_lora
-from seppo_core.losses import Errors, anchor_sign, seppo_loss
-from seppo_core.reference import Exchange, FrozenCopy, LoraView, Reference, make_reference
-from seppo_core.sampling import sample
-from seppo_core.step import Batch, pair_errors
-from seppo_core.tuning import (
+from seppo_core.export.weights import export_full, export_lora, merge_lora
+from seppo_core.methods.losses import Errors, anchor_sign, seppo_loss
+from seppo_core.methods.reference import Exchange, FrozenCopy, LoraView, Reference, make_reference
+from seppo_core.methods.step import Batch, pair_errors
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.sampling import sample
+from seppo_core.models.tuning import (
     load_trainable_state,
     lora_layers,
     trainable_parameters,

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from seppo_core.adapter import Framing
-from seppo_core.config_data import DataConfig
-from seppo_core.data_format import find_source
-from seppo_core.media_source import Decoder, MediaSource
-from seppo_core.open_source import open_source, open_table
-from seppo_core.source import BadItem, Source
+from seppo_core.config.data import DataConfig
+from seppo_core.data.discover import find_source
+from seppo_core.data.media import Decoder, MediaSource
+from seppo_core.data.open import open_source, open_table
+from seppo_core.data.source import BadItem, Source
+from seppo_core.models.adapter import Framing
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:

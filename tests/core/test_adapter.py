@@ -2,7 +2,7 @@
 
 import torch
 
-from seppo_core.adapter import Posterior
+from seppo_core.models.adapter import Posterior
 
 
 def test_posterior_draws():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from seppo_core import attention
-from seppo_core.attention import set_attention
+from seppo_core.models import attention
+from seppo_core.models.attention import set_attention
 from seppo_image.pixart import PixArtSigma
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny, tiny_image

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seppo_core.batches import BatchMaker, WinnerOrder
-from seppo_core.buffer import SampleBuffer
-from seppo_core.cache import WinnerCache
-from seppo_core.keys import keyed_generator, keyed_normal
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.io.rng import keyed_generator, keyed_normal
+from seppo_core.training.batches import BatchMaker, WinnerOrder
+from seppo_core.training.sample_buffer import SampleBuffer
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 

@@ -7,8 +7,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from seppo_core.cache import Manifest, WinnerCache
-from seppo_core.prepare import prepare
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import Manifest, WinnerCache
 from tests.core.winners import ListSource, PixelAdapter
 
 CAPTIONS = ["a red box", "a dog", "a red box", "a cat", "a dog", "a red box", "a bird"]

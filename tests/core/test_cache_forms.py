@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from seppo_core.adapter import Posterior
-from seppo_core.cache import WinnerCache
-from seppo_core.prepare import prepare
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.models.adapter import Posterior
 from tests.core.winners import ListSource, PixelAdapter
 
 CAPTIONS = ["a red box", "a dog", "a red box", "a cat", "a dog", "a red box", "a bird"]

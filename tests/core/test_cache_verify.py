@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.cache import WinnerCache
-from seppo_core.cache_folder import CacheFolder
-from seppo_core.cache_lock import CacheLock
-from seppo_core.cache_verify import Damage, find_damage, mend
-from seppo_core.prepare import prepare
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.cache.verify import Damage, find_damage, mend
+from seppo_core.cache.writer import CacheFolder
+from seppo_core.io.locks import CacheLock
 from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, Killed, StoppingAdapter, content
 from tests.core.winners import ListSource, PixelAdapter
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seppo_core.data_format import _braces, find_source
+from seppo_core.data.discover import _braces, find_source
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from seppo_core.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
-from seppo_core.disk import DiskError, explanation, telling
-from seppo_core.files import save_tensors, save_text, whole_folder
-from seppo_core.run_log import RunLog
+from seppo_core.io.atomic import save_tensors, save_text, whole_folder
+from seppo_core.io.disk_errors import DiskError, explanation, telling
+from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
+from seppo_core.run.logging import RunLog
 
 MEGABYTE = 2**20
 
@@ -91,7 +91,7 @@ def test_metrics_on_a_full_disk(small_disk):
     log = RunLog(small_disk, 1)
     log.write(2, {"loss": 2.0})
     log.close()
-    from seppo_core.run_files import read_metrics
+    from seppo_core.run.history import read_metrics
 
     assert [line["update"] for line in read_metrics(small_disk)] == [1, 2]
 
@@ -125,7 +125,7 @@ def test_a_limit_on_file_sizes_is_real_and_told(tmp_path):
     code = (
         "import resource, signal, torch, sys\n"
         "from pathlib import Path\n"
-        "from seppo_core.files import save_tensors\n"
+        "from seppo_core.io.atomic import save_tensors\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
         "try:\n"

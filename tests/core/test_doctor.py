@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from seppo_core import doctor
-from seppo_core.doctor import Finding, diagnose, healthy, report
+from seppo_core.cli import doctor
+from seppo_core.cli.doctor import Finding, diagnose, healthy, report
 from seppo_image.__main__ import main
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.files import save_text, whole_file, whole_folder
+from seppo_core.io.atomic import save_text, whole_file, whole_folder
 
 HERE = blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 ELSEWHERE = "0" * 8
@@ -18,7 +18,7 @@ DAY = 24 * 3600
 WRITE = """
 import os, sys
 from pathlib import Path
-from seppo_core.files import whole_file
+from seppo_core.io.atomic import whole_file
 with whole_file(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     if sys.argv[2] == "die":

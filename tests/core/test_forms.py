@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seppo_core.source import LeftOut
+from seppo_core.data.source import LeftOut
 from tests.core.tables import faults, jsonl, opened, read, source_of, write
 
 

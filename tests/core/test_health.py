@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.config_health import HealthConfig
-from seppo_core.config_method import MethodConfig
-from seppo_core.health import Health, UnhealthyRun
-from seppo_core.keys import keyed_generator
+from seppo_core.config.method import MethodConfig
+from seppo_core.config.monitoring import HealthConfig
+from seppo_core.io.rng import keyed_generator
+from seppo_core.run.health import Health, UnhealthyRun
 
 torch = pytest.importorskip("torch")
 UPDATES = 150

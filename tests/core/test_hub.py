@@ -7,11 +7,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
-import seppo_core.hub_source as module
-from seppo_core.columns import choose_columns
-from seppo_core.hub_source import streamed
-from seppo_core.media_source import MediaSource
-from seppo_core.table import TableRecords
+import seppo_core.data.hub as module
+from seppo_core.data.columns import choose_columns
+from seppo_core.data.hub import streamed
+from seppo_core.data.media import MediaSource
+from seppo_core.data.tables import TableRecords
 from tests.core.tables import OneByte, jpeg, opened, read
 
 datasets = pytest.importorskip("datasets")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seppo_core.losses import Errors, anchor_sign, seppo_loss, sft_loss, squared_error
+from seppo_core.methods.losses import Errors, anchor_sign, seppo_loss, sft_loss, squared_error
 
 
 def errors(policy_winner, policy_sample, reference_winner, reference_sample) -> Errors:

@@ -7,12 +7,12 @@ from math import log
 import pytest
 import torch
 
-from seppo_core.losses import seppo_loss
-from seppo_core.methods import Dpo, Kto, Mapo, Seppo, Sft, Spin
-from seppo_core.reference import FrozenCopy
-from seppo_core.rival_losses import LabelledErrors, kto_loss
-from seppo_core.step import Batch, denoise, pair_errors, winner_errors
-from seppo_core.tuning import load_trainable_state, trainable_parameters, trainable_state, tune_full
+from seppo_core.methods.baselines import LabelledErrors, kto_loss
+from seppo_core.methods.losses import seppo_loss
+from seppo_core.methods.objectives import Dpo, Kto, Mapo, Seppo, Sft, Spin
+from seppo_core.methods.reference import FrozenCopy
+from seppo_core.methods.step import Batch, denoise, pair_errors, winner_errors
+from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state, tune_full
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 

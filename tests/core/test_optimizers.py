@@ -8,8 +8,8 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from seppo_core.config_loop import OptimizerConfig
-from seppo_core.optimizers import Ema, make_optimizer, make_schedule
+from seppo_core.config.training import OptimizerConfig
+from seppo_core.training.optim import Ema, make_optimizer, make_schedule
 
 
 def moved(parameter: nn.Parameter, steps: int, ema) -> None:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import seppo_core.parquet_table as module
-from seppo_core.columns import choose_columns
-from seppo_core.open_source import hash_of
-from seppo_core.parquet_table import ParquetTable, Shard
-from seppo_core.source import SourceLost
+import seppo_core.data.parquet as module
+from seppo_core.data.columns import choose_columns
+from seppo_core.data.open import hash_of
+from seppo_core.data.parquet import ParquetTable, Shard
+from seppo_core.data.source import SourceLost
 from tests.core.tables import faults, opened, read, write
 
 pa = pytest.importorskip("pyarrow")

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from seppo_core.path import DiffusionPath, FlowPath
+from seppo_core.models.noise_path import DiffusionPath, FlowPath
 
 PREDICTIONS = ["epsilon", "v_prediction", "sample"]
 STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -15,21 +15,21 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
-from seppo_core.commands import tune
-from seppo_core.config import TuneConfig
-from seppo_core.config_loop import OptimizerConfig
-from seppo_core.config_method import MethodConfig
-from seppo_core.plan import make_plan, span
-from seppo_core.plan_build import runnable
-from seppo_core.plan_count import GpuKernels, checkpointing, cost_of, counting, weights_of
-from seppo_core.plan_cures import cures
-from seppo_core.plan_gpus import GIB, GPUS, holding
-from seppo_core.plan_memory import memory, peak
-from seppo_core.plan_numbers import pipeline_numbers
-from seppo_core.plan_report import print_plan
-from seppo_core.plan_work import measure
-from seppo_core.requests import PlanRequest
-from seppo_core.tuning import trainable_parameters, trainable_state
+from seppo_core.cli.commands import tune
+from seppo_core.config.gpus import GIB, GPUS, holding
+from seppo_core.config.method import MethodConfig
+from seppo_core.config.options import PlanRequest
+from seppo_core.config.schema import TuneConfig
+from seppo_core.config.training import OptimizerConfig
+from seppo_core.models.tuning import trainable_parameters, trainable_state
+from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.build import runnable
+from seppo_core.plan.counter import GpuKernels, checkpointing, cost_of, counting, weights_of
+from seppo_core.plan.estimate import make_plan, span
+from seppo_core.plan.memory import memory, peak
+from seppo_core.plan.report import print_plan
+from seppo_core.plan.suggestions import cures
+from seppo_core.plan.work import measure
 from seppo_image.commands import FAMILIES, load, train
 from seppo_image.plan import BASES, build, condition
 from tests import tiny

@@ -8,20 +8,20 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from seppo_core.commands import tune
-from seppo_core.config_loop import PreviewConfig
-from seppo_core.config_method import MethodConfig
-from seppo_core.layout import blocks
-from seppo_core.plan import make_plan
-from seppo_core.plan_cures import cures
-from seppo_core.plan_gpus import GIB, GPUS
-from seppo_core.plan_memory import CONTEXT, memory, peak, preparing
-from seppo_core.plan_numbers import pipeline_numbers
-from seppo_core.plan_work import measure
-from seppo_core.requests import PlanRequest
-from seppo_core.run_space import run_bytes
-from seppo_core.shards import own_slice
-from seppo_core.tuning import trainable_parameters
+from seppo_core.cli.commands import tune
+from seppo_core.config.gpus import GIB, GPUS
+from seppo_core.config.method import MethodConfig
+from seppo_core.config.options import PlanRequest
+from seppo_core.config.training import PreviewConfig
+from seppo_core.distributed.dtensor import own_slice
+from seppo_core.models.tuning import trainable_parameters
+from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.estimate import make_plan
+from seppo_core.plan.memory import CONTEXT, memory, peak, preparing
+from seppo_core.plan.suggestions import cures
+from seppo_core.plan.work import measure
+from seppo_core.run.disk_budget import run_bytes
+from seppo_core.training.parallel import blocks
 from seppo_image.commands import FAMILIES, load
 from seppo_image.plan import BASES, build, condition
 

@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from seppo_core.keys import keyed_normal
-from seppo_core.prefetch import Prefetch
+from seppo_core.io.rng import keyed_normal
+from seppo_core.training.prefetch import Prefetch
 
 
 @pytest.mark.parametrize(("ahead", "threads"), [(0, 1), (1, 1), (2, 1), (5, 3)])

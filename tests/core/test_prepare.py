@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from seppo_core import cache_folder
-from seppo_core.adapter import Posterior
-from seppo_core.cache import WinnerCache
-from seppo_core.prepare import prepare
-from seppo_core.source import Item
+from seppo_core.cache import writer as cache_folder
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.data.source import Item
+from seppo_core.models.adapter import Posterior
 from tests.core.winners import ListSource, PixelAdapter
 
 CAPTIONS = [f"caption {i % 7}" for i in range(20)]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core import team_progress
-from seppo_core.cache_lock import CacheLock
-from seppo_core.prepare import prepare
-from seppo_core.source import Item
-from seppo_core.team import Team
-from seppo_core.team_progress import TeamProgress
+from seppo_core.cache.prepare import prepare
+from seppo_core.data.source import Item
+from seppo_core.distributed import progress as team_progress
+from seppo_core.distributed.progress import TeamProgress
+from seppo_core.distributed.ranks import Team
+from seppo_core.io.locks import CacheLock
 from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, content
 from tests.core.winners import ListSource, PixelAdapter
 
@@ -167,7 +167,7 @@ def test_a_failed_process_and_a_silent_one_end_the_wait(tmp_path, monkeypatch):
 
 def test_the_texts_count_for_the_disk(tmp_path, monkeypatch, capsys):
     free = {"bytes": 10**9}
-    monkeypatch.setattr("seppo_core.cache_folder.free_bytes", lambda folder: free["bytes"])
+    monkeypatch.setattr("seppo_core.cache.writer.free_bytes", lambda folder: free["bytes"])
 
     class Counting(ListSource):
         def distinct_captions(self):
@@ -203,7 +203,7 @@ def test_the_texts_count_for_the_disk(tmp_path, monkeypatch, capsys):
 
 
 def test_captions_are_counted_only_where_the_disk_may_be_too_small(tmp_path, monkeypatch):
-    monkeypatch.setattr("seppo_core.cache_folder.free_bytes", lambda folder: 10**12)
+    monkeypatch.setattr("seppo_core.cache.writer.free_bytes", lambda folder: 10**12)
 
     class Dear(ListSource):
         def distinct_captions(self):

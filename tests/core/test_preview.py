@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seppo_core.preview import beside, load_frames, save_frames
+from seppo_core.training.preview import beside, load_frames, save_frames
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from seppo_core.reference import FrozenCopy, ReferencePool
+from seppo_core.methods.reference import FrozenCopy, ReferencePool
 
 
 def test_initial_and_latest(tmp_path):

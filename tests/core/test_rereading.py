@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import seppo_core.rereading as module
-from seppo_core.columns import choose_columns
-from seppo_core.hub_source import streamed
-from seppo_core.media_source import MediaSource
-from seppo_core.prepare import prepare
-from seppo_core.rereading import RemoteFile, on_the_way, patiently
-from seppo_core.source import SourceLost
-from seppo_core.table import TableRecords
+import seppo_core.data.retry as module
+from seppo_core.cache.prepare import prepare
+from seppo_core.data.columns import choose_columns
+from seppo_core.data.hub import streamed
+from seppo_core.data.media import MediaSource
+from seppo_core.data.retry import RemoteFile, on_the_way, patiently
+from seppo_core.data.source import SourceLost
+from seppo_core.data.tables import TableRecords
 from tests.core.tables import OneByte, faults, jsonl, opened, read, write
 
 A, B = 65, 66
@@ -148,7 +148,7 @@ def test_a_connection_that_stays_away_ends_the_run_and_rejects_nothing(tmp_path,
 
 def test_a_parquet_file_on_a_disk_that_hiccups(tmp_path, monkeypatch, waits):
     pytest.importorskip("pyarrow")
-    from seppo_core.parquet_table import ParquetTable
+    from seppo_core.data.parquet import ParquetTable
     from tests.core.test_parquet import pick_a_pic
 
     path = pick_a_pic(tmp_path / "a.parquet", [(b"A", b"B", 1.0, f"{n}") for n in range(40)], row_group_size=10)

@@ -5,8 +5,7 @@ from math import exp, log, log1p
 import pytest
 import torch
 
-from seppo_core.losses import Errors, anchor_sign, seppo_loss
-from seppo_core.rival_losses import (
+from seppo_core.methods.baselines import (
     LabelledErrors,
     guard_scale,
     kto_loss,
@@ -15,6 +14,7 @@ from seppo_core.rival_losses import (
     scale_gradient,
     sspo_loss,
 )
+from seppo_core.methods.losses import Errors, anchor_sign, seppo_loss
 
 
 def column(*values: float) -> torch.Tensor:

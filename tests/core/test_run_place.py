@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-import seppo_core.run_place
-from seppo_core.run_place import RunPlace, holder_of
+import seppo_core.run.folder_lock
+from seppo_core.run.folder_lock import RunPlace, holder_of
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from seppo_core.run_place import RunPlace
+from seppo_core.run.folder_lock import RunPlace
 with RunPlace(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -32,7 +32,7 @@ def holder(tmp_path):
 
 
 def test_a_second_process_is_refused_and_told_who_is_there(tmp_path, holder, monkeypatch):
-    monkeypatch.setattr(seppo_core.run_place, "PATIENCE", 0.0)
+    monkeypatch.setattr(seppo_core.run.folder_lock, "PATIENCE", 0.0)
     assert f"process {holder.pid} on " in holder_of(tmp_path)
     with pytest.raises(ValueError, match=rf"trained in by another process \(process {holder.pid} on "):
         with RunPlace(tmp_path):

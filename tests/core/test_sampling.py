@@ -7,9 +7,9 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter
-from seppo_core.path import DiffusionPath, FlowPath
-from seppo_core.sampling import SCHEDULERS, effective_config, make_scheduler, sample
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.noise_path import DiffusionPath, FlowPath
+from seppo_core.models.sampling import SCHEDULERS, effective_config, make_scheduler, sample
 from tests import tiny
 
 STEPS = 8

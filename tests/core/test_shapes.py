@@ -4,8 +4,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from seppo_core.losses import squared_error
-from seppo_core.path import FlowPath
+from seppo_core.methods.losses import squared_error
+from seppo_core.models.noise_path import FlowPath
 
 
 def test_shapes_are_checked():

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from seppo_core.signals import ECHO, Stopped, StopSignals, raising
+from seppo_core.distributed.signals import ECHO, Stopped, StopSignals, raising
 
 LOOP = """
 import sys, time
-from seppo_core.signals import Stopped, StopSignals
+from seppo_core.distributed.signals import Stopped, StopSignals
 with StopSignals() as stop:
     print("ready", flush=True)
     try:

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from seppo_core.framing import cover_crop
-from seppo_core.source import BadItem
+from seppo_core.data.source import BadItem
+from seppo_core.models.crop import cover_crop
 from tests.core.tables import jsonl, problems, source_of, write
 
 

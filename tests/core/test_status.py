@@ -8,9 +8,9 @@ import sys
 import pytest
 import yaml
 
-from seppo_core.config_file import resolved_yaml
-from seppo_core.run_place import RunPlace
-from seppo_core.status import read_status, status_text
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.run.folder_lock import RunPlace
+from seppo_core.run.status import read_status, status_text
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 
 NOW = 1_800_000_000.0

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seppo_core.source import LeftOut, SourceLost
-from seppo_core.tar_members import TarDamage, read_members
+from seppo_core.data.source import LeftOut, SourceLost
+from seppo_core.data.tar_index import TarDamage, read_members
 from tests.core.tables import faults, opened, read
 
 A, B = 65, 66

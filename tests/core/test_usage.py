@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from seppo_core.pixels import PixelShuffleVAE
-from seppo_core.usage import pipeline_code, script
+from seppo_core.export.snippets import pipeline_code, script
+from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny, tiny_image
@@ -62,5 +62,7 @@ def test_the_code_imports_a_vae_that_diffusers_does_not_know(tmp_path):
         code = script(pipeline_code(pipeline, sources)) + "\nprint(type(pipe.vae).__name__)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
         assert done.stdout.split() == ["PixelShuffleVAE"]
-    without = code.replace("import seppo_core.pixels\n", "").replace("from seppo_core.pixels import", "#")
+    without = code.replace("import seppo_core.models.pixel_shuffle_vae\n", "").replace(
+        "from seppo_core.models.pixel_shuffle_vae import", "#"
+    )
     assert subprocess.run([sys.executable, "-c", without], capture_output=True, cwd=ROOT).returncode

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seppo_core.adapter import Adapter, Condition, Framing, Posterior
-from seppo_core.pixels import PixelShuffleVAE
-from seppo_core.recipes import Form
-from seppo_core.source import BadItem, Item, Source
+from seppo_core.config.method_specs import Form
+from seppo_core.data.source import BadItem, Item, Source
+from seppo_core.models.adapter import Adapter, Condition, Framing, Posterior
+from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 
 
 class ListSource(Source):

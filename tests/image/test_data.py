@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from seppo_core.cache import WinnerCache
-from seppo_core.prepare import prepare
-from seppo_core.source import BadItem
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.data.source import BadItem
 from seppo_image.data import ImageFolder
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny

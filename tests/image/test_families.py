@@ -15,14 +15,14 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from seppo_core import commands as core_commands
-from seppo_core.adapter import Framing
-from seppo_core.config import TuneConfig
-from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
-from seppo_core.path import DiffusionPath, FlowPath
-from seppo_core.requests import ExportRequest, SampleRequest
-from seppo_core.sampling import sample
-from seppo_core.tuning import tune_lora
+from seppo_core.cli import commands as core_commands
+from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.options import ExportRequest, SampleRequest
+from seppo_core.config.schema import TuneConfig
+from seppo_core.models.adapter import Framing
+from seppo_core.models.noise_path import DiffusionPath, FlowPath
+from seppo_core.models.sampling import sample
+from seppo_core.models.tuning import tune_lora
 from seppo_image import commands
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.flux import Flux, image_ids, pack, unpack

@@ -8,10 +8,10 @@ import torch
 from diffusers import PixArtSigmaPipeline, PixArtTransformer2DModel
 from safetensors.torch import load_file, save
 
-from seppo_core import commands as core_commands
-from seppo_core.config import TuneConfig
-from seppo_core.export import export_lora
-from seppo_core.tuning import POLICY, load_trainable_state, trainable_state, tune_lora
+from seppo_core.cli import commands as core_commands
+from seppo_core.config.schema import TuneConfig
+from seppo_core.export.weights import export_lora
+from seppo_core.models.tuning import POLICY, load_trainable_state, trainable_state, tune_lora
 from seppo_image import commands
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.pixart import PixArtSigma

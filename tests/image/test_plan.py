@@ -6,9 +6,9 @@ import diffusers
 import pytest
 from peft import LoraConfig, get_peft_model_state_dict
 
-from seppo_core.config_file import load_config
-from seppo_core.plan_numbers import known, pipeline_numbers
-from seppo_core.tuning import trainable_parameters, tune_lora
+from seppo_core.config.loader import load_config
+from seppo_core.models.tuning import trainable_parameters, tune_lora
+from seppo_core.plan.architecture import known, pipeline_numbers
 from seppo_image.__main__ import main
 from seppo_image.commands import FAMILIES
 from seppo_image.config import ImageConfig

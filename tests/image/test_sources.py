@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from seppo_core.cache import WinnerCache
-from seppo_core.prepare import prepare
-from seppo_core.source import BadItem
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.data.source import BadItem
 from seppo_image.__main__ import main
 from seppo_image.data import Pictures
 from tests.core.tables import faults, jpeg, opened

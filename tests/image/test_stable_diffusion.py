@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 
-from seppo_core.pixels import PixelShuffleVAE
+from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline
 
-import seppo_core.pixels  # noqa: F401  the pipelines' VAE class
+import seppo_core.models.pixel_shuffle_vae  # noqa: F401  the pipelines' VAE class
 from benchmarks.toy import bases, captions
 from benchmarks.toy.score import image_parts, video_parts
 

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from seppo_core.checkpoint import CheckpointFolder
+from seppo_core.run.checkpoint import CheckpointFolder
 
 
 def at(patch, owner, name: str, call: int, act) -> None:

@@ -11,9 +11,9 @@ from unittest import mock
 import torch
 from safetensors.torch import save_file
 
-from seppo_core.config_file import load_config
-from seppo_core.methods import Seppo
-from seppo_core.optimizers import Stepper
+from seppo_core.config.loader import load_config
+from seppo_core.methods.objectives import Seppo
+from seppo_core.training.optim import Stepper
 from seppo_image import commands
 from seppo_image.config import ImageConfig
 

@@ -8,9 +8,9 @@ from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seppo_core.config_file import load_config
-from seppo_core.keys import keyed_normal
-from seppo_core.preview import load_frames
+from seppo_core.config.loader import load_config
+from seppo_core.io.rng import keyed_normal
+from seppo_core.training.preview import load_frames
 from seppo_video import commands
 from seppo_video.__main__ import main as seppo_video
 from seppo_video.config import VideoConfig

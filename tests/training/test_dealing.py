@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from seppo_core.config_file import resolved_yaml
-from seppo_core.run_files import read_events, read_metrics
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.run.history import read_events, read_metrics
 from seppo_image import commands
 from tests.training import uneven
 from tests.training.together import finish, start

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from seppo_core.checkpoint import CheckpointFolder, load_checkpoint
-from seppo_core.config_loop import OptimizerConfig
-from seppo_core.optimizers import make_optimizer
-from seppo_core.plan_memory import moments
-from seppo_core.run_log import read_metrics
-from seppo_core.trainer import Trainer
+from seppo_core.config.training import OptimizerConfig
+from seppo_core.plan.memory import moments
+from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
+from seppo_core.run.logging import read_metrics
+from seppo_core.training.optim import make_optimizer
+from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from tests.training.test_resume import assert_same_run, final
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.run_files import add_event
+from seppo_core.run.history import add_event
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "configs" / "launch").iterdir())
 (SLURM,) = (path for path in SCRIPTS if path.suffix == ".sbatch")

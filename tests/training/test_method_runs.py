@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from seppo_core.checkpoint import CheckpointFolder, load_policy
-from seppo_core.config_file import resolved_yaml
-from seppo_core.config_method import MethodConfig
-from seppo_core.recipes import RECIPES
-from seppo_core.run_log import read_metrics
-from seppo_core.status import read_status, status_text
-from seppo_core.trainer import Trainer
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.config.method import MethodConfig
+from seppo_core.config.method_specs import RECIPES
+from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.run.logging import read_metrics
+from seppo_core.run.status import read_status, status_text
+from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from tests.training.test_processes import launch
 

@@ -10,9 +10,9 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from seppo_core.config_file import load_config
-from seppo_core.model_card import licence_of, model_card
-from seppo_core.requests import ExportRequest, SampleRequest
+from seppo_core.config.loader import load_config
+from seppo_core.config.options import ExportRequest, SampleRequest
+from seppo_core.export.model_card import licence_of, model_card
 from seppo_image import commands
 from seppo_image.config import ImageConfig
 from seppo_video import commands as video_commands

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.config_file import resolved_yaml
-from seppo_core.run_log import read_metrics
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.run.logging import read_metrics
 
 pytestmark = pytest.mark.slow
 

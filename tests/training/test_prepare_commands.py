@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.cache import WinnerCache
-from seppo_core.config_file import resolved_yaml
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main as seppo_image
 from tests.core.test_prepare import content
 

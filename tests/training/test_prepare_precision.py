@@ -6,9 +6,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from seppo_core.cache import WinnerCache
-from seppo_core.fingerprint import frozen_fingerprint
-from seppo_core.run_log import read_metrics
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.models.fingerprint import frozen_fingerprint
+from seppo_core.run.logging import read_metrics
 from seppo_image import commands
 from tests import tiny
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seppo_core.config_file import resolved_yaml
+from seppo_core.config.loader import resolved_yaml
 from seppo_image import commands
 from tests.training.recorded import record
 from tests.training.together import finish, start

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from seppo_core.checkpoint import CheckpointFolder, load_policy
-from seppo_core.config_file import resolved_yaml
-from seppo_core.processes import FOREIGN, make_accelerator
-from seppo_core.reference import FrozenCopy
-from seppo_core.run_log import read_metrics
-from seppo_core.team import Team
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.distributed.processes import FOREIGN, make_accelerator
+from seppo_core.distributed.ranks import Team
+from seppo_core.methods.reference import FrozenCopy
+from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.run.logging import read_metrics
 from seppo_image import commands
 from tests.training.test_resume import assert_same_run
 from tests.training.together import finish, start

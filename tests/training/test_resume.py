@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import seppo_core.checkpoint
-import seppo_core.trainer
-from seppo_core.checkpoint import CheckpointFolder, load_policy
-from seppo_core.run_log import read_metrics
-from seppo_core.trainer import Trainer
+import seppo_core.run.checkpoint
+import seppo_core.training.trainer
+from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.run.logging import read_metrics
+from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 
 pytestmark = pytest.mark.slow
@@ -108,7 +108,7 @@ def kill_while_writing(patch, victim: str, moment: str) -> None:
                 raise Killed
             save(state, path)
 
-        patch.setattr(seppo_core.checkpoint.torch, "save", dying_save)
+        patch.setattr(seppo_core.run.checkpoint.torch, "save", dying_save)
     else:
         replace_path = Path.replace
 
@@ -118,17 +118,17 @@ def kill_while_writing(patch, victim: str, moment: str) -> None:
             return replace_path(self, target)
 
         patch.setattr(Path, "replace", dying_replace)
-    rmtree = seppo_core.checkpoint.shutil.rmtree
+    rmtree = seppo_core.run.checkpoint.shutil.rmtree
 
     def no_tidying(path, **options):
         if victim not in str(path):
             rmtree(path, **options)
 
-    patch.setattr("seppo_core.files.shutil.rmtree", no_tidying)
+    patch.setattr("seppo_core.io.atomic.shutil.rmtree", no_tidying)
 
 
 def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, tmp_path, monkeypatch):
-    from seppo_core.generate import SampleGenerator
+    from seppo_core.training.generate import SampleGenerator
 
     generate = SampleGenerator.__call__
     calls = []

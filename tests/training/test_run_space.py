@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from seppo_core import run_space
-from seppo_core.config_method import MethodConfig
-from seppo_core.run_space import check_run_space, run_bytes
-from seppo_core.tuning import trainable_parameters, tune_full
+from seppo_core.config.method import MethodConfig
+from seppo_core.models.tuning import trainable_parameters, tune_full
+from seppo_core.run import disk_budget as run_space
+from seppo_core.run.disk_budget import check_run_space, run_bytes
 from seppo_image import commands
 
 pytestmark = pytest.mark.slow

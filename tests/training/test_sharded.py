@@ -7,11 +7,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from seppo_core.checkpoint import CheckpointFolder, load_checkpoint
-from seppo_core.config_file import resolved_yaml
-from seppo_core.config_loop import LoopConfig, OptimizerConfig, PreviewConfig
-from seppo_core.layout import make_layout
-from seppo_core.run_log import read_metrics
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
+from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
+from seppo_core.run.logging import read_metrics
+from seppo_core.training.parallel import make_layout
 from seppo_image import commands
 from seppo_video.__main__ import main as seppo_video
 from tests.training.test_processes import MOVED, final, launch

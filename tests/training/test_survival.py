@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seppo_core.checkpoint import load_policy
-from seppo_core.config_file import resolved_yaml
-from seppo_core.config_health import HealthConfig
-from seppo_core.generate import SampleGenerator
-from seppo_core.health import UnhealthyRun
-from seppo_core.methods import Seppo
-from seppo_core.preview import Preview
-from seppo_core.run_files import read_events, read_metrics
-from seppo_core.signals import Stopped
-from seppo_core.status import read_status, status_text
-from seppo_core.trainer import Trainer
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.config.monitoring import HealthConfig
+from seppo_core.distributed.signals import Stopped
+from seppo_core.methods.objectives import Seppo
+from seppo_core.run.checkpoint import load_policy
+from seppo_core.run.health import UnhealthyRun
+from seppo_core.run.history import read_events, read_metrics
+from seppo_core.run.status import read_status, status_text
+from seppo_core.training.generate import SampleGenerator
+from seppo_core.training.preview import Preview
+from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from seppo_image.__main__ import main
 from tests.training.disturb import at, saved, terminate

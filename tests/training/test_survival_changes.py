@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file, save_file
 
-from seppo_core.requests import TrainRequest
+from seppo_core.config.options import TrainRequest
 from seppo_image import commands
 from tests.training.test_resume import assert_same_run, logged
 
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_moved_away_costs_no_more_than_its_updates(workshop
 
 
 def test_a_second_process_in_the_same_run_is_refused(workshop, begun, monkeypatch):
-    from seppo_core.run_place import RunPlace
+    from seppo_core.run.folder_lock import RunPlace
 
     with RunPlace(begun), pytest.raises(ValueError, match="is being trained in by another process"):
         commands.train(workshop.config(begun))

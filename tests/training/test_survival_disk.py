@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from seppo_core.config_file import resolved_yaml
-from seppo_core.trainer import Trainer
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from seppo_image.__main__ import main
 from tests.training.disturb import at, saved

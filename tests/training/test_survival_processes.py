@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from seppo_core.checkpoint import CheckpointFolder
-from seppo_core.config_file import resolved_yaml
-from seppo_core.config_loop import PreviewConfig
-from seppo_core.run_files import read_events, read_metrics
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.config.training import PreviewConfig
+from seppo_core.run.checkpoint import CheckpointFolder
+from seppo_core.run.history import read_events, read_metrics
 from tests.training.together import finish, start, until, workers
 
 pytestmark = pytest.mark.slow

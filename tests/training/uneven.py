@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from seppo_core.config_file import load_config
-from seppo_core.generate import SampleGenerator
+from seppo_core.config.loader import load_config
+from seppo_core.training.generate import SampleGenerator
 from seppo_image import commands
 from seppo_image.config import ImageConfig
 

@@ -11,8 +11,8 @@ from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter, UNetMot
 from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 
-from seppo_core.path import DiffusionPath
-from seppo_core.sampling import sample
+from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.sampling import sample
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.motion import motion_adapter_of
 from tests import tiny

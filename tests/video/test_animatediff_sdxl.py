@@ -9,11 +9,11 @@ import torch
 from diffusers import AnimateDiffSDXLPipeline, DDIMScheduler, MotionAdapter, UNet2DConditionModel
 from torch import Tensor
 
-from seppo_core import commands as core_commands
-from seppo_core.adapter import Framing
-from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
-from seppo_core.requests import ExportRequest, SampleRequest
-from seppo_core.sampling import sample
+from seppo_core.cli import commands as core_commands
+from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.options import ExportRequest, SampleRequest
+from seppo_core.models.adapter import Framing
+from seppo_core.models.sampling import sample
 from seppo_video import commands
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL

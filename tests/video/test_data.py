@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seppo_core.cache import WinnerCache
-from seppo_core.prepare import prepare
-from seppo_core.source import BadItem
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.data.source import BadItem
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.data import ClipFolder, even_indices, window_indices
 from seppo_video.frames import write_clip

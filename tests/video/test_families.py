@@ -18,12 +18,12 @@ from diffusers import (
     WanPipeline,
 )
 
-from seppo_core import commands as core_commands
-from seppo_core.config import TuneConfig
-from seppo_core.config_method import MethodConfig, ReferenceSamplesConfig
-from seppo_core.path import DiffusionPath
-from seppo_core.requests import ExportRequest, SampleRequest
-from seppo_core.sampling import make_scheduler
+from seppo_core.cli import commands as core_commands
+from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.options import ExportRequest, SampleRequest
+from seppo_core.config.schema import TuneConfig
+from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.sampling import make_scheduler
 from seppo_video import commands
 from seppo_video.causal import check_frames
 from seppo_video.cogvideox import CogVideoX, rotary_embedding

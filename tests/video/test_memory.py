@@ -8,10 +8,10 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
-from seppo_core.adapter import Framing
-from seppo_core.encode_items import ItemEncoder
-from seppo_core.source import Item
-from seppo_core.vae_memory import slice_vae, tile_vae
+from seppo_core.cache.encode_items import ItemEncoder
+from seppo_core.data.source import Item
+from seppo_core.models.adapter import Framing
+from seppo_core.models.vae_memory import slice_vae, tile_vae
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.cogvideox import CogVideoX
 from seppo_video.hunyuan import HunyuanVideo

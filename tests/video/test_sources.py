@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seppo_core.source import BadItem
-from seppo_core.stems import StemIndex
+from seppo_core.data.filename_index import StemIndex
+from seppo_core.data.source import BadItem
 from seppo_video.data import Clips
 from seppo_video.frames import open_clip, read_frames, write_clip
 from tests.core.tables import faults, opened

@@ -43,7 +43,7 @@ def _make(asked: argparse.Namespace) -> int:
     from benchmarks.quality.ab.pairs import draw_pairs
     from benchmarks.quality.plan import PlanFolder
     from benchmarks.quality.results import model_samples
-    from seppo_core.files import save_text
+    from seppo_core.io.atomic import save_text
 
     if asked.pairs < 1:
         raise ValueError(f"--pairs {asked.pairs} compares nothing; give at least 1")

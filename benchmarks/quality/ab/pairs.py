@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.quality.results import ModelSamples
-from seppo_core.files import save_json
-from seppo_core.keys import keyed_generator, keyed_permutation
+from seppo_core.io.atomic import save_json
+from seppo_core.io.rng import keyed_generator, keyed_permutation
 
 FORMAT = 1
 KIND = "seppo-ab-key"

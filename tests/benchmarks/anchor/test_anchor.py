@@ -16,10 +16,10 @@ from benchmarks.toy.captions import train_captions
 from benchmarks.toy.mixture import draw_samples
 from benchmarks.toy.score import score_images
 from benchmarks.toy.sets import write_set
-from seppo_core.config import TuneConfig
-from seppo_core.config_file import load_config
-from seppo_core.keys import keyed_normal
-from seppo_core.tuning import load_trainable_state
+from seppo_core.config.loader import load_config
+from seppo_core.config.schema import TuneConfig
+from seppo_core.io.rng import keyed_normal
+from seppo_core.models.tuning import load_trainable_state
 from seppo_image import commands as image_commands
 from seppo_image.config import ImageConfig
 from seppo_video import commands as video_commands

@@ -228,7 +228,7 @@ def test_what_another_process_made_meanwhile_is_taken(tmp_path):
 
     # the inner call stands for a process that is done sooner; its temporary folder has the same name here
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seppo_core.files.os.getpid", chain([1], repeat(2)).__next__)
+        patch.setattr("seppo_core.io.atomic.os.getpid", chain([1], repeat(2)).__next__)
         smoke_parts._make(tmp_path / "part", slower)
     assert [file.name for file in (tmp_path / "part").iterdir()] == ["first"]
     assert [file.name for file in tmp_path.iterdir()] == ["part"]

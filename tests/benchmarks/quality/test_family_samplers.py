@@ -7,8 +7,8 @@ import torch
 from benchmarks.quality.models import ModelSpec
 from benchmarks.quality.protocols import PROTOCOLS, with_changes
 from benchmarks.quality.samplers import IMAGE_FAMILIES, VIDEO_FAMILIES, AdapterSampler, Job, load_sampler
-from seppo_core.export import export_lora
-from seppo_core.tuning import load_trainable_state, trainable_state, tune_lora
+from seppo_core.export.weights import export_lora
+from seppo_core.models.tuning import load_trainable_state, trainable_state, tune_lora
 from seppo_image.commands import FAMILIES as IMAGES
 from seppo_image.pixart import PixArtSigma
 from seppo_video.animatediff_sdxl import AnimateDiffXL

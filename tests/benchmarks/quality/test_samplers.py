@@ -14,12 +14,12 @@ from benchmarks.quality.prompts import Prompt, PromptSet
 from benchmarks.quality.protocols import PROTOCOLS, with_changes
 from benchmarks.quality.samplers import AdapterSampler, Job, PipelineSampler, load_sampler
 from benchmarks.quality.samples import SampleStore, sample_seed
-from seppo_core.config import TuneConfig
-from seppo_core.config_file import resolved_yaml
-from seppo_core.export import export_full, export_lora
-from seppo_core.files import save_text
-from seppo_core.keys import keyed_generator
-from seppo_core.tuning import POLICY, trainable_state, tune_lora
+from seppo_core.config.loader import resolved_yaml
+from seppo_core.config.schema import TuneConfig
+from seppo_core.export.weights import export_full, export_lora
+from seppo_core.io.atomic import save_text
+from seppo_core.io.rng import keyed_generator
+from seppo_core.models.tuning import POLICY, trainable_state, tune_lora
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny

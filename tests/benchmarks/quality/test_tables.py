@@ -13,7 +13,7 @@ from benchmarks.quality.text_tables import latex
 from benchmarks.quality.text_tables import markdown as markdown_report
 from benchmarks.tables.published import TABLES, published_beside
 from benchmarks.tables.tables import run
-from seppo_core.config_file import key_types
+from seppo_core.config.loader import key_types
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

@@ -1,0 +1,1 @@
+"""Encoded winners on disk: written once by `prepare`, read at every step."""

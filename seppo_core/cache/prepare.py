@@ -1,0 +1,271 @@
+"""Encodes a source once into a cache, shard by shard, so that a launch that was killed goes on where it was."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from hashlib import sha256
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from seppo_core.cache.encode_captions import TextEncoder
+from seppo_core.cache.encode_items import ItemEncoder
+from seppo_core.cache.reader import VERSION, Manifest
+from seppo_core.cache.writer import CacheFolder, Part, check_space, has_space
+from seppo_core.data.source import Source
+from seppo_core.distributed.progress import TeamProgress
+from seppo_core.distributed.ranks import ALONE, Team
+from seppo_core.io.locks import CacheLock
+from seppo_core.models.adapter import Adapter
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SHARD_BYTES = 128 * 1024**2
+
+
+class _Count(NamedTuple):
+    kept: int
+    rejected: int
+    left_out: int
+
+
+@torch.no_grad()
+def prepare(
+    adapter: Adapter,
+    source: Source,
+    folder: str | Path,
+    *,
+    model: str,
+    batch_size: int = 8,
+    shard_size: int | None = None,
+    dtype: str = "float32",
+    flip: bool = False,
+    tiled: bool = False,
+    max_rejected_share: float = 0.5,
+    overwrite: bool = False,
+    workers: int = 1,
+    team: Team = ALONE,
+    progress: bool = True,
+) -> Manifest:
+    """Encodes the items of `source` into a cache at `folder` and tells what it holds.
+
+    `model` names the VAE and the text encoder that `adapter` carries, and `tiled` whether the VAE was told to encode in
+    tiles, so that a cache of others is not taken for this one. A shard holds `shard_size` rows of the source, or about
+    128 MB. Items that cannot be used are skipped, counted and listed with the reason in `rejected.jsonl`.
+
+    All processes of a `team` call this with the same arguments, on one file system; each encodes its part of the shards
+    and of the captions, and all return the same. A call with the same arguments, of any number of processes, goes on at
+    the missing shards, or returns at once where all is done. `workers` threads of each process read files ahead.
+
+    Raises ValueError where nothing is left, where more than `max_rejected_share` of the items is unusable, where
+    another launch writes to `folder`, or where it holds another cache (`overwrite` removes that one); FileExistsError
+    where it holds the user's files; OSError where the disk is too small; TimeoutError where another process is dead.
+    """
+    if min(batch_size, workers, 1 if shard_size is None else shard_size) < 1:
+        raise ValueError(f"batch_size {batch_size}, shard_size {shard_size} and workers {workers} must be at least 1")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+    shape = adapter.latent_shape(source.height, source.width, source.frames)
+    item_bytes = (1 + (source.form == "pairs")) * 2 * (1 + flip) * math.prod(shape) * DTYPES[dtype].itemsize
+    shard_size = shard_size or _rows_in_shard(item_bytes)
+    settings = {
+        "version": VERSION,
+        "kind": source.kind,
+        "form": source.form,
+        "model": model,
+        "source": source.fingerprint(),
+        "latent_shape": list(shape),
+        "dtype": dtype,
+        "flip": flip,
+        "tiled": tiled,
+        "shard_size": shard_size,
+    }
+    fingerprint = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    target = CacheFolder(Path(folder), fingerprint, settings)
+    with CacheLock(target.parts) as lock:
+        finished = team.first(lambda: _claim(target, lock, overwrite))
+        if finished is not None:
+            if progress and team.is_first:
+                tqdm.write(f"{folder} is prepared already: {finished.items} items")
+            return finished
+        if not team.is_first:
+            lock.join()
+        items = ItemEncoder(adapter, source, shape, batch_size, DTYPES[dtype], flip, workers)
+        texts = TextEncoder(adapter, DTYPES[dtype])
+        work = _Preparation(target, items, texts, shard_size, item_bytes, max_rejected_share, team, progress)
+        return work.run()
+
+
+class _Preparation:
+    """One process's part in filling a claimed folder."""
+
+    def __init__(
+        self,
+        target: CacheFolder,
+        items: ItemEncoder,
+        texts: TextEncoder,
+        shard_size: int,
+        item_bytes: int,
+        max_rejected_share: float,
+        team: Team,
+        progress: bool,
+    ):
+        self.target, self.items, self.texts, self.source = target, items, texts, items.source
+        self.item_bytes, self.max_rejected_share, self.team = item_bytes, max_rejected_share, team
+        self.visible = progress and team.is_first
+        self.text_rows = min(shard_size, _rows_in_shard(texts.row_bytes))
+        total = len(self.source)
+        self.shards = [range(start, min(start + shard_size, total)) for start in range(0, total, shard_size)]
+
+    def run(self) -> Manifest:
+        missing = self.team.first(self._missing)
+        with TeamProgress(self.target.parts, self.team, self.visible) as progress:
+            self._encode_items(missing, progress)
+            text_rows: dict[str, int] = {"": 0}
+            for part in self._parts():
+                for item in part.items:
+                    text_rows.setdefault(item["caption"], len(text_rows))
+            if self.team.is_first:
+                count = self._check_enough()
+                check_space(self.target.folder, self._text_bytes(len(text_rows)), "texts")
+            texts = self._encode_texts(list(text_rows), progress)
+            if self.team.is_first:
+                self._finish(count, text_rows, texts)
+            progress.wait((self.target.folder / "manifest.json").is_file)
+        return Manifest.read(self.target.folder)
+
+    def _missing(self) -> list[int]:
+        """Numbers of the shards to encode; OSError where the disk has no room for them and for the texts."""
+        missing = [number for number in range(len(self.shards)) if self.target.part(_items(number)) is None]
+        latents = self.item_bytes * sum(len(self.shards[number]) for number in missing)
+        # one an item is the most; only where that does not fit is it worth while to count them
+        most = latents + self._text_bytes(len(self.source) + 1)
+        if has_space(self.target.folder, most):
+            return missing
+        captions = self.source.distinct_captions()
+        if captions is not None:
+            check_space(self.target.folder, latents + self._text_bytes(captions + 1), "latents and texts")
+            return missing
+        check_space(self.target.folder, latents + self._text_bytes(1), "latents alone")
+        tqdm.write(
+            f"{self.target.folder}: the disk has room for the latents ({latents / 1e9:.1f} GB), perhaps not for the "
+            f"texts: {self.texts.row_bytes / 1e6:.2f} MB for each distinct caption, {(most - latents) / 1e9:.1f} GB if "
+            "no two are the same; how many there are is known only once all items are read"
+        )
+        return missing
+
+    def _text_bytes(self, captions: int) -> int:
+        """Of those that are not stored yet."""
+        stored = sum(path.stat().st_size for path in self.target.folder.glob("text-*.safetensors"))
+        return max(0, captions * self.texts.row_bytes - stored)
+
+    def _encode_items(self, missing: list[int], progress: TeamProgress) -> None:
+        mine = missing[self.team.rank :: self.team.world]
+        done = len(self.source) - sum(len(self.shards[number]) for number in missing)
+        progress.begin("encode", len(self.source), done, {"image": " images", "video": " clips"}[self.source.kind])
+        before = _count(self._parts())
+        positions = chain.from_iterable(self.shards[number] for number in mine)
+        with closing(self.items.read_ahead(positions)) as items:
+            for number in mine:
+                shard = self.items.shard(islice(items, len(self.shards[number])), progress.add)
+                part = self.target.save(_items(number), shard.tensors, len(shard.items), shard.items, shard.rejected)
+                progress.add(0, **_count([part])._asdict())
+                now = _Count(*(had + progress.total(name) for name, had in before._asdict().items()))
+                progress.show(**{name: count for name, count in now._asdict().items() if name != "kept" and count})
+                # where not one was usable, going on costs little and shows whether any is
+                if now.kept and now.rejected > self.max_rejected_share * len(self.source):
+                    self.target.save_rejected(self._parts())
+                    raise ValueError(self._too_many(now.rejected, len(self.source)))
+        notes = [self.target.parts / f"{_items(number)}.json" for number in missing]
+        progress.wait(lambda: all(note.is_file() for note in notes))
+
+    def _check_enough(self) -> _Count:
+        """What there is; ValueError where that is nothing, or too little of the source."""
+        count = _count(self._parts())
+        self.target.save_rejected(self._parts())
+        if not count.kept:
+            raise ValueError(f"nothing is left of the {len(self.source)} items of the source: {self._first_reasons()}")
+        wanted = len(self.source) - count.left_out
+        if count.rejected > self.max_rejected_share * wanted:
+            raise ValueError(self._too_many(count.rejected, wanted))
+        return count
+
+    def _encode_texts(self, captions: list[str], progress: TeamProgress) -> list[str]:
+        """Writes one row per caption, the empty one first; row numbers are positions in `captions`. Names of shards."""
+        parts = {
+            f"text-{number:05}": captions[start : start + self.text_rows]
+            for number, start in enumerate(range(0, len(captions), self.text_rows))
+        }
+        there = {name for name in parts if self.target.part(name) is not None}
+        progress.begin("captions", len(captions), sum(len(parts[name]) for name in there), " captions")
+        # dealt out by number, for by now another process may have written some that this one takes for old
+        for name in list(parts)[self.team.rank :: self.team.world]:
+            if name not in there:
+                self.target.save(name, self.texts.shard(parts[name], progress.add), len(parts[name]), [], [])
+        progress.wait(lambda: all((self.target.parts / f"{name}.json").is_file() for name in parts))
+        return list(parts)
+
+    def _finish(self, count: _Count, text_rows: dict[str, int], texts: list[str]) -> None:
+        settings = self.target.settings
+        manifest = Manifest(
+            **{name: settings[name] for name in ("kind", "form", "model", "dtype")},
+            latent_shape=self.items.shape,
+            rows=1 + self.items.flip,
+            items=count.kept,
+            rejected=count.rejected,
+            left_out=count.left_out,
+            captions=len(text_rows) - 1,
+            text_lengths=self.texts.lengths,
+            fingerprint=self.target.fingerprint,
+            settings=settings,
+            shards=tuple(part.stored for part in self._parts() if part.stored),
+            texts=tuple(self.target.part(name).stored for name in texts),
+            tables=(*self.target.save_items(self._parts(), text_rows), self.target.save_rejected(self._parts())),
+        )
+        self.target.finish(manifest)
+        if self.visible:
+            told = [f"{number} {what}" for number, what in ((count.rejected, "rejected"), (count.left_out, "left out"))
+                    if number]  # fmt: skip
+            tail = f"; {', '.join(told)}, see {self.target.folder / 'rejected.jsonl'}" if told else ""
+            tqdm.write(f"{self.target.folder}: {count.kept} items with {manifest.captions} distinct captions{tail}")
+
+    def _parts(self) -> Iterator[Part]:
+        """What is done of the items, in the order of the source."""
+        numbers = range(len(self.shards))
+        return (part for number in numbers if (part := self.target.part(_items(number))) is not None)
+
+    def _first_reasons(self, count: int = 3) -> str:
+        rejected = chain.from_iterable(part.rejected for part in self._parts())
+        reasons = [f"{rejection['file']}: {rejection['reason']}" for rejection in islice(rejected, count)]
+        return f"{'; '.join(reasons)}; all of them in {self.target.folder / 'rejected.jsonl'}"
+
+    def _too_many(self, rejected: int, total: int) -> str:
+        return (
+            f"{rejected} of {total} items cannot be used, more than max_rejected_share {self.max_rejected_share} "
+            f"allows; mend them or raise it: {self._first_reasons()}"
+        )
+
+
+def _claim(target: CacheFolder, lock: CacheLock, overwrite: bool) -> Manifest | None:
+    target.check_ours()
+    lock.begin()
+    return target.claim(overwrite)
+
+
+def _count(parts: Iterable[Part]) -> _Count:
+    kept = rejected = left_out = 0
+    for part in parts:
+        without = sum("left_out" in line for line in part.rejected)
+        kept, rejected, left_out = kept + len(part.items), rejected + len(part.rejected) - without, left_out + without
+    return _Count(kept, rejected, left_out)
+
+
+def _rows_in_shard(row_bytes: int) -> int:
+    return max(1, min(4096, SHARD_BYTES // row_bytes))
+
+
+def _items(number: int) -> str:
+    return f"items-{number:05}"

@@ -1,0 +1,93 @@
+"""Reads a cache again, byte by byte, and makes room for what is found damaged to be encoded again."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+from tqdm import tqdm
+
+from seppo_core.cache.reader import FORMAT, Manifest, Stored, sha256_of
+from seppo_core.cache.writer import PARTS, STARTED, CacheFolder
+from seppo_core.io.locks import CacheLock
+
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file of the cache that is not what `prepare` wrote, and what is wrong."""
+
+    file: str
+    problem: str
+
+
+def find_damage(folder: Path, progress: bool = True) -> tuple[list[Damage], int]:
+    """Reads every file that the cache counts as its own, of a half-made one every shard so far: damage, files read.
+
+    FileNotFoundError where there is no cache; ValueError where its manifest is of another version or unreadable.
+    """
+    files = _files(folder)
+    with (
+        tqdm(total=sum(stored.bytes for stored in files), unit="B", unit_scale=True, disable=not progress) as bar,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
+        damaged = []
+        for stored, problem in zip(files, pool.map(_problem, repeat(folder), files), strict=True):
+            bar.update(stored.bytes)
+            if problem is not None:
+                damaged.append(Damage(stored.file, problem))
+    return damaged, len(files)
+
+
+def mend(folder: Path, damaged: list[Damage]) -> int:
+    """Forgets the damaged shards, so that the next `prepare` encodes them again; how many shards it will encode.
+
+    Tables are always made anew. ValueError where another process is writing to the folder.
+    """
+    with CacheLock(folder / PARTS) as lock:
+        lock.begin()
+        header = _header(folder)
+        cache = CacheFolder(folder, header["fingerprint"], header["settings"])
+        shards = [Path(one.file).stem for one in damaged if one.file.startswith(("items-", "text-"))]
+        # in this order a kill in between leaves either a finished cache, whose damage is found again, or an unfinished
+        # one that counts nothing damaged as done
+        for name in shards:
+            cache.forget(name)
+        known = [Path(stored.file).stem for stored in _files(folder) if stored.file.startswith(("items-", "text-"))]
+        cache.reopen()
+        return sum(cache.part(name) is None for name in known)
+
+
+def _files(folder: Path) -> list[Stored]:
+    if (folder / "manifest.json").is_file() or not (folder / STARTED).is_file():
+        manifest = Manifest.read(folder)
+        return [*manifest.shards, *manifest.texts, *manifest.tables]
+    header = _header(folder)
+    cache = CacheFolder(folder, header["fingerprint"], header["settings"])
+    parts = (cache.part(path.stem) for path in sorted((folder / PARTS).glob("*.json")))
+    return [part.stored for part in parts if part is not None and part.stored is not None]
+
+
+def _header(folder: Path) -> dict:
+    """What tells of a cache, finished or not, what it is made of."""
+    for name in ("manifest.json", STARTED):
+        if (folder / name).is_file():
+            found = json.loads((folder / name).read_text(encoding="utf-8"))
+            if found.get("format") == FORMAT:
+                return found
+    raise FileNotFoundError(f"no cache at {folder}; run `prepare` first")
+
+
+def _problem(folder: Path, stored: Stored) -> str | None:
+    path = folder / stored.file
+    try:
+        if not path.is_file():
+            return "is missing"
+        size = path.stat().st_size
+        if size != stored.bytes:
+            return f"has {size} bytes instead of {stored.bytes}"
+        return None if sha256_of(path) == stored.sha256 else "has another content than was written"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"

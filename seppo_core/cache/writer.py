@@ -1,0 +1,231 @@
+"""A cache folder while it is being filled: what is done, what is left, and whose folder it is."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seppo_core.cache.reader import FORMAT, VERSION, Manifest, Stored, WinnerCache, sha256_of
+from seppo_core.io.atomic import remove_leftovers, save_json, save_tensors, whole_file
+from seppo_core.io.locks import LOCK
+
+STARTED = "prepare.json"
+PARTS = "parts"
+_TABLES = ("index.safetensors", "items.jsonl", "rejected.jsonl")
+_SHARD = re.compile(r"(items|text)-\d{5,}\.safetensors")
+_NOTE = re.compile(r"(items|text|process)-\d{5,}\.json|\..*\.tmp")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished shard and what it is about; `stored` is None where none of its items could be used."""
+
+    stored: Stored | None
+    items: list[dict[str, str]] = field(default_factory=list)
+    rejected: list[dict[str, str]] = field(default_factory=list)
+
+
+class CacheFolder:
+    """Shards are written whole, each with a note beside it in `parts/`; the note is what makes it count as done.
+
+    Notes stay, so that a shard that is found damaged later is all that has to be encoded again. Only files that
+    `prepare` wrote are ever removed.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, settings: dict):
+        self.folder, self.fingerprint, self.settings = folder, fingerprint, settings
+        self.parts = folder / PARTS
+
+    def check_ours(self) -> None:
+        """FileExistsError where the folder is a file, or holds files of the user's and no cache. Changes nothing."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise FileExistsError(f"{self.folder} is a file; name a folder for the cache")
+        if not self.folder.is_dir() or _read_started(self.folder) is not None:
+            return
+        foreign = sorted(path.name for path in self.folder.iterdir() if not _is_ours(path))
+        if foreign:
+            raise FileExistsError(
+                f"{self.folder} holds files that are no cache ({', '.join(foreign[:3])}); name a new or an empty folder"
+            )
+
+    def claim(self, overwrite: bool) -> Manifest | None:
+        """Makes the folder, whose lock is held, ready to be filled or filled on; the manifest where it is finished.
+
+        ValueError where it holds, or began, another cache, which `overwrite` removes, or where it is damaged.
+        """
+        self.check_ours()
+        started = _read_started(self.folder)
+        if started is not None:
+            if overwrite or (started["fingerprint"] != self.fingerprint and self._holds_nothing()):
+                self._start_over()
+            elif started["fingerprint"] == self.fingerprint:
+                remove_leftovers(self.folder)
+                if (self.folder / "manifest.json").is_file():
+                    (self.folder / STARTED).unlink(missing_ok=True)
+                    return WinnerCache(self.folder).manifest
+            else:
+                differing = [
+                    f"{key} {str(started['settings'].get(key))[:40]} there, {str(value)[:40]} now"
+                    for key, value in self.settings.items()
+                    if started["settings"].get(key) != value
+                ]
+                raise ValueError(
+                    f"{self.folder} holds a cache made otherwise ({'; '.join(differing) or 'older format'}); name "
+                    "another data.cache, or replace it with --overwrite true"
+                )
+        self._write_header()
+        self.parts.mkdir(exist_ok=True)
+        remove_leftovers(self.parts)
+        self._drop_processes()
+        self._drop_unaccounted()
+        return None
+
+    def part(self, name: str) -> Part | None:
+        """The note on shard `name`, e.g. "items-00003"; None while it is not done."""
+        path = self.parts / f"{name}.json"
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["fingerprint"] != self.fingerprint:
+                return None
+            stored = None if found["stored"] is None else Stored(**found["stored"])
+            part = Part(stored, found["items"], found["rejected"])
+        except (ValueError, KeyError, TypeError):
+            return None
+        if stored is not None:
+            shard = self.folder / stored.file
+            if not shard.is_file() or shard.stat().st_size != stored.bytes:
+                return None
+        return part
+
+    def save(self, name: str, tensors: dict[str, Tensor], rows: int, items: list, rejected: list) -> Part:
+        """Writes shard `name`, unless it has no rows, and then the note that it is done."""
+        stored = None
+        if rows:
+            save_tensors(self.folder / f"{name}.safetensors", tensors)
+            stored = self._stored(f"{name}.safetensors", rows)
+        part = Part(stored, items, rejected)
+        save_json(self.parts / f"{name}.json", {"fingerprint": self.fingerprint} | asdict(part))
+        return part
+
+    def save_rejected(self, parts: Iterator[Part]) -> Stored:
+        """Writes `rejected.jsonl`, in the order of the source."""
+        lines = 0
+        with whole_file(self.folder / "rejected.jsonl") as path, path.open("w", encoding="utf-8") as file:
+            for part in parts:
+                for rejection in part.rejected:
+                    file.write(json.dumps(rejection, ensure_ascii=False) + "\n")
+                    lines += 1
+        return self._stored("rejected.jsonl", lines)
+
+    def save_items(self, parts: Iterator[Part], text_rows: dict[str, int]) -> tuple[Stored, Stored]:
+        """Writes `items.jsonl` and the index into it and into the text shards."""
+        captions, offsets, end = [], [], 0
+        with whole_file(self.folder / "items.jsonl") as path, path.open("wb") as file:
+            for part in parts:
+                for item in part.items:
+                    captions.append(text_rows[item["caption"]])
+                    offsets.append(end)
+                    end += file.write((json.dumps(item, ensure_ascii=False) + "\n").encode())
+        save_tensors(
+            self.folder / "index.safetensors", {"caption": torch.tensor(captions), "line": torch.tensor(offsets)}
+        )
+        return self._stored("items.jsonl", len(captions)), self._stored("index.safetensors", len(captions))
+
+    def finish(self, manifest: Manifest) -> None:
+        """Writes the manifest, which makes the folder a cache."""
+        save_json(self.folder / "manifest.json", manifest.to_json())
+        self._drop_processes()
+        (self.folder / STARTED).unlink(missing_ok=True)
+
+    def forget(self, name: str) -> None:
+        """Shard `name` no longer counts as done, and is removed once the folder is filled on."""
+        (self.parts / f"{name}.json").unlink(missing_ok=True)
+
+    def reopen(self) -> None:
+        """Makes a finished cache an unfinished one that the next `prepare` fills on."""
+        self._write_header()
+        self._drop_finish()
+
+    def _stored(self, file: str, rows: int) -> Stored:
+        path = self.folder / file
+        return Stored(file, rows, path.stat().st_size, sha256_of(path))
+
+    def _holds_nothing(self) -> bool:
+        return not (self.folder / "manifest.json").is_file() and not any(self.folder.glob("items-*.safetensors"))
+
+    def _write_header(self) -> None:
+        header = {"format": FORMAT, "version": VERSION, "fingerprint": self.fingerprint, "settings": self.settings}
+        save_json(self.folder / STARTED, header)
+
+    def _start_over(self) -> None:
+        # in this order a kill in between leaves a folder that is still known as ours, and no note on an old shard
+        self._drop_notes()
+        self._write_header()
+        self._drop_finish()
+
+    def _drop_finish(self) -> None:
+        for name in ("manifest.json", *_TABLES):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _drop_notes(self) -> None:
+        if self.parts.is_dir():
+            for path in self.parts.iterdir():
+                if _NOTE.fullmatch(path.name):
+                    path.unlink()
+
+    def _drop_processes(self) -> None:
+        for path in self.parts.glob("process-*.json"):
+            path.unlink()
+
+    def _drop_unaccounted(self) -> None:
+        for path in self.folder.iterdir():
+            if _SHARD.fullmatch(path.name) and not (self.parts / f"{path.stem}.json").is_file():
+                path.unlink()
+
+
+def free_bytes(folder: Path) -> int:
+    """On the disk of `folder`, which need not be there yet."""
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(place).free
+
+
+def has_space(folder: Path, needed: int) -> bool:
+    """Whether the disk of `folder` has `needed` bytes free."""
+    return free_bytes(folder) >= needed
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """OSError where the disk of `folder` has less than `needed` bytes free for `what`."""
+    free = free_bytes(folder)
+    if free < needed:
+        raise OSError(
+            f"{folder} needs {needed / 1e9:.1f} GB for {what} and its disk has {free / 1e9:.1f} GB free; free some, "
+            "name another disk, or store half precision (data.cache_dtype: bfloat16)"
+        )
+
+
+def _read_started(folder: Path) -> dict | None:
+    """Header of the cache that is, or is being, written to `folder`; None where there is none."""
+    for name in ("manifest.json", STARTED):
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict) and found.get("format") == FORMAT:
+            # a cache of another version has another fingerprint, whatever it says
+            return {"fingerprint": "", "settings": {}} if found.get("version") != VERSION else found
+    return None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether an entry of a folder without a cache is what a launch leaves that was killed at its very start."""
+    if path.name == PARTS and path.is_dir():
+        return all(inside.name == LOCK or _NOTE.fullmatch(inside.name) for inside in path.iterdir())
+    return path.name.startswith(".") and path.name.endswith(".tmp")

@@ -1,0 +1,140 @@
+"""Options of the commands that come beside the config.
+
+Without torch, like all of the schema.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from seppo_core.config.gpus import GpuName
+from seppo_core.config.loader import nearest
+from seppo_core.config.method import SchedulerName
+from seppo_core.config.schema import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest:
+    """Options of `prepare`."""
+
+    overwrite: bool = False
+    """Replace a cache in data.cache that was made otherwise: of other data, another model or other settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyRequest:
+    """Options of `verify`."""
+
+    mend: bool = False
+    """Forget the damaged shards, so that the next `prepare` encodes those again and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRequest:
+    """Options of `plan`."""
+
+    gpu: GpuName = "a100"
+    """What the run would be on; decides whether it fits and how long it takes."""
+    gpus: int = 1
+    """How many of them, each with a process of its own."""
+    utilisation: float = 0.35
+    """Share of the GPU's stated speed that is assumed to be reached."""
+    items: int | None = None
+    """Winners of the data set; None counts those of data.cache or data.source where they are there."""
+    json: bool = False
+    """Print all numbers as JSON, in bytes, FLOPs and hours."""
+
+    def __post_init__(self):
+        for name, value in [("gpus", self.gpus), ("items", self.items)]:
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value} must be at least 1")
+        if not 0 < self.utilisation <= 1:
+            raise ValueError(f"--utilisation {self.utilisation} is a share; it must lie in 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """Options of `train`."""
+
+    accept_changes: tuple[str, ...] = ()
+    """What may be another than the run began with: keys of the config, or winners, version, model (the base's weights).
+    Without it such a run is refused, with what differs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """Options of `sample`."""
+
+    prompts: tuple[str, ...] = ()
+    """What to draw; without prompts and prompt_file, preview.prompts."""
+    prompt_file: str | None = None
+    """Text file with a prompt per line."""
+    seeds: tuple[int, ...] = (0,)
+    """Every prompt is drawn once with each seed."""
+    checkpoint: str = "latest"
+    """latest, base (before alignment), a number of updates, or a checkpoint folder."""
+    weights: Literal["policy", "ema"] | None = None
+    """The policy as trained, or its running average; None takes the average where the run kept one."""
+    out: str | None = None
+    """Folder for the files; None is a folder under the run, named after the checkpoint."""
+    scheduler: SchedulerName | None = None
+    """Solver; None takes preview.scheduler."""
+    steps: int | None = None
+    """Denoising steps; None takes preview.steps."""
+    guidance_scale: float | None = None
+    """Classifier-free guidance; None takes preview.guidance_scale."""
+    batch_size: int = 4
+    """Drawn at once."""
+    lossless: bool = False
+    """Write clips exact to the bit (FFV1, .mkv), for measuring; otherwise as H.264, which everything plays."""
+
+    def __post_init__(self):
+        if self.prompts and self.prompt_file:
+            raise ValueError("--prompts and --prompt_file are both given; use one of them")
+        if not self.seeds:
+            raise ValueError("--seeds is empty; give at least one, e.g. --seeds 0")
+        for name, value, least in [
+            ("steps", self.steps, 1),
+            ("guidance_scale", self.guidance_scale, 0),
+            ("batch_size", self.batch_size, 1),
+        ]:
+            if value is not None and value < least:
+                raise ValueError(f"--{name} {value} must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """Options of `export`."""
+
+    kind: Literal["lora", "full", "motion"] | None = None
+    """LoRA file, whole pipeline (a LoRA merged in), or MotionAdapter (video); None is lora or full, as trained."""
+    checkpoint: str = "latest"
+    """latest, a number of updates, or a checkpoint folder."""
+    weights: Literal["policy", "ema"] | None = None
+    """The policy as trained, or its running average; None takes the average where the run kept one."""
+    out: str | None = None
+    """Folder to write; None is a folder under the run, named after the kind."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Of a whole pipeline's weights; None leaves each as it is."""
+
+
+OTHER_CHANGES = ("winners", "version", "model")
+"""What else than a key of the config `--accept_changes` can name."""
+
+
+def check_train(request: TrainRequest, keys: list[str]) -> None:
+    """ValueError where `accept_changes` names what is neither one of the config's `keys` nor of OTHER_CHANGES."""
+    for name in request.accept_changes:
+        if name not in (*keys, *OTHER_CHANGES):
+            guess = nearest(name, [*keys, *OTHER_CHANGES])
+            hint = f"did you mean {guess}?" if guess else f"use keys of the config, or {', '.join(OTHER_CHANGES)}"
+            raise ValueError(f"--accept_changes {name} is nothing that can differ; {hint}")
+
+
+def check_export(config: Config, request: ExportRequest) -> None:
+    """ValueError where this run cannot be exported as that kind."""
+    if request.kind is not None and request.kind not in config.export_kinds:
+        raise ValueError(f"--kind {request.kind} does not exist for this model; use {' or '.join(config.export_kinds)}")
+    if request.dtype is not None and (request.kind or ("lora" if config.tune.mode == "lora" else "full")) != "full":
+        raise ValueError(f"--dtype {request.dtype} is for whole pipelines; use --kind full, or leave it out")
+    if request.kind == "lora" and config.tune.mode == "full":
+        raise ValueError("--kind lora needs a run with tune.mode=lora, this one trains the weights; use --kind full")

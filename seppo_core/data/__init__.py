@@ -1,0 +1,1 @@
+"""Sources of captioned media: folders, tables, parquet, tars, the Hub."""

@@ -1,0 +1,145 @@
+"""Which columns of a table hold the pictures or clips, the captions and the verdicts, and what a row says by them."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from seppo_core.config.method_specs import Form
+from seppo_core.data.records import Media, find_file
+from seppo_core.data.source import BadItem, LeftOut
+
+CAPTIONS = ("caption", "text", "prompt")
+"""Names the caption may go by, the first found wins; Hugging Face's image folders say `text`."""
+STEM = "videoid"
+"""A column of file names without suffix, of files anywhere under the folder, as ChronoMagic's tables have it."""
+STEM_CAPTIONS = ("name",)
+_JUDGED = ("jpg", "image", "file_name", "video")
+"""Pairs NAME_0, NAME_1 with a column label_0, as Pick-a-Pic has them."""
+_RANKED = (("file_name", "loser_file_name"), ("winner", "loser"), ("chosen", "rejected"))
+_SINGLE = ("file_name", "image", "jpg", "png", "webp", "video", "mp4", "path", STEM)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """`first` and `second` hold files or their bytes. `label` says of a pair whether the first won, else whether an
+    item is good; a pair without it has the winner first."""
+
+    first: str
+    second: str | None
+    label: str | None
+    captions: tuple[str, ...]
+
+    @property
+    def form(self) -> Form:
+        return "pairs" if self.second is not None else "winners" if self.label is None else "labels"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.first, self.second, self.label, *self.captions) if name is not None)
+
+    def caption(self, row: dict, file: str) -> str:
+        """BadItem where there is none."""
+        caption = next((row[name] for name in self.captions if row.get(name) is not None), None)
+        if caption is None:
+            raise BadItem(file, f"no caption; looked for {', '.join(self.captions)}")
+        if not isinstance(caption, str):
+            raise BadItem(file, f"caption {str(caption)[:40]!r} is not text")
+        if not caption.strip():
+            raise BadItem(file, "empty caption")
+        return caption.strip()
+
+    def verdict(self, row: dict, file: str) -> bool:
+        """Whether the first of a pair won, or whether an item is good; LeftOut for a tie, BadItem for anything else."""
+        if self.label is None:
+            return True
+        value = truth(row.get(self.label))
+        if value == 0.5 and self.second is not None:
+            raise LeftOut(file, "tie")
+        if value not in (0, 1):
+            allowed = "1, 0 or 0.5" if self.second is not None else "true or false, 1 or 0"
+            raise BadItem(file, f"{self.label} {str(row.get(self.label))[:40]!r} is not {allowed}")
+        return value == 1
+
+
+def choose_columns(
+    available: Iterable[str],
+    where: str,
+    first: str | None = None,
+    second: str | None = None,
+    label: str | None = None,
+    caption: str | None = None,
+) -> Columns:
+    """The columns named, or those of the usual names among `available`. ValueError where they are not there."""
+    available = list(available)
+    missing = [name for name in (first, second, label, caption) if name is not None and name not in available]
+    if missing:
+        raise ValueError(f"{where} has no column {', '.join(missing)}; it has {_listed(available)}")
+    if first is None:
+        first, found_second, found_label = _usual(available)
+        second = found_second if second is None else second
+        label = found_label if label is None else label
+    if first is None:
+        raise ValueError(
+            f"{where} has the columns {_listed(available)}; it needs file_name, {', '.join(_SINGLE[1:])}, or a pair "
+            "such as jpg_0, jpg_1 and label_0; or name yours: data.first_column, second_column, label_column"
+        )
+    usual = (*CAPTIONS, *(STEM_CAPTIONS if first == STEM else ()))
+    captions = (caption,) if caption is not None else tuple(name for name in usual if name in available)
+    if not captions:
+        raise ValueError(
+            f"{where} has the columns {_listed(available)}; it needs a caption in one of {', '.join(usual)}; or name "
+            "yours: data.caption_column"
+        )
+    return Columns(first, second, label, captions)
+
+
+def media_of(value: object, root: Path, row: str, column: str) -> Media:
+    """What a cell holds: bytes, Hugging Face's {bytes, path}, or the name of a file under `root`.
+
+    BadItem where it holds none of these, or names no file.
+    """
+    name = row
+    if isinstance(value, dict):
+        path = value.get("path")
+        if value.get("bytes") is None:
+            value = path
+        else:
+            value = value["bytes"]
+            name = f"{row} {PurePosixPath(path).name}" if isinstance(path, str) and path else row
+    if isinstance(value, bytes):
+        return Media(name, value, len(value))
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise BadItem(row, f"no {column}")
+    if not isinstance(value, str):
+        raise BadItem(row, f"{column} {value!r:.40} is not text")
+    return find_file(root, value)
+
+
+def truth(value: object) -> float | None:
+    """1, 0 or another number; None where it is none: tables say true, "True", "1", 1.0, NaN."""
+    if isinstance(value, str):
+        word = value.strip().lower()
+        try:
+            value = {"true": 1.0, "false": 0.0}[word] if word in ("true", "false") else float(word)
+        except ValueError:
+            return None
+    if not isinstance(value, bool | int | float) or math.isnan(value):
+        return None
+    return float(value)
+
+
+def _usual(available: list[str]) -> tuple[str | None, str | None, str | None]:
+    if "label_0" in available:
+        for name in _JUDGED:
+            if f"{name}_0" in available and f"{name}_1" in available:
+                return f"{name}_0", f"{name}_1", "label_0"
+    for winner, loser in _RANKED:
+        if winner in available and loser in available:
+            return winner, loser, None
+    single = next((name for name in _SINGLE if name in available), None)
+    return single, None, "label" if "label" in available and single is not None else None
+
+
+def _listed(names: list[str]) -> str:
+    return f"{names[:20]}{' …' if len(names) > 20 else ''}"

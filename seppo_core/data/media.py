@@ -1,0 +1,192 @@
+"""Records and a decoder put together: the items that a method learns from, of the form it learns from."""
+
+import json
+from abc import ABC, abstractmethod
+from errno import EIO
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from seppo_core.config.method_specs import Form
+from seppo_core.data.records import Media, Record, Records
+from seppo_core.data.retry import patiently
+from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, first_line
+from seppo_core.io.rng import keyed_generator
+from seppo_core.models.adapter import Framing
+
+FORMS: dict[Form, tuple[Form, ...]] = {
+    "winners": ("winners",),
+    "pairs": ("pairs", "winners", "labels"),
+    "labels": ("labels", "winners"),
+}
+"""What rows of a form can be read as."""
+
+
+class Decoder(ABC):
+    """Files, or their bytes, made into pixels of one size."""
+
+    kind: Kind
+    height: int
+    width: int
+    frames: int = 1
+    max_bytes: int
+    """Larger files are refused unread."""
+
+    @abstractmethod
+    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 *frames h w"], Framing]:
+        """Pixels cut to size. BadItem, or whatever a library makes of damage, where that fails."""
+
+    def settings(self) -> tuple[int | float | str | bool, ...]:
+        """What beside the bytes decides the pixels; subclasses add theirs."""
+        return (self.kind, self.height, self.width, self.frames, self.max_bytes)
+
+
+class MediaSource(Source):
+    """The items of `records`, decoded, as `form`.
+
+    Pairs read as winners give the winner, or by `winner` "random" either of the two, drawn by (seed, row's id); read as
+    labels they give two items a row. Labelled items read as winners are the good ones. Rows that cannot be used stay in
+    their place and raise BadItem when asked for, so that positions never shift.
+
+    ValueError where the records are not of the form that is asked for, and cannot be read as it.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        decoder: Decoder,
+        form: Form = "winners",
+        winner: Literal["winner", "random"] = "winner",
+        seed: int = 0,
+    ):
+        if min(decoder.height, decoder.width, decoder.frames) < 1:
+            raise ValueError(
+                f"height {decoder.height}, width {decoder.width} and frames {decoder.frames} must all be at least 1"
+            )
+        if form not in FORMS[records.form]:
+            raise ValueError(
+                f"the data hold {records.form}, which cannot be read as {form}; use data.form="
+                f"{' or '.join(FORMS[records.form])}, or data with {'a loser' if form == 'pairs' else 'a label'} a row"
+            )
+        if winner == "random" and (form, records.form) != ("winners", "pairs"):
+            raise ValueError(
+                f"data.winner=random takes either of a pair as the winner; the data hold {records.form} and are read "
+                f"as {form}; leave it out"
+            )
+        self.records, self.decoder, self.form, self.winner, self.seed = records, decoder, form, winner, seed
+        self.kind, self.height, self.width, self.frames = decoder.kind, decoder.height, decoder.width, decoder.frames
+        self._unread: str | None = None
+        """The file that no try could read, until another can be."""
+        self._split = form == "labels" and records.form == "pairs"
+
+    def __len__(self) -> int:
+        return len(self.records) * (2 if self._split else 1)
+
+    def item(self, position: int) -> Item:
+        if not 0 <= position < len(self):
+            raise IndexError(f"item {position} of {len(self)}")
+        record = self._record(position // 2 if self._split else position)
+        if self._split:
+            good = position % 2 == 0
+            name = f"{record.id} {'winner' if good else 'loser'}"
+            return self._labelled(record._replace(id=name), record.winner if good else record.loser, good)
+        if self.form == "labels":
+            return self._labelled(record, record.winner or record.loser, record.winner is not None)
+        if record.winner is None:
+            raise LeftOut(record.loser.name, "labelled bad")
+        if self.form == "winners":
+            chosen = self._either(record) if self.winner == "random" else record.winner
+            return Item(record.id, chosen.name, record.caption, *self._decoded(chosen))
+        return Item(
+            record.id,
+            record.winner.name,
+            record.caption,
+            *self._decoded(record.winner),
+            *self._decoded(record.loser),
+        )
+
+    def distinct_captions(self) -> int | None:
+        return self.records.distinct_captions()
+
+    def fingerprint(self) -> str:
+        form = (self.form, self.winner, self.seed) if self.winner == "random" else (self.form, self.winner)
+        return sha256(json.dumps([self.decoder.settings(), form, self.records.fingerprint()]).encode()).hexdigest()
+
+    def _record(self, row: int) -> Record:
+        try:
+            return self.records.record(row)
+        except (BadItem, SourceLost):
+            raise
+        except Exception as error:
+            self.records.check_there()
+            raise BadItem(f"row {row}", f"cannot be read: {first_line(error)}") from error
+
+    def _labelled(self, record: Record, media: Media, good: bool) -> Item:
+        return Item(record.id, media.name, record.caption, *self._decoded(media), label=good)
+
+    def _either(self, record: Record) -> Media:
+        drawn = int(torch.randint(2, (), generator=keyed_generator("winner", self.seed, record.id)))
+        return (record.winner, record.loser)[drawn]
+
+    def _decoded(self, media: Media) -> tuple[UInt8[Tensor, "3 *frames h w"], Framing]:
+        limit = self.decoder.max_bytes
+        if media.size > limit:
+            raise BadItem(media.name, f"{media.size:,} bytes are over the limit of {limit:,} (data.max_file_mb)")
+        if media.size == 0:
+            raise BadItem(media.name, "cannot be read: it is empty")
+        try:
+            decoded = self.decoder.decode(media.name, media.load())
+            self._unread = None
+            return decoded
+        except (BadItem, SourceLost):
+            raise
+        # decoders answer a damaged file with whatever comes to hand: OSError, SyntaxError, struct.error, EOFError, …
+        except Exception as error:
+            self.records.check_there()
+            if not isinstance(media.content, Path):
+                raise _damaged(media, error) from error
+        # … and one that they could not read for a moment just so
+        self._read_through(media)
+        try:
+            return self.decoder.decode(media.name, media.content)
+        except (BadItem, SourceLost):
+            raise
+        except Exception as error:
+            raise _damaged(media, error) from error
+
+    def _read_through(self, media: Media) -> None:
+        """Reads a file to its end, patiently, to tell damage from a disk that fails.
+
+        BadItem where this file alone cannot be read, as on a bad sector; SourceLost where the one before it could not
+        either.
+        """
+        try:
+            patiently(partial(_read, media.content), media.name)
+        except SourceLost as lost:
+            error = lost.__cause__
+            if not isinstance(error, OSError) or error.errno != EIO or self._unread not in (None, media.name):
+                raise
+            self._unread = media.name
+            raise BadItem(media.name, f"cannot be read: {error.strerror}, again and again") from error
+        except OSError:
+            # it may have gone, or be forbidden: the decoder says so again
+            pass
+        self._unread = None
+
+
+def _read(path: Path) -> None:
+    with path.open("rb") as file:
+        while file.read(1024**2):
+            pass
+
+
+def _damaged(media: Media, error: Exception) -> BadItem:
+    reason = first_line(error)
+    if isinstance(media.content, Path):
+        reason = reason.replace(str(media.content), media.name)
+    return BadItem(media.name, f"cannot be read: {reason}")

@@ -1,0 +1,124 @@
+"""`data.source` opened, whatever it is, and checked against what is known of the original."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from seppo_core.config.data import DataConfig
+from seppo_core.data.columns import Columns, choose_columns
+from seppo_core.data.csv_jsonl import CsvTable, JsonLines
+from seppo_core.data.discover import Found, find_source
+from seppo_core.data.hub import fetched, is_saved, streamed
+from seppo_core.data.media import Decoder, MediaSource
+from seppo_core.data.parquet import ParquetTable, Shard
+from seppo_core.data.records import Records
+from seppo_core.data.tables import TableRecords
+from seppo_core.data.tar import TarRecords
+
+Choose = Callable[[Sequence[str], str], Columns]
+
+
+def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
+    """The items that `data` asks for. Reads tables, footers and headers, no pixels.
+
+    FileNotFoundError, ValueError or ModuleNotFoundError, in one line, where that cannot be, where the rows are of
+    another form than data.form, or where data.expected_rows or data.expected_sha256 do not hold.
+    """
+    found = find_source(config.source, config.format)
+    records, lost = open_records(config, found)
+    for name, reason in lost.items():
+        # of what it held nothing is known: rejected.jsonl can only name the file
+        print(f"{name} is left out from where it cannot be read: {reason}", file=sys.stderr)
+    source = MediaSource(records, decoder, config.form, config.winner, seed)
+    check_expected(config, records)
+    return source
+
+
+def open_records(config: DataConfig, found: Found) -> tuple[Records, dict[str, str]]:
+    """Rows of what was found, and by name the shards that cannot be read, with the reason."""
+    columns = (config.first_column, config.second_column, config.label_column, config.caption_column)
+
+    def choose(available: Sequence[str], where: str) -> Columns:
+        return choose_columns(available, where, *columns)
+
+    root = found.root if config.root is None else Path(config.root).expanduser()
+    if not root.is_dir() and found.format != "hub":
+        raise FileNotFoundError(f"data.root={root} is not a folder; name the one that the table's files lie in")
+    if found.format == "folder":
+        return open_table(found.files[0], root, choose), {}
+    if found.format == "webdataset":
+        if config.first_column is not None or config.second_column is not None:
+            raise ValueError(
+                "data.first_column and data.second_column are for tables; a tar's members are known by their suffixes, "
+                "such as KEY.jpg, or KEY.0.jpg and KEY.1.jpg"
+            )
+        tars = TarRecords(_named(found), config.caption_column, config.label_column)
+        return tars, {tars.files[number].name: reason for number, reason in tars.lost.items()}
+    if found.format == "parquet":
+        table = ParquetTable([Shard.of(path, name) for name, path in _named(found)], choose)
+    elif config.streaming and not found.root.is_dir():
+        table = streamed(config.source, config.split, config.subset, config.revision, choose)
+    else:
+        source = str(found.root) if is_saved(found.root) or found.root.is_dir() else config.source
+        rows = fetched(source, config.split, config.subset, config.revision, choose)
+        return TableRecords(rows, rows.choice, _root_of_fetched(root, config)), {}
+    lost = {table.shards[number].name: reason for number, reason in table.lost.items()}
+    return TableRecords(table, table.choice, root if root.is_dir() else Path.cwd()), lost
+
+
+def open_table(table: Path, root: Path, choose: Choose = choose_columns) -> TableRecords:
+    """The rows of a metadata.jsonl, metadata.csv or the like, whose files lie under `root`."""
+    rows = (JsonLines if table.suffix == ".jsonl" else CsvTable)(table)
+    return TableRecords(rows, choose(rows.columns, str(table)), root, unique=True)
+
+
+def check_expected(config: DataConfig, records: Records) -> None:
+    """ValueError where a mirror does not hold what is expected of it. The hash is made by the first process alone."""
+    if config.expected_rows is not None and len(records) != config.expected_rows:
+        raise ValueError(
+            f"data.source={config.source} has {len(records):,} rows where data.expected_rows={config.expected_rows:,}; "
+            "it is no whole copy, or of another version"
+        )
+    if config.expected_sha256 is None:
+        return
+    if not records.files:
+        raise ValueError("data.expected_sha256 is of files on disk; for a data set of the hub set data.revision")
+    # the launcher's name for the process's number; the others would read the same files again
+    if os.environ.get("RANK", "0") == "0" and (found := hash_of(records.files)) != config.expected_sha256.lower():
+        raise ValueError(
+            f"data.source={config.source} has the hash {found} where data.expected_sha256={config.expected_sha256}; "
+            "it is no true copy, or of another version"
+        )
+
+
+def hash_of(files: Sequence[Path]) -> str:
+    """The SHA-256 of one file; of several that of what `sha256sum` prints for them, by name, in their order.
+
+    So that anybody can make it: `sha256sum *.parquet | sha256sum` in the folder.
+    """
+    hashes = []
+    for path in files:
+        digest = sha256()
+        with path.open("rb") as file:
+            while block := file.read(1024**2):
+                digest.update(block)
+        hashes.append(digest.hexdigest())
+    if len(files) == 1:
+        return hashes[0]
+    listing = "".join(f"{value}  {path.name}\n" for value, path in zip(hashes, files, strict=True))
+    return sha256(listing.encode()).hexdigest()
+
+
+def _named(found: Found) -> list[tuple[str, Path]]:
+    return [(path.relative_to(found.root).as_posix(), path) for path in found.files]
+
+
+def _root_of_fetched(root: Path, config: DataConfig) -> Path:
+    """What pictures that lie beside a fetched data set must lie in: its own folder, or the cache of `datasets`."""
+    if root.is_dir():
+        return root
+    from datasets.config import HF_CACHE_HOME
+
+    return Path(HF_CACHE_HOME)

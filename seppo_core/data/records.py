@@ -1,0 +1,145 @@
+"""What a source lists, before anything is decoded: captions, and where the bytes of winner and loser lie."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from stat import S_ISREG
+from typing import NamedTuple
+
+from seppo_core.config.method_specs import Form
+from seppo_core.data.retry import patiently
+from seppo_core.data.source import BadItem, SourceLost
+
+
+@dataclass(frozen=True)
+class FixedFile:
+    """A file that is read by position for hours. SourceLost where it has changed or gone since it was opened first, or
+    cannot be reached."""
+
+    path: Path
+    size: int
+    changed: int
+    """Time of its last change, in ns."""
+
+    @classmethod
+    def of(cls, path: Path) -> "FixedFile":
+        found = path.stat()
+        return cls(path, found.st_size, found.st_mtime_ns)
+
+    def check(self) -> None:
+        try:
+            found = patiently(self.path.stat, str(self.path))
+        except SourceLost:
+            raise
+        except OSError as error:
+            raise SourceLost(f"{self.path} vanished while it was read; is it still mounted?") from error
+        if (found.st_size, found.st_mtime_ns) != (self.size, self.changed):
+            raise SourceLost(f"{self.path} was changed while it was read; run the same command again")
+
+    def read(self, start: int, size: int) -> bytes:
+        """Opened anew each time: nothing is shared between threads, and a mount that is lost is an error, no crash."""
+        return patiently(partial(self._read, start, size), str(self.path))
+
+    def _read(self, start: int, size: int) -> bytes:
+        self.check()
+        with self.path.open("rb") as file:
+            file.seek(start)
+            content = file.read(size)
+        if len(content) != size:
+            raise OSError(f"{self.path.name} gave {len(content)} of {size} bytes")
+        return content
+
+
+class Span(NamedTuple):
+    """Bytes inside a file, such as a member of an archive."""
+
+    file: FixedFile
+    start: int
+    size: int
+
+
+class Media(NamedTuple):
+    """One picture or clip: `name` is for messages and for draws; `content` is a file of its own, bytes, or a part."""
+
+    name: str
+    content: Path | bytes | Span
+    size: int
+    """In bytes."""
+
+    def load(self) -> Path | bytes:
+        return self.content.file.read(*self.content[1:]) if isinstance(self.content, Span) else self.content
+
+
+class Record(NamedTuple):
+    """One row. Of a pair both are there; of a labelled item the one that it is; of winners `winner` alone."""
+
+    id: str
+    caption: str
+    winner: Media | None
+    loser: Media | None = None
+
+
+class Records(ABC):
+    """Rows by position, from several threads at once, without a Python object for each."""
+
+    form: Form
+    """What the rows are; the source may be asked for less."""
+    files: tuple[Path, ...] = ()
+    """What lists the rows or holds them, by which they are known: tables, shards, archives."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Rows, the unusable ones among them."""
+
+    @abstractmethod
+    def record(self, position: int) -> Record:
+        """BadItem where the row is of no use, LeftOut where it says so itself: a tie."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes with files and captions. Reads no pixels."""
+
+    def distinct_captions(self) -> int | None:
+        """How many different captions the rows have, where a table tells; else None."""
+        return None
+
+    @abstractmethod
+    def check_there(self) -> None:
+        """SourceLost where the source as a whole is gone."""
+
+
+LEAVES = "leaves the data folder; use a name relative to it, without .."
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether `name` points out of the folder it is relative to, on any system, judged by its spelling alone."""
+    # most names can be cleared without taking them apart
+    if ".." not in name and ":" not in name and "\0" not in name and not name.startswith(("/", "\\")):
+        return False
+    windows = PureWindowsPath(name)
+    return name.startswith("/") or bool(windows.drive or windows.root) or ".." in windows.parts or "\0" in name
+
+
+def find_file(root: Path, name: str) -> Media:
+    """The file `name` under `root`, where links that the user placed are followed. BadItem where it cannot be used,
+    SourceLost where it cannot be reached."""
+    name = str(PurePosixPath(name.strip()))
+    inside = PurePosixPath(name)
+    if inside.is_absolute() and inside.is_relative_to(folder := root.absolute().as_posix()):
+        name = str(inside.relative_to(folder))
+    if leaves_folder(name):
+        raise BadItem(name, f"file_name {LEAVES}")
+    path = root / name
+    try:
+        found = patiently(path.stat, name)
+        size = found.st_size if S_ISREG(found.st_mode) else -1
+    except SourceLost:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        size = -1
+    except OSError as error:
+        raise BadItem(name, f"cannot be looked up: {error.strerror}") from error
+    if size < 0:
+        raise BadItem(name, "no such file")
+    return Media(name, path, size)

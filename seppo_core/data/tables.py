@@ -1,0 +1,160 @@
+"""Tables of any kind as records: rows of named columns, read one by one."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b, sha256
+from pathlib import Path
+
+import numpy as np
+
+from seppo_core.data.columns import STEM, Columns, media_of
+from seppo_core.data.filename_index import StemIndex
+from seppo_core.data.records import Media, Record, Records
+from seppo_core.data.retry import patiently
+from seppo_core.data.source import BadItem, SourceLost
+
+Row = dict[str, object]
+
+
+class Rows(ABC):
+    """A table by position, from several threads at once."""
+
+    columns: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+    holds_bytes: bool
+    """Whether the pictures or clips lie in the table itself rather than beside it."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def row(self, position: int) -> Row:
+        """BadItem where it cannot be read."""
+
+    @abstractmethod
+    def name(self, position: int) -> str:
+        """What a row without a file of its own is called in messages."""
+
+    @abstractmethod
+    def scan(self) -> Iterator[Row | BadItem]:
+        """All rows in order."""
+
+    def scan_columns(self, names: Sequence[str]) -> Iterator[Row] | None:
+        """The readable rows with these columns alone, or None where a row cannot be had without all of it."""
+        return None
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Of the table alone, cheaply."""
+
+
+class TableRecords(Records):
+    """The rows of a table, files among them found under `root`.
+
+    With `unique` a row that names the same files as one before it is refused: its name is its id. Costs a pass over the
+    rows, which then gives the fingerprint too; without, only tables of file names are passed over, for the sizes.
+    """
+
+    def __init__(self, rows: Rows, columns: Columns, root: Path, unique: bool = False):
+        self.rows, self.columns, self.root, self.unique = rows, columns, root, unique
+        self.form, self.files = columns.form, rows.files
+        self.stems = StemIndex(root) if columns.first == STEM else None
+        self._twice: dict[int, tuple[str, str]] = {}
+        self._captions: int | None = None
+        self._fingerprint = self._pass() if unique else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def record(self, position: int) -> Record:
+        if position in self._twice:
+            raise BadItem(*self._twice[position])
+        return self._record(self.rows.row(position), self.rows.name(position))
+
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            beside = "" if self.rows.holds_bytes else self._pass()
+            told = [self.rows.fingerprint(), list(self.columns.names), self.form, beside]
+            self._fingerprint = sha256(json.dumps(told).encode()).hexdigest()
+        return self._fingerprint
+
+    def distinct_captions(self) -> int | None:
+        if self._captions is None and (rows := self.rows.scan_columns(self.columns.captions)) is not None:
+            self._captions = _distinct(map(self._caption_hash, rows))
+        return self._captions
+
+    def _caption_hash(self, row: Row) -> int:
+        """0 where it has none."""
+        try:
+            return _hash(self.columns.caption(row, ""))
+        except BadItem:
+            return 0
+
+    def check_there(self) -> None:
+        if not patiently(self.root.is_dir, str(self.root)):
+            raise SourceLost(f"{self.root} vanished while its items were read; is it still mounted?")
+
+    def _record(self, row: Row, name: str) -> Record:
+        c = self.columns
+        first = self._media(row, c.first, name)
+        second = None if c.second is None else self._media(row, c.second, name)
+        # a file's own name goes with it wherever its row moves to
+        files = [media.name for media in (first, second) if media is not None]
+        identity = " ".join(files) if isinstance(first.content, Path) else name
+        caption = c.caption(row, identity)
+        won = c.verdict(row, identity)
+        return Record(identity, caption, *((first, second) if won else (second, first)))
+
+    def _media(self, row: Row, column: str, name: str) -> Media:
+        value = row.get(column)
+        if self.stems is not None and column == self.columns.first and isinstance(value, str) and value.strip():
+            value = self.stems.find(value.strip())
+        try:
+            media = media_of(value, self.root, name, column)
+        except BadItem as bad:
+            raise BadItem(bad.file, bad.reason.replace("file_name leaves", f"{column} leaves", 1)) from None
+        # two halves in one row need two names, since draws are keyed by them
+        return media if isinstance(media.content, Path) else media._replace(name=f"{media.name} {column}")
+
+    def _pass(self) -> str:
+        """The hash of what every row says and of its files' sizes; notes rows that say what one before them said."""
+        digest = sha256(json.dumps([list(self.columns.names), self.form]).encode())
+        hashes, captions = (np.zeros(len(self.rows), dtype=np.uint64) for _ in range(2))
+        for position, row in enumerate(self.rows.scan()):
+            try:
+                if isinstance(row, BadItem):
+                    raise row
+                record = self._record(row, self.rows.name(position))
+                halves = [(media.name, media.size) if media else None for media in (record.winner, record.loser)]
+                told = [record.id, record.caption, halves]
+                hashes[position], captions[position] = _hash(record.id), _hash(record.caption)
+            except BadItem as bad:
+                told = [bad.file, bad.reason]
+            digest.update(json.dumps(told).encode())
+        if self.unique:
+            self._note_repeats(hashes)
+        self._captions = _distinct(captions)
+        return digest.hexdigest()
+
+    def _note_repeats(self, hashes: np.ndarray) -> None:
+        order = np.argsort(hashes, kind="stable")
+        same = (hashes[order][1:] == hashes[order][:-1]) & (hashes[order][1:] != 0)
+        first = 0
+        for place in np.flatnonzero(same):
+            if place == 0 or not same[place - 1]:
+                first = int(order[place])
+            again = int(order[place + 1])
+            reason = f"named twice, first on {self.rows.name(first)} of {self.files[0].name}"
+            self._twice[again] = (self.record(again).id, reason)
+
+
+def _distinct(hashes: Iterable[int]) -> int:
+    """How many there are beside 0."""
+    found = hashes if isinstance(hashes, np.ndarray) else np.fromiter(hashes, dtype=np.uint64)
+    return int(np.count_nonzero(np.unique(found)))
+
+
+def _hash(text: str) -> int:
+    """Never 0."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) or 1

@@ -1,0 +1,1 @@
+"""Several processes: ranks, a shared store, progress, signals, sharded tensors."""

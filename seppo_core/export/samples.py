@@ -1,0 +1,95 @@
+"""Samples for people and for scorers: every prompt with every seed, into a folder that says what is what."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from diffusers.schedulers import SchedulerMixin
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from seppo_core.io.atomic import save_text
+from seppo_core.io.rng import keyed_generator, keyed_normal
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.sampling import sample
+from seppo_core.run.logging import progress_bar
+
+WriteSample = Callable[[Path, UInt8[Tensor, "f h w 3"]], Path]
+"""Writes frames (one for an image) as a file named after a stem, and returns the file's path."""
+
+
+class Draw:
+    """Draws pixels for (prompt, seed) pairs. A sample's noise depends on its seed and prompt alone, not on the order
+    or batch that it is drawn in, so that models can be compared sample by sample."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        latent_shape: tuple[int, ...],
+        *,
+        steps: int,
+        guidance_scale: float,
+        scheduler: SchedulerMixin,
+    ):
+        self.adapter = adapter
+        self.latent_shape = latent_shape
+        self.steps = steps
+        self.guidance_scale = guidance_scale
+        self.scheduler = scheduler
+        self._unconditional = adapter.encode_prompts([""])
+
+    @torch.no_grad()
+    def __call__(self, pairs: list[tuple[str, int]]) -> Float[Tensor, " b 3 *pixels"]:
+        """Pixels in [-1, 1] for `pairs` of prompt and seed, float32 on the CPU."""
+        keys = [(seed, "draw", prompt) for prompt, seed in pairs]
+        device = self.adapter.device
+        condition = self.adapter.encode_prompts([prompt for prompt, _ in pairs])
+        latents = sample(
+            self.adapter,
+            self.adapter.denoiser,
+            {key: value.to(device) for key, value in condition.items()},
+            noise=torch.stack([keyed_normal(self.latent_shape, *key) for key in keys]).to(device),
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            unconditional={key: value.to(device) for key, value in self._unconditional.items()},
+            scheduler=self.scheduler,
+            generators=[keyed_generator(*key, "sampler") for key in keys],
+        )
+        return self.adapter.decode(latents).float().clamp(-1, 1).cpu()
+
+
+def draw_samples(
+    draw: Draw, prompts: list[str], seeds: list[int], out: Path, write: WriteSample, batch_size: int
+) -> None:
+    """Writes one file per prompt and seed into `out`, and `samples.jsonl` (file, prompt, seed) at the end.
+
+    FileExistsError where `out` holds samples already: nothing is overwritten.
+    """
+    index = out / "samples.jsonl"
+    if index.exists():
+        raise FileExistsError(f"{out} holds samples already; name another folder with --out, or move it away")
+    jobs = [(number, prompt, seed) for number, prompt in enumerate(prompts) for seed in seeds]
+    lines = []
+    with progress_bar(len(jobs), unit="sample", description="samples") as bar:
+        for part in _parts(jobs, batch_size):
+            pixels = draw([(prompt, seed) for _, prompt, seed in part])
+            for (number, prompt, seed), frames in zip(part, to_frames(pixels), strict=True):
+                path = write(out / f"{number:05d}-seed{seed}", frames)
+                lines.append(json.dumps({"file": path.name, "prompt": prompt, "seed": seed}, ensure_ascii=False))
+            bar.update(len(part))
+    save_text(index, "".join(line + "\n" for line in lines))
+
+
+def to_frames(pixels: Float[Tensor, " b 3 *pixels"]) -> UInt8[Tensor, "b f h w 3"]:
+    """8-bit frames of images (b, 3, h, w) or videos (b, 3, f, h, w) in [-1, 1]."""
+    if pixels.ndim == 4:
+        pixels = rearrange(pixels, "b c h w -> b c 1 h w")
+    levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return rearrange(levels, "b c f h w -> b f h w c")
+
+
+def _parts(jobs: list, size: int) -> Iterator[list]:
+    for start in range(0, len(jobs), size):
+        yield jobs[start : start + size]

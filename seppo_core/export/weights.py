@@ -1,0 +1,56 @@
+"""Turns trained weights into files that plain diffusers loads."""
+
+from pathlib import Path
+
+import torch
+from diffusers.loaders import PeftAdapterMixin
+
+from seppo_core.io.atomic import whole_folder
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.tuning import POLICY, lora_layers, trainable_state
+
+
+def write_lora(adapter: Adapter, folder: Path) -> None:
+    """Writes the policy's LoRA into `folder` as the family's pipeline loads it (see `Adapter.save_lora`).
+
+    ValueError if the policy is not a LoRA.
+    """
+    if not lora_layers(adapter.denoiser):
+        raise ValueError("the policy is full weights, not a LoRA; export it as a full pipeline")
+    adapter.save_lora(folder, trainable_state(adapter.denoiser), adapter.denoiser.peft_config[POLICY])
+
+
+def write_full(adapter: Adapter, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes a whole diffusers pipeline with the policy in it, a LoRA merged into the weights, into `folder`.
+
+    Merging changes the adapter's denoiser for good: export last. `dtype` is that of all weights; None leaves each as
+    it is.
+    """
+    merge_lora(adapter)
+    pipeline = adapter.export_pipeline()
+    if dtype is not None:
+        pipeline.to(dtype=dtype)
+    pipeline.save_pretrained(folder)
+
+
+def export_lora(adapter: Adapter, folder: Path) -> Path:
+    """`write_lora` into a new folder, whole or not at all; FileExistsError rather than overwrite."""
+    with whole_folder(folder) as temporary:
+        write_lora(adapter, temporary)
+    return folder
+
+
+def export_full(adapter: Adapter, folder: Path, dtype: torch.dtype | None = None) -> Path:
+    """`write_full` into a new folder, whole or not at all; FileExistsError rather than overwrite."""
+    with whole_folder(folder) as temporary:
+        write_full(adapter, temporary, dtype)
+    return folder
+
+
+def merge_lora(adapter: Adapter) -> None:
+    """Adds the policy's LoRA to the weights it sits on and removes it; nothing to do for full weights."""
+    if lora_layers(adapter.denoiser):
+        for layer in lora_layers(adapter.denoiser):
+            layer.merge(adapter_names=[POLICY])
+        # called on the class, for not every denoiser of diffusers has its LoRA methods
+        PeftAdapterMixin.unload_lora(adapter.denoiser)

@@ -1,0 +1,1 @@
+"""Files: atomic writes, locks, disk errors, keyed random numbers, versions."""

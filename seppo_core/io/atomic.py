@@ -1,0 +1,130 @@
+"""Files and folders that are there whole or not at all."""
+
+import glob
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from seppo_core.io.disk_errors import telling
+
+MACHINE = blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+"""In the names of temporary files: folders are shared between machines, and numbers of processes are not."""
+ABANDONED = 24 * 3600
+"""Seconds after which another machine's temporary file is nobody's: whether its process lives cannot be seen here."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on leaving it is flushed to disk and renamed, on an error removed.
+
+    What the disk refuses is told as a DiskError.
+    """
+    temporary = _temporary(path)
+    try:
+        # inside, so that the disk is asked for its space before what it did not take is removed
+        with telling(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path)
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`, renamed to it on leaving; FileExistsError if `path` is there."""
+    if path.exists():
+        raise FileExistsError(f"{path} exists already and is not overwritten; name another folder or move it away")
+    temporary = _temporary(path)
+    try:
+        with telling(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
+                _flush(file)
+            _flush(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file whole or not at all."""
+    with whole_file(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+
+
+def save_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def save_json(path: Path, content: dict | list) -> None:
+    """Writes a JSON file whole or not at all."""
+    save_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files and folders that a killed process left in `folder`."""
+    for path in folder.glob(".*.tmp"):
+        remove: Callable[[Path], None] = shutil.rmtree if path.is_dir() else Path.unlink
+        remove(path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{MACHINE}-{os.getpid()}.tmp")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes what a killed process left of an earlier try to write `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
+        machine, _, process = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp").partition("-")
+        if process.isdecimal() and _is_abandoned(left, machine, int(process)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_abandoned(left: Path, machine: str, process: int) -> bool:
+    if machine == MACHINE:
+        return process != os.getpid() and not _is_alive(process)
+    with suppress(FileNotFoundError):
+        return time.time() - left.stat().st_mtime > ABANDONED
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        # there, signal 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""The losses, as pure functions of per-sample denoising errors.
+
+Every error is *averaged* over channels, frames and pixels; `beta` multiplies differences of such averages and nothing
+else. Diffusion-DPO's released code carries a hidden 0.5: its `beta_dpo=5000` is `beta=2500` here.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from seppo_core.config.method_specs import Flipper
+
+
+class Errors(NamedTuple):
+    """Per-sample errors ‖model(x_t, t, c) − target‖², averaged over the sample's elements; each (b,).
+
+    `sample` is what the reference generated for the same caption; it stands where Diffusion-DPO has the loser.
+    """
+
+    policy_winner: Float[Tensor, " b"]
+    policy_sample: Float[Tensor, " b"]
+    reference_winner: Float[Tensor, " b"]
+    reference_sample: Float[Tensor, " b"]
+
+    @property
+    def winner_gap(self) -> Float[Tensor, " b"]:
+        """σ_w: negative where the policy denoises the winner better than the reference does."""
+        return self.policy_winner - self.reference_winner
+
+    @property
+    def sample_gap(self) -> Float[Tensor, " b"]:
+        """σ_r: positive where the policy has moved away from the reference's sample."""
+        return self.policy_sample - self.reference_sample
+
+
+def squared_error(prediction: Float[Tensor, " b *shape"], target: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
+    """Mean squared error of each sample, (b,).
+
+    Half precision is raised to float32 before the square and the mean: a bfloat16 mean resolves only about 9 logits at
+    beta = 2000. float64 stays float64.
+    """
+    return residual(prediction, target).square().flatten(1).mean(1)
+
+
+def residual(prediction: Float[Tensor, " b *shape"], target: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]:
+    """prediction − target, in float32 at least."""
+    return at_least_float32(prediction) - at_least_float32(target)
+
+
+def anchor_sign(errors: Errors, flipper: Flipper = "sign") -> Float[Tensor, " b"]:
+    """The anchor-based adaptive flipper s, (b,), without gradient (SePPO, arXiv 2410.05255, 2024).
+
+    +1 where the policy beats the reference on the winner: the reference's sample is then a loser. Otherwise, a tie
+    included, "sign" gives −1 (the sample counts as a second winner) and "indicator" gives 0 (only the winner's term
+    is left). "off" is +1 everywhere, which is Diffusion-DPO.
+    """
+    return flip((errors.reference_winner > errors.policy_winner).detach(), flipper, errors.policy_winner.dtype)
+
+
+def flip(better: Bool[Tensor, " b"], flipper: Flipper, dtype: torch.dtype = torch.float32) -> Float[Tensor, " b"]:
+    """The sign, (b,), given where the policy is `better` than the reference on the winner; see `anchor_sign`."""
+    dtype = torch.promote_types(dtype, torch.float32)
+    if flipper == "sign":
+        return better.to(dtype) * 2 - 1
+    if flipper == "indicator":
+        return better.to(dtype)
+    if flipper == "off":
+        return torch.ones_like(better, dtype=dtype)
+    raise ValueError(f'flipper={flipper!r} is not known; use "sign", "indicator" or "off"')
+
+
+def seppo_loss(errors: Errors, sign: Float[Tensor, " b"], beta: float) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Mean of −log σ(−β(σ_w − s·σ_r)) over the batch, and what to watch (SePPO, arXiv 2410.05255, 2024).
+
+    `sign` = +1 everywhere is Diffusion-DPO (arXiv 2311.12908, 2023). At equal policy and reference the loss is log 2.
+    The metrics are float32 scalars without gradient.
+    """
+    errors = Errors(*(at_least_float32(error) for error in errors))
+    margin = -(errors.winner_gap - sign * errors.sample_gap)
+    loss = -F.logsigmoid(beta * margin).mean()
+    return loss, preference_metrics(errors, sign, beta)
+
+
+def sft_loss(policy_winner: Float[Tensor, " b"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Mean error of the policy on the winners: supervised fine-tuning, no sample and no reference."""
+    policy_winner = at_least_float32(policy_winner)
+    return policy_winner.mean(), {"winner_error": policy_winner.detach().mean()}
+
+
+@torch.no_grad()
+def preference_metrics(errors: Errors, sign: Float[Tensor, " b"], beta: float) -> dict[str, Tensor]:
+    """Batch means by name; they add up over micro-batches of equal size.
+
+    The loss stays near log 2 while a model improves and falls while it collapses, so look at `winner_error` (should not
+    rise) and at the shares of s. The paper defines its "AAF rate" as the share of s = −1 but explains the opposite;
+    both shares are given by name. `implicit_accuracy` is how often the signed margin is positive, ties counting half.
+    """
+    margin = -(errors.winner_gap - sign * errors.sample_gap)
+    accuracy = (margin > 0).float() + 0.5 * (margin == 0).float()
+    return {
+        "winner_error": errors.policy_winner.mean(),
+        "sample_error": errors.policy_sample.mean(),
+        "winner_gap": errors.winner_gap.mean(),
+        "sample_gap": errors.sample_gap.mean(),
+        "margin": beta * margin.mean(),
+        "implicit_accuracy": accuracy.mean(),
+        "share_s_plus": (sign > 0).float().mean(),
+        "share_s_minus": (sign < 0).float().mean(),
+        "share_s_zero": (sign == 0).float().mean(),
+        "gap_size": errors.winner_gap.abs().mean(),
+    }
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision raised to float32; float64 left alone."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,210 @@
+"""What a run optimises: recipes of the same few parts. `RECIPES` says what each learns from; the loss is here."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from seppo_core.config.method_specs import RECIPES, Flipper, Recipe
+from seppo_core.methods.baselines import (
+    LabelledErrors,
+    guard_scale,
+    kto_loss,
+    mapo_loss,
+    mapo_push,
+    scale_gradient,
+    sspo_loss,
+)
+from seppo_core.methods.losses import Errors, anchor_sign, flip, seppo_loss, sft_loss
+from seppo_core.methods.reference import Reference
+from seppo_core.methods.step import Batch, anchor_gap, pair_pass, reference_pair, winner_errors
+from seppo_core.models.adapter import Adapter
+
+Scalars = dict[str, Tensor]
+
+
+class Method(ABC):
+    """A loss over one micro-batch, and what of the whole batch it has to know first."""
+
+    recipe: ClassVar[Recipe]
+    anchor_draws: int = 0
+    """Further draws (t, noise) that a batch must bring for the anchor."""
+    observes: bool = False
+    """Whether `observe` has to run over the whole batch, on all processes, before `loss`."""
+
+    def observe(self, adapter: Adapter, policy: nn.Module, reference: Reference | None, batch: Batch) -> Scalars:
+        """Scalars of a micro-batch, without gradient; `loss` is given their mean over the global batch."""
+        return {}
+
+    @abstractmethod
+    def loss(
+        self, adapter: Adapter, policy: nn.Module, reference: Reference | None, batch: Batch, observed: Scalars
+    ) -> tuple[Tensor, Scalars]:
+        """Scalar loss with gradient to the policy, and scalars to watch."""
+
+
+@dataclass(frozen=True)
+class Sft(Method):
+    """Supervised fine-tuning on the winners: the control that every preference method must be held against."""
+
+    recipe = RECIPES["sft"]
+
+    def loss(self, adapter, policy, reference, batch, observed):
+        return sft_loss(winner_errors(adapter, policy, batch))
+
+
+@dataclass(frozen=True)
+class Contrastive(Method):
+    """Winners against second samples, both measured against a reference: −log σ(−β(σ_w − s·σ_r)).
+
+    The sign s is decided for each sample by one draw as in the paper, by the mean of `anchor_draws` further draws, or
+    once for the whole batch by the mean over it (`anchor_per`).
+    """
+
+    beta: float
+    flipper: Flipper = "off"
+    anchor_draws: int = 0
+    anchor_per: Literal["sample", "batch"] = "sample"
+    guard: float | None = None
+    """μ of the winner-preserving guard (Diffusion-SDPO, arXiv 2511.03317, 2025); None is none."""
+    sft_weight: float = 0.0
+    """Of the winners' own error, added to the loss."""
+
+    def __post_init__(self):
+        if self.flipper == "off" and (self.anchor_draws or self.anchor_per == "batch"):
+            raise ValueError(
+                f"anchor_draws={self.anchor_draws} and anchor_per={self.anchor_per} decide the anchor's sign, but "
+                "flipper=off takes none; leave them at 0 and sample"
+            )
+
+    @property
+    def observes(self) -> bool:
+        return self.anchor_per == "batch"
+
+    def observe(self, adapter, policy, reference, batch):
+        return {"anchor_gap": self._gap(adapter, policy, reference, batch).mean()} if self.observes else {}
+
+    def loss(self, adapter, policy, reference, batch, observed):
+        # every pass of the reference, and every one without gradient, before the one that the gradient goes through
+        averaged = self.anchor_draws and self.anchor_per == "sample"
+        gap = anchor_gap(adapter, policy, reference, batch) if averaged else None
+        reference_winner, reference_sample = reference_pair(adapter, reference, batch)
+        winner, sample = pair_pass(adapter, policy, batch)
+        errors = Errors(winner.errors, sample.errors, reference_winner, reference_sample)
+        sign = self._sign(errors, gap, observed)
+        metrics = {}
+        if self.guard is not None:
+            scale = guard_scale(winner.residuals, sample.residuals, sign, self.guard)
+            errors = errors._replace(policy_sample=scale_gradient(errors.policy_sample, scale))
+            metrics = {"guard_scale": scale.mean()}
+        loss, watched = self.preference(errors, sign)
+        if self.sft_weight:
+            metrics |= {"preference_loss": loss.detach()}
+            loss = loss + self.sft_weight * errors.policy_winner.mean()
+        return loss, watched | metrics
+
+    def preference(self, errors: Errors, sign: Tensor) -> tuple[Tensor, Scalars]:
+        """The loss of errors and signs, and scalars to watch."""
+        return seppo_loss(errors, sign, self.beta)
+
+    def _sign(self, errors: Errors, gap: Tensor | None, observed: Scalars) -> Tensor:
+        if self.anchor_per == "batch":
+            better = (observed["anchor_gap"] < 0).expand(len(errors.policy_winner))
+        elif gap is not None:
+            better = gap < 0
+        else:
+            return anchor_sign(errors, self.flipper)
+        return flip(better, self.flipper, errors.policy_winner.dtype)
+
+    def _gap(self, adapter: Adapter, policy: nn.Module, reference: Reference, batch: Batch) -> Tensor:
+        if self.anchor_draws:
+            return anchor_gap(adapter, policy, reference, batch)
+        with reference.active() as frozen:
+            held = winner_errors(adapter, frozen, batch)
+        with torch.no_grad():
+            return winner_errors(adapter, policy, batch) - held
+
+
+@dataclass(frozen=True)
+class Seppo(Contrastive):
+    """SePPO (arXiv 2410.05255, 2024): against the reference's own samples, the anchor deciding each sign."""
+
+    recipe = RECIPES["seppo"]
+    flipper: Flipper = "sign"
+
+
+@dataclass(frozen=True)
+class Sspo(Contrastive):
+    """SSPO, as we read v2 of the paper (2025): DPO's term where s = +1, plain SFT where the reference is better."""
+
+    recipe = RECIPES["sspo"]
+    flipper: Flipper = "sign"
+
+    def preference(self, errors, sign):
+        return sspo_loss(errors, sign, self.beta)
+
+
+@dataclass(frozen=True)
+class Dpo(Contrastive):
+    """Diffusion-DPO (arXiv 2311.12908, 2023), eq. 14: human pairs, the initial weights as reference, s = +1."""
+
+    recipe = RECIPES["dpo"]
+
+
+@dataclass(frozen=True)
+class Spin(Contrastive):
+    """SPIN-Diffusion (arXiv 2402.10210, 2024): against the newest snapshot's own samples, s = +1."""
+
+    recipe = RECIPES["spin"]
+
+
+@dataclass(frozen=True)
+class Ditto(Contrastive):
+    """After DITTO (arXiv 2406.00888, 2024): against the base's own samples, s = +1."""
+
+    recipe = RECIPES["ditto"]
+
+
+@dataclass(frozen=True)
+class Mapo(Method):
+    """MaPO (arXiv 2406.06424, 2024): pairs and no reference at all, neither in memory nor in the loss."""
+
+    recipe = RECIPES["mapo"]
+    beta: float
+    guard: float | None = None
+    """As for `Contrastive`."""
+
+    def loss(self, adapter, policy, reference, batch, observed):
+        winner, loser = pair_pass(adapter, policy, batch)
+        if self.guard is None:
+            return mapo_loss(winner.errors, loser.errors, self.beta)
+        push = mapo_push(winner.errors, loser.errors, self.beta)
+        scale = guard_scale(winner.residuals, loser.residuals, push, self.guard)
+        loss, metrics = mapo_loss(winner.errors, scale_gradient(loser.errors, scale), self.beta)
+        return loss, metrics | {"guard_scale": scale.mean()}
+
+
+@dataclass(frozen=True)
+class Kto(Method):
+    """Diffusion-KTO (arXiv 2404.04465, 2024): unpaired items with a label, against the initial weights."""
+
+    recipe = RECIPES["kto"]
+    beta: float
+    weights: tuple[float, float] = (1.0, 1.0)
+    """Of desirable and of undesirable items."""
+    observes = True
+
+    def observe(self, adapter, policy, reference, batch):
+        with reference.active() as frozen:
+            held = winner_errors(adapter, frozen, batch)
+        with torch.no_grad():
+            errors = LabelledErrors(winner_errors(adapter, policy, batch), held, batch.desirable)
+        return {"gain": errors.gain.mean()}
+
+    def loss(self, adapter, policy, reference, batch, observed):
+        with reference.active() as frozen:
+            held = winner_errors(adapter, frozen, batch)
+        errors = LabelledErrors(winner_errors(adapter, policy, batch), held, batch.desirable)
+        return kto_loss(errors, self.beta, observed["gain"], self.weights)

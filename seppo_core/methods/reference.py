@@ -1,0 +1,226 @@
+"""References: earlier policies, kept on disk as snapshots and drawn once per iteration."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft import inject_adapter_in_model
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from seppo_core.config.method_specs import Strategy
+from seppo_core.distributed.dtensor import own_slice
+from seppo_core.io.atomic import save_tensors
+from seppo_core.io.rng import keyed_generator
+from seppo_core.models.tuning import POLICY, copy_state, lora_layers, portable_name, trainable_parameters
+
+REFERENCE = "reference"
+
+
+class ReferencePool:
+    """Snapshots of the raw policy (never of its EMA), one at the start of every iteration; entry 0 is the start itself.
+
+    `draw` picks the one that generates an iteration's samples and stands as reference in its loss (Algorithm 1 of
+    arXiv 2410.05255): "random" is uniform over all entries so far, "latest" the policy at the iteration's start,
+    "initial" entry 0. The draw is keyed by (seed, iteration), hence the same in every process and after a resume.
+
+    `remember` makes "random" another method than the paper's: it draws from the newest so many entries, and those
+    before are deleted.
+    """
+
+    def __init__(self, folder: Path, strategy: Strategy = "random", seed: int = 0, remember: int | None = None):
+        if remember is not None and (remember < 1 or strategy != "random"):
+            raise ValueError(f"remember={remember} needs strategy random and at least 1; the strategy is {strategy}")
+        self.folder = folder
+        self.strategy = strategy
+        self.seed = seed
+        self.remember = remember
+
+    def keeps(self, iteration: int) -> bool:
+        """Whether entry `iteration` can ever be drawn, so that it is worth its disk."""
+        return iteration == 0 or self.strategy != "initial"
+
+    def save(self, iteration: int, state: dict[str, Tensor]) -> None:
+        """Writes entry `iteration` whole or not at all; an entry that is there stays as it is."""
+        path = self._file(iteration)
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_tensors(path, state, {"iteration": str(iteration)})
+
+    def draw(self, iteration: int) -> int:
+        """Index of the reference for `iteration`, in 0..iteration."""
+        if self.strategy == "initial":
+            return 0
+        if self.strategy == "latest":
+            return iteration
+        if self.strategy == "random":
+            generator = keyed_generator(self.seed, "reference", iteration)
+            oldest = self._oldest(iteration)
+            return oldest + int(torch.randint(iteration + 1 - oldest, (), generator=generator))
+        raise ValueError(f'reference strategy {self.strategy!r} is not known; use "random", "latest" or "initial"')
+
+    def entries(self, iteration: int) -> int:
+        """How many entries `draw` chooses from."""
+        return iteration + 1 - self._oldest(iteration) if self.strategy == "random" else 1
+
+    def forget(self, iteration: int) -> None:
+        """Deletes what `iteration` and those after cannot draw; nothing, unless `remember` is set."""
+        for index in range(self._oldest(iteration)):
+            self._file(index).unlink(missing_ok=True)
+
+    def load(self, index: int) -> dict[str, Tensor]:
+        """State of entry `index`, on the CPU; FileNotFoundError if it was never saved."""
+        path = self._file(index)
+        if not path.exists():
+            raise FileNotFoundError(f"reference snapshot {path} is missing; the run cannot go on without it")
+        return load_file(path)
+
+    def _oldest(self, iteration: int) -> int:
+        return 0 if self.remember is None else max(0, iteration + 1 - self.remember)
+
+    def _file(self, index: int) -> Path:
+        return self.folder / f"snapshot-{index:04d}.safetensors"
+
+
+class Reference(ABC):
+    """An earlier policy, ready to predict. Nothing above asks which kind it is."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes on a snapshot's weights."""
+
+    @abstractmethod
+    def active(self) -> Iterator[nn.Module]:
+        """Context in which the module it yields predicts as the reference, without gradient. Not to be held across a
+        forward or backward pass of the policy."""
+
+
+class FrozenCopy(Reference):
+    """A copy with its own trained weights; parameters that are not trained are shared with the policy.
+
+    Make it before `accelerator.prepare`, which patches the policy's forward. With `offload` its weights wait in the
+    CPU's memory and are on the device only while it is active.
+    """
+
+    def __init__(self, denoiser: nn.Module, offload: bool = False):
+        trained = trainable_parameters(denoiser)
+        shared = {id(p): p for p in denoiser.parameters() if not p.requires_grad}
+        self.module = deepcopy(denoiser, memo=shared)
+        self.module.requires_grad_(False)
+        self._trained = set(trained)
+        self._waiting = None
+        if offload:
+            self._device = next(iter(trained.values())).device
+            self._waiting = self._held()
+            for parameter in self._waiting.values():
+                parameter.data = parameter.data.cpu()
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        copy_state(self._held(), state)
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        if self._waiting is None:
+            with torch.no_grad():
+                yield self.module
+            return
+        kept = {name: parameter.data for name, parameter in self._waiting.items()}
+        for parameter in self._waiting.values():
+            parameter.data = parameter.data.to(self._device, non_blocking=True)
+        try:
+            with torch.no_grad():
+                yield self.module
+        finally:
+            # they did not change, so that nothing has to be copied back
+            for name, parameter in self._waiting.items():
+                parameter.data = kept[name]
+
+    def _held(self) -> dict[str, nn.Parameter]:
+        found = {portable_name(name): parameter for name, parameter in self.module.named_parameters()}
+        return {name: found[name] for name in self._trained}
+
+
+class Exchange(Reference):
+    """The policy's own module with a second set of the trained weights, which change places while active.
+
+    For a sharded policy: a second module could not share its slices of what is not trained. It costs two copies of the
+    trained slices each time, and of memory one set of them. Make it after sharding.
+    """
+
+    def __init__(self, denoiser: nn.Module):
+        self.denoiser = denoiser
+        self._policy = trainable_parameters(denoiser)
+        self._other = {name: parameter.detach().clone() for name, parameter in self._policy.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        copy_state(self._other, state)
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        with torch.no_grad():
+            self._exchange()
+            try:
+                yield self.denoiser
+            finally:
+                self._exchange()
+
+    def _exchange(self) -> None:
+        for name, parameter in self._policy.items():
+            here, there = own_slice(parameter), own_slice(self._other[name])
+            kept = here.clone()
+            here.copy_(there)
+            there.copy_(kept)
+
+
+class LoraView(Reference):
+    """The policy's own base with a second LoRA, switched in while active: no second model in memory.
+
+    One slot is refilled for every reference, so that compiled graphs and memory do not grow with the pool.
+    """
+
+    def __init__(self, denoiser: nn.Module):
+        self.denoiser = denoiser
+        self._layers = lora_layers(denoiser)
+        with warnings.catch_warnings():
+            # peft warns of any second adapter; here it is meant
+            warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
+            inject_adapter_in_model(replace(denoiser.peft_config[POLICY]), denoiser, REFERENCE)
+        for parameter in self._slot().values():
+            parameter.data = parameter.data.float()
+        self._switch(POLICY)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        copy_state(self._slot(), state)
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        for layer in self._layers:
+            layer.set_adapter(REFERENCE, inference_mode=True)
+        try:
+            with torch.no_grad():
+                yield self.denoiser
+        finally:
+            # set_adapter also takes requires_grad off the policy's LoRA; without this its gradients silently vanish
+            self._switch(POLICY)
+
+    def _slot(self) -> dict[str, nn.Parameter]:
+        """The second LoRA's parameters by portable name; looked up anew, for sharding puts others in their places."""
+        return {
+            portable_name(name.replace(f".{REFERENCE}.", ".")): parameter
+            for name, parameter in self.denoiser.named_parameters()
+            if f".{REFERENCE}." in name
+        }
+
+    def _switch(self, name: str) -> None:
+        for layer in self._layers:
+            layer.set_adapter(name)
+
+
+def make_reference(denoiser: nn.Module, offload: bool = False) -> Reference:
+    """A LoRA view where the policy is a LoRA, a frozen copy, which may wait on the CPU, where it is weights."""
+    return LoraView(denoiser) if lora_layers(denoiser) else FrozenCopy(denoiser, offload)

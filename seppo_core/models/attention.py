@@ -1,0 +1,31 @@
+"""Attention kernels: SDPA unless xformers is asked for, and a clear error where it cannot be had."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from seppo_core.models.adapter import Adapter
+
+
+def set_attention(adapter: Adapter, kernels: Literal["sdpa", "xformers"], device: torch.device) -> None:
+    """Switches the denoiser to `kernels` on `device`; before a reference is made of it, so that both run the same.
+
+    ValueError, with what can be had, for a wish that cannot be met: xformers imports anywhere but computes attention on
+    CUDA alone, and not that of every family (see `Adapter.xformers`). Nothing is switched then.
+    """
+    if kernels == "sdpa":
+        return
+    # first what no machine mends
+    if not adapter.xformers:
+        raise ValueError(
+            f"loop.attention=xformers cannot compute the attention of {type(adapter).__name__}, which has masks, "
+            "positions, norms or a linear form of its own; use loop.attention=sdpa"
+        )
+    if device.type != "cuda":
+        raise ValueError(f"loop.attention=xformers needs CUDA, this run is on {device.type}; use loop.attention=sdpa")
+    if find_spec("xformers") is None:
+        raise ValueError(
+            'loop.attention=xformers, but xformers is not installed: pip install "seppo[gpu]", or use sdpa'
+        )
+    adapter.denoiser.enable_xformers_memory_efficient_attention()

@@ -1,0 +1,104 @@
+"""Finding a diffusers pipeline in a folder or on the hub, and saying clearly why one cannot be used."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.models import ModelMixin
+from packaging.version import Version
+from torch import nn
+
+# a folder that names PixelShuffleVAE loads only once the class's module is imported
+import seppo_core.models.pixel_shuffle_vae  # noqa: F401
+from seppo_core.models.vae import cast
+
+P = TypeVar("P", bound=DiffusionPipeline)
+
+DTYPE = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
+"""What diffusers' `from_pretrained` calls its dtype argument."""
+
+
+def pipeline_class(base: str, revision: str | None = None) -> str:
+    """Name of the diffusers pipeline class that `base`, a folder or a hub id, was saved from; reads no weights.
+
+    Raises FileNotFoundError where neither exists and ValueError for a single file.
+    """
+    path = Path(base).expanduser()
+    if path.is_file():
+        raise ValueError(f"base={base!r} is a file; give a diffusers folder (one with model_index.json) or a hub id")
+    if path.is_dir() and not (path / "model_index.json").is_file():
+        raise FileNotFoundError(f"base={base!r} has no model_index.json; give the folder of a saved diffusers pipeline")
+    if not path.exists() and (path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1):
+        raise FileNotFoundError(f"base={base!r} is no folder here, and no hub id (owner/name) either")
+    try:
+        config = DiffusionPipeline.load_config(str(path) if path.is_dir() else base, revision=revision)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"base={base!r} is no folder here and could not be had from the hub: {str(error).splitlines()[0]}"
+        ) from error
+    return config["_class_name"]
+
+
+def component_source(name: str, what: str) -> str:
+    """`name` as diffusers wants it; FileNotFoundError where it is meant as a folder and is not there."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise FileNotFoundError(f"{what}={name!r} is no folder here, and no hub id (owner/name) either")
+    return name
+
+
+def load_pipeline(
+    kind: type[P],
+    base: str,
+    *,
+    dtype: torch.dtype,
+    vae: str | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    without: tuple[str, ...] = (),
+    autoencoder: type[ModelMixin] = AutoencoderKL,
+) -> P:
+    """The pipeline at `base`, a folder or a hub id, optionally with the VAE of `vae` and `without` some components.
+
+    Safetensors only. `dtype` is that of all but a VAE whose config asks for float32 (`force_upcast`). Raises
+    FileNotFoundError where nothing is found and ValueError where what is found is not a `kind`.
+    """
+    found = pipeline_class(base, revision)
+    if found != kind.__name__:
+        raise ValueError(f"base={base!r} is a {found}; this family needs a {kind.__name__}")
+    components = dict.fromkeys(without)
+    if vae is not None:
+        components["vae"] = autoencoder.from_pretrained(
+            component_source(vae, "vae"), use_safetensors=True, **{DTYPE: torch.float32}
+        )
+    pipeline = kind.from_pretrained(
+        component_source(base, "base"),
+        revision=revision,
+        variant=variant,
+        use_safetensors=True,
+        **components,
+        # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
+        **{DTYPE: {"vae": torch.float32, "default": dtype}},
+    )
+    if not wants_float32(pipeline):
+        cast(pipeline.vae, dtype)
+    return pipeline
+
+
+def freeze(pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:
+    """Puts all modules but the denoiser out of training's reach, and a VAE that asks for it into float32."""
+    for module in pipeline.components.values():
+        if isinstance(module, nn.Module) and module is not denoiser:
+            module.requires_grad_(False).eval()
+    if wants_float32(pipeline):
+        cast(pipeline.vae, torch.float32)
+
+
+def wants_float32(pipeline: DiffusionPipeline) -> bool:
+    """Whether the VAE stays in float32 whatever precision the rest is loaded in."""
+    # those that do not say overflow, or lose digits that show, in half precision
+    return pipeline.vae.config.get("force_upcast", True)

@@ -1,0 +1,154 @@
+"""Pipelines without weights: every tensor has a shape, a dtype and no memory."""
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline
+from diffusers.models import ModelMixin
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.plan.architecture import Numbers, model_numbers
+
+P = TypeVar("P", bound=DiffusionPipeline)
+
+
+@dataclass
+class Tokenizer:
+    """Stands for a tokenizer where captions are counted and not read."""
+
+    model_max_length: int
+    padding_side: str = "right"
+
+
+def build_pipeline(
+    kind: type[P],
+    numbers: Numbers,
+    dtype: torch.dtype,
+    *,
+    replaced: dict[str, dict[str, Any]] | None = None,
+    without: tuple[str, ...] = (),
+    from_image: bool = False,
+) -> P:
+    """A `kind` as `from_pretrained` in `dtype` would give it, its weights on the meta device.
+
+    `replaced` are configs of components in place of the base's own; those in `without` are None. With `from_image` the
+    base may be of a pipeline that `kind` builds upon. A tokenizer is stood
+    for by its length alone. ValueError where `numbers` are of another pipeline.
+    """
+    found = numbers.index["_class_name"]
+    if found != kind.__name__ and not from_image:
+        raise ValueError(f"{numbers.origin} are of a {found}; this family needs a {kind.__name__}")
+    parts = numbers.parts | (replaced or {})
+    taken = inspect.signature(kind.__init__).parameters
+    # the tables of a scheduler are read, so that they are real
+    given = {"scheduler": getattr(diffusers, numbers.index["scheduler"][1]).from_config(parts["scheduler"])}
+    with torch.device("meta"):
+        for name, parameter in taken.items():
+            value = numbers.index.get(name)
+            if name in ("self", *given):
+                continue
+            if name in parts and name not in without:
+                given[name] = _component(name, value, parts[name], dtype)
+            elif isinstance(value, str | bool | int | float):
+                given[name] = value
+            elif parameter.default is inspect.Parameter.empty:
+                given[name] = None
+        if "requires_safety_checker" in taken:
+            given["requires_safety_checker"] = False
+        pipeline = kind(**given)
+    if pipeline.vae.config.get("force_upcast", True):
+        cast_as_loaded(pipeline.vae, torch.float32)
+    return pipeline
+
+
+def build_model(numbers: dict[str, Any], dtype: torch.dtype, class_name: str | None = None) -> ModelMixin:
+    """A diffusers model of its config, whose own class name holds unless another is asked for."""
+    kind = getattr(diffusers, class_name or numbers["_class_name"])
+    model = kind.from_config(numbers).eval().requires_grad_(False)
+    cast_as_loaded(model, dtype, model._keep_in_fp32_modules)
+    return model
+
+
+def cast_as_loaded(module: nn.Module, dtype: torch.dtype, kept: Iterable[str] | None = None) -> None:
+    """The floating-point weights of `module` in `dtype`, but for those in parts named in `kept`, which are float32."""
+    kept = kept or ()
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_floating_point():
+            whole = any(part in kept for part in name.split("."))
+            tensor.data = tensor.data.to(torch.float32 if whole else dtype)
+
+
+def _component(name: str, entry: list[str] | None, config: dict[str, Any], dtype: torch.dtype) -> Any:
+    library, class_name = entry or ("diffusers", config["_class_name"])
+    if name.startswith("tokenizer"):
+        return Tokenizer(config.get("model_max_length", 77))
+    if library == "diffusers":
+        return build_model(config, dtype, class_name)
+    if library == "transformers":
+        kind = getattr(transformers, class_name)
+        model = kind(kind.config_class.from_dict(config)).eval().requires_grad_(False)
+        cast_as_loaded(model, dtype, kept=model._keep_in_fp32_modules if dtype == torch.float16 else None)
+        return model
+    if library.startswith("seppo_"):
+        model = getattr(import_module(library), class_name).from_config(config).eval().requires_grad_(False)
+        cast_as_loaded(model, dtype)
+        return model
+    raise ValueError(f"{name} is a {class_name} of {library}, which plan does not build; it knows diffusers' and ours")
+
+
+def replacements(named: dict[str, str | None], shipped: Path) -> dict[str, dict[str, Any]]:
+    """Configs of the single models that stand in for a base's components; FileNotFoundError where one is unknown."""
+    found = {}
+    for component, name in named.items():
+        if name is None:
+            continue
+        numbers = model_numbers(name, shipped)
+        if numbers is None:
+            raise FileNotFoundError(
+                f"nothing is known of {component}={name!r} without network; name a local folder with its config.json"
+            )
+        found[component] = numbers
+    return found
+
+
+def runnable(fake: FakeTensorMode, *modules: nn.Module) -> None:
+    """Exchanges the weights of `modules` for tensors of `fake`, which still have no memory but know how to compute.
+
+    Weights that modules share stay shared.
+    """
+    made: dict[int, Tensor] = {}
+    with fake:
+        for part in [part for module in modules for part in module.modules()]:
+            for weights in (part._parameters, part._buffers):
+                for name, tensor in weights.items():
+                    if tensor is None or isinstance(tensor, FakeTensor):
+                        continue
+                    if id(tensor) not in made:
+                        empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+                        is_parameter = isinstance(tensor, nn.Parameter)
+                        made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+                    weights[name] = made[id(tensor)]
+
+
+def clip_condition(adapter: Adapter) -> Condition:
+    """One caption's text by a pipeline's CLIP, of the shapes that `encode_text` gives."""
+    p = adapter.pipeline
+    return {"text": torch.empty(1, p.tokenizer.model_max_length, p.text_encoder.config.hidden_size)}
+
+
+def clip_pair_condition(adapter: Adapter) -> Condition:
+    """One caption's text by the two CLIPs of an SDXL pipeline, of the shapes that `encode_clip_pair` gives."""
+    first, second = adapter.pipeline.text_encoder.config, adapter.pipeline.text_encoder_2.config
+    return {
+        "text": torch.empty(1, adapter.pipeline.tokenizer.model_max_length, first.hidden_size + second.hidden_size),
+        "pooled": torch.empty(1, second.projection_dim),
+    }

@@ -1,0 +1,104 @@
+"""Memory of one GPU, by what a run is doing and by part."""
+
+from seppo_core.config.gpus import GIB
+from seppo_core.config.schema import Config
+from seppo_core.plan.counter import Cost
+from seppo_core.plan.weights import Block
+from seppo_core.plan.work import Work
+
+CONTEXT = GIB
+"""Assumed for CUDA's context and the workspaces of its libraries."""
+
+Phases = dict[str, dict[str, int]]
+"""Bytes by phase and part."""
+
+
+def memory(config: Config, work: Work, gpus: int, of_gpu: int | None = None) -> Phases:
+    """What each phase of `prepare` and `train` holds at its peak, on each of `gpus`.
+
+    With `loop.sharded` each holds its slice of policy, reference, gradients and moments, and for a moment whole blocks.
+    With `loop.offload_reference` the reference is there only while it predicts. `prepare` is that of the batch that it
+    would come down to on a GPU with `of_gpu` bytes; without, of the batch that the config names.
+    """
+    loop, weights = config.loop, work.weights
+    trained, dtypes = weights.trained_bytes, weights.dtypes
+    sharded = loop.sharded and gpus > 1
+    slices = gpus if sharded else 1
+    reference = {"reference's own weights": -(-weights.reference // slices)}
+    held = {
+        f"policy, {dtypes[work.component]}": -(-weights.base // slices),
+        "LoRA, float32": -(-weights.lora // slices),
+        f"states of {config.optimizer.name}": -(-moments(config, work) // slices),
+        "EMA": -(-trained // slices) if config.optimizer.ema_decay is not None else 0,
+        f"VAE, {dtypes['vae']}": weights.vae if work.decoding is not None else 0,
+        "CUDA context, assumed": CONTEXT,
+    }
+    if not loop.offload_reference:
+        held |= reference
+    gradients = {
+        "gradients": -(-trained // slices),
+        "gradient buckets between GPUs": trained if gpus > 1 and not sharded else 0,
+    }
+    predicting = {"blocks gathered from shards": _gathered(weights.block, weights.outside) if sharded else 0}
+    learning = {
+        "blocks gathered from shards": _gathered(weights.block, weights.outside, learning=True) if sharded else 0
+    }
+    phases = {
+        "prepare": preparing(config, work, encode_batch(config, work, of_gpu)),
+        "training": held | gradients | learning | {"activations": work.steps[loop.gradient_checkpointing].peak},
+        # torch's AdamW computes the steps of all weights at once
+        "optimizer step": held | gradients | {"steps of all weights": -(-trained // slices)},
+    }
+    if loop.offload_reference:
+        phases["reference's errors"] = held | reference | gradients | {"activations": work.reference_peak}
+    drawn: dict[str, Cost | None] = {"generation": work.denoising, "previews": work.previewing}
+    for name, cost in drawn.items():
+        if cost is not None:
+            with_it = reference if name == "generation" else {}
+            phases[name] = held | with_it | predicting | {"activations": cost.peak}
+    if work.decoding is not None:
+        # samples that go through pixels are decoded while the reference is still there
+        again = config.reference_samples.reencode and work.denoising is not None
+        phases["decoding"] = held | (reference if again else {}) | {"activations": work.decoding.peak}
+    return {name: {part: size for part, size in parts.items() if size} for name, parts in phases.items()}
+
+
+def preparing(config: Config, work: Work, batch: int) -> dict[str, int]:
+    """Bytes of `prepare` by part, with so many items encoded at once: between those of one and of the config's batch,
+    both of which were counted."""
+    weights, most = work.weights, config.data.encode_batch_size
+    one, all_of_them = work.encoding_one.peak, work.encoding.peak
+    return {
+        f"VAE, {weights.dtypes['vae']}": weights.vae,
+        **{f"{name}, {weights.dtypes[name]}": size for name, size in weights.texts.items()},
+        "activations": one + round((all_of_them - one) * (batch - 1) / max(1, most - 1)),
+        "CUDA context, assumed": CONTEXT,
+    }
+
+
+def encode_batch(config: Config, work: Work, of_gpu: int | None) -> int:
+    """The batch that `prepare` comes down to on a GPU of so many bytes: it halves by itself what does not fit."""
+    size = config.data.encode_batch_size
+    if of_gpu is not None:
+        while size > 1 and sum(preparing(config, work, size).values()) > of_gpu:
+            size //= 2
+    return size
+
+
+def moments(config: Config, work: Work) -> int:
+    """Bytes of AdamW's two moments: 4 each a weight, or 1 with a scale for every 256 of them."""
+    if config.optimizer.name == "adamw8bit":
+        return round(2 * work.weights.trained * (1 + 4 / 256))
+    return 2 * 4 * work.weights.trained
+
+
+def peak(phases: Phases, prepare: bool = True) -> int:
+    """The most that any phase holds."""
+    return max(sum(parts.values()) for name, parts in phases.items() if prepare or name != "prepare")
+
+
+def _gathered(block: Block, outside: Block, learning: bool = False) -> int:
+    """Bytes that are whole at once: the block that computes, and the next one, which is fetched meanwhile. Going back,
+    as many gradients: those of the one that computes, and those that are on their way to the others."""
+    size = outside.weights + 2 * block.weights
+    return size + outside.trained + 2 * block.trained if learning else size

@@ -1,0 +1,128 @@
+"""A plan as people read it, and as JSON."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from seppo_core.config.gpus import GIB
+from seppo_core.config.options import PlanRequest
+from seppo_core.config.schema import Config
+from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.estimate import Plan, make_plan, span
+from seppo_core.plan.work import Build, Conditions
+
+UNITS = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
+
+
+def print_plan(config: Config, request: PlanRequest, build: Build, conditions: Conditions, shipped: Path) -> Plan:
+    """Makes and prints the plan of `config`, a family's `build` and `conditions` and the numbers in `shipped` given."""
+    plan = make_plan(
+        config, request, pipeline_numbers(config.model.base, shipped, config.model.revision), build, conditions
+    )
+    print(as_json(plan) if request.json else as_text(plan))
+    return plan
+
+
+def as_json(plan: Plan) -> str:
+    """All of the plan's numbers: bytes, FLOPs, hours."""
+    return json.dumps(asdict(plan) | {"hours_in_all": plan.hours.total}, indent=2)
+
+
+def as_text(plan: Plan) -> str:
+    """Lines of at most 120 characters, the longest notes aside."""
+    sections = [
+        [f"plan of {plan.run}: {plan.method} on {plan.base}", f"  from {plan.numbers}; nothing was loaded"],
+        _parameters(plan),
+        _memory(plan),
+        _work(plan),
+        _disk(plan),
+        _hours(plan),
+        ["notes", *(f"  - {note}" for note in plan.notes)] if plan.notes else [],
+        ["assumed", *(f"  - {assumption}" for assumption in plan.assumptions)],
+    ]
+    return "\n\n".join("\n".join(line for line in lines if line) for lines in sections if lines)
+
+
+def _parameters(plan: Plan) -> list[str]:
+    p = plan.parameters
+    share = p.trained / p.denoiser
+    return [
+        "parameters",
+        _row("denoiser", f"{p.denoiser / 1e6:,.1f} M"),
+        _row("trained", f"{p.trained / 1e6:,.1f} M", f"{share:.1%}: {p.what}"),
+    ]
+
+
+def _memory(plan: Plan) -> list[str]:
+    lines = [f"memory on each of {plan.gpus} x {plan.gpu}, which has {gib(plan.memory_of_gpu)}"]
+    for phase, parts in plan.phases.items():
+        total = sum(parts.values())
+        lines.append(_row(phase, gib(total), "" if total <= plan.memory_of_gpu else "does not fit"))
+        lines += [_row(f"  {part}", gib(size)) for part, size in sorted(parts.items(), key=lambda pair: -pair[1])]
+    lines += [_row(f"activations {words}", gib(size)) for words, size in plan.activations.items()]
+    lines.append(_row("beside it, in the machine's own memory", gib(plan.host), "for each GPU's process"))
+    lines.append(_row("the same while it starts", gib(plan.host_at_start), "text encoders are let go then"))
+    return lines
+
+
+def _work(plan: Plan) -> list[str]:
+    c, f = plan.counts, plan.flops
+    lines = [
+        "work",
+        _row("updates", f"{c.updates:,}", f"{c.iterations} iterations"),
+        _row("samples per update", f"{c.batch_size:,}", f"{c.trained_samples:,} in all"),
+        _row("FLOPs of one forward pass", flops(f.forward), "one item"),
+        _row("FLOPs per update", flops(f.update), _share_of_reference(plan)),
+    ]
+    if c.generated:
+        lines += [
+            _row("reference samples per iteration", f"{c.generated_per_iteration:,}", f"{c.generated:,} in all"),
+            _row("forward passes per sample", f"{c.calls}", "steps, and guidance's second pass"),
+            _row("FLOPs per reference sample", flops(f.generated_sample)),
+        ]
+    return [*lines, _row("FLOPs in all", flops(f.training + f.generation + f.previews))]
+
+
+def _share_of_reference(plan: Plan) -> str:
+    share = plan.flops.update_reference / plan.flops.update
+    return f"{share:.0%} of them the reference's" if share else ""
+
+
+def _disk(plan: Plan) -> list[str]:
+    d = plan.disk
+    cache = "unknown" if d.cache is None else gib(d.cache)
+    items = f"{plan.items:,} items ({plan.items_from})" if plan.items is not None else plan.items_from
+    return [
+        "disk",
+        _row("cache", cache, f"{items}; {d.per_item / 1e6:,.2f} MB each"),
+        _row("reference samples", gib(d.samples), "of one iteration at a time") if d.samples else "",
+        _row("snapshots of the pool", gib(d.pool)) if d.pool else "",
+        _row("checkpoints", gib(d.checkpoints), "one more than is kept, while it is written"),
+    ]
+
+
+def _hours(plan: Plan) -> list[str]:
+    h = plan.hours
+    lines = [
+        f"time on {plan.gpus} x {plan.gpu}",
+        _row("prepare, the VAE's part", "unknown" if h.prepare is None else span(h.prepare), "on one GPU"),
+        _row("training", span(h.training)),
+        _row("reference samples", span(h.generation)) if h.generation else "",
+        _row("previews", span(h.previews), "on one GPU, the others wait") if h.previews else "",
+    ]
+    return [*lines, _row("train in all", span(h.total), f"{h.total * plan.gpus:,.0f} GPU hours")]
+
+
+def gib(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / GIB:,.2f} GiB" if size < 10 * GIB else f"{size / GIB:,.1f} GiB"
+
+
+def flops(count: int) -> str:
+    """FLOPs for people."""
+    size, letter = next(((size, letter) for size, letter in UNITS if count >= size), (1, ""))
+    return f"{count / size:,.2f} {letter}FLOP"
+
+
+def _row(name: str, value: str, remark: str = "") -> str:
+    return f"  {name:42}{value:>14}  {remark}".rstrip()

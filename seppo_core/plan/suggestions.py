@@ -1,0 +1,155 @@
+"""What would make a run fit a GPU that it does not fit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from seppo_core.config.gpus import GIB, Gpu, holding
+from seppo_core.config.schema import Config
+from seppo_core.plan.memory import Phases, memory, peak
+from seppo_core.plan.work import Build, Conditions, Work, measure
+
+Change = Callable[[Config], Config]
+
+
+def _set(section: str, **values) -> Change:
+    return lambda config: replace(config, **{section: replace(vars(config)[section], **values)})
+
+
+def _in_half_precision(gpu: Gpu) -> Change:
+    def change(config: Config) -> Config:
+        return _set("loop", mixed_precision=_half(gpu))(config) if config.loop.mixed_precision == "no" else config
+
+    return change
+
+
+def _in_shards(gpu: Gpu, gpus: int) -> Change:
+    def change(config: Config) -> Config:
+        half = config.loop.mixed_precision == "fp16"
+        if gpus == 1 or config.loop.sharded or (half and not gpu.bfloat16):
+            return config
+        # shards know neither float16's scaling nor 8-bit moments
+        config = _set("optimizer", name="adamw")(config)
+        if half and config.tune.mode == "lora":
+            config = _set("model", dtype="bfloat16")(config)
+        precision = "bf16" if half else config.loop.mixed_precision
+        return _set("loop", sharded=True, offload_reference=False, mixed_precision=precision)(config)
+
+    return change
+
+
+def _with_reference_offloaded(config: Config) -> Config:
+    if config.loop.sharded or config.tune.mode == "lora" or not config.method.recipe.uses_reference:
+        return config
+    return _set("loop", offload_reference=True)(config)
+
+
+def _with_8_bits(config: Config) -> Config:
+    return config if config.loop.sharded else _set("optimizer", name="adamw8bit")(config)
+
+
+def _as_lora(gpu: Gpu) -> Change:
+    def change(config: Config) -> Config:
+        if config.tune.mode == "lora" and config.model.dtype != "float32":
+            return config
+        # there is nothing to offload then
+        config = _set("loop", offload_reference=False)(config)
+        dtype = "bfloat16" if _half(gpu) == "bf16" else "float16"
+        return _set("tune", mode="lora")(_set("model", dtype=dtype)(config))
+
+    return change
+
+
+def _half(gpu: Gpu) -> str:
+    return "bf16" if gpu.bfloat16 else "fp16"
+
+
+def changes(gpu: Gpu, gpus: int) -> list[Change]:
+    """Tried one after the other, each on top of those before; cheapest for the result first."""
+    return [
+        _set("loop", gradient_checkpointing=True),
+        _set("loop", micro_batch_size=1),
+        _set("reference_samples", batch_size=1),
+        _set("preview", per_prompt=1),
+        _in_half_precision(gpu),
+        _in_shards(gpu, gpus),
+        _with_reference_offloaded,
+        _with_8_bits,
+        _as_lora(gpu),
+    ]
+
+
+def cures(config: Config, work: Work, build: Build, conditions: Conditions, gpu: Gpu, gpus: int) -> list[str]:
+    """One line that says what to set, or that nothing here helps, and one with the GPUs that would hold it as it is."""
+    phases = memory(config, work, gpus, gpu.memory)
+    as_it_is = least = peak(phases)
+    excess = _excess(phases, gpu)
+    words: list[str] = []
+    lines = []
+    for change in changes(gpu, gpus):
+        changed = change(config)
+        if changed == config:
+            continue
+        after = _again(changed, config, work, build, conditions)
+        phases = memory(changed, after, gpus, gpu.memory)
+        # a change that no phase which is too large feels is left out
+        if peak(phases) >= least and _excess(phases, gpu) >= excess:
+            continue
+        words += _said(config, changed)
+        config, work, least, excess = changed, after, peak(phases), _excess(phases, gpu)
+        if least <= gpu.memory:
+            break
+    if least <= gpu.memory:
+        lines.append(f"it fits {gpu.title}, with {least / GIB:.1f} GiB, after {'; '.join(words)}")
+    else:
+        after = f" after {'; '.join(words)}" if words else ""
+        alone = "" if gpus > 1 else "more GPUs, which can share one model (loop.sharded), "
+        lines.append(
+            f"nothing that can be set here makes it fit {gpu.title}: it needs {least / GIB:.1f} GiB{after}. "
+            f"Take {alone}a smaller base, a smaller size, or fewer frames"
+        )
+    found = holding(as_it_is)
+    larger = " and larger" if len(found) > 2 else ""
+    names = f"{', '.join(found[:2])}{larger} would hold" if found else "no GPU known here holds"
+    lines.append(f"as it is it needs {as_it_is / GIB:.1f} GiB, which {names}")
+    return lines
+
+
+def _excess(phases: Phases, gpu: Gpu) -> int:
+    """Bytes that do not fit, over all phases."""
+    return sum(max(0, sum(parts.values()) - gpu.memory) for parts in phases.values())
+
+
+def _said(before: Config, after: Config) -> list[str]:
+    """What differs, as it stands in a file."""
+    words = []
+    for section in ("loop", "reference_samples", "preview", "optimizer", "tune", "model"):
+        old, new = vars(vars(before)[section]), vars(vars(after)[section])
+        words += [
+            f"{section}.{key}: {str(value).lower() if isinstance(value, bool) else value}"
+            for key, value in new.items()
+            if value != old[key]
+        ]
+    return words
+
+
+def _counted(config: Config) -> tuple:
+    """What decides a training step's bytes; the two half precisions are alike."""
+    model = vars(config.model) | {"dtype": config.model.dtype == "float32"}
+    return config.loop.micro_batch_size, config.tune, model, config.loop.mixed_precision == "no"
+
+
+def _again(config: Config, before: Config, work: Work, build: Build, conditions: Conditions) -> Work:
+    """The work of `config`, counted anew where training changes, in proportion where only a batch does."""
+    if _counted(config) != _counted(before):
+        anew = measure(config, build, conditions, only_step=True)
+        work = replace(work, weights=anew.weights, steps=work.steps | anew.steps, reference_peak=anew.reference_peak)
+    shares = [
+        ("denoising", config.reference_samples.batch_size / before.reference_samples.batch_size),
+        ("decoding", config.preview.per_prompt / before.preview.per_prompt),
+        ("previewing", config.preview.per_prompt / before.preview.per_prompt),
+    ]
+    for name, share in shares:
+        cost = vars(work)[name]
+        if cost is not None and share != 1:
+            work = replace(work, **{name: cost.times(share)})
+    return work

@@ -1,0 +1,101 @@
+"""What of a model stays in memory, counted on one without memory."""
+
+from collections import Counter as Frequencies
+from dataclasses import dataclass
+
+from torch import nn
+
+from seppo_core.methods.reference import Reference
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.tuning import lora_layers, trainable_parameters
+from seppo_core.plan.counter import bytes_of, weights_of
+from seppo_core.training.parallel import blocks
+
+
+@dataclass(frozen=True)
+class Block:
+    """Bytes of what shards are gathered to at once."""
+
+    weights: int
+    trained: int
+    """Of them; their gradients are whole for a moment too."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes and counts of what stays in memory."""
+
+    parameters: int
+    """Of the denoiser's base."""
+    trained: int
+    """Parameters that are trained: all, some, or a LoRA's."""
+    base: int
+    """Bytes of the denoiser without a LoRA."""
+    lora: int
+    """Bytes of the policy's LoRA."""
+    reference: int
+    """Bytes that the reference needs beside the policy."""
+    trained_bytes: int
+    block: Block
+    """The largest of those that shards are gathered by."""
+    outside: Block
+    """What belongs to no block, which is gathered for the whole of a pass."""
+    vae: int
+    texts: dict[str, int]
+    """Bytes of the text encoders by name."""
+    dtypes: dict[str, str]
+    """By component: what most of its weights are."""
+
+
+def count_weights(adapter: Adapter, reference: Reference | None, base: int, parameters: int) -> Weights:
+    """Of a tuned denoiser; `base` and `parameters` are its bytes and count before a LoRA was put into it."""
+    trained = trainable_parameters(adapter.denoiser)
+    everything = bytes_of(weights_of(adapter.denoiser))
+    is_lora = bool(lora_layers(adapter.denoiser))
+    trained_bytes = bytes_of(trained.values())
+    if reference is None:
+        of_reference = 0
+    elif is_lora:
+        of_reference = trained_bytes
+    else:
+        of_reference = bytes_of(weights_of(adapter.denoiser, module_of(reference))) - everything
+    found = [_block(block) for block in blocks(adapter.denoiser)]
+    whole = _block(adapter.denoiser)
+    modules = {name: m for name, m in adapter.pipeline.components.items() if isinstance(m, nn.Module)}
+    modules[adapter.component] = adapter.denoiser
+    texts = {name: bytes_of(weights_of(module)) for name, module in modules.items() if name.startswith("text_encoder")}
+    return Weights(
+        parameters=parameters,
+        trained=sum(parameter.numel() for parameter in trained.values()),
+        # full tuning raises the trained weights to float32
+        base=base if is_lora else everything,
+        lora=trained_bytes if is_lora else 0,
+        reference=of_reference,
+        trained_bytes=trained_bytes,
+        block=max(found, key=lambda block: block.weights, default=Block(0, 0)),
+        outside=Block(
+            whole.weights - sum(block.weights for block in found), whole.trained - sum(block.trained for block in found)
+        ),
+        vae=bytes_of(weights_of(adapter.pipeline.vae)),
+        texts=texts,
+        dtypes={name: _dtype(module) for name, module in modules.items()},
+    )
+
+
+def module_of(reference: Reference) -> nn.Module:
+    """What predicts as the reference."""
+    with reference.active() as module:
+        return module
+
+
+def _block(module: nn.Module) -> Block:
+    parameters = list(module.parameters())
+    return Block(bytes_of(parameters), bytes_of(parameter for parameter in parameters if parameter.requires_grad))
+
+
+def _dtype(module: nn.Module) -> str:
+    """What most of the weights of `module` are."""
+    counts = Frequencies()
+    for parameter in module.parameters():
+        counts[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    return counts.most_common(1)[0][0]

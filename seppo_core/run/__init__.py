@@ -1,0 +1,1 @@
+"""The folder of a run: configuration, checkpoints, logs, health, status."""

@@ -1,0 +1,54 @@
+"""What a run will write, compared with the disk that it writes to, before it begins."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from seppo_core.cache.writer import free_bytes
+from seppo_core.config.schema import Config
+
+PARTS = ("pool", "checkpoints", "buffer")
+"""Folders of a run that `run_bytes` speaks of."""
+
+
+def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> dict[str, int]:
+    """Bytes that a whole run holds at most at once, by part.
+
+    `trained` are the trained weights, whole; `latent_bytes` is one reference sample, which the buffer keeps in float32.
+    """
+    m, loop = config.method, config.loop
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in trained)
+    # AdamW's two moments, of one byte each in its 8-bit form
+    moments = weights // 2 if config.optimizer.name == "adamw8bit" else 2 * weights
+    checkpoint = weights + moments + (weights if config.optimizer.ema_decay is not None else 0)
+    samples = loop.updates * loop.batch_size if m.recipe.second == "generated" else 0
+    return {
+        "snapshots of the pool": pool_entries(config) * weights,
+        # a new checkpoint is written before an old one goes
+        "checkpoints": (loop.keep_checkpoints + 1) * checkpoint,
+        "reference samples": samples * latent_bytes,
+    }
+
+
+def pool_entries(config: Config) -> int:
+    """Snapshots that the pool holds at most at once."""
+    m, iterations = config.method, config.loop.iterations
+    if m.strategy is None:
+        return 0
+    if m.strategy == "initial":
+        return 1
+    # the one that is to be forgotten goes after the new one is there
+    return iterations if m.remember is None else min(iterations, m.remember + 1)
+
+
+def check_run_space(folder: Path, needed: dict[str, int]) -> None:
+    """OSError where the disk of `folder` has not room for what is `needed` and not there already."""
+    there = sum(path.stat().st_size for part in PARTS for path in (folder / part).rglob("*") if path.is_file())
+    missing, free = sum(needed.values()) - there, free_bytes(folder)
+    if missing > free:
+        parts = ", ".join(f"{size / 1e9:.1f} GB for {name}" for name, size in needed.items() if size)
+        raise OSError(
+            f"{folder} needs {missing / 1e9:.1f} GB more and its disk has {free / 1e9:.1f} GB free ({parts}); free "
+            "some, name another disk as `run`, or keep fewer (loop.keep_checkpoints, method.remember)"
+        )

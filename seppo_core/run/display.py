@@ -1,0 +1,54 @@
+"""What a person sees of training: a live bar on a terminal, one line per update elsewhere."""
+
+import sys
+from typing import TextIO
+
+from tqdm import tqdm
+
+from seppo_core.run.eta import Pace, clock
+
+SHOWN = ("loss", "winner_error", "share_s_plus", "margin", "grad_norm")
+
+
+class UpdateDisplay:
+    """Says after every update how far training is. `visible` is for the process that speaks for all."""
+
+    def __init__(self, pace: Pace, done: int, *, description: str, visible: bool = True, stream: TextIO | None = None):
+        self.pace = pace
+        self.stream = stream or sys.stderr
+        self.visible = visible
+        live = visible and self.stream.isatty()
+        self.bar = (
+            tqdm(total=pace.total, initial=done, unit="update", desc=description, dynamic_ncols=True, file=self.stream)
+            if live
+            else None
+        )
+        if visible and not live:
+            self.say(f"{description}: {done} of {pace.total} updates are done")
+
+    def show(self, update: int, metrics: dict[str, float | int]) -> None:
+        """After `update` (1-based), with its scalars; `seconds` among them sets the pace."""
+        if "seconds" in metrics:
+            self.pace.update(metrics["seconds"])
+        told = {name: f"{metrics[name]:.4g}" for name in SHOWN if name in metrics}
+        if metrics.get("skipped"):
+            told["skipped"] = str(metrics["skipped"])
+        left = self.pace.left(update)
+        if self.bar is not None:
+            self.bar.set_postfix(told | ({} if left is None else {"left": clock(left)}), refresh=False)
+            self.bar.update()
+        elif self.visible:
+            values = "  ".join(f"{name} {value}" for name, value in told.items())
+            tail = "" if left is None else f"  {metrics.get('seconds', 0):.2f} s  {clock(left)} left"
+            self.say(f"update {update}/{self.pace.total}  {values}{tail}")
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self.bar is not None:
+            self.bar.write(text, file=self.stream)
+        elif self.visible:
+            print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,131 @@
+"""The folder of one run: its config, where it came from, and which checkpoint is meant."""
+
+import json
+import shutil
+from pathlib import Path
+
+from seppo_core.config.loader import config_differences, load_config, resolved_yaml
+from seppo_core.config.schema import Config
+from seppo_core.io.atomic import save_text
+from seppo_core.io.versions import environment
+from seppo_core.run.checkpoint import CheckpointFolder
+from seppo_core.run.folder_lock import LOCK, holder_of
+from seppo_core.run.history import read_lines
+
+FREE_KEYS = (
+    "run",
+    "preview",
+    "health",
+    "log",
+    "data.source",
+    "data.cache",
+    "data.encode_batch_size",
+    "data.workers",
+    "data.prefetch",
+    "loop.checkpoint_every",
+    "loop.keep_checkpoints",
+    "loop.micro_batch_size",
+    "loop.sharded",
+    "loop.offload_reference",
+    "loop.gradient_checkpointing",
+    "loop.attention",
+    "reference_samples.batch_size",
+)
+"""Keys that may differ on a resume: they say how, not what, and move weights by rounding at most. After a run that was
+out of memory, these are what can be lowered."""
+
+
+def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...] = ()) -> None:
+    """Makes a run folder, or finds it made by this very config, on the winners of this fingerprint, by this version.
+
+    `config.yaml` is the resolved config, `environment.jsonl` gets a line of versions at every start. ValueError, with
+    the differences, where the folder belongs to another config, other winners or another version of this package;
+    `accept` names those keys (or "winners", "version") that may differ, and becomes part of the run. Nothing else is
+    overwritten.
+    """
+    path = folder / "config.yaml"
+    holder = holder_of(folder)
+    if holder is not None:
+        raise ValueError(
+            f"{folder} is being trained in by another process ({holder}); end that one first, or name another folder "
+            "as `run`"
+        )
+    here = environment()
+    if path.exists():
+        stored = load_config(path, type(config))
+        found = {line.partition(":")[0]: line for line in config_differences(stored, config, ignore=FREE_KEYS)}
+        trained_on = json.loads((folder / "winners.json").read_text(encoding="utf-8"))["fingerprint"]
+        if trained_on != winners:
+            found["winners"] = f"winners: those in {config.data.cache} are not those that the run began with"
+        before = next((line["seppo"] for line in reversed(read_lines(folder / "environment.jsonl"))), here["seppo"])
+        if before != here["seppo"]:
+            found["version"] = f"version: seppo {before} -> {here['seppo']}"
+        differences = list(found.values())
+        if differences and not CheckpointFolder(folder / "checkpoints").list():
+            # nothing is trained yet: what lies here was derived from the old config
+            for derived in ("pool", "buffer", "previews"):
+                shutil.rmtree(folder / derived, ignore_errors=True)
+            _write_run(folder, config, winners)
+            print(f"{folder} held no checkpoint yet and starts over with the new config ({'; '.join(differences)})")
+        elif refused := [key for key in found if key not in accept]:
+            raise ValueError(
+                f"{folder} holds a run that began otherwise ({'; '.join(found[key] for key in refused)}); go on with "
+                f"the old values, name another folder as `run`, or go on regardless with --accept_changes "
+                f"{' '.join(found)}"
+            )
+        elif found:
+            # samples of the current iteration were made as the old config says
+            shutil.rmtree(folder / "buffer", ignore_errors=True)
+            _write_run(folder, config, winners)
+            print(f"{folder} goes on with changes ({'; '.join(differences)})")
+    elif folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run (no config.yaml); name another folder as `run`")
+    else:
+        _write_run(folder, config, winners)
+    with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(here) + "\n")
+
+
+def check_model(folder: Path, model: str, accept: tuple[str, ...] = ()) -> None:
+    """Notes the fingerprint of the denoiser that a run starts from, or finds it the same.
+
+    A path can hold other weights than it did, and a LoRA or a reference pool on them would be another model. ValueError
+    where they are others, unless `accept` names "model".
+    """
+    path = folder / "model.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else None
+    trained = bool(CheckpointFolder(folder / "checkpoints").list())
+    if before is not None and before != model and trained and "model" not in accept:
+        raise ValueError(
+            f"{folder} was begun on other weights ({before}) than model.base holds now ({model}); bring the old base "
+            "back, name another folder as `run`, or go on regardless with --accept_changes model"
+        )
+    if before != model:
+        save_text(path, json.dumps({"fingerprint": model}) + "\n")
+
+
+def _write_run(folder: Path, config: Config, winners: str) -> None:
+    save_text(folder / "winners.json", json.dumps({"fingerprint": winners}) + "\n")
+    # last: it is what makes the folder a run
+    save_text(folder / "config.yaml", resolved_yaml(config))
+
+
+def find_checkpoint(folder: Path, wanted: str) -> Path | None:
+    """Folder of the checkpoint called `wanted`: "latest", a number of updates, a path, or "base" (None).
+
+    FileNotFoundError, with those that are there, where there is none.
+    """
+    if wanted == "base":
+        return None
+    checkpoints = CheckpointFolder(folder / "checkpoints")
+    there = {path.name: path for path in checkpoints.list()}
+    if not there and not Path(wanted).is_dir():
+        raise FileNotFoundError(f"{folder} holds no checkpoint yet; run train first")
+    if wanted == "latest":
+        return checkpoints.latest()
+    name = f"update-{int(wanted):06d}" if wanted.isdecimal() else wanted
+    if name in there:
+        return there[name]
+    if (Path(wanted) / "policy.safetensors").is_file():
+        return Path(wanted)
+    raise FileNotFoundError(f"{folder} holds no checkpoint {wanted!r}; it holds {', '.join(there)}")

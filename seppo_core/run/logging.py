@@ -1,0 +1,83 @@
+"""What a run writes down as it goes: metrics.jsonl, TensorBoard, Weights & Biases where asked for."""
+
+import json
+import math
+import os
+import sys
+from contextlib import ExitStack, nullcontext, suppress
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from seppo_core.io.atomic import save_text
+from seppo_core.io.disk_errors import telling
+from seppo_core.run.history import METRICS, read_lines, read_metrics
+from seppo_core.run.wandb_log import ProjectLog
+
+__all__ = ["RunLog", "progress_bar", "read_metrics"]
+
+
+class RunLog:
+    """One line of JSON per update in `metrics.jsonl` and the same scalars in TensorBoard.
+
+    A resumed run drops what was logged after its checkpoint: those updates are done, and logged, again.
+    """
+
+    def __init__(self, folder: Path, update: int, wandb: ProjectLog | None = None):
+        self.path = folder / METRICS
+        if self.path.exists():
+            kept = [line for line in read_lines(self.path) if line["update"] <= update]
+            save_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._wandb = wandb
+        with telling(folder / "tensorboard"):
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=update + 1 if update else None)
+        with telling(self.path):
+            self._file = self.path.open("a", encoding="utf-8", buffering=1)
+
+    def write(self, update: int, metrics: dict[str, float | int]) -> None:
+        """Logs the scalars of `update` (1-based: how many are done with it)."""
+        # JSON has no infinity and no NaN; a skipped update's gradient norm is null
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        with telling(self.path):
+            self._file.write(json.dumps({"update": update, **finite}) + "\n")
+        with telling(self.path.with_name("tensorboard")):
+            for name, value in metrics.items():
+                self.writer.add_scalar(name, value, update)
+        if self._wandb is not None:
+            self._wandb.write(update, metrics)
+
+    def sync(self) -> None:
+        """Brings what was logged onto the disk, so that no checkpoint outlives the metrics before it."""
+        with telling(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        # what ended the run must be told, not that a full disk did not take its last line either
+        with nullcontext() if kind is None else suppress(OSError):
+            self.close()
+
+    def close(self) -> None:
+        with ExitStack() as all_of_them:
+            if self._wandb is not None:
+                all_of_them.callback(self._wandb.close)
+            all_of_them.callback(self.writer.close)
+            all_of_them.callback(self._file.close)
+
+
+def progress_bar(total: int, initial: int = 0, *, unit: str, description: str, visible: bool = True) -> tqdm:
+    """A bar with rate and time left; on a plain terminal or in a file it prints at most one line every 30 seconds."""
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit=unit,
+        desc=description,
+        disable=not visible,
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 30,
+        leave=True,
+    )

@@ -1,0 +1,208 @@
+"""How a run is doing, told from its folder alone: while it runs, after it ended, on any machine. Without torch."""
+
+import time
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from seppo_core.config.method import MethodConfig
+from seppo_core.config.monitoring import HealthConfig
+from seppo_core.run.eta import Pace, clock
+from seppo_core.run.folder_lock import holder_of
+from seppo_core.run.health import Alarm, Health
+from seppo_core.run.history import METRICS, read_events, read_metrics
+
+LINES = 5
+SLOW = 0.05
+"""Share of the time waiting for batches from which on something should be done about it."""
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the folder says. Times are seconds since 1970."""
+
+    folder: Path
+    what: str
+    update: int
+    total: int
+    iteration: int
+    iterations: int
+    missing: int
+    """Reference samples that the current iteration still has to generate; 0 where that is done, or not begun."""
+    samples: int
+    """Reference samples of an iteration."""
+    state: str
+    """running, finished, stopped, failed, killed (nothing said that it ended) or not begun."""
+    detail: str
+    sign_of_life: float | None
+    seconds_per_update: float | None
+    pairs_per_second: float | None
+    data_share: float | None
+    """Of the latest updates' time, what went by waiting for batches."""
+    left: float | None
+    checkpoints: tuple[str, ...]
+    alarms: tuple[Alarm, ...]
+    standing: tuple[Alarm, ...]
+    last: tuple[dict, ...]
+
+
+def read_status(folder: Path) -> Status:
+    """Looks into a run folder; FileNotFoundError where it is none."""
+    config = _read_config(folder)
+    loop, sampled = config["loop"], config.get("reference_samples", {})
+    health, method = _section(HealthConfig, config.get("health")), _section(MethodConfig, config["method"])
+    size, per_iteration = loop["batch_size"], loop["updates"]
+    total = loop["iterations"] * per_iteration
+    samples = per_iteration * size if method.recipe.second == "generated" else 0
+    metrics, events = read_metrics(folder), read_events(folder)
+    update = metrics[-1]["update"] if metrics else 0
+    pace = Pace(total, per_iteration, samples)
+    for line in metrics:
+        pace.update(line["seconds"], line.get("data_seconds"))
+    for event in events:
+        if event["event"] == "samples":
+            pace.samples(event["count"], event["seconds"])
+    missing = _missing(folder, min(update // per_iteration, loop["iterations"] - 1), samples, sampled)
+    state, detail = _state(folder, events, update, total)
+    watched = Health.of(health, method, size, metrics)
+    per_update = pace.seconds_per_update
+    return Status(
+        folder=folder,
+        what=f"{method.name}{_variant(method)} on {config['model']['base']}, {config['tune']['mode']}",
+        update=update,
+        total=total,
+        iteration=min(update // per_iteration + 1, loop["iterations"]),
+        iterations=loop["iterations"],
+        missing=missing if update % per_iteration == 0 and update < total else 0,
+        samples=samples,
+        state=state,
+        detail=detail,
+        sign_of_life=_sign_of_life(folder),
+        seconds_per_update=per_update,
+        pairs_per_second=size / per_update if per_update else None,
+        data_share=pace.data_share,
+        left=pace.left(update, missing),
+        checkpoints=tuple(path.name for path in sorted((folder / "checkpoints").glob("update-*"))),
+        alarms=tuple(watched.alarms),
+        standing=tuple(watched.standing),
+        last=tuple(metrics[-LINES:]),
+    )
+
+
+def status_text(status: Status, now: float | None = None) -> str:
+    """The same for people, one fact a line."""
+    now = time.time() if now is None else now
+    share = status.update / status.total
+    rows = [
+        ("run", f"{status.folder}: {status.what}"),
+        ("state", f"{status.state}{f': {status.detail}' if status.detail else ''}"),
+        ("done", f"update {status.update} of {status.total} ({share:.0%}), iteration {status.iteration} of "
+                 f"{status.iterations}"),
+    ]  # fmt: skip
+    if status.missing:
+        rows.append(("sampling", f"{status.samples - status.missing} of {status.samples} reference samples"))
+    if status.sign_of_life is not None:
+        rows.append(("last sign", f"{clock(max(0, now - status.sign_of_life))} ago"))
+    if status.seconds_per_update is not None:
+        rows.append(
+            ("rate", f"{status.seconds_per_update:.3g} s an update, {status.pairs_per_second:.3g} pairs a second")
+        )
+    if status.data_share is not None:
+        cure = "; raise data.prefetch, or put data.cache on a faster disk" if status.data_share > SLOW else ""
+        rows.append(("data", f"{status.data_share:.1%} of it is waiting for batches{cure}"))
+    if status.left:
+        if status.state == "running":
+            end = datetime.fromtimestamp(now + status.left).astimezone()
+            rows.append(("ends", f"in {clock(status.left)}, about {end:%Y-%m-%d %H:%M}"))
+        else:
+            rows.append(("left", f"{clock(status.left)} once it runs again: the same train command goes on"))
+    newest = status.checkpoints[-1] if status.checkpoints else "none yet"
+    rows.append(("checkpoint", newest + (f" ({len(status.checkpoints)} kept)" if status.checkpoints else "")))
+    rows.append(("health", _health_text(status)))
+    text = "\n".join(f"{name:11} {value}" for name, value in rows)
+    for alarm in status.standing:
+        text += f"\n  {alarm}"
+    if status.last:
+        text += "\n\n" + _table(status.last)
+    return text
+
+
+def _health_text(status: Status) -> str:
+    if status.standing:
+        return f"{', '.join(alarm.gate for alarm in status.standing)} out of bounds:"
+    if status.alarms:
+        return "well now; earlier: " + ", ".join(f"{alarm.gate} at update {alarm.update}" for alarm in status.alarms)
+    return "no gate has spoken" if status.update else "nothing to go by yet"
+
+
+def _table(lines: tuple[dict, ...]) -> str:
+    names = [
+        name
+        for name in ("update", "loss", "winner_error", "margin", "share_s_plus", "grad_norm", "lr", "seconds")
+        if any(name in line for line in lines)
+    ]
+    cells = [names, *([_cell(line.get(name)) for name in names] for line in lines)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+
+
+def _cell(value: float | int | None) -> str:
+    return "not finite" if value is None else str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _variant(method: MethodConfig) -> str:
+    """What makes it another method than the paper's."""
+    return "" if method.remember is None else f" that forgets all but the newest {method.remember} snapshots"
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no run (no config.yaml); name the folder that `run` names in a config")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _section(schema: type[Section], values: dict | None) -> Section:
+    """A section of the config, whichever version wrote it: keys that are gone are passed over."""
+    known = {field.name for field in fields(schema)}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in (values or {}).items()}
+    return schema(**{name: value for name, value in given.items() if name in known})
+
+
+def _missing(folder: Path, iteration: int, samples: int, sampled: dict) -> int:
+    found = list((folder / "buffer").glob(f"iteration-{iteration:04d}-by-*"))
+    if not samples or not found:
+        return 0
+    chunk = int(found[0].name.rpartition("-")[2]) if sampled else 1
+    return max(0, samples - chunk * len(list(found[0].glob("samples-*.safetensors"))))
+
+
+def _state(folder: Path, events: list[dict], update: int, total: int) -> tuple[str, str]:
+    holder = holder_of(folder)
+    last = next((event for event in reversed(events) if event["event"] in _ENDS or event["event"] == "started"), None)
+    if holder is not None:
+        return "running", holder
+    if update >= total and (last is None or last["event"] in ("finished", "started")):
+        return "finished", ""
+    if last is None:
+        return ("stopped", "") if update else ("not begun", "")
+    if last["event"] == "started":
+        return "killed", "the process is gone and said nothing; the same train command goes on"
+    return _ENDS[last["event"]], str(last.get("why", ""))
+
+
+_ENDS = {"finished": "finished", "stopped": "stopped", "failed": "failed"}
+
+
+def _sign_of_life(folder: Path) -> float | None:
+    """When the run last wrote anything that counts."""
+    places = [folder / METRICS, folder / "events.jsonl", folder / "checkpoints", *(folder / "buffer").glob("*")]
+    times = [path.stat().st_mtime for path in places if path.exists()]
+    return max(times) if times else None

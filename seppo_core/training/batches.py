@@ -1,0 +1,126 @@
+"""Which winners an update sees and what is drawn for them: all of it a function of (seed, update, index)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
+from seppo_core.methods.step import Batch
+from seppo_core.models.adapter import Adapter
+from seppo_core.training.sample_buffer import SampleBuffer
+
+
+@dataclass(frozen=True)
+class WinnerOrder:
+    """Winners in seeded order, a new permutation for every epoch; position p runs on over the whole run.
+
+    Any position is found at once, so that a resume replays nothing. Every winner is used once before any is used again.
+    """
+
+    length: int
+    seed: int
+
+    def item(self, position: int) -> int:
+        """Index of the winner at `position`, in 0..length-1."""
+        epoch, offset = divmod(position, self.length)
+        return int(_epoch_order(self.length, self.seed, epoch)[offset])
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(length: int, seed: int, epoch: int) -> Tensor:
+    return keyed_permutation(length, seed, "order", epoch)
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Assembles batches. What an item draws is keyed by (seed, update, index in the global batch) and nothing else,
+    so that neither the process it runs in nor the accumulation changes it."""
+
+    cache: WinnerCache
+    order: WinnerOrder
+    adapter: Adapter
+    seed: int
+    batch_size: int
+    """Global batch: positions per update."""
+    caption_dropout: float = 0.0
+    flip: bool = False
+    posterior: Literal["draw", "mode"] = "draw"
+    noise: Literal["independent", "shared"] = "independent"
+    losers: bool = False
+    """Whether the second sample is the loser of the cache's pair."""
+    labels: bool = False
+    """Whether items come with their label."""
+    anchor_draws: int = 0
+    """Further timesteps and noises for the anchor."""
+
+    def make(self, update: int, indices: range, buffer: SampleBuffer | None, device: torch.device) -> Batch:
+        """The batch of global-batch `indices` at `update` (0-based, counted over the whole run).
+
+        Winner and second sample share the timestep, the flip and whether their caption is dropped. With a buffer, the
+        second sample is the one generated for the winner's position.
+        """
+        positions = [update * self.batch_size + index for index in indices]
+        items = [self.order.item(position) for position in positions]
+        draws = [self._draw(update, index) for index in indices]
+        stack = lambda name: torch.stack([draw[name] for draw in draws]).to(device)  # noqa: E731
+        flipped = [draw["flipped"] for draw in draws]
+        dropped = [draw["dropped"] for draw in draws]
+        to_device = lambda condition: {key: value.to(device) for key, value in condition.items()}  # noqa: E731
+        winner = self.cache.posterior(items, flipped).draw(torch.stack([draw["posterior_noise"] for draw in draws]))
+        sample, sample_condition = None, None
+        if buffer is not None:
+            sample = buffer.read(positions)
+        elif self.losers:
+            noise = [self._posterior_noise("loser posterior", update, index) for index in indices]
+            sample = self.cache.loser_posterior(items, flipped).draw(torch.stack(noise))
+            sample_condition = to_device(self.cache.loser_condition(items, dropped))
+        anchor = self._anchor(update, indices) if self.anchor_draws else None
+        return Batch(
+            winner=winner.to(device),
+            condition=to_device(self.cache.condition(items, dropped)),
+            t=self.adapter.path.timesteps(torch.stack([draw["u"] for draw in draws])).to(device),
+            winner_noise=stack("winner_noise"),
+            sample=None if sample is None else sample.to(device),
+            sample_noise=None if sample is None else stack("sample_noise"),
+            sample_condition=sample_condition,
+            desirable=self.cache.labels(items).to(device) if self.labels else None,
+            anchor_t=None if anchor is None else anchor[0].to(device),
+            anchor_noise=None if anchor is None else anchor[1].to(device),
+        )
+
+    def _anchor(self, update: int, indices: range) -> tuple[Tensor, Tensor]:
+        """Timesteps (m, b) and noises (m, b, c, [f], h, w)."""
+        shape = (self.anchor_draws, *self.cache.latent_shape)
+        u, noise = [], []
+        for index in indices:
+            generator = keyed_generator(self.seed, "anchor", update, index)
+            u.append(torch.rand(self.anchor_draws, generator=generator, dtype=torch.float64))
+            noise.append(torch.randn(shape, generator=generator))
+        t = self.adapter.path.timesteps(torch.stack(u, dim=1).flatten())
+        return rearrange(t, "(m b) -> m b", m=self.anchor_draws), torch.stack(noise, dim=1)
+
+    def _posterior_noise(self, purpose: str, update: int, index: int) -> Tensor:
+        shape = self.cache.latent_shape
+        return (
+            keyed_normal(shape, self.seed, purpose, update, index) if self.posterior == "draw" else torch.zeros(shape)
+        )
+
+    def _draw(self, update: int, index: int) -> dict:
+        shape = self.cache.latent_shape
+        generator = keyed_generator(self.seed, "draws", update, index)
+        u, dropout, flip = torch.rand(3, generator=generator, dtype=torch.float64).unbind()
+        winner_noise = torch.randn(shape, generator=generator)
+        sample_noise = torch.randn(shape, generator=generator)
+        return {
+            "u": u,
+            "dropped": bool(dropout < self.caption_dropout),
+            "flipped": self.flip and bool(flip < 0.5),
+            "winner_noise": winner_noise,
+            "sample_noise": winner_noise if self.noise == "shared" else sample_noise,
+            "posterior_noise": self._posterior_noise("posterior", update, index),
+        }

@@ -1,0 +1,128 @@
+"""The optimiser, its schedule, and the running average of the weights."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers.optimization import get_scheduler
+from packaging.version import Version
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from seppo_core.config.training import OptimizerConfig
+from seppo_core.distributed.dtensor import gathered
+from seppo_core.models.tuning import copy_state
+from seppo_core.training.parallel import Layout
+
+EIGHT_BITS_ON_CPU = Version("0.50.0")
+"""Of bitsandbytes; 0.49.2 and earlier fail at the first step there."""
+
+
+def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), or bitsandbytes' with moments of 8 bits (Dettmers et al. 2022).
+
+    ValueError where the latter is asked for and bitsandbytes is not installed, or cannot do it where the weights are.
+    """
+    c = config
+    settings = {"lr": c.lr, "betas": tuple(c.betas), "eps": c.eps, "weight_decay": c.weight_decay}
+    values = list(parameters.values())
+    if c.name == "adamw":
+        return torch.optim.AdamW(values, **settings)
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise ValueError(
+            "optimizer.name=adamw8bit needs bitsandbytes; pip install 'seppo[gpu]', or use adamw"
+        ) from error
+    if Version(bitsandbytes.__version__) < EIGHT_BITS_ON_CPU and any(not p.is_cuda for p in values):
+        raise ValueError(
+            f"optimizer.name=adamw8bit needs a CUDA device with bitsandbytes {bitsandbytes.__version__}, and the "
+            f"weights are not on one; upgrade to {EIGHT_BITS_ON_CPU}, which knows the CPU too, or use adamw"
+        )
+    return bitsandbytes.optim.AdamW8bit(values, **settings)
+
+
+def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, total: int) -> LRScheduler:
+    """Warm-up, then constant or down to zero at update `total`."""
+    # diffusers' "constant" knows no warm-up
+    name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
+    return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_updates, num_training_steps=total)
+
+
+class Ema:
+    """An exponential moving average of the trained weights: for previews, samples and export, never for training.
+
+    Snapshots of the reference pool are the raw policy. Early on the decay is min(decay, (1 + n) / (10 + n)) after n
+    updates, so that the start is forgotten.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float):
+        self.parameters = parameters
+        self.decay = decay
+        self.average = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, done: int) -> None:
+        """Moves towards the weights after update number `done`, counted from 1."""
+        weight = 1 - min(self.decay, (1 + done) / (10 + done))
+        for name, average in self.average.items():
+            average.lerp_(self.parameters[name].detach(), weight)
+
+    def state(self, keep: bool = True) -> dict[str, Tensor]:
+        """The average on the CPU, by portable name; of a sharded model all processes must ask (`trainable_state`)."""
+        whole = {}
+        for name, average in self.average.items():
+            tensor = gathered(average)
+            if keep:
+                whole[name] = tensor.to("cpu", copy=True)
+        return whole
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes on a saved average; ValueError where names or shapes differ."""
+        copy_state(self.average, state)
+
+    @contextmanager
+    @torch.no_grad()
+    def in_place(self) -> Iterator[None]:
+        """Context in which the model's weights are the average."""
+        held = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.average[name])
+        try:
+            yield
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.copy_(held[name])
+
+
+class Stepper:
+    """Clips and steps: an update with a loss or a gradient that is not finite changes no weight.
+
+    How many of those are too many is the health gate's to say.
+    """
+
+    def __init__(self, layout: Layout, optimizer, schedule, parameters: list[nn.Parameter], max_norm: float | None):
+        self.layout, self.optimizer, self.schedule, self.parameters = layout, optimizer, schedule, parameters
+        self.max_norm = math.inf if max_norm is None else max_norm
+
+    def step(self, loss: float) -> tuple[float, bool]:
+        """Applies the gradients of an update with this `loss`; their norm before clipping, and whether it was applied.
+
+        RuntimeError where no gradient arrived.
+        """
+        if all(parameter.grad is None for parameter in self.parameters):
+            raise RuntimeError("no gradient reached the trained weights; the policy was not in the graph of the loss")
+        norm = self.layout.clip(self.parameters, self.max_norm)
+        finite = bool(torch.isfinite(norm)) and math.isfinite(loss)
+        # under fp16 the scaler skips the step itself, and has to see it in order to lower its scale
+        if finite or self.layout.accelerator.scaler is not None:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with warnings.catch_warnings():
+            # torch misses the step of an update that was skipped
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self.schedule.step()
+        return float(norm), finite

@@ -1,0 +1,146 @@
+"""How the trained model lies on the processes: whole on each, or in shards."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from seppo_core.distributed.dtensor import gathered, scattered
+from seppo_core.methods.reference import Exchange, LoraView, Reference, make_reference
+from seppo_core.models.tuning import lora_layers
+
+
+class Layout(ABC):
+    """Places policy and reference, and moves what the optimiser remembers to and from the disk."""
+
+    collective: bool
+    """Whether a forward pass needs all processes at once."""
+
+    def __init__(self, accelerator: Accelerator, offload: bool = False):
+        self.accelerator, self.offload = accelerator, offload
+
+    @abstractmethod
+    def place(self, denoiser: nn.Module, with_reference: bool) -> Reference | None:
+        """Puts the tuned denoiser where it is trained, and makes its reference; before there is an optimiser."""
+
+    @abstractmethod
+    def wrap(self, denoiser: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Policy and optimiser as the loop calls them."""
+
+    @abstractmethod
+    def accumulating(self, policy: nn.Module) -> AbstractContextManager:
+        """Context of a micro-batch that is not the batch's last."""
+
+    @abstractmethod
+    def clip(self, parameters: list[nn.Parameter], max_norm: float) -> Tensor:
+        """Clips the gradients to a norm over all processes, which is returned as it was."""
+
+    @abstractmethod
+    def optimizer_state(self, optimizer: torch.optim.Optimizer, keep: bool) -> dict:
+        """What the optimiser remembers, whole; to be called on all processes, which need not `keep` it."""
+
+    @abstractmethod
+    def load_optimizer(self, optimizer: torch.optim.Optimizer, state: dict) -> None:
+        """Takes on a whole state."""
+
+
+class Replicated(Layout):
+    """The whole model on every process: one GPU, or DDP."""
+
+    collective = False
+
+    def place(self, denoiser, with_reference):
+        denoiser.to(self.accelerator.device)
+        # before prepare, which patches the forward that a frozen copy would then share
+        return make_reference(denoiser, self.offload) if with_reference else None
+
+    def wrap(self, denoiser, optimizer):
+        return self.accelerator.prepare(denoiser, optimizer)
+
+    def accumulating(self, policy):
+        # gradients are exchanged on the last micro-batch only
+        return self.accelerator.no_sync(policy)
+
+    def clip(self, parameters, max_norm):
+        return self.accelerator.clip_grad_norm_(parameters, max_norm)
+
+    def optimizer_state(self, optimizer, keep):
+        return optimizer.state_dict() if keep else {}
+
+    def load_optimizer(self, optimizer, state):
+        optimizer.load_state_dict(state)
+
+
+class Sharded(Layout):
+    """Weights, gradients, moments and reference in shards (FSDP2, torch's `fully_shard`): for what one GPU cannot hold.
+
+    A shard is a slice of every parameter. Blocks are gathered one at a time as a forward or backward pass gets to them.
+    Gradients are exchanged at every micro-batch, since keeping them whole would undo what shards are for.
+    """
+
+    collective = True
+
+    def __init__(self, accelerator: Accelerator):
+        super().__init__(accelerator)
+        if accelerator.num_processes < 2:
+            raise ValueError("loop.sharded=true shares one model between processes, and there is one; launch several")
+        if accelerator.mixed_precision == "fp16":
+            raise ValueError("loop.sharded=true does not go with loop.mixed_precision=fp16; use bf16")
+        self.mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+
+    def place(self, denoiser, with_reference):
+        # a view puts its second LoRA into the layers, which are then cut with it
+        view = LoraView(denoiser) if with_reference and lora_layers(denoiser) else None
+        # still on the CPU: sharding moves one block at a time, so that no device ever holds the whole
+        self._shard(denoiser)
+        return Exchange(denoiser) if with_reference and view is None else view
+
+    def wrap(self, denoiser, optimizer):
+        return denoiser, self.accelerator.prepare(optimizer)
+
+    def accumulating(self, policy):
+        return nullcontext()
+
+    def clip(self, parameters, max_norm):
+        return gathered(nn.utils.clip_grad_norm_(parameters, max_norm))
+
+    def optimizer_state(self, optimizer, keep):
+        state = optimizer.state_dict()
+        moments: dict = {}
+        for key, values in state["state"].items():
+            for name, value in values.items():
+                whole = gathered(value) if torch.is_tensor(value) else value
+                if keep:
+                    moments.setdefault(key, {})[name] = whole.cpu() if torch.is_tensor(whole) else whole
+        return state | {"state": moments} if keep else {}
+
+    def load_optimizer(self, optimizer, state):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        moments = {
+            key: {name: scattered(value, parameters[key]) for name, value in values.items()}
+            for key, values in state["state"].items()
+        }
+        optimizer.load_state_dict(state | {"state": moments})
+
+    def _shard(self, model: nn.Module) -> None:
+        for block in blocks(model):
+            fully_shard(block, mesh=self.mesh)
+        # the root too: what it kept gathered after a pass would outlive a change of its shards (EMA, a new reference)
+        fully_shard(model, mesh=self.mesh, reshard_after_forward=True)
+
+
+def make_layout(accelerator: Accelerator, sharded: bool, offload: bool = False) -> Layout:
+    """`offload` is the reference's, of a model that is not sharded."""
+    return Sharded(accelerator) if sharded else Replicated(accelerator, offload)
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The members of the model's outermost lists of modules: what runs as one and is gathered as one."""
+    found = []
+    for child in model.children():
+        found += list(child) if isinstance(child, nn.ModuleList) else blocks(child)
+    return found

@@ -1,0 +1,145 @@
+"""Grids of fixed prompts from fixed noise, drawn as training goes: people look before they read."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.schedulers import SchedulerMixin
+from einops import rearrange
+from PIL import Image, ImageSequence
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from seppo_core.io.atomic import whole_file
+from seppo_core.io.rng import keyed_generator, keyed_normal
+from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.models.sampling import sample
+
+
+class Preview:
+    """Draws one row of `columns` samples per prompt: a PNG for images, an animated WebP for videos.
+
+    The noise depends on the seed alone, so that the pictures of one run, and of runs of one seed, can be compared. What
+    is drawn after the start has the start's samples of the same noise on its left, `with_start`.
+    `conditions` are the prompts', one row each; `every` = 0 leaves only the first and the last drawing.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        folder: Path,
+        condition: Condition,
+        unconditional: Condition,
+        latent_shape: tuple[int, ...],
+        *,
+        every: int,
+        steps: int,
+        guidance_scale: float,
+        scheduler: SchedulerMixin | None = None,
+        columns: int = 2,
+        seed: int = 0,
+        with_start: bool = True,
+    ):
+        self.adapter = adapter
+        self.folder = folder
+        self.condition = condition
+        self.unconditional = unconditional
+        self.latent_shape = latent_shape
+        self.every = every
+        self.steps = steps
+        self.guidance_scale = guidance_scale
+        self.scheduler = scheduler
+        self.columns = columns
+        self.seed = seed
+        self.with_start = with_start
+
+    def due(self, update: int) -> bool:
+        return self.every > 0 and update % self.every == 0
+
+    def drawn(self, update: int) -> bool:
+        """Whether the picture of `update` is there; the files are written whole."""
+        return self._file(update) is not None
+
+    def _file(self, update: int) -> Path | None:
+        return next(self.folder.glob(f"update-{update:06d}.*"), None)
+
+    def draw(
+        self,
+        denoiser: nn.Module,
+        update: int,
+        writer: SummaryWriter | None = None,
+        save: bool = True,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Path | None:
+        """Samples, saves `update-000030.png` (or .webp) and, with a writer, shows the same in TensorBoard.
+
+        Without `save` it only samples: of a sharded denoiser all processes must. `progress` is called between the
+        solver's steps (`sample`).
+        """
+        device = self.adapter.device
+        rows = []
+        for row in range(next(iter(self.condition.values())).shape[0]):
+            one = {key: value[row : row + 1].to(device) for key, value in self.condition.items()}
+            keys = [(self.seed, "preview", row, column) for column in range(self.columns)]
+            latents = sample(
+                self.adapter,
+                denoiser,
+                {key: value.expand(self.columns, *value.shape[1:]) for key, value in one.items()},
+                noise=torch.stack([keyed_normal(self.latent_shape, *key) for key in keys]).to(device),
+                steps=self.steps,
+                guidance_scale=self.guidance_scale,
+                unconditional={key: value.to(device) for key, value in self.unconditional.items()},
+                scheduler=self.scheduler,
+                generators=[keyed_generator(*key, "sampler") for key in keys],
+                progress=progress,
+            )
+            with torch.no_grad():
+                rows.append(self.adapter.decode(latents).float().cpu())
+        if not save:
+            return None
+        frames = grid_frames(torch.stack(rows))
+        if update > 0 and self.with_start and (start := self._file(0)) is not None:
+            frames = beside(load_frames(start), frames)
+        path = save_frames(frames, self.folder / f"update-{update:06d}")
+        if writer is not None:
+            writer.add_image("preview", frames[len(frames) // 2], update, dataformats="HWC")
+        return path
+
+
+def grid_frames(pixels: Tensor) -> Tensor:
+    """Tiles pixels (rows, columns, 3, [f], h, w) in [-1, 1] into uint8 frames (f, rows·h, columns·w, 3)."""
+    if pixels.ndim == 5:
+        pixels = rearrange(pixels, "r k c h w -> r k c 1 h w")
+    frames = rearrange(pixels, "r k c f h w -> f (r h) (k w) c")
+    return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def beside(left: Tensor, right: Tensor, gap: int = 8) -> Tensor:
+    """Two grids of one size, uint8 frames (f, h, w, 3), a white line between them; `right` alone if sizes differ."""
+    if left.shape != right.shape:
+        return right
+    line = torch.full((*right.shape[:2], gap, 3), 255, dtype=torch.uint8)
+    return torch.cat([left, line, right], dim=2)
+
+
+def load_frames(path: Path) -> Tensor:
+    """Frames (f, h, w, 3), uint8, of what `save_frames` wrote."""
+    with Image.open(path) as picture:
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+    return torch.from_numpy(np.stack(frames))
+
+
+def save_frames(frames: Tensor, stem: Path, fps: int = 8) -> Path:
+    """Saves uint8 frames (f, h, w, 3): one as PNG, several as a looping lossless WebP; returns the path."""
+    pictures = [Image.fromarray(frame.numpy()) for frame in frames]
+    path = stem.with_name(stem.name + (".png" if len(pictures) == 1 else ".webp"))
+    with whole_file(path) as temporary:
+        if len(pictures) == 1:
+            pictures[0].save(temporary, format="PNG")
+        else:
+            pictures[0].save(
+                temporary, format="WEBP", save_all=True, append_images=pictures[1:], duration=1000 // fps, loop=0,
+                lossless=True,
+            )  # fmt: skip
+    return path

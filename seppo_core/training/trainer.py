@@ -1,0 +1,311 @@
+"""The training loop: Algorithm 1 of SePPO on accelerate. Knows no model family."""
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast_object_list
+
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.config.schema import Config
+from seppo_core.distributed.processes import make_accelerator
+from seppo_core.distributed.ranks import Team
+from seppo_core.distributed.signals import Stopped
+from seppo_core.methods.objectives import Method
+from seppo_core.methods.reference import ReferencePool
+from seppo_core.methods.step import Batch
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.attention import set_attention
+from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state
+from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
+from seppo_core.run.disk_budget import check_run_space, run_bytes
+from seppo_core.run.session import RunWatch
+from seppo_core.training.batches import BatchMaker, WinnerOrder
+from seppo_core.training.generate import SampleGenerator
+from seppo_core.training.optim import Ema, Stepper, make_optimizer, make_schedule
+from seppo_core.training.parallel import make_layout
+from seppo_core.training.prefetch import Prefetch
+from seppo_core.training.preview import Preview
+from seppo_core.training.reference_samples import ReferenceSamples
+from seppo_core.training.sample_buffer import SampleBuffer
+from seppo_core.training.spread import sample_variance
+
+
+class Trainer:
+    """Runs K iterations of U updates: snapshot, draw a reference, generate its samples, train on the pairs.
+
+    Optimiser, schedule and data position run on through all iterations. `adapter.denoiser` has to be tuned already
+    (`tune_full` or `tune_lora`). The same call on the same folder continues a stopped run, bit for bit on a CPU.
+    """
+
+    def __init__(self, config: Config, adapter: Adapter, cache: WinnerCache, method: Method, folder: Path):
+        self.config = config
+        self.adapter = adapter
+        self.method = method
+        self.folder = folder
+        loop = config.loop
+        self.accelerator = make_accelerator(loop.mixed_precision)
+        self.layout = make_layout(self.accelerator, loop.sharded, loop.offload_reference)
+        self.team = Team.of(self.accelerator)
+        self.share = share_of_batch(self.team, loop.batch_size, loop.micro_batch_size)
+        size = loop.micro_batch_size
+        self.micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
+        self.total = loop.iterations * loop.updates
+
+        denoiser = adapter.denoiser
+        # dropout would break the tie between policy and reference, so that evaluation mode it is, for both
+        denoiser.eval()
+        set_attention(adapter, loop.attention, self.accelerator.device)
+        if loop.gradient_checkpointing:
+            denoiser.enable_gradient_checkpointing()
+        self.reference = self.layout.place(denoiser, method.recipe.uses_reference)
+        self.parameters = trainable_parameters(denoiser)
+        decay = config.optimizer.ema_decay
+        self.ema = None if decay is None else Ema(self.parameters, decay)
+        optimizer = make_optimizer(config.optimizer, self.parameters)
+        self.schedule = make_schedule(config.optimizer, optimizer, self.total)
+        self.policy, self.optimizer = self.layout.wrap(denoiser, optimizer)
+
+        self.stepper = Stepper(
+            self.layout, self.optimizer, self.schedule, list(self.parameters.values()),
+            config.optimizer.max_grad_norm,
+        )  # fmt: skip
+
+        # without a reference nothing is ever drawn from it
+        self.pool = ReferencePool(
+            folder / "pool", config.method.strategy or "initial", config.seed, config.method.remember
+        )
+        self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
+        order = WinnerOrder(len(cache), config.seed)
+        data = config.data
+        self.batches = BatchMaker(
+            cache, order, adapter, config.seed, loop.batch_size,
+            data.caption_dropout, data.flip, data.posterior, config.method.noise,
+            losers=method.recipe.second == "loser", labels=method.recipe.form == "labels",
+            anchor_draws=method.anchor_draws,
+        )  # fmt: skip
+        s = config.reference_samples
+        generator = SampleGenerator(
+            adapter, cache, order, config.seed, s.steps, s.guidance_scale, s.scheduler, s.reencode,
+            self.accelerator.device,
+        )  # fmt: skip
+        self.samples = ReferenceSamples(
+            folder / "buffer", self.layout, generator, loop.updates * loop.batch_size, s.batch_size
+        )
+        self.progress = Progress()
+        self.watch = RunWatch(
+            config, folder, self.accelerator, generates=method.recipe.second == "generated",
+            collective=self.layout.collective,
+        )  # fmt: skip
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def run(self, preview: Preview | None = None) -> None:
+        """Trains to the end from wherever the folder stands. The main process draws the preview before the
+        first update, whenever it is due, and after the last.
+
+        SIGTERM and SIGINT save and raise Stopped. UnhealthyRun where a health gate says stop, OSError where the disk
+        refuses; the last checkpoint is then as it was.
+        """
+        with self.watch:
+            latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
+            needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
+            self.team.first(lambda: check_run_space(self.folder, needed))
+            self._resume()
+            self.watch.begin(self.progress.update)
+            try:
+                self._train(preview)
+            except Stopped as stopped:
+                # before the first update there is nothing to keep
+                if self.progress.update:
+                    self._save()
+                where = f"after update {self.progress.update} of {self.total}"
+                raise Stopped(stopped.signum, where) from stopped
+            if self.is_main:
+                self.samples.remove()
+            self.accelerator.wait_for_everyone()
+
+    def _train(self, preview: Preview | None) -> None:
+        # one that a stop kept from being drawn is drawn now, if the first process says so: it may be there any moment
+        if preview and not self.team.first(lambda: preview.drawn(self.progress.update)):
+            self._draw(preview)
+        for iteration in range(self.progress.update // self.config.loop.updates, self.config.loop.iterations):
+            self._iterate(iteration, preview)
+
+    def _iterate(self, iteration: int, preview: Preview | None) -> None:
+        loop = self.config.loop
+        first, last = iteration * loop.updates, (iteration + 1) * loop.updates
+        drawn, buffer = None, None
+        if self.reference is not None:
+            if self.progress.update == first and self.pool.keeps(iteration):
+                state = trainable_state(self._denoiser, keep=self.is_main)
+                if self.is_main:
+                    self.pool.save(iteration, state)
+                    self.pool.forget(iteration)
+            self.accelerator.wait_for_everyone()
+            drawn = self.pool.draw(iteration)
+            self.reference.load(self.pool.load(drawn))
+            if self.method.recipe.second == "generated":
+                buffer = self.samples.fill(iteration, self.reference, self.watch)
+        about = {"iteration": iteration} | (
+            {} if drawn is None else {"reference": drawn, "pool": self.pool.entries(iteration)}
+        )
+        if drawn is not None and self.pool.remember is not None:
+            about["remember"] = self.pool.remember
+        if buffer is not None and (variance := sample_variance(buffer)) is not None:
+            about["sample_variance"] = variance
+        updates = range(self.progress.update, last)
+        with self._feed(updates, buffer) as batches:
+            for update in updates:
+                started, waited = time.perf_counter(), batches.waited
+                metrics = self._update(update, batches) | about
+                if update == first and drawn == iteration:
+                    _check_tie(metrics["gap_size"], self.config.method.effective_beta)
+                metrics["seconds"] = time.perf_counter() - started
+                metrics["data_seconds"] = batches.waited - waited
+                metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
+                done = self.progress.update
+                self.watch.updated(done, metrics)
+                if done % loop.checkpoint_every == 0 or done == last:
+                    self._save()
+                self.watch.agree()
+                if preview:
+                    self._draw(preview)
+        self.accelerator.wait_for_everyone()
+        if buffer and self.is_main:
+            buffer.remove()
+
+    def _feed(self, updates: range, buffer: SampleBuffer | None) -> Prefetch:
+        """The micro-batches of `updates` in the order that `_update` asks for them, made ahead of it."""
+        passes = 2 if self.method.observes else 1
+        keys = ((update, indices) for update in updates for _ in range(passes) for indices in self.micro_batches)
+        device = self.accelerator.device
+        return Prefetch(lambda key: self.batches.make(*key, buffer, device), keys, self.config.data.prefetch)
+
+    def _update(self, update: int, batches: Iterator[Batch]) -> dict[str, float]:
+        """One optimiser step on the global batch, accumulated over this process's micro-batches."""
+        count = len(self.micro_batches)
+        observed = self._observe(islice(batches, count)) if self.method.observes else {}
+        totals: dict[str, torch.Tensor] = {}
+        for number, batch in enumerate(islice(batches, count)):
+            # gradients of an update that is broken off are dropped; it is done again, whole
+            self.watch.poll(number)
+            is_last = number == count - 1
+            sync = nullcontext() if is_last else self.layout.accumulating(self.policy)
+            with sync, self.accelerator.autocast():
+                loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch, observed)
+                self.accelerator.backward(loss / count)
+            _add(totals, {"loss": loss.detach()} | metrics, count)
+        means = {name: float(value) for name, value in self._over_processes(totals).items()}
+        norm, applied = self.stepper.step(means["loss"])
+        self.progress = Progress(update + 1, self.progress.skipped + (not applied))
+        if self.ema:
+            self.ema.update(self.progress.update)
+        rest = {"grad_norm": norm, "skipped": self.progress.skipped, "lr": self.schedule.get_last_lr()[0]}
+        return means | rest
+
+    def _observe(self, batches: Iterator[Batch]) -> dict[str, torch.Tensor]:
+        """What the method has to know of the whole batch before any of its loss."""
+        totals: dict[str, torch.Tensor] = {}
+        for number, batch in enumerate(batches):
+            self.watch.poll(number)
+            with self.accelerator.autocast():
+                observed = self.method.observe(self.adapter, self.adapter.denoiser, self.reference, batch)
+            _add(totals, observed, len(self.micro_batches))
+        return self._over_processes(totals)
+
+    def _over_processes(self, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        names = sorted(totals)
+        values = self.accelerator.reduce(torch.stack([totals[name] for name in names]), reduction="mean")
+        return dict(zip(names, values, strict=True))
+
+    def _draw(self, preview: Preview) -> None:
+        """The preview, where it is due: at the start, at the end, and as often as the config says."""
+        if self.progress.update not in (0, self.total) and not preview.due(self.progress.update):
+            return
+        with self.watch.apart():
+            if not (self.is_main or self.layout.collective):
+                return
+            average = self.ema.in_place() if self.ema else nullcontext()
+            with average, self.accelerator.autocast(), self.watch.breakable():
+                preview.draw(
+                    self._denoiser, self.progress.update, self.watch.writer, save=self.is_main,
+                    progress=self.watch.look,
+                )  # fmt: skip
+
+    @property
+    def _denoiser(self) -> torch.nn.Module:
+        return self.adapter.denoiser
+
+    def _save(self) -> None:
+        self.accelerator.wait_for_everyone()
+        scaler = self.accelerator.scaler
+        # all processes gather, and the main one keeps
+        checkpoint = Checkpoint(
+            self.progress,
+            trainable_state(self._denoiser, keep=self.is_main),
+            self.layout.optimizer_state(self.optimizer, keep=self.is_main),
+            self.schedule.state_dict(),
+            scaler.state_dict() if scaler is not None else {},
+            self.ema.state(keep=self.is_main) if self.ema else {},
+        )
+        if self.is_main:
+            with self.watch.saving(self.progress.update):
+                self.checkpoints.save(checkpoint)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        if self.is_main:
+            self.checkpoints.clean()
+        # the newest checkpoint as the main process sees it, so that all start from one
+        latest = broadcast_object_list([self.checkpoints.latest()])[0]
+        if latest is None:
+            return
+        checkpoint = load_checkpoint(latest)
+        load_trainable_state(self._denoiser, checkpoint.policy)
+        self.layout.load_optimizer(self.optimizer, checkpoint.optimizer)
+        self.schedule.load_state_dict(checkpoint.scheduler)
+        if self.accelerator.scaler is not None and checkpoint.scaler:
+            self.accelerator.scaler.load_state_dict(checkpoint.scaler)
+        if self.ema:
+            # a checkpoint of before the average was asked for has none; it then starts from here
+            self.ema.load(checkpoint.ema or checkpoint.policy)
+        self.progress = checkpoint.progress
+        if self.is_main:
+            print(f"continuing {self.folder} after update {self.progress.update} of {self.total}")
+
+
+def share_of_batch(team: Team, batch_size: int, micro_batch_size: int) -> range:
+    """The indices of the global batch that this process computes; ValueError where they cannot be dealt out evenly."""
+    world = team.world
+    step = world * micro_batch_size
+    if batch_size % step:
+        raise ValueError(
+            f"loop.batch_size={batch_size} is not a multiple of {world} processes x loop.micro_batch_size="
+            f"{micro_batch_size}; use e.g. {math.ceil(batch_size / step) * step}"
+        )
+    share = batch_size // world
+    return range(team.rank * share, (team.rank + 1) * share)
+
+
+def _add(totals: dict[str, torch.Tensor], metrics: dict[str, torch.Tensor], count: int) -> None:
+    for name, value in metrics.items():
+        totals[name] = totals.get(name, 0) + value.detach().float() / count
+
+
+def _check_tie(gap_size: float, beta: float) -> None:
+    """Policy and reference have equal weights here: a gap between them means that they run in different numerics."""
+    if beta * gap_size > 1e-2:
+        warnings.warn(
+            f"policy and reference have the same weights but their errors on the winners differ by {gap_size:.3g} on "
+            f"average, times beta {beta:g}: they run in different precision or kernels, and the anchor's signs are "
+            "noise until that is mended",
+            stacklevel=2,
+        )
