@@ -4,25 +4,37 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "demo": ("benchmarks.demo.main", "align the two small bases, score them and write runs/demo/index.html"),
+    "demo": (
+        "benchmarks.experiments.demo.main",
+        "align the two small bases, score them and write runs/demo/index.html",
+    ),
     "survival": (
-        "benchmarks.survival.main",
+        "benchmarks.experiments.survival.main",
         "kill a small run at random moments and compare its end with an undisturbed one",
     ),
-    "quality": ("benchmarks.quality.main", "score models under a named protocol: run, report, doctor"),
-    "toy": ("benchmarks.toy_table.main", "every method on the embedded task, tuned alike, in one table with intervals"),
-    "anchor": ("benchmarks.anchor.main", "precision and recall of s = ±1 in a trained run, against any scorer"),
-    "ab": ("benchmarks.quality.ab.main", "a blind page for human judges, and its votes as win rates"),
-    "loader": ("benchmarks.loader.main", "memory and speed of prepare and of the loader over 200,000 items"),
+    "quality": ("benchmarks.evaluation.cli", "score models under a named protocol: run, report, doctor"),
+    "toy": (
+        "benchmarks.experiments.toy.main",
+        "every method on the embedded task, tuned alike, in one table with intervals",
+    ),
+    "anchor": (
+        "benchmarks.evaluation.anchor.main",
+        "precision and recall of s = ±1 in a trained run, against any scorer",
+    ),
+    "ab": ("benchmarks.evaluation.human.main", "a blind page for human judges, and its votes as win rates"),
+    "loader": (
+        "benchmarks.experiments.loader.main",
+        "memory and speed of prepare and of the loader over 200,000 items",
+    ),
     "full_size": (
-        "benchmarks.full_size.main",
+        "benchmarks.experiments.full_size.main",
         "every recipe on random weights of published sizes, beside plan",
     ),
-    "speed": ("benchmarks.speed.main", "what training costs, part by part, as ratios measured in one run"),
-    "table1": ("benchmarks.tables.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),
-    "table2": ("benchmarks.tables.table2", "the same on the HPSv2 benchmark and PartiPrompts"),
-    "table3": ("benchmarks.tables.table3", "AnimateDiff on ChronoMagic-Bench-150"),
-    "table4": ("benchmarks.tables.table4", "the ablation"),
+    "speed": ("benchmarks.experiments.speed.main", "what training costs, part by part, as ratios measured in one run"),
+    "table1": ("benchmarks.evaluation.paper.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),
+    "table2": ("benchmarks.evaluation.paper.table2", "the same on the HPSv2 benchmark and PartiPrompts"),
+    "table3": ("benchmarks.evaluation.paper.table3", "AnimateDiff on ChronoMagic-Bench-150"),
+    "table4": ("benchmarks.evaluation.paper.table4", "the ablation"),
 }
 """By name: the module whose `main(argv) -> int` runs the command, and what it does."""
 

@@ -15,7 +15,17 @@ from tests.shapes import shapes_only
 torch.set_num_threads(1)
 
 install_import_hook(
-    [f"seppo_core.{name}" for name in ("losses", "path", "sampling", "step", "text", "vae")],
+    [
+        f"seppo_core.{name}"
+        for name in (
+            "methods.losses",
+            "methods.step",
+            "models.noise_path",
+            "models.sampling",
+            "models.text",
+            "models.vae",
+        )  # fmt: skip
+    ],
     f"{shapes_only.__module__}.{shapes_only.__name__}",
 )
 

@@ -1,7 +1,7 @@
 """Reads a YAML file into a schema of frozen dataclasses, and refuses what does not fit in one line.
 
-Nothing here knows the schema: `seppo_core.config.schema` has it. Neither torch nor diffusers is imported, and no file but the
-YAML itself is touched.
+Nothing here knows the schema: `seppo_core.config.schema` has it. Neither torch nor diffusers is imported, and no
+file but the YAML itself is touched.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """The named methods as a table: what each learns from, against what, and its defaults. Without torch.
 
-The losses themselves are in `seppo_core.methods.losses` and `seppo_core.methods.baselines`; `seppo_core.methods.objectives` puts both together.
+The losses themselves are in `seppo_core.methods`.
 """
 
 from dataclasses import dataclass

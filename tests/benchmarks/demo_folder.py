@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from einops import rearrange
 
-from benchmarks.demo.plan import ARMS, RECIPES, Places
-from benchmarks.toy.captions import Modality, held_out
-from benchmarks.toy.mixture import score_samples
-from benchmarks.toy.render import caption_indices, clean_clips, clean_images
+from benchmarks.experiments.demo.plan import ARMS, RECIPES, Places
+from benchmarks.experiments.toy.task.captions import Modality, held_out
+from benchmarks.experiments.toy.task.mixture import score_samples
+from benchmarks.experiments.toy.task.render import caption_indices, clean_clips, clean_images
 from seppo_core.export.samples import to_frames
 from seppo_core.io.atomic import save_json, save_tensors
 

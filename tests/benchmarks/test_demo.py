@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.demo import plan as plan_module
-from benchmarks.demo.display import Display, clock, overall_line, task_line
-from benchmarks.demo.folder import MARKER, DemoFolder
-from benchmarks.demo.main import main, write_reports
-from benchmarks.demo.plan import ARMS, RECIPES, ROOT, Places, Scale, Task, load_configs, plan
-from benchmarks.demo.process import Launcher
-from benchmarks.demo.runner import Running, State, TaskFailed, run_tasks
-from benchmarks.demo.watch import Step, watch_judge, watch_training
-from benchmarks.statistics import mean_interval
+from benchmarks.evaluation.statistics import mean_interval
+from benchmarks.experiments.demo import plan as plan_module
+from benchmarks.experiments.demo.display import Display, clock, overall_line, task_line
+from benchmarks.experiments.demo.folder import MARKER, DemoFolder
+from benchmarks.experiments.demo.main import main, write_reports
+from benchmarks.experiments.demo.plan import ARMS, RECIPES, ROOT, Places, Scale, Task, load_configs, plan
+from benchmarks.experiments.demo.process import Launcher
+from benchmarks.experiments.demo.runner import Running, State, TaskFailed, run_tasks
+from benchmarks.experiments.demo.watch import Step, watch_judge, watch_training
 from seppo_image.config import ImageConfig
 from tests.benchmarks.demo_folder import write_finished
 
@@ -278,7 +278,7 @@ def test_an_unfavourable_result_is_told_and_is_no_failure(tmp_path, capsys, monk
 
 
 def test_mean_is_over_prompts_with_the_interval_of_the_statistics(finished):
-    from benchmarks.demo.results import load_results
+    from benchmarks.experiments.demo.results import load_results
 
     result = load_results(Places(finished), "image", {})
     for arm in result.arms.values():
@@ -287,7 +287,7 @@ def test_mean_is_over_prompts_with_the_interval_of_the_statistics(finished):
 
 
 def test_arms_judged_on_other_prompts_are_refused(tmp_path):
-    from benchmarks.demo.results import load_results
+    from benchmarks.experiments.demo.results import load_results
 
     write_finished(tmp_path, "image", prompts=3, seeds=2)
     scores = Places(tmp_path).scores("image")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.demo.folder import MARKER
-from benchmarks.demo.plan import ARMS, ROOT, Places
+from benchmarks.experiments.demo.folder import MARKER
+from benchmarks.experiments.demo.plan import ARMS, ROOT, Places
 
 SMALL = """
 import sys
 from pathlib import Path
-from benchmarks.demo.main import run_demo
-from benchmarks.demo.plan import Scale
+from benchmarks.experiments.demo.main import run_demo
+from benchmarks.experiments.demo.plan import Scale
 short = ("--loop.iterations", "2", "--loop.updates", "2", "--optimizer.warmup_updates", "1")
 two = {"image": 2, "video": 2}
 scale = Scale(images=16, clips=8, seeds=two, prompts=4, curve_points=two, overrides=short)

@@ -10,15 +10,15 @@ import yaml
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextModel, T5Tokenizer
 
-from benchmarks.full_size import main as command
-from benchmarks.full_size import run
-from benchmarks.full_size.base import make_model, numbers_on_disk, write_base
-from benchmarks.full_size.cases import CASES, Case
-from benchmarks.full_size.report import markdown, millions
-from benchmarks.full_size.result import FORMAT, Beside, as_json, read_results
-from benchmarks.full_size.tokenizers import make_tokenizer
-from benchmarks.full_size.watch import CommandFailed, watch
-from benchmarks.speed.subjects import BASES
+from benchmarks.experiments.full_size import main as command
+from benchmarks.experiments.full_size import run
+from benchmarks.experiments.full_size.base import make_model, numbers_on_disk, write_base
+from benchmarks.experiments.full_size.cases import CASES, Case
+from benchmarks.experiments.full_size.report import markdown, millions
+from benchmarks.experiments.full_size.result import FORMAT, Beside, as_json, read_results
+from benchmarks.experiments.full_size.tokenizers import make_tokenizer
+from benchmarks.experiments.full_size.watch import CommandFailed, watch
+from benchmarks.experiments.speed.subjects import BASES
 from seppo_core.plan.architecture import Numbers, pipeline_numbers
 from tests.contract.families import FAMILIES
 

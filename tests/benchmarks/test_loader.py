@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 from PIL import Image
 
-from benchmarks.loader.main import permutation_seconds
-from benchmarks.loader.memory import MemoryLog, read_log, read_memory
-from benchmarks.loader.phases import Task, run_load, run_prepare
-from benchmarks.loader.plot import Panel, draw_memory
-from benchmarks.loader.standin import TINY
+from benchmarks.experiments.loader.main import permutation_seconds
+from benchmarks.experiments.loader.memory import MemoryLog, read_log, read_memory
+from benchmarks.experiments.loader.phases import Task, run_load, run_prepare
+from benchmarks.experiments.loader.plot import Panel, draw_memory
+from benchmarks.experiments.loader.standin import TINY
 from seppo_core.cache.reader import WinnerCache
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scorers.catalogue import ANY_OPEN_CLIP, SCORERS
-from benchmarks.video_metrics.catalogue import METRICS
+from benchmarks.evaluation.metrics.catalogue import METRICS
+from seppo_core.judging.catalogue import ANY_OPEN_CLIP, SCORERS
 
 TABLE = Path(__file__).parents[2] / "docs" / "parity.md"
 COLUMNS = [*SCORERS, ANY_OPEN_CLIP, *METRICS]

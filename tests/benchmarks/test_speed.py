@@ -12,15 +12,15 @@ from scipy.stats import binom
 from torch import nn
 
 from benchmarks.__main__ import COMMANDS
-from benchmarks.speed import main as speed
-from benchmarks.speed.memory import measure_memory, megabytes
-from benchmarks.speed.names import NAMES
-from benchmarks.speed.progress import Progress
-from benchmarks.speed.ratios import ratio, spread
-from benchmarks.speed.results import measured
-from benchmarks.speed.runner import Runner
-from benchmarks.speed.stage import Comparison, Left, Prepared, Unavailable
-from benchmarks.speed.timing import Timer, Times, Variant, interleaved
+from benchmarks.experiments.speed import main as speed
+from benchmarks.experiments.speed.memory import measure_memory, megabytes
+from benchmarks.experiments.speed.names import NAMES
+from benchmarks.experiments.speed.progress import Progress
+from benchmarks.experiments.speed.ratios import ratio, spread
+from benchmarks.experiments.speed.results import measured
+from benchmarks.experiments.speed.runner import Runner
+from benchmarks.experiments.speed.stage import Comparison, Left, Prepared, Unavailable
+from benchmarks.experiments.speed.timing import Timer, Times, Variant, interleaved
 
 CPU = torch.device("cpu")
 
@@ -234,7 +234,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("line", MISTAKES)
 def test_mistakes_are_told_in_one_line(line, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.speed.bench.free_memory", lambda device: 16 * 1024**3)
+    monkeypatch.setattr("benchmarks.experiments.speed.bench.free_memory", lambda device: 16 * 1024**3)
     try:
         status = speed.main(
             [*line.split(), *(["--device", "cpu"] if "--device" not in line else []), "--out", str(tmp_path)]
@@ -255,9 +255,9 @@ def test_cuda_is_not_made_up(capsys, tmp_path):
 
 def test_help_names_all_comparisons_and_loads_no_torch():
     code = (
-        "import sys; from benchmarks.speed.main import _parser; print(_parser().format_help()); "
+        "import sys; from benchmarks.experiments.speed.main import _parser; print(_parser().format_help()); "
         "assert 'torch' not in sys.modules"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(f"\n  {name} " in told for name in NAMES)
-    assert COMMANDS["speed"][0] == "benchmarks.speed.main"
+    assert COMMANDS["speed"][0] == "benchmarks.experiments.speed.main"

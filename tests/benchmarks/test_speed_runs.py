@@ -13,16 +13,16 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from safetensors.torch import load_file
 
-from benchmarks.demo.plan import ROOT
-from benchmarks.speed import kernels
-from benchmarks.speed import main as speed
-from benchmarks.speed.bench import Bench, choose_tune
-from benchmarks.speed.models import encoding_adapter, with_weights
-from benchmarks.speed.names import NAMES
-from benchmarks.speed.stage import Stage, Unavailable
-from benchmarks.speed.subjects import FAMILIES, Subject, find_subject, known_bases
-from benchmarks.speed.updates import METHODS, passes
-from benchmarks.toy.bases import image_base, motion_adapter, video_base
+from benchmarks.experiments.demo.plan import ROOT
+from benchmarks.experiments.speed import kernels
+from benchmarks.experiments.speed import main as speed
+from benchmarks.experiments.speed.bench import Bench, choose_tune
+from benchmarks.experiments.speed.models import encoding_adapter, with_weights
+from benchmarks.experiments.speed.names import NAMES
+from benchmarks.experiments.speed.stage import Stage, Unavailable
+from benchmarks.experiments.speed.subjects import FAMILIES, Subject, find_subject, known_bases
+from benchmarks.experiments.speed.updates import METHODS, passes
+from benchmarks.experiments.toy.task.bases import image_base, motion_adapter, video_base
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.schema import TuneConfig
 from seppo_core.config.training import OptimizerConfig
@@ -134,7 +134,7 @@ def test_passes_are_what_counting_flops_gives(mode):
 
 
 def test_what_is_trained_follows_the_memory(monkeypatch):
-    monkeypatch.setattr("benchmarks.speed.bench.free_memory", lambda device: 10 * 1024**3)
+    monkeypatch.setattr("benchmarks.experiments.speed.bench.free_memory", lambda device: 10 * 1024**3)
     subject = find_subject("stable-diffusion-v1-5")
     mode, why = choose_tune(subject, "fp32", CPU)
     # 859,520,964 weights of 20 bytes
@@ -143,7 +143,7 @@ def test_what_is_trained_follows_the_memory(monkeypatch):
         choose_tune(find_subject("stable-diffusion-v1-5", tune="full"), "fp32", CPU)
     with pytest.raises(ValueError, match="try --dtype bf16"):
         choose_tune(find_subject("FLUX.1-dev", tune="lora"), "fp32", CPU)
-    monkeypatch.setattr("benchmarks.speed.bench.free_memory", lambda device: None)
+    monkeypatch.setattr("benchmarks.experiments.speed.bench.free_memory", lambda device: None)
     assert choose_tune(subject, "fp32", CPU) == ("full", "")
 
 

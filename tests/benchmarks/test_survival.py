@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from benchmarks.__main__ import COMMANDS
-from benchmarks.survival import main as survival
-from benchmarks.survival.compare import equal
-from benchmarks.survival.main import survive, table
-from benchmarks.survival.moments import KILLS_IN_A_LIFE, PHASES, Moment, moments
-from benchmarks.survival.places import Life
+from benchmarks.experiments.survival import main as survival
+from benchmarks.experiments.survival.compare import equal
+from benchmarks.experiments.survival.main import survive, table
+from benchmarks.experiments.survival.moments import KILLS_IN_A_LIFE, PHASES, Moment, moments
+from benchmarks.experiments.survival.places import Life
 
 
 def test_moments_depend_on_the_seed_alone():
@@ -105,7 +105,7 @@ def test_files_of_others_are_left_alone(tmp_path, capsys):
 
 
 def test_it_is_a_command():
-    assert COMMANDS["survival"][0] == "benchmarks.survival.main"
+    assert COMMANDS["survival"][0] == "benchmarks.experiments.survival.main"
 
 
 @pytest.mark.long
@@ -118,7 +118,7 @@ def test_a_small_run_of_it(tmp_path, monkeypatch, capsys):
     assert {"weights", "optimiser", "metrics", "export", "cache"} <= report["lives"][0].keys()
     assert "The same as undisturbed, bit for bit" in capsys.readouterr().out
 
-    from benchmarks.survival.compare import compare
+    from benchmarks.experiments.survival.compare import compare
 
     source = tmp_path / "out" / "data"
     one, other = (Life(tmp_path / "out" / name, source) for name in ("life-1", "undisturbed"))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.demo.plan import ROOT
-from benchmarks.toy.captions import held_out
-from benchmarks.toy_table.main import write_report
-from benchmarks.toy_table.places import Places, read_result, read_spec
-from benchmarks.toy_table.plan import Plan
-from benchmarks.toy_table.results import difference, load_table
-from benchmarks.toy_table.text import HEADINGS, cells, markdown
+from benchmarks.experiments.demo.plan import ROOT
+from benchmarks.experiments.toy.main import write_report
+from benchmarks.experiments.toy.places import Places, read_result, read_spec
+from benchmarks.experiments.toy.plan import Plan
+from benchmarks.experiments.toy.results import difference, load_table
+from benchmarks.experiments.toy.task.captions import held_out
+from benchmarks.experiments.toy.text import HEADINGS, cells, markdown
 from tests.benchmarks.toy_cells import small_plan, write_cell
 
 FEW = ("seppo", "sft", "dpo")

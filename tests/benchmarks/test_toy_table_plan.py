@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.toy.captions import held_out, train_captions
-from benchmarks.toy.mixture import score_samples
-from benchmarks.toy.sets import read_set
-from benchmarks.toy_table.arms import ARMS
-from benchmarks.toy_table.data import training, validation, write_data
-from benchmarks.toy_table.plan import REGIMES, SCALES, Cell, Plan, arm_config
+from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.data import training, validation, write_data
+from benchmarks.experiments.toy.plan import REGIMES, SCALES, Cell, Plan, arm_config
+from benchmarks.experiments.toy.task.captions import held_out, train_captions
+from benchmarks.experiments.toy.task.mixture import score_samples
+from benchmarks.experiments.toy.task.sets import read_set
 from tests.benchmarks.toy_cells import small_plan
 
 pytestmark = pytest.mark.slow

@@ -9,13 +9,13 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from benchmarks.demo.plan import ROOT
-from benchmarks.toy_table import strong
-from benchmarks.toy_table.arms import ARMS, BACKWARD, passes_per_item
-from benchmarks.toy_table.cell import main as cell_main
-from benchmarks.toy_table.data import write_data
-from benchmarks.toy_table.places import Places, read_result, write_spec
-from benchmarks.toy_table.plan import Plan, Scale, arm_config
+from benchmarks.experiments.demo.plan import ROOT
+from benchmarks.experiments.toy import strong
+from benchmarks.experiments.toy.arms import ARMS, BACKWARD, passes_per_item
+from benchmarks.experiments.toy.cell import main as cell_main
+from benchmarks.experiments.toy.data import write_data
+from benchmarks.experiments.toy.places import Places, read_result, write_spec
+from benchmarks.experiments.toy.plan import Plan, Scale, arm_config
 from seppo_core.config.loader import load_config
 from seppo_image.__main__ import main as image_main
 from seppo_image.config import ImageConfig
@@ -23,12 +23,12 @@ from seppo_image.config import ImageConfig
 SMALL = """
 import sys
 from pathlib import Path
-from benchmarks.demo.plan import ROOT
-from benchmarks.demo.process import Launcher
-from benchmarks.toy_table.main import write_report
-from benchmarks.toy_table.places import Places, read_result, write_spec
-from benchmarks.toy_table.plan import Plan, Scale
-from benchmarks.toy_table.sweep import PRELOAD, sweep
+from benchmarks.experiments.demo.plan import ROOT
+from benchmarks.experiments.demo.process import Launcher
+from benchmarks.experiments.toy.main import write_report
+from benchmarks.experiments.toy.places import Places, read_result, write_spec
+from benchmarks.experiments.toy.plan import Plan, Scale
+from benchmarks.experiments.toy.sweep import PRELOAD, sweep
 if __name__ == "__main__":
     scale = Scale(8, 2, 2, 2, 1, (1e-3,), 0, 1, 1, prompts=3, anchor_items=4, anchor_draws=2)
     plan, out = Plan(sys.argv[2], scale, seeds=int(sys.argv[3]), only=tuple(sys.argv[4:])), Path(sys.argv[1])

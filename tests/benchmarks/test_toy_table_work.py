@@ -8,14 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.demo.runner import TaskFailed
-from benchmarks.toy_table import sweep as sweep_module
-from benchmarks.toy_table.places import Places, read_spec
-from benchmarks.toy_table.plan import LADDER
-from benchmarks.toy_table.queue import best_rate, beyond, cells_to_do, failure, forget_failures, next_job, note_failure
-from benchmarks.toy_table.results import load_table
-from benchmarks.toy_table.sweep import BUSY, sweep
-from benchmarks.toy_table.text import markdown
+from benchmarks.experiments.demo.runner import TaskFailed
+from benchmarks.experiments.toy import sweep as sweep_module
+from benchmarks.experiments.toy.places import Places, read_spec
+from benchmarks.experiments.toy.plan import LADDER
+from benchmarks.experiments.toy.queue import (
+    best_rate,
+    beyond,
+    cells_to_do,
+    failure,
+    forget_failures,
+    next_job,
+    note_failure,
+)
+from benchmarks.experiments.toy.results import load_table
+from benchmarks.experiments.toy.sweep import BUSY, sweep
+from benchmarks.experiments.toy.text import markdown
 from seppo_core.io.atomic import save_json
 from tests.benchmarks.toy_cells import small_plan, write_cell
 
@@ -153,7 +161,7 @@ class Pretend:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("traceback\nseppo-image: it broke\n")
             return Done(1)
-        if "benchmarks.toy_table.data" in command:
+        if "benchmarks.experiments.toy.data" in command:
             save_json(self.places.data("image") / "data.json", {"scores": {}})
         elif "prepare" in command:
             save_json(Path(command[command.index("--data.cache") + 1]) / "manifest.json", {})

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from benchmarks.toy_table.cell import prompts_of
-from benchmarks.toy_table.places import FORMAT, Places, write_spec
-from benchmarks.toy_table.plan import Cell, Plan, Scale
+from benchmarks.experiments.toy.cell import prompts_of
+from benchmarks.experiments.toy.places import FORMAT, Places, write_spec
+from benchmarks.experiments.toy.plan import Cell, Plan, Scale
 from seppo_core.io.atomic import save_json, save_tensors
 
 

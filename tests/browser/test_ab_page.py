@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.quality.ab.page import ab_page
-from benchmarks.quality.ab.pairs import Pair, Study
-from benchmarks.quality.ab.votes import count_votes, read_votes
+from benchmarks.evaluation.human.page import ab_page
+from benchmarks.evaluation.human.pairs import Pair, Study
+from benchmarks.evaluation.human.votes import count_votes, read_votes
 from tests.browser.browsing import CHROMIUM, NEEDED, found_in
 
 pytestmark = NEEDED

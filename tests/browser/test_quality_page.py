@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from benchmarks.quality.generate import generate
-from benchmarks.quality.plan import Plan, PlanFolder
-from benchmarks.quality.report import write_report
-from benchmarks.quality.scoring import score
+from benchmarks.evaluation.folder import Plan, PlanFolder
+from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.report.files import write_report
+from benchmarks.evaluation.score import score
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, entry, prompt_set, protocol
 from tests.browser.browsing import NEEDED, found_in
 

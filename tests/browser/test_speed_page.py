@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from benchmarks.report.page import save_page
-from benchmarks.speed.memory import Memory
-from benchmarks.speed.page import speed_page
-from benchmarks.speed.report import Report
-from benchmarks.speed.results import Result, measured
-from benchmarks.speed.stage import Left
-from benchmarks.speed.timing import Times, Variant
+from benchmarks.experiments.speed.memory import Memory
+from benchmarks.experiments.speed.page import speed_page
+from benchmarks.experiments.speed.report import Report
+from benchmarks.experiments.speed.results import Result, measured
+from benchmarks.experiments.speed.stage import Left
+from benchmarks.experiments.speed.timing import Times, Variant
+from seppo_core.report.page import save_page
 from tests.browser.browsing import NEEDED, found_in
 
 pytestmark = NEEDED

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import get_type_hints
 
-from benchmarks.full_size.report import millions
-from benchmarks.full_size.result import read_results
+from benchmarks.experiments.full_size.report import millions
+from benchmarks.experiments.full_size.result import read_results
 from seppo_core.models.adapter import Adapter
 from tests.contract.families import FAMILIES, Family
 from tests.contract.plain import load_lora_by_peft

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD
+from seppo_core.judging.preprocess import CLIP_MEAN, CLIP_STD
 from tests.benchmarks.scorers.fixtures import ClipProcessor
 from tests.benchmarks.scorers.layouts_by_hand import TINY, Clip
 

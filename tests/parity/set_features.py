@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.video_metrics.base import FeatureExtractor
-from benchmarks.video_metrics.feature_sets import FeatureSet
-from benchmarks.video_metrics.set_metrics import set_column, set_distance
+from benchmarks.evaluation.metrics.feature_cache import FeatureSet
+from benchmarks.evaluation.metrics.set_metrics import set_column, set_distance
+from seppo_core.judging.metric import FeatureExtractor
 from tests.benchmarks.video_metrics.clips import clip
 
 Compare = Callable[[str, str, Tensor, Tensor, float], None]

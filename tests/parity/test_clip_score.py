@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torchmetrics.functional.multimodal import clip_score
 from transformers import CLIPImageProcessor, CLIPProcessor
 
-from benchmarks.scorers.catalogue import ANY_OPEN_CLIP, SCORERS, load_scorer
-from benchmarks.scorers.clip_score import CLIPScore
-from benchmarks.scorers.doctor import diagnose
-from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD
-from benchmarks.scorers.layouts import clip_state
-from benchmarks.scorers.open_clip_score import recipe_of, settings_of
-from benchmarks.scorers.prompts import CLIP_H_TOKENIZER, clip_tokenizer
+from seppo_core.judging.catalogue import ANY_OPEN_CLIP, SCORERS, load_scorer
+from seppo_core.judging.checkpoint_keys import clip_state
+from seppo_core.judging.clip_score import CLIPScore
+from seppo_core.judging.doctor import diagnose
+from seppo_core.judging.open_clip_score import recipe_of, settings_of
+from seppo_core.judging.preprocess import CLIP_MEAN, CLIP_STD
+from seppo_core.judging.tokenize import CLIP_H_TOKENIZER, clip_tokenizer
 from tests.benchmarks.scorers.fixtures import clip_config, pictures, save
 from tests.benchmarks.scorers.layouts_by_hand import TINY, Clip, clip_shapes, random_state
 from tests.parity.clip_vocabulary import write_vocabulary

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import inception
 
-from benchmarks.video_metrics.fid_features import InceptionFeatures
-from benchmarks.video_metrics.inception import FIDInception
-from benchmarks.video_metrics.resize import Resize, inception_input
+from benchmarks.evaluation.metrics.fid_features import InceptionFeatures
+from benchmarks.evaluation.metrics.networks.inception import FIDInception
+from benchmarks.evaluation.metrics.resize import Resize, inception_input
 from tests.benchmarks.video_metrics import by_hand
 from tests.benchmarks.video_metrics.clips import clip, random_state
 from tests.parity.set_features import Compare, compare_columns, two_sets

@@ -7,11 +7,11 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.video_metrics.fvd_features import I3DFeatures, TorchScriptI3DFeatures
-from benchmarks.video_metrics.i3d import I3D
-from benchmarks.video_metrics.i3d_geometry import Geometry, i3d_input
-from benchmarks.video_metrics.videomae import VideoMAE, videomae_state
-from benchmarks.video_metrics.videomae_features import VideoMAEFeatures, videomae_input
+from benchmarks.evaluation.metrics.fvd_features import I3DFeatures, TorchScriptI3DFeatures
+from benchmarks.evaluation.metrics.networks.i3d import I3D
+from benchmarks.evaluation.metrics.networks.i3d_geometry import Geometry, i3d_input
+from benchmarks.evaluation.metrics.networks.videomae import VideoMAE, videomae_state
+from benchmarks.evaluation.metrics.videomae_features import VideoMAEFeatures, videomae_input
 from tests.benchmarks.video_metrics import by_hand
 from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
 from tests.parity.set_features import Clips, Compare, compare_columns, two_sets

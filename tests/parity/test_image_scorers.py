@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as VF
 
-from benchmarks.scorers.catalogue import SCORERS
-from benchmarks.scorers.images import Framing
-from benchmarks.scorers.layouts import clip_state
-from benchmarks.scorers.prompts import CLIP_H_TOKENIZER, Prompts, clip_tokenizer, open_clip_clean
+from seppo_core.judging.catalogue import SCORERS
+from seppo_core.judging.checkpoint_keys import clip_state
+from seppo_core.judging.preprocess import Framing
+from seppo_core.judging.tokenize import CLIP_H_TOKENIZER, Prompts, clip_tokenizer, open_clip_clean
 from tests.benchmarks.scorers import by_hand
 from tests.benchmarks.scorers.fixtures import TINY_BLIP, clip_config, pictures, save
 from tests.benchmarks.scorers.layouts_by_hand import (

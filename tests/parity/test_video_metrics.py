@@ -17,9 +17,12 @@ from torchvision.models import alexnet, vgg16
 from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 
-from benchmarks.judges.dynamic_degree import dynamic_degree, load
-from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD
-from benchmarks.video_metrics.consistency import (
+from benchmarks.evaluation.metrics.distances import KernelMMD, frechet_distance
+from benchmarks.evaluation.metrics.lpips import LPIPS, LPIPSNet
+from benchmarks.evaluation.metrics.psnr_ssim import PSNR, SSIM
+from seppo_core.judging.judges.dynamic_degree import dynamic_degree, load
+from seppo_core.judging.preprocess import CLIP_MEAN, CLIP_STD
+from seppo_core.judging.vbench_consistency import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     BackgroundConsistency,
@@ -28,10 +31,7 @@ from benchmarks.video_metrics.consistency import (
     clip_input,
     dino_input,
 )
-from benchmarks.video_metrics.distances import KernelMMD, frechet_distance
-from benchmarks.video_metrics.lpips import LPIPS, LPIPSNet
-from benchmarks.video_metrics.paired import PSNR, SSIM
-from benchmarks.video_metrics.vit import DinoViT
+from seppo_core.judging.vit import DinoViT
 from seppo_video.frames import write_clip
 from tests.benchmarks.scorers.layouts_by_hand import clip_shapes
 from tests.benchmarks.scorers.layouts_by_hand import random_state as random_clip

@@ -7,8 +7,8 @@ import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline
 
 import seppo_core.models.pixel_shuffle_vae  # noqa: F401  the pipelines' VAE class
-from benchmarks.toy import bases, captions
-from benchmarks.toy.score import image_parts, video_parts
+from benchmarks.experiments.toy.task import bases, captions
+from benchmarks.experiments.toy.task.score import image_parts, video_parts
 
 MEGABYTE = 2**20
 

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from benchmarks.toy import captions
+from benchmarks.experiments.toy.task import captions
 
 MODALITIES = ("image", "video")
 
@@ -47,8 +47,9 @@ def test_a_foreign_caption_is_named():
 
 def test_imports_stay_light():
     code = (
-        "import sys, benchmarks.toy.captions; assert 'torch' not in sys.modules; "
-        "import benchmarks.toy.score, benchmarks.toy.mixture, benchmarks.toy.sets; "
+        "import sys, benchmarks.experiments.toy.task.captions; assert 'torch' not in sys.modules; "
+        "import benchmarks.experiments.toy.task.score, benchmarks.experiments.toy.task.mixture, "
+        "benchmarks.experiments.toy.task.sets; "
         "assert 'diffusers' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,9 +3,17 @@
 import pytest
 import torch
 
-from benchmarks.toy import captions
-from benchmarks.toy.mixture import BAD, WRONG, _corrupt, _faults, draw_pairs, draw_samples, score_samples
-from benchmarks.toy.render import caption_indices
+from benchmarks.experiments.toy.task import captions
+from benchmarks.experiments.toy.task.mixture import (
+    BAD,
+    WRONG,
+    _corrupt,
+    _faults,
+    draw_pairs,
+    draw_samples,
+    score_samples,
+)
+from benchmarks.experiments.toy.task.render import caption_indices
 
 
 def generator(seed=0):

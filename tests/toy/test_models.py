@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline, UNetMotionModel
 
-from benchmarks.toy import captions, models
-from benchmarks.toy.train_base import SETTINGS, Base
+from benchmarks.experiments.toy.task import captions, models
+from benchmarks.experiments.toy.task.train_base import SETTINGS, Base
 
 CHANNELS = (16, 16)
 
@@ -84,7 +84,7 @@ def test_a_video_base_on_disk_is_the_trained_model_in_an_animatediff_pipeline(tm
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_our_sampling_is_the_pipelines(guidance):
-    from benchmarks.toy.train_base import sample
+    from benchmarks.experiments.toy.task.train_base import sample
 
     base = Base("image", SETTINGS["image"]).eval()
     with torch.no_grad():

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.toy import captions
-from benchmarks.toy.mixture import draw_pairs
-from benchmarks.toy.sets import FRAMES_PER_SECOND, read_set, to_bytes, write_clip, write_sets
+from benchmarks.experiments.toy.task import captions
+from benchmarks.experiments.toy.task.mixture import draw_pairs
+from benchmarks.experiments.toy.task.sets import FRAMES_PER_SECOND, read_set, to_bytes, write_clip, write_sets
 
 
 @pytest.fixture(scope="module")

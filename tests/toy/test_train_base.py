@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks.toy.train_base import SETTINGS, Base, Trainer, _has_stopped, main, train
+from benchmarks.experiments.toy.task.train_base import SETTINGS, Base, Trainer, _has_stopped, main, train
 
 TINY = dataclasses.replace(
     SETTINGS["image"], channels=(16, 16), batch=4, max_steps=4, cooldown=2, every=2, evaluation_steps=2
@@ -41,7 +41,9 @@ def test_the_average_follows_the_weights_and_pads_are_not_trained():
 
 
 def test_a_short_run_saves_the_base_and_its_curve(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("benchmarks.toy.train_base.held_out", lambda _: ["a large red circle on black"])
+    monkeypatch.setattr(
+        "benchmarks.experiments.toy.task.train_base.held_out", lambda _: ["a large red circle on black"]
+    )
     report = train("image", dataclasses.replace(TINY, evaluation_seeds=1), tmp_path)
     assert [row["step"] for row in report["curve"]] == [2, 4]
     assert json.loads((tmp_path / "image_training.json").read_text()) == json.loads(json.dumps(report))

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.anchor.main import main
-from benchmarks.anchor.measure import Plan, measure
-from benchmarks.anchor.run import open_run, points, spread
-from benchmarks.toy.captions import train_captions
-from benchmarks.toy.mixture import draw_samples
-from benchmarks.toy.score import score_images
-from benchmarks.toy.sets import write_set
+from benchmarks.evaluation.anchor.main import main
+from benchmarks.evaluation.anchor.measure import Plan, measure
+from benchmarks.evaluation.anchor.run import open_run, points, spread
+from benchmarks.experiments.toy.task.captions import train_captions
+from benchmarks.experiments.toy.task.mixture import draw_samples
+from benchmarks.experiments.toy.task.score import score_images
+from benchmarks.experiments.toy.task.sets import write_set
 from seppo_core.config.loader import load_config
 from seppo_core.config.schema import TuneConfig
 from seppo_core.io.rng import keyed_normal
@@ -141,7 +141,7 @@ def test_it_goes_on_and_judges_with_a_process_too(run, tmp_path, monkeypatch):
     def never(*_):
         raise AssertionError("what was measured is not measured again")
 
-    monkeypatch.setattr("benchmarks.anchor.measure._measure", never)
+    monkeypatch.setattr("benchmarks.evaluation.anchor.measure._measure", never)
     assert main([*options, "--judges", "toy", "--plugin", f"light={sys.executable} {JUDGE}"]) == 0
     toy, light = json.loads((tmp_path / "anchor.json").read_text(encoding="utf-8"))["judges"]
     assert [toy] == before and light["name"] == "light" and light["failed"] == 0

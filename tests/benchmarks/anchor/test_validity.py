@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.anchor.validity import by_bin, in_bins, validity
+from benchmarks.evaluation.anchor.validity import by_bin, in_bins, validity
 
 
 def test_by_hand():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.judges.upstream import constant
+from seppo_core.judging.judges.upstream import constant
 
 pytestmark = pytest.mark.weights
 ROOT = Path(__file__).parents[3]
@@ -37,7 +37,7 @@ def test_videoscore_of_the_authors_example():
     local = Path(os.environ.get("SEPPO_WEIGHTS_DIR", ".")).expanduser() / "TIGER-Lab" / "VideoScore-v1.1"
     device = os.environ.get("SEPPO_DEVICE", "cuda")
     command = [
-        interpreter, "-m", "benchmarks.judges.videoscore", "--repository", repository, "--device", device,
+        interpreter, "-m", "seppo_core.judging.judges.videoscore", "--repository", repository, "--device", device,
         *(["--weights", str(local)] if local.is_dir() else []),
     ]  # fmt: skip
     prompt = constant(examples / "run_videoscore.py", "video_prompt")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.judges.dynamic_degree import dynamic_degree
-from benchmarks.judges.frames import evenly, read_frames
-from benchmarks.judges.upstream import constant
+from seppo_core.judging.judges.dynamic_degree import dynamic_degree
+from seppo_core.judging.judges.frames import evenly, read_frames
+from seppo_core.judging.judges.upstream import constant
 from seppo_video.frames import write_clip
 
 ROOT = Path(__file__).parents[3]
@@ -124,7 +124,7 @@ COMMANDS = {
 
 
 def call(place: Path, judge: str, *options: str, asks: str = "") -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", f"benchmarks.judges.{judge}", "--device", "cpu", *options]
+    command = [sys.executable, "-m", f"seppo_core.judging.judges.{judge}", "--device", "cpu", *options]
     paths = {"PYTHONPATH": f"{place}:{ROOT}", "PATH": "/usr/bin:/bin"}
     return subprocess.run(command, input=asks, capture_output=True, text=True, cwd=place, env=paths, timeout=120)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.quality.judges import Judge, Sample
-from benchmarks.quality.plan import JudgeEntry, ModelEntry, Plan, PlanFolder
-from benchmarks.quality.prompts import Prompt, PromptSet
-from benchmarks.quality.protocols import PROTOCOLS, Protocol, with_changes
-from benchmarks.quality.samplers import Job, Sampler
+from benchmarks.evaluation.folder import JudgeEntry, ModelEntry, Plan, PlanFolder
+from benchmarks.evaluation.metric_adapters import Judge, Sample
+from benchmarks.evaluation.prompts import Prompt, PromptSet
+from benchmarks.evaluation.protocols import PROTOCOLS, Protocol, with_changes
+from benchmarks.evaluation.samplers import Job, Sampler
 
 
 class FakeSampler(Sampler):

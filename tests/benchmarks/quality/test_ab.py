@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.quality.ab.main import main, table
-from benchmarks.quality.ab.page import ab_page, script_json
-from benchmarks.quality.ab.pairs import Pair, Study, draw_pairs
-from benchmarks.quality.ab.votes import HEADER, Vote, count_votes, read_votes
-from benchmarks.quality.generate import generate
-from benchmarks.quality.results import model_samples
-from benchmarks.statistics import mean_interval, wilson_interval
+from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.human.main import main, table
+from benchmarks.evaluation.human.page import ab_page, script_json
+from benchmarks.evaluation.human.pairs import Pair, Study, draw_pairs
+from benchmarks.evaluation.human.votes import HEADER, Vote, count_votes, read_votes
+from benchmarks.evaluation.results import model_samples
+from benchmarks.evaluation.statistics import mean_interval, wilson_interval
 from tests.benchmarks.quality.fake import FakeSampler, open_plan
 
 
@@ -161,6 +161,6 @@ def test_a_clip_too_long_for_one_strip_is_a_sheet_of_rows():
 
 
 def test_a_page_that_browsers_may_refuse_is_warned_of(drawn, monkeypatch, capsys):
-    monkeypatch.setattr("benchmarks.quality.ab.main.LARGE", 1000)
+    monkeypatch.setattr("benchmarks.evaluation.human.main.LARGE", 1000)
     assert main(["make", str(drawn[0].folder), "--pairs", "1"]) == 0
     assert "which browsers may refuse; a smaller --largest" in capsys.readouterr().err

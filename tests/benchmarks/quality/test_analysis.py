@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.quality.analysis import analyse
-from benchmarks.quality.gallery import chosen_rows
-from benchmarks.quality.generate import generate
-from benchmarks.quality.plan import JudgeEntry
-from benchmarks.quality.prompts import text_mark
-from benchmarks.quality.report import scores_csv, write_report
-from benchmarks.quality.report_file import read_report
-from benchmarks.quality.results import collect
-from benchmarks.quality.scores import Score, score_key
-from benchmarks.quality.text_tables import latex, markdown
+from benchmarks.evaluation.analysis import analyse
+from benchmarks.evaluation.folder import JudgeEntry
+from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.prompts import text_mark
+from benchmarks.evaluation.report.files import scores_csv, write_report
+from benchmarks.evaluation.report.gallery import chosen_rows
+from benchmarks.evaluation.report.report_file import read_report
+from benchmarks.evaluation.report.text import latex, markdown
+from benchmarks.evaluation.results import collect
+from benchmarks.evaluation.scores import Score, score_key
 from tests.benchmarks.quality.fake import FakeSampler, judge_entry, open_plan
 
 RANDOM = np.random.default_rng(0)

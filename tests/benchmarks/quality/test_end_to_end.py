@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality import runner
-from benchmarks.quality import smoke as smoke_parts
-from benchmarks.quality.main import main
+from benchmarks.evaluation import run as runner
+from benchmarks.evaluation import smoke as smoke_parts
+from benchmarks.evaluation.cli import main
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.quality.models import ModelSpec
-from benchmarks.quality.protocols import PROTOCOLS, with_changes
-from benchmarks.quality.samplers import IMAGE_FAMILIES, VIDEO_FAMILIES, AdapterSampler, Job, load_sampler
+from benchmarks.evaluation.models import ModelSpec
+from benchmarks.evaluation.protocols import PROTOCOLS, with_changes
+from benchmarks.evaluation.samplers import IMAGE_FAMILIES, VIDEO_FAMILIES, AdapterSampler, Job, load_sampler
 from seppo_core.export.weights import export_lora
 from seppo_core.models.tuning import load_trainable_state, trainable_state, tune_lora
 from seppo_image.commands import FAMILIES as IMAGES

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.quality.media import LONGEST, shown
+from benchmarks.evaluation.report.media import LONGEST, shown
 
 
 @pytest.mark.parametrize("frames", [1, 8, 400])

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality.analysis import analyse
-from benchmarks.quality.generate import generate
-from benchmarks.quality.plugin_process import read_answer
-from benchmarks.quality.plugin_scoring import score_with_plugin
-from benchmarks.quality.plugin_spec import Plugin, describe, parse_plugins
-from benchmarks.quality.text_tables import markdown
+from benchmarks.evaluation.analysis import analyse
+from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.plugin_scoring import score_with_plugin
+from benchmarks.evaluation.report.text import markdown
+from seppo_core.judging.external.process import read_answer
+from seppo_core.judging.external.spec import Plugin, describe, parse_plugins
 from tests.benchmarks.quality.fake import FakeSampler, open_plan, prompt_set
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.quality import importers
-from benchmarks.quality.importers import import_prompts, texts_of
-from benchmarks.quality.prompts import Prompt, RowReader, overlap, texts_sha256
+from benchmarks.evaluation import prompt_files as importers
+from benchmarks.evaluation.prompt_files import import_prompts, texts_of
+from benchmarks.evaluation.prompts import Prompt, RowReader, overlap, texts_sha256
 
 TEXTS = ["a red circle", 'the word "OPEN" on a sign', "café, 5 € & <b>more</b>", "two, three\tfour"]
 

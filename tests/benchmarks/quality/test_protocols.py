@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from benchmarks.quality.columns import columns_of, mode_of, needs_references, parse_places
-from benchmarks.quality.importers import import_prompts
-from benchmarks.quality.protocols import BUNDLED, PROTOCOLS, SETS, changed, label, with_changes
+from benchmarks.evaluation.columns import columns_of, mode_of, needs_references, parse_places
+from benchmarks.evaluation.prompt_files import import_prompts
+from benchmarks.evaluation.protocols import BUNDLED, PROTOCOLS, SETS, changed, label, with_changes
 
 pytestmark = pytest.mark.slow
 

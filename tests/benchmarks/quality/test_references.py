@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.quality.importers import import_prompts
-from benchmarks.quality.plan import Plan, PlanFolder
-from benchmarks.quality.references import NO_REFERENCE, References
-from benchmarks.quality.scoring import reference_hashes
+from benchmarks.evaluation.folder import Plan, PlanFolder
+from benchmarks.evaluation.prompt_files import import_prompts
+from benchmarks.evaluation.references import NO_REFERENCE, References
+from benchmarks.evaluation.score import reference_hashes
 from tests.benchmarks.quality.fake import entry, protocol
 
 IDS = ["day2night_13.0", "a b", "Ölfarbe", "plain-1", "ÖLFARBE?", "PLAIN-1", "plain-1"]

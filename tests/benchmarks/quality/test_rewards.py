@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.quality.protocols import PROTOCOLS
-from benchmarks.quality.rewards import family, fitted, parse_rewards, reward_warnings
+from benchmarks.evaluation.protocols import PROTOCOLS
+from benchmarks.evaluation.trained_on import family, fitted, parse_rewards, reward_warnings
 
 
 def test_families():

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.quality.generate import generate
-from benchmarks.quality.models import Identities, ModelSpec, parse_model, parse_models
-from benchmarks.quality.plan import entry_of
-from benchmarks.quality.prompts import Prompt, PromptSet
-from benchmarks.quality.protocols import PROTOCOLS, with_changes
-from benchmarks.quality.samplers import AdapterSampler, Job, PipelineSampler, load_sampler
-from benchmarks.quality.samples import SampleStore, sample_seed
+from benchmarks.evaluation.folder import entry_of
+from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.models import Identities, ModelSpec, parse_model, parse_models
+from benchmarks.evaluation.prompts import Prompt, PromptSet
+from benchmarks.evaluation.protocols import PROTOCOLS, with_changes
+from benchmarks.evaluation.samplers import AdapterSampler, Job, PipelineSampler, load_sampler
+from benchmarks.evaluation.samples import SampleStore, sample_seed
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.schema import TuneConfig
 from seppo_core.export.weights import export_full, export_lora

@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmarks.quality.analysis import analyse
-from benchmarks.quality.generate import generate
-from benchmarks.quality.judges import SetJudge
-from benchmarks.quality.references import References
-from benchmarks.quality.report import write_report
-from benchmarks.quality.scoring import score
-from benchmarks.quality.sets import FEW_RESAMPLES
-from benchmarks.quality.text_tables import set_rows
-from benchmarks.video_metrics.base import FeatureExtractor
-from benchmarks.video_metrics.distances import frechet_distance
+from benchmarks.evaluation.analysis import analyse
+from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.metric_adapters import SetJudge
+from benchmarks.evaluation.metrics.distances import frechet_distance
+from benchmarks.evaluation.references import References
+from benchmarks.evaluation.report.files import write_report
+from benchmarks.evaluation.report.text import set_rows
+from benchmarks.evaluation.score import score
+from benchmarks.evaluation.set_comparison import FEW_RESAMPLES
+from seppo_core.judging.metric import FeatureExtractor
 from tests.benchmarks.quality.fake import FakeSampler, open_plan
 
 PROMPTS, REFERENCES = 8, 5
@@ -197,7 +197,7 @@ def test_few_bootstrap_draws_are_said_and_more_can_be_asked_for(drawn, monkeypat
     drawn = (folder, plan, References(references.folder, plan.protocol))
     judge(drawn)
     judge(drawn, metric="kid[clean]")
-    monkeypatch.setattr("benchmarks.quality.sets.MANY_ROWS", 9)
+    monkeypatch.setattr("benchmarks.evaluation.set_comparison.MANY_ROWS", 9)
     sets = analyse(drawn[0])[0]["sets"]
     # kernels are computed once for all draws
     assert (sets[FID]["resamples"], sets["kid[clean]"]["resamples"]) == (FEW_RESAMPLES, 1000)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from benchmarks.quality.analysis import analyse
-from benchmarks.quality.generate import generate, missing
-from benchmarks.quality.lines import LineWriter, Shard, read_lines
-from benchmarks.quality.prompts import Prompt
-from benchmarks.quality.samples import SampleStore, sample_seed
-from benchmarks.quality.scoring import score
+from benchmarks.evaluation.analysis import analyse
+from benchmarks.evaluation.generate import generate, missing
+from benchmarks.evaluation.lines import LineWriter, Shard, read_lines
+from benchmarks.evaluation.prompts import Prompt
+from benchmarks.evaluation.samples import SampleStore, sample_seed
+from benchmarks.evaluation.score import score
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, open_plan, prompt_set, protocol
 
 pytestmark = pytest.mark.slow

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality.columns import columns_of
-from benchmarks.quality.protocols import PROTOCOLS, SETS
-from benchmarks.quality.report_file import FORMAT, KIND
-from benchmarks.quality.text_tables import latex
-from benchmarks.quality.text_tables import markdown as markdown_report
-from benchmarks.tables.published import TABLES, published_beside
-from benchmarks.tables.tables import run
+from benchmarks.evaluation.columns import columns_of
+from benchmarks.evaluation.paper.published import TABLES, published_beside
+from benchmarks.evaluation.paper.tables import run
+from benchmarks.evaluation.protocols import PROTOCOLS, SETS
+from benchmarks.evaluation.report.report_file import FORMAT, KIND
+from benchmarks.evaluation.report.text import latex
+from benchmarks.evaluation.report.text import markdown as markdown_report
 from seppo_core.config.loader import key_types
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig

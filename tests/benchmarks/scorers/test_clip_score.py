@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-from benchmarks.scorers.clip_score import CLIPScore
-from benchmarks.scorers.layouts import clip_state
+from seppo_core.judging.checkpoint_keys import clip_state
+from seppo_core.judging.clip_score import CLIPScore
 from tests import tiny
 from tests.benchmarks.scorers import by_hand
 from tests.benchmarks.scorers.fixtures import PROMPTS, ClipProcessor, SiglipProcessor, clip_config, pictures

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.scorers.aesthetic import Aesthetic
-from benchmarks.scorers.hpsv2 import HPSv2
-from benchmarks.scorers.layouts import clip_state
-from benchmarks.scorers.pickscore import PickScore
+from seppo_core.judging.aesthetic import Aesthetic
+from seppo_core.judging.checkpoint_keys import clip_state
+from seppo_core.judging.hpsv2 import HPSv2
+from seppo_core.judging.pickscore import PickScore
 from tests.benchmarks.scorers import by_hand
 from tests.benchmarks.scorers.fixtures import PROMPTS, clip_config, clip_tokenizer_folder, pictures, save
 from tests.benchmarks.scorers.layouts_by_hand import TINY, clip_shapes, head_shapes, random_state

@@ -1,4 +1,4 @@
-"""The catalogue, and what `python -m benchmarks.scorers doctor` says before anything is generated."""
+"""The catalogue, and what `python -m seppo_core.judging doctor` says before anything is generated."""
 
 import json
 from dataclasses import replace
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from benchmarks.quality.columns import PUBLISHED_SCALE, columns_of
-from benchmarks.scorers.__main__ import main, parse_places
-from benchmarks.scorers.catalogue import SCORERS, Package, load_scorer
-from benchmarks.scorers.doctor import diagnose, table
+from benchmarks.evaluation.columns import PUBLISHED_SCALE, columns_of
+from seppo_core.judging.__main__ import main, parse_places
+from seppo_core.judging.catalogue import SCORERS, Package, load_scorer
+from seppo_core.judging.doctor import diagnose, table
 from tests.benchmarks.scorers.fixtures import clip_config, clip_tokenizer_folder, pictures
 from tests.benchmarks.scorers.layouts_by_hand import TINY, clip_shapes, random_state
 
@@ -106,7 +106,7 @@ def test_pictures_are_scored_from_the_command_line(offered, capsys, monkeypatch)
     clip = replace(TINY, vocabulary=514)
     save_file(random_state(clip_shapes(clip)), offered / "small.safetensors")
     words = clip_tokenizer_folder(offered / "words")
-    monkeypatch.setattr("benchmarks.scorers.pickscore.clip_h_14", lambda: clip_config(clip))
+    monkeypatch.setattr("seppo_core.judging.pickscore.clip_h_14", lambda: clip_config(clip))
     for index, picture in enumerate(pictures(2)):
         picture.save(offered / f"{index}.png")
     files = [str(offered / "0.png"), str(offered / "1.png")]
@@ -160,7 +160,7 @@ def test_a_package_that_does_not_import_is_missing(monkeypatch, offered):
     """As open_clip is where torchvision is built for another torch."""
     (offered / "broken.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.syspath_prepend(str(offered))
-    monkeypatch.setattr("benchmarks.scorers.catalogue.OPEN_CLIP", Package("broken", "broken", "MIT", "for a test"))
+    monkeypatch.setattr("seppo_core.judging.catalogue.OPEN_CLIP", Package("broken", "broken", "MIT", "for a test"))
     assert diagnose(["open_clip_score[ViT-B-32]"])[1].missing
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.scorers.catalogue import SCORERS, load_scorer
-from benchmarks.scorers.clip_score import BASE, CLIPScore
+from seppo_core.judging.catalogue import SCORERS, load_scorer
+from seppo_core.judging.clip_score import BASE, CLIPScore
 from tests.benchmarks.scorers.fixtures import pictures
 
 pytestmark = pytest.mark.weights

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BlipTextConfig, BlipVisionConfig
 
-from benchmarks.scorers.image_reward import REWARD_MEAN, REWARD_SD, ImageReward
+from seppo_core.judging.image_reward import REWARD_MEAN, REWARD_SD, ImageReward
 from tests.benchmarks.scorers import by_hand
 from tests.benchmarks.scorers.fixtures import BERT_WORDS, TINY_BLIP, bert_vocabulary, pictures, save
 from tests.benchmarks.scorers.layouts_by_hand import blip_shapes, random_state

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD, Framing, as_pictures
+from seppo_core.judging.preprocess import CLIP_MEAN, CLIP_STD, Framing, as_pictures
 from tests.benchmarks.scorers.fixtures import ClipProcessor, SiglipProcessor, pictures
 
 SIZES = [(45, 61), (61, 45), (32, 32), (20, 97), (224, 225), (33, 50)]

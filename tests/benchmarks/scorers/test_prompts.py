@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from benchmarks.scorers.prompts import Prompts, clip_tokenizer, open_clip_clean
-from benchmarks.scorers.weights import Source
+from seppo_core.judging.tokenize import Prompts, clip_tokenizer, open_clip_clean
+from seppo_core.judging.weights import Source
 from tests.benchmarks.scorers.fixtures import clip_tokenizer_folder
 
 needs_ftfy = pytest.mark.skipif(importlib.util.find_spec("ftfy") is None, reason="ftfy is not installed")

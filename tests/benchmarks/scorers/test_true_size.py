@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import CLIPModel
 
-from benchmarks.scorers.aesthetic import HEADS, mlp_head
-from benchmarks.scorers.hpsv2 import WEIGHTS as HPS_WEIGHTS
-from benchmarks.scorers.image_reward import WEIGHTS as REWARD_WEIGHTS
-from benchmarks.scorers.image_reward import RewardModel, blip_text, blip_vision, reward_state
-from benchmarks.scorers.layouts import blip_vision_state, clip_h_14, clip_l_14, clip_state
-from benchmarks.scorers.pickscore import WEIGHTS as PICKSCORE_WEIGHTS
+from seppo_core.judging.aesthetic import HEADS, mlp_head
+from seppo_core.judging.checkpoint_keys import blip_vision_state, clip_h_14, clip_l_14, clip_state
+from seppo_core.judging.hpsv2 import WEIGHTS as HPS_WEIGHTS
+from seppo_core.judging.image_reward import WEIGHTS as REWARD_WEIGHTS
+from seppo_core.judging.image_reward import RewardModel, blip_text, blip_vision, reward_state
+from seppo_core.judging.pickscore import WEIGHTS as PICKSCORE_WEIGHTS
 from tests.benchmarks.scorers.layouts_by_hand import (
     IMAGE_REWARD,
     VIT_H_14,

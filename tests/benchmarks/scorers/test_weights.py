@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.scorers.weights import Source, fill, locate, locate_folder, read_tensors
+from seppo_core.judging.weights import Source, fill, locate, locate_folder, read_tensors
 
 SOURCE = Source("weights", "someone/model", (("model.safetensors",), ("a.bin", "b.txt")), 2_500_000_000, "MIT")
 

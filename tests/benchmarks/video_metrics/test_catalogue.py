@@ -2,12 +2,12 @@
 
 import pytest
 
-from benchmarks.video_metrics import METRICS, diagnose_metrics, load_metric, metric_entry
-from benchmarks.video_metrics.fid_features import InceptionFeatures
-from benchmarks.video_metrics.fvd_features import I3DFeatures
-from benchmarks.video_metrics.i3d import I3D
-from benchmarks.video_metrics.inception import FIDInception
-from benchmarks.video_metrics.set_metrics import set_column
+from benchmarks.evaluation.metrics import METRICS, diagnose_metrics, load_metric, metric_entry
+from benchmarks.evaluation.metrics.fid_features import InceptionFeatures
+from benchmarks.evaluation.metrics.fvd_features import I3DFeatures
+from benchmarks.evaluation.metrics.networks.i3d import I3D
+from benchmarks.evaluation.metrics.networks.inception import FIDInception
+from benchmarks.evaluation.metrics.set_metrics import set_column
 from tests.benchmarks.video_metrics.clips import clip
 
 

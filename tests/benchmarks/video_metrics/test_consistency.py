@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPVisionModelWithProjection, ViTConfig, ViTModel
 
-from benchmarks.scorers.images import CLIP_MEAN, CLIP_STD
-from benchmarks.video_metrics import consistency
-from benchmarks.video_metrics.consistency import BackgroundConsistency, SubjectConsistency, TemporalFlickering
-from benchmarks.video_metrics.vit import DinoViT, dino_state
+from seppo_core.judging import vbench_consistency as consistency
+from seppo_core.judging.preprocess import CLIP_MEAN, CLIP_STD
+from seppo_core.judging.vbench_consistency import BackgroundConsistency, SubjectConsistency, TemporalFlickering
+from seppo_core.judging.vit import DinoViT, dino_state
 from tests.benchmarks.scorers.layouts_by_hand import Clip, clip_shapes
 from tests.benchmarks.scorers.layouts_by_hand import random_state as random_clip
 from tests.benchmarks.video_metrics.clips import clip, shapes_of

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from benchmarks.video_metrics.distances import KernelMMD, frechet_distance, kernel_distance
+from benchmarks.evaluation.metrics.distances import KernelMMD, frechet_distance, kernel_distance
 
 
 def rows(count: int, width: int, seed: int, shift: float = 0.0) -> torch.Tensor:

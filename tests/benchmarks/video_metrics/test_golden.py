@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.video_metrics import METRICS, I3DFeatures, frechet_distance, load_metric
-from benchmarks.video_metrics.base import ClipMetric, FeatureExtractor, PairedMetric
+from benchmarks.evaluation.metrics import METRICS, I3DFeatures, frechet_distance, load_metric
+from seppo_core.judging.metric import ClipMetric, FeatureExtractor, PairedMetric
 from tests.benchmarks.video_metrics.clips import clip
 
 pytestmark = pytest.mark.weights

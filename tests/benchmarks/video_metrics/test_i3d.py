@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.video_metrics.fvd_features import I3DFeatures
-from benchmarks.video_metrics.i3d import I3D, i3d_state, pad_same
-from benchmarks.video_metrics.i3d_geometry import GEOMETRIES, i3d_input
+from benchmarks.evaluation.metrics.fvd_features import I3DFeatures
+from benchmarks.evaluation.metrics.networks.i3d import I3D, i3d_state, pad_same
+from benchmarks.evaluation.metrics.networks.i3d_geometry import GEOMETRIES, i3d_input
 from tests.benchmarks.video_metrics import by_hand
 from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
 
@@ -55,7 +55,7 @@ def test_the_other_names_are_translated():
 
 
 def test_loads_from_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.video_metrics.fvd_features.I3D", lambda: I3D(NARROW))
+    monkeypatch.setattr("benchmarks.evaluation.metrics.fvd_features.I3D", lambda: I3D(NARROW))
     state = random_state(by_hand.i3d_shapes(NARROW))
     path = tmp_path / "i3d_pretrained_400.pt"
     torch.save({key: value.float() for key, value in state.items()}, path)

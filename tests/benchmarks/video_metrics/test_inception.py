@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.video_metrics.fid_features import InceptionFeatures
-from benchmarks.video_metrics.inception import FIDInception
-from benchmarks.video_metrics.resize import RESIZES, inception_input
+from benchmarks.evaluation.metrics.fid_features import InceptionFeatures
+from benchmarks.evaluation.metrics.networks.inception import FIDInception
+from benchmarks.evaluation.metrics.resize import RESIZES, inception_input
 from tests.benchmarks.video_metrics import by_hand
 from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
 
@@ -39,7 +39,7 @@ def features(tmp_path_factory) -> InceptionFeatures:
     counters = {key.replace("running_var", "num_batches_tracked"): torch.tensor(0) for key in state if "_var" in key}
     torch.save(state | counters, path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.video_metrics.fid_features.FIDInception", lambda: FIDInception(NARROW))
+        patch.setattr("benchmarks.evaluation.metrics.fid_features.FIDInception", lambda: FIDInception(NARROW))
         return InceptionFeatures.load(path.parent)
 
 

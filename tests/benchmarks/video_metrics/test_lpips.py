@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.video_metrics import trunks
-from benchmarks.video_metrics.lpips import LPIPS, LPIPSNet
+from benchmarks.evaluation.metrics.lpips import LPIPS, LPIPSNet
+from benchmarks.evaluation.metrics.networks import trunks
 from tests.benchmarks.video_metrics import by_hand
 from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
 
@@ -38,7 +38,7 @@ def test_published_names_and_shapes(net):
 
 
 def test_loads_the_published_files_and_splits_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.video_metrics.lpips.LPIPSNet", lambda net: LPIPSNet(net, narrow=8))
+    monkeypatch.setattr("benchmarks.evaluation.metrics.lpips.LPIPSNet", lambda net: LPIPSNet(net, narrow=8))
     trunk, heads = random_state(by_hand.trunk_shapes("alex", 8)), random_state(by_hand.head_shapes("alex", 8))
     classifier = {"classifier.1.weight": torch.zeros(4, 4), "classifier.1.bias": torch.zeros(4)}
     save(trunk | classifier, tmp_path / "alexnet-owt-7be5be79.pth")
@@ -55,7 +55,7 @@ def test_loads_the_published_files_and_splits_batches(tmp_path, monkeypatch):
 
 
 def test_files_that_do_not_fit(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.video_metrics.lpips.LPIPSNet", lambda net: LPIPSNet(net, narrow=8))
+    monkeypatch.setattr("benchmarks.evaluation.metrics.lpips.LPIPSNet", lambda net: LPIPSNet(net, narrow=8))
     alex = save(random_state(by_hand.trunk_shapes("alex", 8)), tmp_path / "trunk.pth")
     heads = save(random_state(by_hand.head_shapes("vgg", 8)), tmp_path / "heads.pth")
     with pytest.raises(ValueError, match="of another shape"):

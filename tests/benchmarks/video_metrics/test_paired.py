@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.video_metrics.paired import PSNR, SSIM, psnr, ssim
-from benchmarks.video_metrics.pixels import even_frames, levels, unit
+from benchmarks.evaluation.metrics.psnr_ssim import PSNR, SSIM, psnr, ssim
+from seppo_core.judging.video_pixels import even_frames, levels, unit
 from tests.benchmarks.video_metrics.clips import clip
 
 

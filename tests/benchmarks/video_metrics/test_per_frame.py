@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.scorers.base import Scorer
-from benchmarks.video_metrics.per_frame import PerFrame
+from seppo_core.judging.base import Scorer
+from seppo_core.judging.per_frame import PerFrame
 from tests.benchmarks.video_metrics.clips import clip
 
 

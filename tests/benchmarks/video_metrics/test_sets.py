@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.video_metrics.base import FeatureExtractor
-from benchmarks.video_metrics.distances import KernelMMD, frechet_distance
-from benchmarks.video_metrics.feature_sets import FeatureCache, FeatureSet, frames_key
-from benchmarks.video_metrics.set_metrics import compare_sets, set_column, set_distance
+from benchmarks.evaluation.metrics.distances import KernelMMD, frechet_distance
+from benchmarks.evaluation.metrics.feature_cache import FeatureCache, FeatureSet, frames_key
+from benchmarks.evaluation.metrics.set_metrics import compare_sets, set_column, set_distance
+from seppo_core.judging.metric import FeatureExtractor
 from tests.benchmarks.video_metrics.clips import clip
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.video_metrics.fvd_features import TorchScriptI3DFeatures
+from benchmarks.evaluation.metrics.fvd_features import TorchScriptI3DFeatures
 from tests.benchmarks.video_metrics.clips import clip
 
 

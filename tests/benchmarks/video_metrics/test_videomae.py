@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 from transformers import VideoMAEConfig, VideoMAEModel
 
-from benchmarks.video_metrics.catalogue import METRICS
-from benchmarks.video_metrics.set_metrics import set_column
-from benchmarks.video_metrics.videomae import VideoMAE, positions
-from benchmarks.video_metrics.videomae_features import VideoMAEFeatures, videomae_input
+from benchmarks.evaluation.metrics.catalogue import METRICS
+from benchmarks.evaluation.metrics.networks.videomae import VideoMAE, positions
+from benchmarks.evaluation.metrics.set_metrics import set_column
+from benchmarks.evaluation.metrics.videomae_features import VideoMAEFeatures, videomae_input
 from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
 
 TINY = {"width": 24, "depth": 2, "heads": 4, "inner": 40, "side": 42, "frames": 4}
@@ -88,7 +88,7 @@ def test_published_names_and_shapes():
 
 
 def test_loads_from_a_published_file_and_names_its_variant(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.video_metrics.videomae_features.VideoMAE", lambda: VideoMAE(**TINY))
+    monkeypatch.setattr("benchmarks.evaluation.metrics.videomae_features.VideoMAE", lambda: VideoMAE(**TINY))
     state = {key: value.float() for key, value in random_state(published_shapes(24, 2, 40)).items()}
     path = tmp_path / "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
     torch.save({"module": state, "epoch": 3}, path)

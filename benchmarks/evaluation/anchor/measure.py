@@ -1,0 +1,171 @@
+"""At one point of training: the policy's and the reference's own samples of some captions, and s at many timesteps."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Num, UInt8
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from benchmarks.evaluation.anchor.run import Point, Run
+from seppo_core.export.samples import to_frames
+from seppo_core.io.atomic import save_tensors
+from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
+from seppo_core.methods.losses import anchor_sign
+from seppo_core.methods.step import Batch, pair_errors
+from seppo_core.models.sampling import make_scheduler, sample
+from seppo_core.models.tuning import load_trainable_state
+from seppo_core.run.logging import progress_bar
+
+REVISION = 1
+"""Raised when a change here changes what is measured."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured; the same for every point, so that points can be compared item by item."""
+
+    items: tuple[int, ...]
+    """Of the winners."""
+    draws: int
+    """Timesteps and noises per item, one in each of as many equal parts of the training density."""
+    samples: int = 1
+    """Of policy and reference each, per item, from shared noise."""
+    batch_size: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`samples` of both are (items, samples, f, h, w, 3); the rest is (items, draws)."""
+
+    policy_samples: UInt8[Tensor, "n r f h w 3"]
+    reference_samples: UInt8[Tensor, "n r f h w 3"]
+    plus: Bool[Tensor, "n d"]
+    u: Float[Tensor, "n d"]
+    t: Num[Tensor, "n d"]
+    winner_gap: Float[Tensor, "n d"]
+    sample_gap: Float[Tensor, "n d"]
+    """Of the reference's first sample."""
+
+
+def choose(length: int, count: int, seed: int) -> tuple[int, ...]:
+    """`count` items of `length`, drawn without replacement, in order."""
+    return tuple(sorted(keyed_permutation(length, seed, "anchor items")[:count].tolist()))
+
+
+def measure(run: Run, point: Point, plan: Plan, out: Path) -> Measured:
+    """Measures a point, or reads what was measured of it with the same plan and weights."""
+    path = out / "points" / f"{point.name}.safetensors"
+    policy, reference = point.policy_state(), point.reference_state()
+    mark = _fingerprint(run, plan, policy, reference)
+    if (kept := _kept(path, mark)) is not None:
+        return kept
+    load_trainable_state(run.adapter.denoiser, policy)
+    run.reference.load(reference)
+    with torch.no_grad(), run.numerics():
+        found = _measure(run, plan, f"update {point.update}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(path, vars(found), {"fingerprint": mark})
+    return found
+
+
+def _measure(run: Run, plan: Plan, description: str) -> Measured:
+    denoiser = run.adapter.denoiser
+    parts: list[dict[str, Tensor]] = []
+    with progress_bar(len(plan.items), unit="item", description=description) as bar:
+        for start in range(0, len(plan.items), plan.batch_size):
+            items = list(plan.items[start : start + plan.batch_size])
+            own = [_sample(run, denoiser, items, plan.seed, number) for number in range(plan.samples)]
+            with run.reference.active() as frozen:
+                theirs = [_sample(run, frozen, items, plan.seed, number) for number in range(plan.samples)]
+            parts.append(
+                {
+                    "policy_samples": torch.stack([_pixels(run, latents) for latents in own], 1),
+                    "reference_samples": torch.stack([_pixels(run, latents) for latents in theirs], 1),
+                    **_signs(run, items, theirs[0], plan),
+                }
+            )
+            bar.update(len(items))
+    return Measured(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+
+def _sample(run: Run, denoiser: nn.Module, items: list[int], seed: int, number: int) -> Tensor:
+    """Latents for the items' captions, as the run draws its reference samples; noise is shared by both models."""
+    settings, device = run.config.reference_samples, run.device
+    keys = [(seed, "anchor sample", item, number) for item in items]
+    condition = run.cache.condition(items, [False] * len(items))
+    return sample(
+        run.adapter,
+        denoiser,
+        {key: value.to(device) for key, value in condition.items()},
+        noise=torch.stack([keyed_normal(run.cache.latent_shape, *key) for key in keys]).to(device),
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        unconditional={key: value.to(device) for key, value in run.cache.unconditional().items()},
+        scheduler=make_scheduler(settings.scheduler, run.adapter.scheduler),
+        generators=[keyed_generator(*key, "sampler") for key in keys],
+    )
+
+
+def _pixels(run: Run, latents: Tensor) -> UInt8[Tensor, "b f h w 3"]:
+    return to_frames(run.adapter.decode(latents).float().cpu())
+
+
+def _signs(run: Run, items: list[int], samples: Tensor, plan: Plan) -> dict[str, Tensor]:
+    """s and both gaps at one timestep in each stratum; no caption is dropped and no picture mirrored."""
+    device, shape = run.device, run.cache.latent_shape
+    posterior = run.cache.posterior(items, [False] * len(items))
+    condition = {k: v.to(device) for k, v in run.cache.condition(items, [False] * len(items)).items()}
+    columns: dict[str, list[Tensor]] = {name: [] for name in ("plus", "u", "t", "winner_gap", "sample_gap")}
+    for draw in range(plan.draws):
+        keys = [(plan.seed, "anchor draw", item, draw) for item in items]
+        jitter = torch.cat([torch.rand(1, generator=keyed_generator(*key), dtype=torch.float64) for key in keys])
+        u = (draw + jitter) / plan.draws
+        noises = [
+            torch.stack([keyed_normal(shape, *key, what) for key in keys]) for what in ("posterior", "winner", "sample")
+        ]
+        if run.config.data.posterior == "mode":
+            noises[0] = torch.zeros_like(noises[0])
+        t = run.adapter.path.timesteps(u)
+        batch = Batch(
+            winner=posterior.draw(noises[0]).to(device),
+            condition=condition,
+            t=t.to(device),
+            winner_noise=noises[1].to(device),
+            sample=samples,
+            sample_noise=(noises[1] if run.config.method.noise == "shared" else noises[2]).to(device),
+        )
+        errors = pair_errors(run.adapter, run.adapter.denoiser, run.reference, batch)
+        for name, value in (
+            ("plus", anchor_sign(errors) > 0), ("u", u), ("t", t), ("winner_gap", errors.winner_gap),
+            ("sample_gap", errors.sample_gap),
+        ):  # fmt: skip
+            columns[name].append(value.cpu())
+    return {name: torch.stack(values, 1) for name, values in columns.items()}
+
+
+def _fingerprint(run: Run, plan: Plan, *states: dict[str, Tensor]) -> str:
+    settings = [REVISION, plan.items, plan.draws, plan.samples, plan.seed, run.cache.fingerprint]
+    digest = sha256(
+        repr([*settings, run.config.reference_samples, run.config.method, run.config.data.posterior]).encode()
+    )
+    for state in states:
+        for name, value in sorted(state.items()):
+            digest.update(name.encode())
+            digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _kept(path: Path, mark: str) -> Measured | None:
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("fingerprint") != mark:
+                return None
+            return Measured(**{name: file.get_tensor(name) for name in file.keys()})
+    except SafetensorError:
+        return None

@@ -1,0 +1,103 @@
+"""Which numbers a metric gives, how they read, and which metrics a protocol can have; loads nothing."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.evaluation.metrics.catalogue import METRICS, diagnose_metrics, metric_entry
+from benchmarks.evaluation.protocols import Kind
+from seppo_core.judging.catalogue import ANY_OPEN_CLIP, SCORERS
+from seppo_core.judging.doctor import Need, diagnose
+
+Mode = Literal["image", "frames", "clip", "paired", "set", "plugin"]
+Places = Mapping[str, Mapping[str, str]]
+
+PUBLISHED_SCALE = {"pickscore_cos": 100.0} | {
+    f"hps_v{version}{resize}": 100.0 for version in ("2.0", "2.1") for resize in ("", "_noantialias")
+}
+"""Cosines are published ×100."""
+FRAME_PARTS = {"frame_mean": "mean over frames", "frame_min": "worst frame", "frame_sd": "deviation over frames"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number per sample (or per set): how it is shown, and which way is better."""
+
+    name: str
+    metric: str
+    mode: Mode
+    what: str
+    better: int = 1
+    scale: float = 1.0
+    """What values are multiplied by when shown, as they are published."""
+    digits: int = 3
+
+    @property
+    def title(self) -> str:
+        """As a heading: an arrow where less is better, the scale where there is one."""
+        scaled = f" ×{self.scale:g}" if self.scale != 1 else ""
+        return f"{self.name}{scaled}{' ↓' if self.better < 0 else ''}"
+
+
+def mode_of(metric: str, kind: Kind) -> Mode:
+    """How a metric looks at a sample. ValueError, with those there are, for one that does not exist or does not fit."""
+    if metric in SCORERS:
+        return "image" if kind == "image" else "frames"
+    if metric not in METRICS:
+        raise ValueError(f"no metric {metric!r}; there are {', '.join([*SCORERS, ANY_OPEN_CLIP, *METRICS])}")
+    mode = metric_entry(metric).kind
+    if kind == "image" and mode == "clip":
+        raise ValueError(f"{metric} measures change over time; pictures have none")
+    if kind == "image" and metric.startswith(("fvd", "kvd")):
+        raise ValueError(f"{metric} measures clips; for pictures use fid[clean] or kid[clean]")
+    return mode
+
+
+def columns_of(metric: str, kind: Kind) -> list[Column]:
+    """The columns that a metric fills."""
+    mode = mode_of(metric, kind)
+    if metric in SCORERS:
+        what, scale = SCORERS[metric].what, PUBLISHED_SCALE.get(metric, 1.0)
+        digits = 2 if scale != 1 or metric == "clip_score" or metric.startswith("open_clip_score") else 3
+        if mode == "image":
+            return [Column(metric, metric, mode, what, 1, scale, digits)]
+        return [
+            Column(f"{metric}_{part}", metric, mode, f"{what}; {words}", -1 if part == "frame_sd" else 1, scale, digits)
+            for part, words in FRAME_PARTS.items()
+        ]
+    entry = METRICS[metric]
+    digits = 2 if metric == "psnr" or metric.startswith(("fid", "fvd")) else 4 if mode == "set" else 3
+    return [Column(metric, metric, mode, entry.what, entry.better, 1.0, digits)]
+
+
+def needs_references(metrics: Iterable[str], kind: Kind) -> list[str]:
+    """Those of `metrics` that compare with real samples."""
+    return [metric for metric in metrics if mode_of(metric, kind) in ("paired", "set")]
+
+
+def needs_of(metrics: Iterable[str], kind: Kind, places: Places) -> list[Need]:
+    """What the metrics read, and what of it is missing on this machine."""
+    needs = []
+    for metric in metrics:
+        mode_of(metric, kind)
+        needs += diagnose([metric], places) if metric in SCORERS else diagnose_metrics([metric], places)
+    return needs
+
+
+def parse_places(given: Iterable[str]) -> dict[str, dict[str, str]]:
+    """{metric: {part: place}} from `metric.part=place`. ValueError for another form, or a part that no one reads."""
+    places: dict[str, dict[str, str]] = {}
+    for item in given:
+        name, equals, place = item.partition("=")
+        # names of metrics have dots of their own (hps_v2.1)
+        metric, dot, part = name.rpartition(".")
+        if not equals or not dot or not place:
+            raise ValueError(f"--weights {item!r} should be METRIC.PART=PLACE, e.g. pickscore_cos.weights=/data/pick")
+        if metric not in SCORERS and metric not in METRICS:
+            known = ", ".join([*SCORERS, ANY_OPEN_CLIP, *METRICS])
+            raise ValueError(f"--weights {item!r}: no metric {metric!r}; there are {known}")
+        sources = (SCORERS[metric] if metric in SCORERS else METRICS[metric]).sources
+        if part not in (parts := [source.part for source in sources]):
+            raise ValueError(f"--weights {item!r}: {metric} reads {', '.join(parts) or 'no files'}")
+        places.setdefault(metric, {})[part] = place
+    return places

@@ -1,0 +1,1 @@
+"""Feature networks, built to take the published weights."""

@@ -1,0 +1,211 @@
+"""Which models are measured: a diffusers pipeline, a base with a LoRA or another denoiser, or a run folder of ours."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from seppo_core.config.loader import load_config, plain
+from seppo_core.config.schema import Config
+from seppo_core.io.atomic import save_json
+from seppo_core.judging.weights import file_hash
+from seppo_core.models.loading import pipeline_class
+from seppo_core.run.folder import find_checkpoint
+from seppo_image.config import ImageConfig
+from seppo_video.config import VideoConfig
+
+PARTS = ("lora", "motion", "unet", "vae")
+HASHED = (".safetensors", ".bin", ".json", ".txt", ".model", ".yaml")
+GRAMMAR = (
+    "name=PLACE, name=BASE+lora=PLACE, name=BASE+motion=PLACE, name=BASE+unet=PLACE, where a place is a folder or a "
+    "hub id (owner/name, owner/name@revision), and the first also a run folder (runs/x, runs/x@180 for a checkpoint)"
+)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One row of a report: its name, and where its weights lie."""
+
+    name: str
+    base: str
+    revision: str | None = None
+    """Of a hub id; of a run folder its checkpoint."""
+    parts: tuple[tuple[str, str], ...] = ()
+    """What is put on or in the base: (lora | motion | unet | vae, place)."""
+
+    @property
+    def is_run(self) -> bool:
+        return (Path(self.base) / "config.yaml").is_file()
+
+    @property
+    def checkpoint(self) -> str:
+        return self.revision or "latest"
+
+    @property
+    def place(self) -> str:
+        """As on the command line, without the name."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.base}{revision}" + "".join(f"+{part}={place}" for part, place in self.parts)
+
+    def part(self, name: str) -> str | None:
+        return dict(self.parts).get(name)
+
+
+def parse_models(given: Sequence[str]) -> list[ModelSpec]:
+    """`name=place` each; ValueError for another form, a name that is used twice, or a part that does not exist."""
+    specs = [parse_model(text) for text in given]
+    names = [spec.name for spec in specs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"--models names {twice[0]!r} twice; every model needs a name of its own")
+    return specs
+
+
+def parse_model(text: str) -> ModelSpec:
+    """One of `parse_models`."""
+    name, equals, rest = text.partition("=")
+    name = name.strip()
+    if not equals or not name or not rest or len(name) > 60:
+        raise ValueError(f"--models {text!r} should be {GRAMMAR}")
+    if Path(rest).exists():
+        return ModelSpec(name, rest)
+    base, *given = rest.split("+")
+    parts = []
+    for item in given:
+        part, equals, place = item.partition("=")
+        # base+place is the common case, a LoRA
+        parts.append((part, place) if equals else ("lora", item))
+        if parts[-1][0] not in PARTS or not parts[-1][1]:
+            raise ValueError(f"--models {text!r}: {item!r} is no part; use {', '.join(f'{p}=PLACE' for p in PARTS)}")
+    place, at, revision = base.rpartition("@")
+    spec = ModelSpec(name, *((place, revision) if at else (base, None)), tuple(parts))
+    if spec.is_run and parts:
+        raise ValueError(f"--models {text!r}: a run folder brings its own parts; export it to put others on it")
+    return spec
+
+
+def run_config(spec: ModelSpec) -> Config:
+    """The config that a run folder was trained with. ValueError where it is of neither kind."""
+    path = Path(spec.base) / "config.yaml"
+    complaints = []
+    for schema in (ImageConfig, VideoConfig):
+        try:
+            return load_config(path, schema)
+        except ValueError as error:
+            complaints.append(str(error))
+    raise ValueError(f"{path} is no config of an image or a video run: {'; '.join(complaints)}")
+
+
+def places_of(spec: ModelSpec) -> dict[str, str]:
+    """By part, where everything lies that a model is made of but a run's own checkpoint."""
+    if not spec.is_run:
+        return {"base": f"{spec.base}@{spec.revision}" if spec.revision else spec.base, **dict(spec.parts)}
+    config = run_config(spec)
+    places = {key.removeprefix("model."): place for key, place in config.weight_paths().items() if place is not None}
+    if config.model.revision and not Path(config.model.base).exists():
+        places["base"] = f"{config.model.base}@{config.model.revision}"
+    return places
+
+
+def check_there(spec: ModelSpec) -> None:
+    """Looks whether all of a model is there and reads no weights: FileNotFoundError names what is not.
+
+    Of a part on the hub only its small files are asked for.
+    """
+    if spec.is_run:
+        find_checkpoint(Path(spec.base), spec.checkpoint)
+    for part, place in places_of(spec).items():
+        path = Path(place).expanduser()
+        try:
+            if path.is_dir():
+                _files(path)
+            elif not path.is_file():
+                _hub_commit(place)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{part}: {error}") from error
+    base = run_config(spec).model if spec.is_run else spec
+    pipeline_class(base.base, base.revision)
+
+
+class Identities:
+    """What a model is made of, as hashes; files of the same size and time are hashed once, `folder` remembers."""
+
+    def __init__(self, folder: Path):
+        self.memo_file = folder / "hashes.json"
+        found = self.memo_file.read_text(encoding="utf-8") if self.memo_file.is_file() else "{}"
+        self.memo: dict[str, list] = json.loads(found)
+
+    def of(self, spec: ModelSpec) -> dict[str, object]:
+        """Weights by hash or by commit, and how they are put together. FileNotFoundError where something is missing."""
+        places = places_of(spec)
+        if spec.is_run:
+            config = run_config(spec)
+            checkpoint = find_checkpoint(Path(spec.base), spec.checkpoint)
+            # what is at a place counts, not where it is; precision is the evaluation's own
+            apart = {*places, "revision", "dtype"}
+            found: dict[str, object] = {
+                "kind": "run",
+                "model": {name: value for name, value in plain(config)["model"].items() if name not in apart},
+                "tune": plain(config)["tune"],
+                "policy": None if checkpoint is None else self.place(str(checkpoint / "policy.safetensors")),
+                "parts": {name: self.place(place) for name, place in places.items()},
+            }
+        else:
+            found = {"kind": "pipeline", "parts": {name: self.place(place) for name, place in places.items()}}
+        save_json(self.memo_file, self.memo)
+        return found
+
+    def place(self, place: str) -> str:
+        """Names the content of a file, a folder or a hub repository."""
+        path = Path(place).expanduser()
+        if path.is_file():
+            return f"sha256:{self._file(path)}"
+        if path.is_dir():
+            lines = [f"{file.relative_to(path).as_posix()} {self._file(file)}" for file in _files(path)]
+            return f"sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
+        return _hub_commit(place)
+
+    def _file(self, path: Path) -> str:
+        status = path.stat()
+        key, mark = str(path.resolve()), [status.st_size, status.st_mtime_ns]
+        known = self.memo.get(key)
+        if known is None or known[:2] != mark:
+            known = self.memo[key] = [*mark, file_hash(path)]
+        return known[2]
+
+
+def _files(folder: Path) -> list[Path]:
+    """What decides the weights in a folder; FileNotFoundError where nothing does."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix in HASHED and _visible(file, folder))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no weights (none of {', '.join(HASHED)})")
+    return files
+
+
+def _visible(file: Path, folder: Path) -> bool:
+    return file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _hub_commit(place: str) -> str:
+    """`owner/name@commit` of a hub id, from the cache where it is there, else from the hub."""
+    name, _, revision = place.partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise FileNotFoundError(f"{place} is no file or folder here, and no hub id (owner/name) either")
+    try:
+        folder = snapshot_download(name, revision=revision or None, allow_patterns=["*.json"])
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise FileNotFoundError(
+            f"{place} is no folder here and could not be had from the hub{offline}: {str(error).splitlines()[0]}"
+        ) from error
+    return f"hub:{name}@{Path(folder).name}"
+
+
+def digest(content: object) -> str:
+    """Sixteen hexadecimal digits that name a JSON value."""
+    return sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

@@ -1,0 +1,204 @@
+"""The published tables, and beside each row what reports on this machine measured for it."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.evaluation.paper.published import DAGGER, MARK, TABLES, Heading, PublishedTable, as_the_paper
+from benchmarks.evaluation.report.report_file import read_report
+from benchmarks.evaluation.report.text import interval_text, latex_text
+
+MARK_NOTE = "‡ measured under another protocol than the paper's, as named in the row: not comparable with the others."
+REPORTS = Path("runs/quality")
+EXTRA = {"hps_v2.0": ("hps_v2.1", "HPS v2.1")}
+"""What is shown as well where it was measured: the values marked † are most likely of this version."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one report says of one model, heading by heading; None where it says nothing."""
+
+    row: str
+    """Key of the published row, empty for a model that the paper has no row for."""
+    model: str
+    label: str
+    """Protocol, prompt set and whatever was changed."""
+    marked: bool
+    """Whether it was measured otherwise than the paper."""
+    cells: tuple[dict | None, ...]
+    extra: tuple[tuple[str, dict], ...] = ()
+
+
+def run(number: int, argv: Sequence[str] | None = None) -> int:
+    """The command `table<number>`; exit status 2 for a mistake on the command line."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks table{number}",
+        description=f"{TABLES[number].title}: the published table, and what was measured here.",
+        epilog="A model called by the key of a row (" + ", ".join(row.key for row in TABLES[number].rows) + ") is put "
+        "beside it; --rows puts others there.",
+    )
+    parser.add_argument("--reports", nargs="+", type=Path, metavar="FOLDER", help=f"default: all under {REPORTS}")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="KEY=MODEL", help="which model is which row")
+    parser.add_argument("--format", choices=["markdown", "latex", "json"], default="markdown")
+    asked = parser.parse_args(list(sys.argv[1:] if argv is None else argv))
+    table = TABLES[number]
+    try:
+        keys = parse_rows(asked.rows, table)
+        paths = asked.reports or sorted(path.parent for path in REPORTS.glob("**/report.json"))
+        measured = [item for path in paths for item in measure(read_report(path), table, keys)]
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    writers = {"markdown": markdown, "latex": latex, "json": as_json}
+    print(writers[asked.format](table, measured), end="")
+    return 0
+
+
+def parse_rows(given: Sequence[str], table: PublishedTable) -> dict[str, str]:
+    """{model: key of its row}; ValueError for another form or a key that the table does not have."""
+    known = [row.key for row in table.rows]
+    keys = {}
+    for item in given:
+        key, equals, model = item.partition("=")
+        if not equals or not model or key not in known:
+            raise ValueError(f"--rows {item!r} should be KEY=MODEL with a key of {', '.join(known)}")
+        keys[model] = key
+    return keys
+
+
+def measure(report: dict, table: PublishedTable, keys: dict[str, str]) -> list[Measured]:
+    """The rows that a report adds to a table; none where it has other prompts or other metrics."""
+    scores = {(row["model"], row["column"]): row for row in report["scores"] if "mean" in row}
+    prompts = report["prompts"]["name"]
+    found = []
+    for model in report["models"]:
+        name = model["name"]
+        cells = tuple(
+            scores.get((name, heading.column)) if heading.prompts == prompts else None for heading in table.headings
+        )
+        if all(cell is None for cell in cells):
+            continue
+        key = keys.get(name, name.lower() if name.lower() in [row.key for row in table.rows] else "")
+        extra = tuple(
+            (label, score)
+            for heading in table.headings
+            if heading.prompts == prompts and heading.column in EXTRA
+            for column, label in [EXTRA[heading.column]]
+            if (score := scores.get((name, column))) is not None
+        )
+        found.append(Measured(key, name, report["label"], not as_the_paper(report, table), cells, extra))
+    return found
+
+
+def markdown(table: PublishedTable, measured: Sequence[Measured]) -> str:
+    """Published rows, each followed by what was measured for it, then models that the paper has no row for."""
+    headings = ["", *(f"{h.label}{' ↓' if h.better < 0 else ''}" for h in table.headings)]
+    lines = [
+        f"Table {table.number}: {table.title}",
+        "",
+        "| " + " | ".join(headings) + " |",
+        "|---" * len(headings) + "|",
+    ]
+    for row in table.rows:
+        lines.append("| " + " | ".join([row.label, *_published(table, row)]) + " |")
+        lines += [_markdown_row(item, table) for item in measured if item.row == row.key]
+    lines += [_markdown_row(item, table) for item in measured if not item.row]
+    lines += ["", *_notes(table, measured)]
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: PublishedTable, measured: Sequence[Measured]) -> str:
+    r"""The same as a `tabular` for \usepackage{booktabs}."""
+    lines = [
+        rf"\begin{{tabular}}{{l{'c' * len(table.headings)}}}",
+        r"\toprule",
+        " & ".join(["", *(latex_text(h.label + (" ↓" if h.better < 0 else "")) for h in table.headings)]) + r" \\",
+        r"\midrule",
+    ]
+    for row in table.rows:
+        cells = [latex_text(text) for text in _published(table, row)]
+        lines.append(" & ".join([latex_text(row.label), *cells]) + r" \\")
+    ours = sorted(measured, key=lambda item: [row.key for row in table.rows].index(item.row) if item.row else 99)
+    if ours:
+        lines.append(r"\midrule")
+    for item in ours:
+        cells = [latex_text(text) for text in _measured_cells(item, table)]
+        lines.append(" & ".join([latex_text(_name(item)), *cells]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*lines, *(f"% {note}" for note in _notes(table, measured))]) + "\n"
+
+
+def as_json(table: PublishedTable, measured: Sequence[Measured]) -> str:
+    """The same for programs."""
+    content = {
+        "table": table.number,
+        "title": table.title,
+        "columns": [{"label": h.label, "column": h.column, "prompts": h.prompts} for h in table.headings],
+        "published": [
+            {"key": row.key, "label": row.label, "values": row.values, "dagger": row.daggers, "recipe": row.recipe}
+            for row in table.rows
+        ],
+        "measured": [
+            {
+                "row": item.row, "model": item.model, "protocol": item.label, "comparable": not item.marked,
+                "values": [_scaled(cell, h) for cell, h in zip(item.cells, table.headings, strict=True)],
+            }
+            for item in measured
+        ],
+        "notes": _notes(table, measured),
+    }  # fmt: skip
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _published(table: PublishedTable, row) -> list[str]:
+    return [
+        f"{value:.{heading.digits}f}{DAGGER if position in row.daggers else ''}"
+        for position, (value, heading) in enumerate(zip(row.values, table.headings, strict=True))
+    ]
+
+
+def _markdown_row(item: Measured, table: PublishedTable) -> str:
+    name = "".join(f"\\{c}" if c in "|`<>*" else c for c in _name(item))
+    return "| " + " | ".join([f"*{name}*", *_measured_cells(item, table)]) + " |"
+
+
+def _name(item: Measured) -> str:
+    return f"measured: {item.model}, {item.label}{MARK if item.marked else ''}"
+
+
+def _measured_cells(item: Measured, table: PublishedTable) -> list[str]:
+    return [
+        "–" if cell is None else interval_text(cell, heading.scale, heading.digits)
+        for cell, heading in zip(item.cells, table.headings, strict=True)
+    ]
+
+
+def _scaled(cell: dict | None, heading: Heading) -> list[float] | None:
+    return None if cell is None else [cell[name] * heading.scale for name in ("mean", "low", "high")]
+
+
+def _notes(table: PublishedTable, measured: Sequence[Measured]) -> list[str]:
+    notes = list(table.notes)
+    for item in measured:
+        notes += [
+            f"{item.model}, {item.label}: {label} {interval_text(score, 100, 2)}, for the values marked {DAGGER}."
+            for label, score in item.extra
+        ]
+    if any(item.marked for item in measured):
+        notes.append(MARK_NOTE)
+    if any(heading.assumed for heading in table.headings):
+        variants = ", ".join(f"{h.label}: {h.column}" for h in table.headings if h.assumed)
+        notes.append(f"Variants of ours: {variants} (assumed).")
+    there = {item.row for item in measured}
+    for row in table.rows:
+        config = row.recipe.partition(" ")[0]
+        if row.key not in there and config and Path(config).is_file():
+            notes.append(f"{row.label} is not measured here; trained by {row.recipe}.")
+    if not measured:
+        protocol = table.protocols[0]
+        notes.append(
+            f"Nothing is measured here yet: python -m benchmarks quality doctor {protocol} says what it takes."
+        )
+    return notes

@@ -1,0 +1,200 @@
+"""Generate, score, report: each goes on from what is on disk, and none does the work of another."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.evaluation.columns import Places, needs_of, needs_references
+from benchmarks.evaluation.folder import ModelEntry, Plan, PlanFolder, entry_of
+from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.lines import Shard
+from benchmarks.evaluation.metric_adapters import load_judge
+from benchmarks.evaluation.models import Identities, ModelSpec, check_there, run_config
+from benchmarks.evaluation.plugin_scoring import score_with_plugin
+from benchmarks.evaluation.prompt_files import texts_of
+from benchmarks.evaluation.prompts import PromptSet, overlap
+from benchmarks.evaluation.protocols import Protocol
+from benchmarks.evaluation.references import References
+from benchmarks.evaluation.samplers import Sampler, check_fits, load_sampler
+from benchmarks.evaluation.score import score
+from seppo_core.judging.doctor import table
+from seppo_core.judging.external.spec import Described, Plugin, describe
+from seppo_core.judging.weights import WEIGHTS_VARIABLE
+
+HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
+NAMED = 5
+"""Prompts without a reference that are called by their names."""
+CURE = (
+    f"give them as --weights METRIC.PART=PLACE, or as ${WEIGHTS_VARIABLE}/OWNER/NAME; --download lets the hub client "
+    "fetch those that are on the hub; --skip-missing goes on without"
+)
+
+
+class Missing(FileNotFoundError):
+    """Something that the evaluation reads is not there; the message lists all of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that `quality run` was asked for."""
+
+    protocol: Protocol
+    prompts: PromptSet
+    models: Sequence[ModelSpec]
+    metrics: Sequence[str]
+    out: Path
+    cache: Path
+    plugins: Sequence[Plugin] = ()
+    """Judges that run as processes of their own, after the metrics."""
+    rewards: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By model: metrics or data that it was trained or selected by."""
+    lacking: Sequence[str] = ()
+    """What was not given and is needed, in words; only the doctor gets so far."""
+    places: Places = field(default_factory=dict)
+    references: Path | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    shard: Shard | None = None
+    batch_size: int = 4
+    retry: bool = False
+    download: bool = False
+    """Whether weights that are on the hub and not here count as there: they are fetched when loaded."""
+    training: Path | None = None
+    """Prompts or captions that the models were trained on, to look for overlap."""
+    say: Callable[[str], None] = print
+
+    @property
+    def folder(self) -> PlanFolder:
+        return PlanFolder(self.out, self.cache)
+
+
+def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
+    """What the evaluation needs as Markdown, and what of it is missing; nothing is loaded and no network asked for
+    weights."""
+    e = evaluation
+    needs = needs_of(e.metrics, e.protocol.kind, e.places)
+    absent = [need for need in needs if need.missing and not (e.download and HUB_ID.fullmatch(need.published))]
+    missing = list(e.lacking)
+    missing += [need.line for need in absent]
+    if absent:
+        missing.append(CURE)
+    listed = table(needs).replace("--place SCORER.PART=PLACE", "--weights METRIC.PART=PLACE")
+    lines = [listed if needs else "The metrics need no weights."]
+    if wanting := needs_references(e.metrics, e.protocol.kind):
+        if e.references is None:
+            missing.append(f"{', '.join(wanting)}: real samples, in a folder by the prompts' ids (--references)")
+        else:
+            without = References(e.references, e.protocol).missing(e.prompts.prompts)
+            found = len(e.prompts) - len(without)
+            named = ", ".join(without[:NAMED]) + (f" and {len(without) - NAMED} more" if len(without) > NAMED else "")
+            left_out = f" Left out of {', '.join(wanting)}: {named}." if found and without else ""
+            lines.append(f"References: {found} of {len(e.prompts)} prompts have one in {e.references}.{left_out}")
+            if not found:
+                missing.append(f"{', '.join(wanting)}: no file in {e.references} is called by a prompt's id")
+    for plugin in e.plugins:
+        try:
+            about = describe(plugin, e.protocol.kind).about
+            lines.append(f"Plug-in {plugin.name}: {about['name']} answers, columns {', '.join(about['columns'])}.")
+        except (FileNotFoundError, ValueError) as error:
+            missing.append(str(error))
+    for spec in e.models:
+        try:
+            check_there(spec)
+            check_fits(spec, e.protocol)
+            lines.append(f"Model {spec.name}: {spec.place} is there.")
+        except (FileNotFoundError, ValueError) as error:
+            missing.append(f"model {spec.name}: {error}")
+    return "\n\n".join(lines), missing
+
+
+def run(evaluation: Evaluation) -> Plan:
+    """Draws and scores all that is missing. Raises Missing before anything is drawn where something is not there."""
+    e = evaluation
+    _, missing = diagnose(e)
+    if missing:
+        raise Missing("missing before anything is drawn:\n  " + "\n  ".join(missing))
+    references = None if e.references is None else References(e.references, e.protocol)
+    if e.protocol.seed_mode == "sequential" and (e.shard is not None or len(e.protocol.seeds) > 1):
+        raise ValueError(
+            "--seed-mode sequential is one process and one sample per prompt; leave --shard and --seeds out"
+        )
+    identities = Identities(e.cache)
+    entries = [
+        entry_of(spec, identities.of(spec), e.protocol, e.prompts, torch.device(e.device).type, e.dtype)
+        for spec in e.models
+    ]
+    plan = e.folder.open(Plan(e.protocol, e.prompts, tuple(entries)))
+    _note_overlap(e)
+    if e.rewards:
+        e.folder.note("rewards", e.folder.notes("rewards") | {name: list(of) for name, of in e.rewards.items()})
+    for spec, entry in zip(e.models, entries, strict=True):
+        _generate(e, spec, entry)
+    for metric in e.metrics:
+        load = partial(
+            load_judge, metric, e.protocol.kind, e.places.get(metric, {}), torch.device(e.device), e.cache
+        )  # fmt: skip
+        judged = score(e.folder, plan, metric, load, references, shard=e.shard, retry=e.retry)
+        e.say(f"{metric}: {judged} samples judged")
+    for plugin in e.plugins:
+        described: Described = describe(plugin, e.protocol.kind)
+        judged = score_with_plugin(e.folder, plan, plugin, described, shard=e.shard, retry=e.retry)
+        e.say(f"{plugin.name}: {judged} samples judged")
+    return plan
+
+
+def _generate(e: Evaluation, spec: ModelSpec, entry: ModelEntry) -> None:
+    store = e.folder.samples(entry)
+
+    def load() -> Sampler:
+        sampler = load_sampler(spec, e.protocol, torch.device(e.device), e.dtype)
+        store.note_read(e.prompts.prompts, sampler.truncated(e.prompts.texts), e.shard)
+        return sampler
+
+    outcome = generate(
+        store,
+        e.prompts.prompts,
+        e.protocol,
+        load,
+        {"place": entry.place, **entry.about},
+        shard=e.shard,
+        batch_size=e.batch_size,
+        retry=e.retry,
+        name=spec.name,
+    )
+    failed = f", {outcome.failed} failed" if outcome.failed else ""
+    e.say(f"{spec.name}: {outcome.drawn} samples drawn, {outcome.there} there before{failed}")
+    if cut := store.truncated(e.prompts.prompts):
+        e.say(f"{spec.name}: the text encoder cuts {cut} of {len(e.prompts)} prompts")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _trained_on(spec: ModelSpec) -> list[str]:
+    """The captions that a run was trained on: of its cache, whatever that was made from, else of its source."""
+    data = run_config(spec).data
+    prepared, source = Path(data.cache) / "items.jsonl", Path(data.source)
+    if prepared.is_file():
+        with prepared.open(encoding="utf-8") as lines:
+            return [json.loads(line)["caption"] for line in lines]
+    return texts_of(source) if source.is_dir() else []
+
+
+def _note_overlap(e: Evaluation) -> None:
+    """Prompts that a model was trained on make its scores look better than they are."""
+    found = dict(e.folder.notes("overlap"))
+    general = [] if e.training is None else texts_of(e.training)
+    for spec in e.models:
+        texts = list(general)
+        if spec.is_run:
+            texts += _trained_on(spec)
+        if texts:
+            found[spec.name] = len(overlap(e.prompts.prompts, texts))
+            if found[spec.name]:
+                e.say(f"warning: {found[spec.name]} of {len(e.prompts)} prompts were seen in training by {spec.name}")
+    if found:
+        e.folder.note("overlap", found)

@@ -1,0 +1,177 @@
+"""Score: judges every sample that has no score yet, one judge on the device at a time; draws nothing."""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.evaluation.folder import JudgeEntry, Plan, PlanFolder
+from benchmarks.evaluation.lines import Shard
+from benchmarks.evaluation.metric_adapters import Judge, Sample, SetJudge
+from benchmarks.evaluation.metrics.feature_cache import frames_key
+from benchmarks.evaluation.prompts import Prompt, text_mark
+from benchmarks.evaluation.references import References
+from benchmarks.evaluation.samples import Record, SampleStore
+from benchmarks.evaluation.scores import Score, ScoreStore, ScoreWriter, score_key
+from seppo_core.run.logging import progress_bar
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sample that a judge has not seen."""
+
+    key: str
+    store: SampleStore
+    record: Record
+    prompt: Prompt
+
+
+def score(
+    folder: PlanFolder,
+    plan: Plan,
+    metric: str,
+    load: Callable[[], Judge],
+    references: References | None,
+    *,
+    shard: Shard | None = None,
+    retry: bool = False,
+) -> int:
+    """Judges what is missing, keeps the reason of what cannot be judged, and returns how many were judged now.
+
+    The judge leaves the device when done.
+    """
+    judge = load()
+    try:
+        texts = plan.prompts.texts
+        entry = JudgeEntry(metric, judge.fingerprint, judge.about, len(judge.truncated(texts)))
+        of_sets = isinstance(judge, SetJudge)
+        hashes = reference_hashes(folder, plan, references, shard) if judge.paired or of_sets else {}
+        store = folder.scores(entry)
+        # what a judge of sets finds lies elsewhere and may have been removed or damaged since
+        there = judge.there if isinstance(judge, SetJudge) else None
+        tasks = tasks_of(folder, plan, store, hashes if judge.paired else {}, shard, retry, there)
+        folder.note_judge(entry)
+        if isinstance(judge, SetJudge) and references is not None:
+            with store.writer(judge.about, shard) as writer:
+                _reference_features(judge, plan, references, hashes, writer, shard, retry)
+        if tasks:
+            with (
+                store.writer(judge.about, shard) as writer,
+                progress_bar(len(tasks), unit="sample", description=metric) as bar,
+            ):
+                for start in range(0, len(tasks), judge.at_once):
+                    part = tasks[start : start + judge.at_once]
+                    _judge(judge, part, references, writer)
+                    bar.update(len(part))
+        return len(tasks)
+    finally:
+        del judge
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def reference_hashes(
+    folder: PlanFolder, plan: Plan, references: References | None, shard: Shard | None
+) -> dict[str, str]:
+    """Hash of each prompt's real sample, by its key, where there is one; read once and written down."""
+    if references is None:
+        return folder.references()
+    mine = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
+    known, unreadable = folder.references(), folder.unreadable_references()
+    with folder.reference_writer(shard) as writer:
+        for prompt in mine:
+            if prompt.key not in known and references.file(prompt) is not None:
+                try:
+                    known[prompt.key] = frames_key(references.read(prompt))
+                except (ValueError, OSError) as error:
+                    if unreadable.get(prompt.key) != (reason := _reason(error)):
+                        writer.write({"prompt": prompt.key, "reason": reason})
+                    continue
+                writer.write({"prompt": prompt.key, "sha256": known[prompt.key]})
+    return known
+
+
+def tasks_of(
+    folder: PlanFolder,
+    plan: Plan,
+    store: ScoreStore,
+    hashes: dict[str, str],
+    shard: Shard | None,
+    retry: bool,
+    there: Callable[[str], bool] | None = None,
+) -> list[Task]:
+    """The samples that `store` has no score for, each once; `hashes` are those of the prompts' real samples.
+
+    With `there`, also those that have one and of which nothing is there, by the sample's hash.
+    """
+    prompts = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
+    found: dict[str, Task] = {}
+    for model in plan.models:
+        samples = folder.samples(model)
+        for prompt in prompts:
+            for seed in plan.protocol.seeds:
+                record = samples.find(prompt, seed)
+                if record is None or record.sha256 is None:
+                    continue
+                key = score_key(record.sha256, text_mark(prompt.text), hashes.get(prompt.key))
+                known = store.scores.get(key)
+                # two models that draw the same pixels share the score
+                if key in found:
+                    continue
+                failed = known is not None and known.reason is not None
+                lost = known is not None and not failed and there is not None and not there(record.sha256)
+                if known is None or lost or (failed and retry):
+                    found[key] = Task(key, samples, record, prompt)
+    return list(found.values())
+
+
+def _judge(judge: Judge, tasks: Sequence[Task], references: References | None, writer: ScoreWriter) -> None:
+    try:
+        samples = [_sample(judge, task, references) for task in tasks]
+        found = judge.values(samples)
+    # a judge that fails on one sample must not take the others with it; KeyboardInterrupt is no Exception
+    except Exception as error:
+        if len(tasks) > 1:
+            for task in tasks:
+                _judge(judge, [task], references, writer)
+            return
+        writer.add(tasks[0].key, Score({}, _reason(error)))
+        return
+    for task, values in zip(tasks, found, strict=True):
+        writer.add(task.key, Score(values))
+
+
+def _sample(judge: Judge, task: Task, references: References | None) -> Sample:
+    frames = task.store.read(task.record)
+    reference = references.read(task.prompt) if judge.paired and references is not None else None
+    return Sample(task.record.sha256 or "", frames, task.prompt.text, reference)
+
+
+def _reference_features(
+    judge: SetJudge,
+    plan: Plan,
+    references: References,
+    hashes: dict[str, str],
+    writer: ScoreWriter,
+    shard: Shard | None,
+    retry: bool,
+) -> None:
+    """Features of the real samples; one that fails is kept with its reason, as a sample is."""
+    prompts = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
+    for prompt in prompts:
+        if prompt.key not in hashes or judge.features.get(hashes[prompt.key]) is not None:
+            continue
+        key = score_key(hashes[prompt.key], text_mark(prompt.text), None)
+        known = writer.store.scores.get(key)
+        if known is not None and known.reason is not None and not retry:
+            continue
+        try:
+            judge.features.features(hashes[prompt.key], references.read(prompt))
+        except Exception as error:
+            writer.add(key, Score({}, _reason(error)))
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]

@@ -1,0 +1,1 @@
+"""Experiments on the embedded task, and measurements of the suite itself."""

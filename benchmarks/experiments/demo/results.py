@@ -1,0 +1,164 @@
+"""From scores on disk to what is reported: means with intervals, win rates, verdicts, and the table in words."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from benchmarks.evaluation.statistics import Interval, mean_interval, paired_difference, sign_flip_test, win_rate
+from benchmarks.experiments.demo.plan import ARMS, NAMES, RECIPES, Places
+from benchmarks.experiments.toy.task.captions import Modality
+from seppo_core.run.logging import read_metrics
+
+METHOD = "mean of the exact score over held-out prompts x seeds; 95 % bootstrap interval with the prompt as unit"
+WIN_RATE = "share of (prompt, seed) pairs that score above the base's sample from the same noise; ties count half"
+SECONDS = "wall time of the train command on one thread: reference samples and checkpoints included, imports not"
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm on one modality. `scores` (prompts, seeds), `samples` (prompts, seeds, [f], h, w, 3) uint8."""
+
+    arm: str
+    scores: np.ndarray
+    samples: np.ndarray
+    mean: Interval
+    win_rate: Interval
+    seconds: float
+    curve: list[tuple[int, float]]
+    """(updates, mean score) at the checkpoints that were scored, with the first seed alone."""
+    metrics: list[dict]
+
+    @property
+    def name(self) -> str:
+        return NAMES[self.arm]
+
+    def to_json(self) -> dict:
+        mean, low, high = (round(float(part), 5) for part in self.mean)
+        return {
+            "mean": mean,
+            "low": low,
+            "high": high,
+            "win_rate": round(self.win_rate.value, 5),
+            "win_rate_interval": [round(self.win_rate.low, 5), round(self.win_rate.high, 5)],
+            "seconds": round(self.seconds, 1),
+            "curve": [[update, round(score, 5)] for update, score in self.curve],
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A statement that the demo puts to the test, and how it came out. `holds` is None for what is only told."""
+
+    text: str
+    holds: bool | None
+
+    def __str__(self) -> str:
+        return self.text if self.holds is None else f"{self.text}: {'yes' if self.holds else 'NO'}"
+
+
+@dataclass(frozen=True)
+class ModalityResult:
+    """All arms of one modality on the same prompts and seeds."""
+
+    modality: Modality
+    prompts: list[str]
+    seeds: list[int]
+    arms: dict[str, ArmResult]
+    set_scores: dict[str, float]
+    """Mean score of the training sets: winners, losers, continued."""
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return [
+            self._apart("seppo", "base"),
+            self._apart("seppo", "continued"),
+            self._beside("seppo", "sft"),
+            self._beside("seppo", "seppo_anchor_off"),
+        ]
+
+    def _apart(self, first: str, second: str) -> Verdict:
+        a, b = self.arms[first], self.arms[second]
+        told = f"{a.mean.low:.3f} against {b.mean.high:.3f}"
+        return Verdict(f"{a.name} above {b.name}, intervals apart ({told})", a.mean.above(b.mean))
+
+    def _beside(self, first: str, second: str) -> Verdict:
+        a, b = self.arms[first], self.arms[second]
+        value, low, high = paired_difference(a.scores, b.scores)
+        p = sign_flip_test(a.scores - b.scores)
+        return Verdict(f"{a.name} − {b.name}, paired: {value:+.3f} ({low:+.3f} to {high:+.3f}), p = {p:.2g}", None)
+
+
+def load_results(places: Places, modality: Modality, done: dict[str, float]) -> ModalityResult:
+    """Reads what the judges wrote; `done` has the seconds of every task."""
+    prompts, seeds = _drawn(_files(places, modality, "base")[-1])
+    base = load_file(_files(places, modality, "base")[-1])["scores"].astype(float)
+    arms = {}
+    for arm in ARMS:
+        files = _files(places, modality, arm)
+        if _drawn(files[-1]) != (prompts, seeds):
+            raise ValueError(f"{files[-1]} was scored on other prompts or seeds than the base; run the demo afresh")
+        found = load_file(files[-1])
+        scores = found["scores"].astype(float)
+        arms[arm] = ArmResult(
+            arm, scores, found["samples"], mean_interval(scores), win_rate(scores, base),
+            seconds=done.get(f"{modality}/train/{arm}", 0.0),
+            curve=[(0, float(base[:, 0].mean())), *map(_point, files)] if arm in RECIPES else [],
+            metrics=read_metrics(places.run(modality, arm)) if arm in RECIPES else [],
+        )  # fmt: skip
+    stored = json.loads((places.out / "data" / "scores.json").read_text(encoding="utf-8"))
+    sets = {name.partition("/")[2]: score for name, score in stored.items() if name.startswith(f"{modality}/")}
+    return ModalityResult(modality, prompts, seeds, arms, sets)
+
+
+def text_table(result: ModalityResult) -> str:
+    """The table that the demo prints."""
+    heading = {"image": "images", "video": "clips"}[result.modality]
+    lines = [
+        f"{heading}: {len(result.prompts)} held-out prompts x {len(result.seeds)} seeds",
+        f"  {'':18} {'mean':>6}   {'95 % interval':15}   {'wins over base':>14}   {'seconds':>7}",
+    ]
+    for arm in result.arms.values():
+        value, low, high = arm.mean
+        wins = "-" if arm.arm == "base" else f"{100 * arm.win_rate.value:.1f} %"
+        seconds = "-" if arm.arm == "base" else f"{arm.seconds:.0f}"
+        lines.append(f"  {arm.name:18} {value:6.3f}   {low:.3f} to {high:.3f}    {wins:>14}   {seconds:>7}")
+    return "\n".join(lines + [f"  {verdict}" for verdict in result.verdicts])
+
+
+def report_json(results: list[ModalityResult], meta: dict) -> dict:
+    """The content of report.json: by modality and arm, and how it was measured."""
+    by_modality = {r.modality: {name: arm.to_json() for name, arm in r.arms.items()} for r in results}
+    measured = {"mean": METHOD, "win_rate": WIN_RATE, "seconds": SECONDS, "curve": "[updates, mean score, one seed]"}
+    protocol = {
+        r.modality: {
+            "prompts": len(r.prompts),
+            "seeds": r.seeds,
+            "set_scores": r.set_scores,
+            "verdicts": [{"text": v.text, "holds": v.holds} for v in r.verdicts],
+        }
+        for r in results
+    }
+    return {**by_modality, "meta": {"format": 1, "measured": measured, "protocol": protocol, **meta}}
+
+
+def _files(places: Places, modality: Modality, arm: str) -> list[Path]:
+    """Scored checkpoints of an arm, oldest first."""
+    files = sorted((places.scores(modality) / arm).glob("update-*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{places.scores(modality) / arm} holds no scores; run the demo again, with --resume")
+    return files
+
+
+def _drawn(path: Path) -> tuple[list[str], list[int]]:
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    return json.loads(metadata["prompts"]), json.loads(metadata["seeds"])
+
+
+def _point(path: Path) -> tuple[int, float]:
+    with safe_open(path, framework="numpy") as file:
+        return int(path.stem.partition("-")[2]), float(file.get_tensor("scores")[:, 0].mean())

@@ -1,0 +1,100 @@
+"""Writes a published base's folder with random weights: all that `from_pretrained` needs, one component at a time."""
+
+import json
+from collections.abc import Collection
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import nn
+
+from benchmarks.experiments.full_size.cases import Overrides
+from benchmarks.experiments.full_size.tokenizers import make_tokenizer
+from seppo_core.plan.architecture import INDEX, Numbers, model_numbers
+
+SHARD = "2GB"
+"""Of a file: writing one takes as much memory again."""
+SEED = 0
+
+
+def write_base(folder: Path, numbers: Numbers, parts: Overrides, dtype: torch.dtype) -> dict[str, int]:
+    """Writes a pipeline of `numbers`, its components' configs changed by `parts`; returns their parameters by name.
+
+    Weights are those that the classes begin with, in `dtype`. ValueError where `parts` names what the base has not.
+    """
+    _check(numbers, parts)
+    index, counts = dict(numbers.index), {}
+    for name, entry in numbers.index.items():
+        if not isinstance(entry, list) or name not in numbers.parts:
+            continue
+        config = {**numbers.parts[name], **parts.get(name, {})}
+        if name.startswith("tokenizer"):
+            tokenizer = make_tokenizer(entry[1], config.get("model_max_length", 77), folder / name)
+            tokenizer.save_pretrained(folder / name)
+            index[name] = ["transformers", type(tokenizer).__name__]
+        elif name == "scheduler":
+            getattr(diffusers, entry[1]).from_config(config).save_pretrained(folder / name)
+        else:
+            model = make_model(entry, config, dtype)
+            counts[name] = parameters_of(model)
+            model.save_pretrained(folder / name, max_shard_size=SHARD)
+            del model
+    (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+    return counts
+
+
+def write_single(folder: Path, name: str, shipped: Path, dtype: torch.dtype) -> int:
+    """Writes one model, such as motion modules, by the config that `shipped` has of `name`; its parameters."""
+    config = model_numbers(name, shipped)
+    if config is None:
+        raise FileNotFoundError(f"nothing is known of {name!r} without network")
+    model = make_model(["diffusers", config["_class_name"]], config, dtype)
+    model.save_pretrained(folder, max_shard_size=SHARD)
+    return parameters_of(model)
+
+
+def parameters_of(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_model(entry: list[str], config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
+    """A component of its config with the random weights of its class, made in `dtype`: a large one would not fit the
+    memory in float32 first."""
+    library, class_name = entry
+    torch.manual_seed(SEED)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        if library == "transformers":
+            kind = getattr(transformers, class_name)
+            model = kind(kind.config_class.from_dict(config))
+        else:
+            model = getattr(import_module(library), class_name).from_config(config)
+    finally:
+        torch.set_default_dtype(before)
+    return model.to(dtype)
+
+
+def denoiser_of(components: Collection[str]) -> str:
+    """The name of the one that is trained."""
+    return "unet" if "unet" in components else "transformer"
+
+
+def numbers_on_disk(folder: Path) -> int:
+    """In all safetensors files under `folder`, by their headers; tables that are no parameters count too."""
+    total = 0
+    for path in sorted(folder.rglob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        total += sum(torch.Size(about["shape"]).numel() for name, about in header.items() if name != "__metadata__")
+    return total
+
+
+def _check(numbers: Numbers, parts: Overrides) -> None:
+    for name, changed in parts.items():
+        missing = [key for key in changed if key not in numbers.parts.get(name, {})]
+        if name not in numbers.parts or missing:
+            raise ValueError(f"{numbers.origin} have no {name}{''.join(f'.{key}' for key in missing[:1])} to change")

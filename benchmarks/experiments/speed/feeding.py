@@ -1,0 +1,162 @@
+"""What reaches the step and when: cached latents or encoding as one goes, batches made ahead or when asked for."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import repeat
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks.experiments.speed.bench import DTYPES, Bench
+from benchmarks.experiments.speed.models import encoding_adapter
+from benchmarks.experiments.speed.stage import Prepared, Stage
+from benchmarks.experiments.speed.standin import stand_in_cache
+from benchmarks.experiments.speed.timing import Times, Variant
+from seppo_core.methods.step import Batch
+from seppo_core.models.adapter import Posterior
+from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_core.plan.counter import weights_of
+from seppo_core.training.batches import BatchMaker, WinnerOrder
+from seppo_core.training.prefetch import Prefetch
+
+CAPTION = "a photograph of an astronaut riding a horse through a field of flowers, number"
+STRETCH = 8
+"""Updates in a timed stretch of the loader, so that making the first batch is a small share of it."""
+MOST = 64
+"""Items of the loader's cache."""
+
+
+def cache(stage: Stage) -> Prepared:
+    """Diffusion-DPO, whose published script encodes both pictures and the caption anew in every step."""
+    bench, count = stage.bench(), stage.subject.batch
+    method = bench.method("dpo")
+    batch = bench.batch(method, count)
+    # as the script has them, whatever the autoencoder itself asks for
+    encoder = encoding_adapter(stage.subject, bench.config, DTYPES[bench.precision], bench.device)
+    vae = encoder.pipeline.vae
+    texts = [m for name, m in encoder.pipeline.components.items() if name.startswith("text_encoder")]
+    subject = stage.subject
+    clip = (subject.frames,) if subject.modality == "video" else ()
+    pixels = torch.rand(2 * count, 3, *clip, subject.height, subject.width, device=bench.device) * 2 - 1
+    captions = [f"{CAPTION} {index}" for index in range(count)]
+    kept = Posterior(batch.winner, torch.full_like(batch.winner, -10.0))
+
+    def from_cache() -> None:
+        latents = kept.draw(torch.randn_like(kept.mean))
+        bench.update(method, [replace(batch, winner=latents, sample=latents.flip(0))])
+
+    @torch.no_grad()
+    def encoded() -> dict[str, Tensor]:
+        posterior = encoder.encode(pixels)
+        latents = posterior.draw(torch.randn_like(posterior.mean)).to(batch.winner)
+        winner, sample = latents.chunk(2)
+        return {"winner": winner, "sample": sample}
+
+    @torch.no_grad()
+    def captioned() -> dict[str, dict[str, Tensor]]:
+        told = encoder.encode_prompts(captions)
+        return {"condition": batch.condition | {name: told[name].to(batch.condition[name]) for name in told}}
+
+    def step(*parts) -> None:
+        made = {name: value for part in parts for name, value in part().items()}
+        bench.update(method, [replace(batch, **made)])
+
+    held = lambda: bench.held(batch, reference=bench.reference)  # noqa: E731
+    remarks = ["The cache's own cost, reading shards and drawing noise, is in the comparison of the loader."]
+    if isinstance(vae, PixelShuffleVAE):
+        remarks.append(
+            "This base's autoencoder only moves pixels: what encoding costs with a learned one, --base tells."
+        )
+    elif bench.precision != "fp32":
+        remarks.append(f"Autoencoder and text encoder are in {bench.precision}, as the script has them.")
+    return Prepared(
+        [
+            Variant("from the cache", from_cache, held=held),
+            Variant(
+                "pictures encoded",
+                lambda: step(encoded),
+                held=lambda: held() + weights_of(vae),
+            ),
+            Variant(
+                "pictures and captions encoded",
+                lambda: step(encoded, captioned),
+                held=lambda: held() + weights_of(vae, *texts),
+            ),
+        ],
+        remarks=lambda times: remarks,
+    )
+
+
+def loader(stage: Stage) -> Prepared:
+    """On supervised fine-tuning, the fastest update of all, from a cache on the disk that was written just before."""
+    bench, count = stage.bench(), stage.subject.batch
+    method = bench.method("sft")
+    made = stand_in_cache(stage.folder / "cache", bench, items=max(2 * count, min(MOST, 8 * count)))
+    order = WinnerOrder(len(made), 0)
+    data = bench.config.data
+    maker = BatchMaker(made, order, bench.adapter, 0, count, data.caption_dropout, data.flip, data.posterior)
+    ready = maker.make(0, range(count), None, bench.device)
+    feeds = {"when asked for": _Feed(bench, maker, 0), "ahead, by a thread": _Feed(bench, maker, data.prefetch)}
+
+    def alone() -> None:
+        for _ in range(STRETCH):
+            bench.update(method, repeat(ready))
+
+    step = Variant("update alone, batch at hand", alone, units=STRETCH)
+    fed = [
+        Variant(f"batches made {name}", lambda feed=feed: feed.train(method), units=STRETCH)
+        for name, feed in feeds.items()
+    ]
+    only = Variant("making batches alone", feeds["when asked for"].make, units=STRETCH)
+
+    def remarks(times: Sequence[Times]) -> list[str]:
+        of = {one.variant.name: median(one.seconds) for one in times if one.seconds}
+        said = [
+            f"Of a step, {100 * median(feed.waits[-rounds:]):.1f} % is waiting for a batch made {name}."
+            for name, feed in feeds.items()
+            if (rounds := len(next((t.seconds for t in times if t.variant.name.endswith(name)), ())))
+        ]
+        if {step.name, only.name} <= of.keys():
+            loads, trains = count / of[only.name], count / of[step.name]
+            said.append(
+                f"One thread makes {loads / trains:.1f} times as many items a second ({loads:,.0f}) as the update "
+                f"takes ({trains:,.0f}). The cache was just written, so that the system holds it in memory."
+            )
+        return said
+
+    return Prepared([step, *fed, only], remarks=remarks)
+
+
+class _Feed:
+    """Trains from a loader, and notes what share of the time it waited for batches."""
+
+    def __init__(self, bench: Bench, maker: BatchMaker, ahead: int):
+        self.bench, self.maker, self.ahead = bench, maker, ahead
+        self.updates = 0
+        self.waits: list[float] = []
+
+    def train(self, method) -> None:
+        began, waited = time.perf_counter(), 0.0
+        with self._batches() as batches:
+            for _ in range(STRETCH):
+                asked = time.perf_counter()
+                batch: Batch = next(batches)
+                waited += time.perf_counter() - asked
+                self.bench.update(method, [batch])
+        self.waits.append(waited / (time.perf_counter() - began))
+
+    def make(self) -> None:
+        with self._batches() as batches:
+            for _ in batches:
+                pass
+
+    def _batches(self) -> Iterator[Batch]:
+        """Fresh ones each time, for the next updates."""
+        keys = range(self.updates, self.updates + STRETCH)
+        self.updates += STRETCH
+        make = lambda update: self.maker.make(  # noqa: E731
+            update, range(self.maker.batch_size), None, self.bench.device
+        )
+        return Prefetch(make, keys, self.ahead)

@@ -1,0 +1,88 @@
+"""`python -m benchmarks speed`: what training costs, part by part, as ratios that are measured in one run."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.experiments.speed.names import NAMES
+
+DEFAULT = Path("runs/speed")
+DESCRIPTION = """\
+Times variants of training in turn (A B A B …) in one process and reports each as a ratio to its baseline, with an
+interval, beside milliseconds and peak memory. What this machine cannot measure is listed with the reason. Without
+--base, on a CPU the two small bases of the embedded task, on CUDA Stable Diffusion 1.5 at 512 x 512 and AnimateDiff at
+16 x 256 x 256. Any base is built of its architecture's numbers with random weights: nothing is downloaded.
+"""
+EPILOG = """\
+comparisons:
+{comparisons}
+
+  python -m benchmarks speed                                    about three minutes of one core
+  python -m benchmarks speed --only methods parts
+  python -m benchmarks speed --base stable-diffusion-v1-5 --height 64 --only methods
+  python -m benchmarks speed --base stable-diffusion-xl-base-1.0 --tune lora --height 1024 --device cuda
+  python -m benchmarks speed --base stable-diffusion-v1-5 --frames 16 --height 256 --device cuda --dtype bf16
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0; 1 where a comparison failed or nothing could be written, 2 for a mistake, 130 for Ctrl-C."""
+    parser = _parser()
+    asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    if not asked.base:
+        for name in ("height", "width", "frames", "motion"):
+            if getattr(asked, name) is not None:
+                parser.error(f"--{name} goes with --base; the default bases have sizes of their own")
+    # imported late: a mistake in the call should be told before torch loads
+    from benchmarks.experiments.speed.session import Mistake, measure
+
+    try:
+        return measure(asked)
+    except Mistake as error:
+        print(f"speed: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"speed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("speed: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    comparisons = "\n".join(f"  {name:15}{text}" for name, text in NAMES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks speed", description=DESCRIPTION, epilog=EPILOG.format(comparisons=comparisons),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--only", nargs="+", metavar="NAME", choices=list(NAMES), help="run these comparisons alone (named below)")
+    add("--base", nargs="+", metavar="ID", help="hub ids (the last part is enough) or folders; random weights")
+    add("--motion", metavar="ID", help="motion modules for an image base with --frames (default: the usual ones)")
+    add("--height", type=_positive, metavar="PIXELS", help="of --base (default: 512, clips 256)")
+    add("--width", type=_positive, metavar="PIXELS", help="of --base (default: its height)")
+    add("--frames", type=_positive, metavar="N", help="of clips (default: 16 or 17); makes an image base AnimateDiff")
+    add("--tune", choices=["full", "lora"], help="default: all weights of images where they fit, a LoRA of clips")
+    add("--rank", type=_positive, default=16, metavar="N", help="of a LoRA (default: %(default)s)")
+    add("--batch", type=_positive, metavar="N", help="pairs in an update (default: 4, clips 2; small bases 8 and 2)")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: CUDA where it is")
+    add("--dtype", choices=["fp32", "bf16", "fp16"], help="of autocast (default: bf16 on CUDA, fp32 on a CPU)")
+    add("--rounds", type=_positive, metavar="N", help="that count (default: 9 on a CPU, 20 on CUDA)")
+    add("--warmup", type=_positive, default=2, metavar="N", help="rounds before them (default: %(default)s)")
+    add("--sampling-steps", type=_positive, metavar="N", help="of reference samples (default: 10, 50 on CUDA)")
+    add("--out", type=Path, default=DEFAULT, help="folder to write (default: %(default)s)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""A whole run: subjects, comparisons, and the files that it leaves."""
+
+import argparse
+import os
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from diffusers.utils import logging
+
+from benchmarks.experiments.speed.bench import choose_tune
+from benchmarks.experiments.speed.comparisons import COMPARISONS
+from benchmarks.experiments.speed.page import speed_page
+from benchmarks.experiments.speed.progress import Progress
+from benchmarks.experiments.speed.report import Report, markdown, names_of
+from benchmarks.experiments.speed.results import Result
+from benchmarks.experiments.speed.runner import Runner
+from benchmarks.experiments.speed.stage import Stage
+from benchmarks.experiments.speed.subjects import Subject, default_subjects, find_subject
+from benchmarks.experiments.speed.timing import Timer
+from seppo_core.io.atomic import save_json, save_text
+from seppo_core.report.page import save_page
+from seppo_core.report.provenance import provenance
+from seppo_core.run.eta import clock
+
+ROUNDS = {"cpu": 9, "cuda": 20}
+SAMPLING_STEPS = {"cpu": 10, "cuda": 50}
+PRECISION = {"cpu": "fp32", "cuda": "bf16"}
+MEMORY = {
+    "cpu": "counted tensor by tensor in a call of its own",
+    "cuda": "by the allocator's peak in a call of its own",
+}
+
+
+class Mistake(ValueError):
+    """What was asked for cannot be, by its values alone."""
+
+
+def measure(asked: argparse.Namespace) -> int:
+    """Runs what `asked` says, prints and writes the report; 1 where a comparison failed, else 0.
+
+    Mistake where nothing can be measured as it was asked for. A KeyboardInterrupt goes on up when the report of what
+    was measured is written.
+    """
+    # it would say of every cast that it is a cast
+    logging.set_verbosity_error()
+    device = _device(asked.device)
+    precision = asked.dtype or PRECISION[device.type]
+    if precision == "fp16" and device.type != "cuda":
+        raise Mistake("--dtype fp16 needs CUDA: training in it scales its gradients; use bf16 or fp32")
+    stages = [_stage(subject, device, precision, asked) for subject in _subjects(asked, device)]
+    plans = {stage.subject: names_of(asked.only or stage.subject.comparisons) for stage, _ in stages}
+    names = list(dict.fromkeys(name for plan in plans.values() for name in plan))
+    settings = _settings(asked, device, names)
+    results: list[Result] = []
+    began = time.monotonic()
+
+    def save(partial: bool) -> Report:
+        origin = {**provenance(), "device": settings["device_name"], "elapsed": clock(time.monotonic() - began)}
+        report = Report(tuple(results), partial, settings, origin)
+        save_json(asked.out / "report.json", report.to_json())
+        return report
+
+    def keep(result: Result) -> None:
+        results.append(result)
+        save(partial=True)
+
+    sync = partial(torch.cuda.synchronize, device) if device.type == "cuda" else None
+    timer = Timer(synchronize=sync) if sync else Timer()
+    progress = Progress(sum(map(len, plans.values())))
+    runner = Runner(settings["rounds"], settings["warmup"], timer, progress, keep)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    complete = False
+    try:
+        for stage, described in stages:
+            with tempfile.TemporaryDirectory(prefix=".speed-", dir=asked.out) as folder:
+                stage.folder = Path(folder)
+                for comparison in COMPARISONS:
+                    if comparison.name in plans[stage.subject]:
+                        runner.run(comparison, stage, described)
+                stage.clear()
+        complete = True
+    finally:
+        # Ctrl-C too leaves what there is
+        if results or complete:
+            _write(save(partial=not complete), asked.out, began)
+    return 1 if any(result.failed for result in results) else 0
+
+
+def _write(report: Report, out: Path, began: float) -> None:
+    text = markdown(report)
+    save_text(out / "report.md", text)
+    save_page(out / "index.html", speed_page(report))
+    state = "not complete: it was broken off" if report.partial else "complete"
+    took = clock(time.monotonic() - began)
+    print(f"\n{text}\n{state}, {took} minutes; look at {out / 'index.html'}, numbers in report.json")
+
+
+def _device(wanted: str) -> torch.device:
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise Mistake("--device cuda, but torch sees no CUDA device here; use --device cpu")
+    return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and there) else "cpu")
+
+
+def _subjects(asked: argparse.Namespace, device: torch.device) -> list[Subject]:
+    chosen = {"tune": asked.tune, "batch": asked.batch, "rank": asked.rank}
+    size = {"height": asked.height, "width": asked.width, "frames": asked.frames, "motion": asked.motion}
+    try:
+        if asked.base:
+            return [find_subject(base, **size, **chosen) for base in asked.base]
+        return default_subjects(device.type == "cuda", **chosen)
+    except (ValueError, FileNotFoundError) as error:
+        raise Mistake(str(error)) from error
+
+
+def _stage(subject: Subject, device: torch.device, precision: str, asked: argparse.Namespace) -> tuple[Stage, str]:
+    """The subject on its device, and all that decides its cost in words."""
+    try:
+        # sizes that fit no latents are refused before anything is built
+        adapter = subject.build(subject.config("lora"), torch.float32)
+        adapter.latent_shape(subject.height, subject.width, subject.frames)
+        mode, why = choose_tune(subject, precision, device)
+    except ValueError as error:
+        raise Mistake(str(error)) from error
+    steps = asked.sampling_steps or SAMPLING_STEPS[device.type]
+    trained = "all weights" if mode == "full" else f"LoRA of rank {subject.rank}"
+    described = f"{subject.title}, {subject.size}, batch {subject.batch}, {trained}, {precision}"
+    if why:
+        print(f"{subject.title}: a LoRA is trained, for {why}")
+    subject = replace(subject, tune=mode)
+    return Stage(subject, mode, device, precision, steps, Path(), named=bool(asked.only)), described
+
+
+def _settings(asked: argparse.Namespace, device: torch.device, names: list[str]) -> dict[str, object]:
+    cuda = device.type == "cuda"
+    return {
+        "comparisons": names,
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if cuda else "CPU",
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 1,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "memory_in_use": None if not cuda else _in_use(device),
+        "memory": MEMORY[device.type],
+        "rounds": asked.rounds or ROUNDS[device.type],
+        "warmup": asked.warmup,
+        "sampling_steps": asked.sampling_steps or SAMPLING_STEPS[device.type],
+        "tf32": {
+            "matmul": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32,
+        },
+    }  # fmt: skip
+
+
+def _in_use(device: torch.device) -> int:
+    """Bytes of the device's memory that are taken before the run, by others and by CUDA itself."""
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free

@@ -1,0 +1,159 @@
+"""`python -m benchmarks.experiments.toy.cell OUT CELL_FOLDER`: trains one cell with the real command, and judges it."""
+
+import json
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from safetensors.torch import load_file
+
+from benchmarks.evaluation.anchor.measure import Plan as AnchorPlan
+from benchmarks.evaluation.anchor.measure import choose, measure
+from benchmarks.evaluation.anchor.run import open_run, points
+from benchmarks.experiments.demo.judge import Judge
+from benchmarks.experiments.demo.plan import SCHEMAS
+from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.data import validation
+from benchmarks.experiments.toy.places import FORMAT, Places, read_spec
+from benchmarks.experiments.toy.plan import Cell, config_path
+from benchmarks.experiments.toy.sweep import BUSY
+from benchmarks.experiments.toy.task.captions import held_out
+from benchmarks.experiments.toy.task.mixture import score_samples
+from seppo_core.config.loader import load_config
+from seppo_core.io.atomic import save_json, save_tensors
+from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.run.folder_lock import holder_of
+from seppo_core.run.history import read_metrics
+from seppo_image.__main__ import main as image_main
+from seppo_video.__main__ import main as video_main
+
+BATCH = {"image": 64, "video": 16}
+NOISE = 1000
+"""Seed of the first sample of every prompt."""
+
+
+def main(arguments: list[str]) -> int:
+    """The exit status: that of the command that failed, if one did."""
+    places, folder = Places(Path(arguments[0])), Path(arguments[1])
+    cell = read_spec(folder)
+    run = folder / "run"
+    seconds = None
+    if cell.config is not None:
+        if (holder := holder_of(run)) is not None:
+            print(f"seppo-{cell.modality}: {run} is being trained in by {holder}; end that first, or wait for it")
+            return BUSY
+        begun = CheckpointFolder(run / "checkpoints").latest() is not None
+        started = time.process_time()
+        status = train(places, cell, run)
+        if status != 0:
+            return status
+        seconds = None if begun else round(time.process_time() - started, 2)
+    curve = judge(places, cell, run, folder)
+    metrics = read_metrics(run) if run.is_dir() else []
+    captions = [] if cell.anchor is None else look_at_anchor(cell, run, folder)
+    save_json(
+        folder / "cell.json",
+        {
+            "format": FORMAT, "label": cell.label, "prompts": prompts_of(cell), "seconds": seconds, "curve": curve,
+            "shares": shares(metrics), "captions": captions, "updates": len(metrics),
+        },
+    )  # fmt: skip
+    clear(run)
+    return 0
+
+
+def train(places: Places, cell: Cell, run: Path) -> int:
+    """`seppo-image train` or `seppo-video train`, as a user calls it; goes on with a run that was broken off."""
+    argv = [
+        "train", cell.config, "--run", str(run), "--data.source", str(places.source(cell.modality, cell.data)),
+        "--data.cache", str(places.cache(cell.modality, cell.data)), *cell.options,
+    ]  # fmt: skip
+    if cell.base == "strong":
+        argv += ["--model.base", str(places.strong(cell.modality))]
+    print(f"seppo-{cell.modality} {' '.join(argv)}", flush=True)
+    return (image_main if cell.modality == "image" else video_main)(argv)
+
+
+def prompts_of(cell: Cell) -> list[str]:
+    """What a cell is judged on: validation captions while rates are chosen, held-out ones for the table."""
+    if cell.role == "tune":
+        return validation(cell.modality)
+    prompts = held_out(cell.modality)
+    return prompts if cell.prompts is None else prompts[:: len(prompts) // cell.prompts][: cell.prompts]
+
+
+def judge(places: Places, cell: Cell, run: Path, folder: Path) -> list[tuple[int, float]]:
+    """Writes scores.safetensors of the last checkpoint; the learning curve, from earlier ones' first noise."""
+    config = load_config(cell.config or config_path(cell.modality, ARMS["sft"]), SCHEMAS[cell.modality])
+    if cell.base == "strong":
+        config = replace(config, model=replace(config.model, base=str(places.strong(cell.modality))))
+    noises = [NOISE + index for index in range(cell.noises)]
+    judge = Judge(cell.modality, config, prompts_of(cell), noises, BATCH[cell.modality])
+    found: list[tuple[int, float]] = []
+    if cell.config is None:
+        checkpoints = []
+        judge.score(judge.base, folder / "scores.safetensors", noises, _silent)
+        found.append((0, _first(folder / "scores.safetensors")))
+    else:
+        *checkpoints, last = CheckpointFolder(run / "checkpoints").list()
+        judge.score(load_policy(last), folder / "scores.safetensors", noises, _silent)
+        found.append((_updates(last), _first(folder / "scores.safetensors")))
+    for checkpoint in checkpoints if cell.role == "final" else []:
+        judge.score(load_policy(checkpoint), folder / "point.safetensors", noises[:1], _silent)
+        found.append((_updates(checkpoint), _first(folder / "point.safetensors")))
+    (folder / "point.safetensors").unlink(missing_ok=True)
+    return sorted(found)
+
+
+def look_at_anchor(cell: Cell, run: Path, folder: Path) -> list[str]:
+    """Writes anchor.safetensors: s on some winners after training, and how the samples of both models score there.
+
+    Returns the winners' captions. The reference is the one that the last iteration was trained against.
+    """
+    items, draws = cell.anchor
+    opened = open_run(run)
+    plan = AnchorPlan(choose(len(opened.cache), items, 0), draws, batch_size=BATCH[cell.modality])
+    captions = opened.cache.captions(list(plan.items))
+    found = measure(opened, points(opened)[-1], plan, folder / "anchor")
+    scores = []
+    for samples in (found.policy_samples, found.reference_samples):
+        pixels = rearrange(samples[:, 0], "n f h w c -> n c f h w").float() / 127.5 - 1
+        pixels = pixels[:, :, 0] if cell.modality == "image" else pixels
+        scores.append(score_samples(cell.modality, pixels, captions))
+    margin = scores[0] - scores[1]
+    save_tensors(folder / "anchor.safetensors", {"plus": found.plus.to(torch.uint8), "margin": margin})
+    shutil.rmtree(folder / "anchor")
+    return captions
+
+
+def shares(metrics: list[dict]) -> dict[str, float]:
+    """Means over the run of the shares of s; nothing where the method takes no sign."""
+    names = {"plus": "share_s_plus", "minus": "share_s_minus", "zero": "share_s_zero"}
+    held = [line for line in metrics if "share_s_plus" in line]
+    return {short: round(sum(line[name] for line in held) / len(held), 5) for short, name in names.items() if held}
+
+
+def clear(run: Path) -> None:
+    """Keeps config and metrics of a judged run, which are small, and removes weights and samples, which are not."""
+    for name in ("checkpoints", "pool", "buffer", "tensorboard"):
+        shutil.rmtree(run / name, ignore_errors=True)
+
+
+def _first(path: Path) -> float:
+    return round(load_file(path)["scores"][:, 0].mean().item(), 5)
+
+
+def _updates(checkpoint: Path) -> int:
+    return json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))["update"]
+
+
+def _silent(count: int) -> None:
+    """Progress is told per cell."""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""`python -m benchmarks toy`: every method on the embedded task, in one table with intervals."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+from benchmarks.experiments.demo.display import clock
+from benchmarks.experiments.demo.plan import ROOT
+from benchmarks.experiments.demo.process import Launcher
+from benchmarks.experiments.demo.runner import TaskFailed
+from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.plan import REGIMES, SCALES, Plan
+from benchmarks.experiments.toy.task.captions import Modality
+
+DEFAULT = Path("runs/toy")
+FORMAT = 1
+KIND = "seppo-toy-report"
+DESCRIPTION = """\
+Trains every method and ablation on the embedded task with the real commands, the learning rate of each chosen in the
+same way on prompts of its own, then with several training seeds, and judges all of them by the exact score on held-out
+prompts. Every run is a cell with a folder of its own: what is there is not done again, and the same command goes on
+from wherever it was stopped. A table of what is there is always printed; one that is not complete says so.
+"""
+EPILOG = """\
+  python -m benchmarks toy                             about 25 minutes of two free cores
+  python -m benchmarks toy --budget 10                 begin no cell after ten minutes; call again to go on
+  python -m benchmarks toy --budget 0                  print what is there
+  python -m benchmarks toy --only seppo sft --seeds 3
+  python -m benchmarks toy --regimes                   few winners, weak winners, long runs, a strong base too
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status: 0 however the arms compare, 1 where a cell failed, 2 for a mistake on the command line."""
+    asked = _parser().parse_args(argv)
+    try:
+        return _run(asked)
+    except (TaskFailed, ValueError, OSError) as error:
+        print(f"toy: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("toy: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _run(asked: argparse.Namespace) -> int:
+    # imported late: all of this needs numpy and torch, and a mistake in the call should be told before they load
+    from benchmarks.experiments.toy.places import Places
+    from benchmarks.experiments.toy.queue import forget_failures
+    from benchmarks.experiments.toy.sweep import PRELOAD, sweep
+
+    plan = Plan(
+        asked.modality, SCALES[asked.modality][asked.scale], seeds=asked.seeds,
+        regimes=tuple(REGIMES) if asked.regimes else ("main",), regime_seeds=asked.regime_seeds,
+        only=tuple(asked.only or ()),
+    )  # fmt: skip
+    out = asked.out.resolve()
+    # relative where it lies inside the checkout, where all processes run, so that folders can move
+    places = Places(out.relative_to(ROOT) if out.is_relative_to(ROOT) else out)
+    if asked.retry:
+        forget_failures(Places(out))
+    budget = None if asked.budget is None else 60 * asked.budget
+    started = time.monotonic()
+    done = sweep(plan, places, Launcher(ROOT, PRELOAD), jobs=asked.jobs, budget=budget)
+    return write_report(plan, Places(out), asked.out, done, round(time.monotonic() - started, 1))
+
+
+def write_report(plan: Plan, places, shown: Path, done: bool, elapsed: float) -> int:
+    """Prints the table and writes report.json, report.md and index.html; 1 where a cell failed, else 0."""
+    import json
+
+    from benchmarks.experiments.toy.page import toy_page
+    from benchmarks.experiments.toy.results import load_table
+    from benchmarks.experiments.toy.text import markdown
+    from seppo_core.io.atomic import save_json, save_text
+    from seppo_core.report.page import save_page
+    from seppo_core.report.provenance import provenance
+
+    table = load_table(plan, places)
+    marker = places.data(plan.modality) / "data.json"
+    scores = json.loads(marker.read_text(encoding="utf-8"))["scores"] if marker.is_file() else {}
+    origin = {**provenance(), "elapsed_seconds": elapsed}
+    report = {
+        "format": FORMAT, "kind": KIND, "modality": plan.modality, "partial": table.is_partial or not done,
+        "prompts": table.prompts, "noises": table.noises, "scale": vars(plan.scale), "data": scores,
+        "regimes": {name: REGIMES[name].text for name in plan.regimes},
+        "rows": [row.to_json() for row in table.rows],
+        "comparisons": [one.to_json() for one in table.comparisons],
+        "provenance": origin,
+    }  # fmt: skip
+    save_json(places.out / "report.json", report)
+    text = markdown(table, plan, scores)
+    save_text(places.out / "report.md", text)
+    save_page(places.out / "index.html", toy_page(table, plan, places, scores, origin))
+    state = "complete" if not report["partial"] else "not complete: the same command goes on"
+    print(f"\n{text}\n{state}, {clock(elapsed)} minutes now; look at {shown / 'index.html'}, numbers in report.json")
+    return 1 if any(row.failures for row in table.rows) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks toy", description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--out", type=Path, default=DEFAULT, help="folder to write (default: %(default)s)")
+    add("--modality", choices=get_args(Modality), default="image", help="images, or clips (default: %(default)s)")
+    trained = [arm for arm in ARMS if arm != "base"]
+    add("--only", nargs="+", metavar="ARM", choices=trained, help=f"run these alone, of {', '.join(trained)}")
+    add("--seeds", type=_positive, default=5, metavar="N", help="training seeds per arm (default: %(default)s)")
+    add("--jobs", type=_positive, default=2, metavar="N", help="processes, of one thread each (default: %(default)s)")
+    add("--budget", type=_minutes, metavar="MINUTES", help="begin no further cell after so long")
+    add("--regimes", action="store_true", help=f"also {', '.join(REGIMES[r].text for r in REGIMES if r != 'main')}")
+    add("--regime-seeds", type=_positive, default=3, metavar="N", help="training seeds there (default: %(default)s)")
+    add("--scale", choices=["quick", "full"], default="quick", help="short runs, or as long as the configs say")
+    add("--retry", action="store_true", help="try cells again that failed")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
+    return value
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{value} must be at least 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

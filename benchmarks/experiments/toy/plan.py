@@ -1,0 +1,291 @@
+"""What there is to do: the cells of the comparison, in the order in which half a table is worth most."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from benchmarks.experiments.demo.plan import ROOT, SCHEMAS
+from benchmarks.experiments.toy.arms import ARMS, Arm, passes_per_item
+from benchmarks.experiments.toy.task.captions import Modality
+from seppo_core.config.loader import load_config
+from seppo_core.config.schema import Config
+
+REVISION = 1
+"""Raised when a change anywhere makes stored cells another experiment: they are then left aside and done anew."""
+CONFIGS = Path("configs/toy")
+TUNING_SEED = 0
+LADDER = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+"""Learning rates beyond those that every arm is tried at."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is trained and judged; the same for every arm of a modality.
+
+    The defaults fit a cell of images into half a minute of one core (AMD EPYC; SFT 8 s, SePPO 20 s, compute-matched SFT
+    30 s, of which judging and the anchor take 3 to 5), a table into about 50 minutes of one core, and the other regimes
+    into 25 more. What is None is as the configs say.
+    """
+
+    size: int = 672
+    """Winners, and as many pairs."""
+    iterations: int | None = 3
+    updates: int | None = 20
+    batch_size: int | None = 16
+    warmup: int | None = 10
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    """Learning rates that every arm is tried at."""
+    extend: int = 2
+    """Steps on LADDER that an arm goes on beyond them while its best rate is the lowest or the highest."""
+    noises: int = 4
+    """Samples of every prompt, the same noise for every arm."""
+    tuning_noises: int = 3
+    prompts: int | None = None
+    """Test prompts; None takes all that are held out."""
+    anchor_items: int = 48
+    anchor_draws: int = 4
+
+
+SCALES: dict[Modality, dict[str, Scale]] = {
+    "image": {"quick": Scale(), "full": Scale(iterations=None, updates=None, batch_size=None, warmup=None)},
+    "video": {
+        "quick": Scale(252, 2, 12, 6, 6, noises=2, tuning_noises=2, anchor_items=24),
+        "full": Scale(252, None, None, None, None, noises=4),
+    },
+}
+
+
+BaseName = Literal["main", "strong"]
+"""The base that ships, or that one tuned on the winners first."""
+STRONG = ("--seed", "1000", "--optimizer.lr", "0.001", "--loop.iterations", "1", "--loop.updates", "400")
+"""How the strong base is trained. Its score on validation prompts no longer rises after that (LOG.md)."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Conditions under which the arms are compared. `winners` is the data set in their place."""
+
+    name: str
+    text: str
+    winners: Literal["winners", "few", "weak"] = "winners"
+    longer: int = 1
+    """Times as many iterations."""
+    base: BaseName = "main"
+    """What all arms start from."""
+    arms: tuple[str, ...] = tuple(ARMS)
+    modalities: tuple[Modality, ...] = ("image", "video")
+
+
+CORE = ("continued", "sft", "sft_matched", "seppo")
+MAIN = Regime("main", "as many winners as fit the captions evenly, the better of two draws of the mixture")
+REGIMES = {
+    "main": MAIN,
+    "few": Regime("few", "64 winners in place of all", winners="few", arms=CORE),
+    "weak": Regime("weak", "weak winners: the middle one of three draws of the mixture", winners="weak", arms=CORE),
+    "long": Regime("long", "three times as many iterations", longer=3, arms=CORE),
+    "strong": Regime(
+        "strong",
+        "a strong base: tuned on the winners before, until that gave no more",
+        base="strong",
+        arms=CORE,
+        modalities=("image",),
+    ),
+    "strong_weak": Regime(
+        "strong_weak",
+        "the strong base and weak winners, which score below its own samples",
+        winners="weak",
+        base="strong",
+        arms=CORE,
+        modalities=("image",),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of one arm, trained and judged; what it gives depends on nothing else."""
+
+    regime: str
+    arm: str
+    rate: float | None
+    seed: int
+    role: Literal["tune", "final"]
+    modality: Modality
+    config: str | None
+    """Relative to the checkout; None is the base."""
+    data: str
+    """Kind of data, a key of `data.SOURCES`."""
+    options: tuple[str, ...]
+    """Of `train`, beside the places."""
+    passes: int
+    """Forward passes of one sample that training costs."""
+    noises: int
+    prompts: int | None
+    anchor: tuple[int, int] | None
+    """Items and draws of the anchor's validity, where the arm has an anchor."""
+    mark: str
+    """What else decides the outcome: the config's content, the data's settings, the base's weights."""
+    base: BaseName = "main"
+
+    @property
+    def key(self) -> str:
+        content = {**asdict(self), "revision": REVISION}
+        if self.base == "main":
+            del content["base"]  # came later than cells that are stored
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def name(self) -> str:
+        if self.arm == "base":
+            return f"{'' if self.base == 'main' else f'{self.base}-'}base-{self.key}"
+        return f"{self.regime}-{self.arm}-lr{self.rate:g}-seed{self.seed}-{self.key}"
+
+    @property
+    def label(self) -> str:
+        arm = ARMS[self.arm].name + ("" if self.regime == "main" else f" ({self.regime})")
+        if self.config is None:
+            return arm
+        return f"{arm}, lr {self.rate:g}, " + ("tuning" if self.role == "tune" else f"seed {self.seed}")
+
+    @property
+    def weight(self) -> float:
+        """Expected seconds of one core, for the time left. A pass costs about 1.1 ms on images."""
+        prompts = 24 if self.role == "tune" else 48 if self.prompts is None else self.prompts
+        judged = prompts * (self.noises + (2 if self.role == "final" else 0)) * 12
+        looked = 0 if self.anchor is None else self.anchor[0] * (16 + 4 * self.anchor[1])
+        return 2 + (self.passes + judged + looked) * (0.0011 if self.modality == "image" else 0.014)
+
+
+class Plan:
+    """The cells of a table under `out`."""
+
+    def __init__(
+        self, modality: Modality, scale: Scale, *, seeds: int = 5, regimes: tuple[str, ...] = ("main",),
+        regime_seeds: int = 3, only: tuple[str, ...] = (), data_seed: int = 0,
+    ):  # fmt: skip
+        self.modality, self.scale, self.seeds = modality, scale, seeds
+        self.regimes = tuple(regime for regime in regimes if modality in REGIMES[regime].modalities)
+        self.regime_seeds, self.only, self.data_seed = regime_seeds, only, data_seed
+
+    def arms(self, regime: str) -> list[str]:
+        """The trained arms of a regime, whatever `only` says: what is there already is shown too."""
+        there = available(self.modality)
+        return [arm for arm in REGIMES[regime].arms if arm in there and arm != "base"]
+
+    def chosen(self, regime: str) -> list[str]:
+        """Those to run now."""
+        return [arm for arm in self.arms(regime) if not self.only or arm in self.only]
+
+    def seeds_of(self, regime: str) -> range:
+        """Training seeds of the table; the one that rates are chosen with is not among them."""
+        count = self.seeds if regime == "main" else min(self.seeds, self.regime_seeds)
+        return range(TUNING_SEED + 1, TUNING_SEED + 1 + count)
+
+    def bases(self) -> list[Cell]:
+        """What the regimes start from, each once."""
+        return [self.base(name) for name in dict.fromkeys(REGIMES[regime].base for regime in self.regimes)]
+
+    def base(self, name: BaseName = "main") -> Cell:
+        """A base, judged once for all regimes that start from it."""
+        mark = base_mark(self.modality) if name == "main" else self._mark(ARMS["sft"], name)
+        return Cell(
+            name, "base", None, 0, "final", self.modality, None, "winners", (), 0, self.scale.noises,
+            self.scale.prompts, None, mark, name,
+        )  # fmt: skip
+
+    def tuning(self, regime: str, arm: str) -> list[Cell]:
+        """One cell per learning rate of the grid, judged on the validation prompts."""
+        return [self.cell(regime, arm, rate, TUNING_SEED, "tune") for rate in self.scale.rates]
+
+    def final(self, regime: str, arm: str, rate: float) -> list[Cell]:
+        """One cell per training seed, judged on the test prompts."""
+        return [self.cell(regime, arm, rate, seed, "final") for seed in self.seeds_of(regime)]
+
+    def cell(self, regime: str, arm: str, rate: float, seed: int, role: Literal["tune", "final"]) -> Cell:
+        about, conditions = ARMS[arm], REGIMES[regime]
+        config = arm_config(self.modality, about)
+        iterations, updates, batch = self.lengths(regime, arm)
+        data = conditions.winners if about.data == "winners" else about.data
+        final = role == "final"
+        options = (
+            "--seed", str(seed), "--optimizer.lr", f"{rate:g}",
+            "--loop.iterations", str(iterations), "--loop.updates", str(updates),
+            "--loop.batch_size", str(batch), "--loop.micro_batch_size", str(batch),
+            "--loop.checkpoint_every", str(updates if final else iterations * updates),
+            "--loop.keep_checkpoints", "1000",
+            *(() if self.scale.warmup is None else ("--optimizer.warmup_updates", str(self.scale.warmup))),
+            # what the run looks out for is no part of the comparison; a loss that is not finite still ends it
+            "--health.winner_error", "off", "--health.margin", "off", "--health.sign", "off",
+            "--health.collapse", "off",
+        )  # fmt: skip
+        anchored = config.method.name in ("seppo", "sspo") and config.method.effective_flipper != "off"
+        anchor = (self.scale.anchor_items, self.scale.anchor_draws) if final and anchored else None
+        passes = iterations * updates * batch * passes_per_item(config.method, config.reference_samples)
+        return Cell(
+            regime, arm, rate, seed, role, self.modality, str(config_path(self.modality, about)), data, options, passes,
+            self.scale.noises if final else self.scale.tuning_noises, self.scale.prompts, anchor,
+            self._mark(about, conditions.base), conditions.base,
+        )  # fmt: skip
+
+    def lengths(self, regime: str, arm: str) -> tuple[int, int, int]:
+        """Iterations, updates of each, and batch size of an arm; one that is matched makes more updates."""
+        about, scale = ARMS[arm], self.scale
+        config = arm_config(self.modality, about)
+        iterations = (scale.iterations or config.loop.iterations) * REGIMES[regime].longer
+        updates, batch = scale.updates or config.loop.updates, scale.batch_size or config.loop.batch_size
+        if about.matched is not None:
+            target = arm_config(self.modality, ARMS[about.matched])
+            more = passes_per_item(target.method, target.reference_samples)
+            updates = round(updates * more / passes_per_item(config.method, config.reference_samples))
+        return iterations, updates, batch
+
+    def _mark(self, arm: Arm, base: BaseName) -> str:
+        content = _written(self.modality, arm)
+        settings = [content, self.scale.size, self.data_seed, base_mark(self.modality)]
+        if base == "strong":
+            settings += [STRONG, _written(self.modality, ARMS["sft"])]
+        return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+NO_MATTER = ("source", "cache", "prefetch")
+"""Keys of `data` that change no outcome."""
+
+
+def _written(modality: Modality, arm: Arm) -> dict:
+    """What an arm's YAML says beside places: not the defaults, so that a new key of the schema leaves cells valid."""
+    content = yaml.safe_load((ROOT / config_path(modality, arm)).read_text(encoding="utf-8"))
+    del content["run"]
+    return content | {"data": {key: v for key, v in content["data"].items() if key not in NO_MATTER}}
+
+
+def config_path(modality: Modality, arm: Arm) -> Path:
+    return CONFIGS / f"{modality}_{arm.config}.yaml"
+
+
+@cache
+def arm_config(modality: Modality, arm: Arm) -> Config:
+    """The config behind a trained arm. FileNotFoundError where the modality has none."""
+    return load_config(ROOT / config_path(modality, arm), SCHEMAS[modality])
+
+
+@cache
+def base_mark(modality: Modality) -> str:
+    """Of the weights that all arms start from, and of the sampler that they are judged by."""
+    written = _written(modality, ARMS["sft"])
+    digest = sha256(json.dumps([written["preview"], written["model"]], sort_keys=True).encode())
+    for key in ("base", "motion_adapter"):
+        for path in sorted((ROOT / written["model"][key]).rglob("*.safetensors")) if key in written["model"] else []:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def available(modality: Modality) -> dict[str, Arm]:
+    """The arms that this modality has configs for."""
+    return {
+        name: arm for name, arm in ARMS.items() if arm.config is None or (ROOT / config_path(modality, arm)).is_file()
+    }

@@ -1,0 +1,347 @@
+"""Trains a base of the toy task on the noisy mixture until its held-out score no longer rises.
+
+    python -m benchmarks.experiments.toy.task.train_base image
+    python -m benchmarks.experiments.toy.task.train_base video
+
+Plain denoising training of the UNet and its text encoder together, on fresh draws for the training captions only. The
+video base begins as the image base, as AnimateDiff begins as Stable Diffusion: it learns single frames of clips, and
+then clips with motion modules added. The learning rate stays level until the score of the averaged weights has stopped
+rising (or the cap is met), then falls to zero over a last stretch, so that more of the same training has nothing left
+to give. `--go-on` trains a base further. Results so far are saved at every evaluation; `<name>_training.json` beside
+the folders holds the settings and the curve.
+"""
+
+import argparse
+import copy
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from benchmarks.experiments.toy.task import models
+from benchmarks.experiments.toy.task.bases import CHANNELS, FOLDER
+from benchmarks.experiments.toy.task.captions import Modality, held_out, train_captions
+from benchmarks.experiments.toy.task.mixture import draw_samples, score_samples
+
+BATCH_OF_EVALUATION = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one base is trained. `picture_steps` come before the others, on 64 single frames each.
+
+    `patience` counts evaluations without a rise of `rise` over the best before them. `timestep_draws`: the timestep is
+    the largest of so many uniform draws.
+    """
+
+    channels: tuple[int, int]
+    batch: int
+    max_steps: int
+    cooldown: int
+    every: int
+    picture_steps: int = 0
+    learning_rate: float = 2e-3
+    picture_learning_rate: float = 2e-3
+    motion_learning_rate: float = 2e-3
+    warmup: int = 100
+    ema: float = 0.998
+    drop: float = 0.12
+    clip: float = 1.0
+    patience: int = 4
+    rise: float = 0.003
+    timestep_draws: int = 2
+    evaluation_steps: int = 12
+    evaluation_seeds: int = 4
+    seed: int = 0
+
+
+SETTINGS: dict[Modality, Settings] = {
+    "image": Settings(CHANNELS["image"], batch=64, max_steps=12_000, cooldown=1500, every=500),
+    "video": Settings(
+        CHANNELS["video"],
+        batch=8,
+        max_steps=2400,
+        cooldown=1600,
+        every=300,
+        picture_steps=600,
+        learning_rate=5e-4,
+        picture_learning_rate=5e-4,
+        motion_learning_rate=3e-3,
+        evaluation_steps=10,
+        evaluation_seeds=2,
+    ),
+}
+
+
+class Base(nn.Module):
+    """A denoiser and the text encoder trained with it."""
+
+    def __init__(self, modality: Modality, settings: Settings):
+        super().__init__()
+        self.modality: Modality = modality
+        self.channels = settings.channels
+        self.tokenizer = models.tokenizer()
+        self.vae = models.PixelShuffleVAE()
+        self.encoder = models.text_encoder(self.tokenizer)
+        self.denoiser = models.unet(settings.channels)
+        self.has_motion = False
+
+    def add_motion(self) -> None:
+        """Makes the picture UNet a motion UNet that so far gives each frame what the picture UNet gives it."""
+        self.denoiser = models.motion_unet(self.denoiser, self.channels)
+        self.has_motion = True
+
+    def load(self, folder: Path, name: str) -> None:
+        """Takes on the weights that `save` wrote under `name`; those of "video" come with their motion."""
+        # the saved ids, not fresh ones: those change with the words of the captions
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder / name / "tokenizer")
+        self.encoder = CLIPTextModel.from_pretrained(folder / name / "text_encoder")
+        self.denoiser = UNet2DConditionModel.from_pretrained(folder / name / "unet")
+        if name == "video":
+            adapter = MotionAdapter.from_pretrained(folder / "motion")
+            self.denoiser = UNetMotionModel.from_unet2d(self.denoiser, adapter)
+            self.has_motion = True
+        self.requires_grad_(True)
+        self.vae.requires_grad_(False)
+
+    def tokens(self, captions: list[str]) -> Tensor:
+        """Token ids (b, MAX_TOKENS), padded as the pipelines pad."""
+        return self.tokenizer(
+            captions, padding="max_length", max_length=models.MAX_TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
+
+    def latents(self, pixels: Tensor) -> Tensor:
+        """Pixels (b, 3, [f,] 16, 16) to latents (b, 12, [f,] 8, 8)."""
+        if self.modality == "image":
+            return self.vae.encode(pixels).latent_dist.mean
+        frames = self.vae.encode(pixels.movedim(2, 1).flatten(0, 1)).latent_dist.mean
+        return frames.unflatten(0, (len(pixels), -1)).movedim(1, 2)
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """The way back from `latents`."""
+        if self.modality == "image":
+            return self.vae.decode(latents).sample
+        frames = self.vae.decode(latents.movedim(2, 1).flatten(0, 1)).sample
+        return frames.unflatten(0, (len(latents), -1)).movedim(1, 2)
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        text = self.encoder(tokens).last_hidden_state
+        if x_t.ndim == 5:
+            text = text.repeat_interleave(x_t.shape[2], dim=0)  # UNetMotionModel wants one row per frame
+        return self.denoiser(x_t, t, encoder_hidden_states=text).sample
+
+    def save(self, folder: Path) -> None:
+        """Writes the pipeline folders `image`, or `video` and `motion`, under `folder`; each is swapped in whole."""
+        if self.modality == "image":
+            parts = {"image": models.image_pipeline(self.denoiser, self.encoder, self.tokenizer)}
+        else:
+            picture, adapter = models.split(self.denoiser, self.channels)
+            parts = {"video": models.image_pipeline(picture, self.encoder, self.tokenizer), "motion": adapter}
+        for name, part in parts.items():
+            fresh, old = folder / f".{name}.new", folder / f".{name}.old"
+            for leftover in (fresh, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            part.save_pretrained(fresh)
+            if (folder / name).exists():
+                (folder / name).rename(old)
+            fresh.rename(folder / name)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+@torch.no_grad()
+def sample(base: Base, captions: list[str], steps: int, guidance: float, seed: int) -> Tensor:
+    """Pixels of one sample per caption, by deterministic DDIM from noise drawn with `seed`."""
+    scheduler = models.scheduler()
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(seed)
+    tokens, empty = base.tokens(captions), base.tokens([""])
+    shape = (12, 8, 8) if base.modality == "image" else (12, models.FRAMES, 8, 8)
+    x = torch.randn((len(captions), *shape), generator=generator)
+    done = []
+    size = BATCH_OF_EVALUATION if base.modality == "image" else BATCH_OF_EVALUATION // 4
+    for x_t, part in zip(x.split(size), tokens.split(size), strict=True):
+        for t in scheduler.timesteps:
+            when = t.expand(len(x_t))
+            prediction = base(x_t, when, part)
+            if guidance != 1:
+                blind = base(x_t, when, empty.expand(len(x_t), -1))
+                prediction = blind + guidance * (prediction - blind)
+            x_t = scheduler.step(prediction, t, x_t).prev_sample
+        done.append(base.pixels(x_t))
+    return torch.cat(done)
+
+
+def evaluate(base: Base, settings: Settings, guidance: float = 1.0, first_seed: int = 1000) -> float:
+    """Mean R over the held-out captions, each with `evaluation_seeds` noises that are the same every time."""
+    captions = held_out(base.modality)
+    scores = []
+    for seed in range(first_seed, first_seed + settings.evaluation_seeds):
+        pixels = sample(base, captions, settings.evaluation_steps, guidance, seed)
+        scores.append(score_samples(base.modality, pixels.clamp(-1, 1), captions))
+    return torch.cat(scores).mean().item()
+
+
+def _has_stopped(scores: list[float], settings: Settings) -> bool:
+    recent, before = scores[-settings.patience :], scores[: -settings.patience]
+    return bool(before) and max(recent) < max(before) + settings.rise
+
+
+def _write(path: Path, report: dict) -> None:
+    fresh = path.with_suffix(".json.new")
+    fresh.write_text(json.dumps(report, indent=1) + "\n")
+    fresh.replace(path)
+
+
+class Trainer:
+    """Denoising steps on one set of weights, and their running average."""
+
+    def __init__(self, base: Base, settings: Settings, generator: torch.Generator):
+        self.base, self.settings, self.generator = base, settings, generator
+        self.average = copy.deepcopy(base).requires_grad_(False).eval()
+        self.known = train_captions(base.modality)
+        self.tokens, self.empty = base.tokens(self.known), base.tokens([""])[0]
+        self.noising: DDIMScheduler = models.scheduler()
+        pairs = list(zip(base.parameters(), self.average.parameters(), strict=True))
+        self.weights = [w for w, _ in pairs if w.requires_grad]
+        self.averaged = [a for w, a in pairs if w.requires_grad]
+        motion = {id(w) for n, w in base.denoiser.named_parameters() if "motion_modules" in n}
+        rate = settings.learning_rate if base.has_motion or base.modality == "image" else settings.picture_learning_rate
+        # new motion modules have further to go than a picture half that has been trained already
+        rates = [settings.motion_learning_rate if id(w) in motion else rate for w in self.weights]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": [w], "full": rate} for w, rate in zip(self.weights, rates, strict=True)], lr=rate
+        )
+        self.done = 0
+
+    def step(self, batch: int, scale: float, single_frames: bool = False) -> Tensor:
+        """One update at `scale` times the learning rate; returns the loss."""
+        settings, generator = self.settings, self.generator
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["full"] * min(1.0, (self.done + 1) / settings.warmup) * scale
+        pick = torch.randint(len(self.known), (batch,), generator=generator)
+        pixels = draw_samples(self.base.modality, [self.known[i] for i in pick], generator)
+        if single_frames:
+            frame = torch.randint(pixels.shape[2], (batch,), generator=generator)
+            x_0 = self.base.vae.encode(pixels[torch.arange(batch), :, frame]).latent_dist.mean
+        else:
+            x_0 = self.base.latents(pixels)
+        blind = torch.rand(batch, generator=generator) < settings.drop
+        # the largest of a few uniform draws: what a sample shows is decided where there is much noise
+        count = self.noising.config.num_train_timesteps
+        draws = torch.randint(count, (settings.timestep_draws, batch), generator=generator)
+        t = draws.amax(0)
+        noise = torch.randn(x_0.shape, generator=generator)
+        tokens = torch.where(blind[:, None], self.empty, self.tokens[pick])
+        prediction = self.base(self.noising.add_noise(x_0, noise, t), t, tokens)
+        loss = F.mse_loss(prediction, self.noising.get_velocity(x_0, noise, t))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights, settings.clip)
+        self.optimizer.step()
+        self.done += 1
+        with torch.no_grad():
+            decay = min(settings.ema, (1 + self.done) / (10 + self.done))
+            torch._foreach_lerp_(self.averaged, self.weights, 1 - decay)
+        return loss.detach()
+
+
+def _learn_frames(base: Base, settings: Settings, generator: torch.Generator) -> None:
+    """The picture half of the video base, on single frames; leaves `base` a motion UNet."""
+    trainer, start = Trainer(base, settings, generator), time.monotonic()
+    losses = []
+    for step in range(1, settings.picture_steps + 1):
+        losses.append(trainer.step(64, 1.0, single_frames=True))
+        if step % settings.every == 0:
+            rate = step / (time.monotonic() - start)
+            loss = torch.stack(losses[-settings.every :]).mean().item()
+            left = (settings.picture_steps - step) / rate / 60
+            print(
+                f"{step:6d}/{settings.picture_steps} on frames  loss {loss:.4f}  {rate:.2f} steps/s  {left:.1f} min "
+                "left"
+            )
+    base.load_state_dict(trainer.average.state_dict())
+    base.add_motion()
+
+
+def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = False) -> dict:
+    """Trains and saves one base, or goes on from the saved one; returns what `<modality>_training.json` gets."""
+    torch.manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    base = Base(modality, settings)
+    mixed = [caption for caption in held_out(modality) for _ in range(8)]
+    mixture = score_samples(modality, draw_samples(modality, mixed, generator), mixed).mean().item()
+    start = time.monotonic()
+    print(f"{modality}: the mixture scores {mixture:.4f} on the held-out captions")
+    if go_on:
+        base.load(folder, modality)
+    elif modality == "video":
+        # as AnimateDiff does, motion goes on top of a trained picture model
+        base.load(folder, "image")
+        _learn_frames(base, settings, generator)
+    trainer = Trainer(base, settings, generator)
+    parameters = sum(w.numel() for w in trainer.weights)
+    report = {"modality": modality, "parameters": parameters, "settings": asdict(settings), "mixture_score": mixture}
+    report["curve"] = []
+    if go_on:
+        report["before"] = json.loads((folder / f"{modality}_training.json").read_text(encoding="utf-8"))
+    print(f"{parameters} parameters")
+
+    step, end, stage = 0, settings.max_steps, time.monotonic()
+    losses: list[Tensor] = []
+    while step < end:
+        losses.append(trainer.step(settings.batch, min(1.0, (end - step) / settings.cooldown)))
+        step += 1
+        if step % settings.every == 0 or step == end:
+            score = evaluate(trainer.average, settings)
+            now = time.monotonic()
+            row = {"step": step, "score": score, "loss": torch.stack(losses).mean().item()}
+            report["curve"].append({**row, "seconds": round(now - start, 1)})
+            losses.clear()
+            trainer.average.save(folder)
+            _write(folder / f"{modality}_training.json", report)
+            if end == settings.max_steps and _has_stopped([r["score"] for r in report["curve"]], settings):
+                end = min(end, step + settings.cooldown)
+                report["stopped_rising_at"] = step
+            rate = step / (now - stage)
+            print(
+                f"{step:6d}/{end}  loss {row['loss']:.4f}  held-out R {score:.4f}  {rate:.2f} steps/s  "
+                f"{(end - step) / rate / 60:.1f} min left"
+            )
+    report["seconds"] = round(time.monotonic() - start, 1)
+    report["guidance"] = {str(g): evaluate(trainer.average, settings, g, 5000) for g in (1.0, 1.25, 1.5, 2.0, 3.0)}
+    print("held-out R by guidance:", {g: round(score, 4) for g, score in report["guidance"].items()})
+    _write(folder / f"{modality}_training.json", report)
+    return report
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("modality", choices=("image", "video"))
+    parser.add_argument(
+        "--out", type=Path, default=FOLDER, help="folder the bases are written to (default: %(default)s)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a base that is there already")
+    parser.add_argument("--go-on", action="store_true", help="train the base that is there further")
+    parser.add_argument("--max-steps", type=int, help="cap on the number of steps")
+    chosen = parser.parse_args()
+    if (chosen.out / chosen.modality).exists() and not (chosen.force or chosen.go_on):
+        parser.error(f"{chosen.out / chosen.modality} exists; give --force to replace it, or another --out")
+    settings = SETTINGS[chosen.modality]
+    if chosen.max_steps is not None:
+        settings = Settings(**{**asdict(settings), "max_steps": chosen.max_steps, "cooldown": chosen.max_steps})
+    disable_progress_bar()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    train(chosen.modality, settings, chosen.out, chosen.go_on)
+
+
+if __name__ == "__main__":
+    main()

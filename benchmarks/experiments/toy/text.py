@@ -1,0 +1,120 @@
+"""The table in words: Markdown for report.md, README and LOG, and for the terminal."""
+
+from collections.abc import Sequence
+
+from benchmarks.evaluation.statistics import Interval
+from benchmarks.experiments.toy.plan import REGIMES, Plan
+from benchmarks.experiments.toy.results import Row, Table
+
+HEADINGS = (
+    "arm", "lr", "seeds", "R", "− base", "− SFT", "− matched SFT", "s = +1", "precision +", "recall +", "passes",
+    "core s", "gates",
+)  # fmt: skip
+NONE = "–"
+
+
+def markdown(table: Table, plan: Plan, scores: dict[str, float]) -> str:
+    """The whole report: one table per regime, the comparisons in words, how it was measured."""
+    lines = ["# The embedded task, every method", ""]
+    for regime in plan.regimes:
+        if len(plan.regimes) > 1:
+            lines += [f"## {regime}: {REGIMES[regime].text}", ""]
+        lines += markdown_table(begun(table.of(regime)))
+        if missing := not_begun(table.of(regime)):
+            lines += ["", f"Not run yet: {', '.join(missing)}."]
+        told = [str(one) for one in table.comparisons if one.regime == regime]
+        lines += ["", *(f"- {text}" for text in told), ""]
+    failures = [text for row in table.rows for text in row.failures]
+    if failures:
+        lines += ["Failed, and left out:", "", *(f"- {text}" for text in failures), ""]
+    return "\n".join([*lines, *(f"{text}\n" for text in how(table, plan, scores))])
+
+
+def begun(rows: Sequence[Row]) -> list[Row]:
+    """Those with something to show."""
+    return [row for row in rows if row.seeds or row.failures]
+
+
+def not_begun(rows: Sequence[Row]) -> list[str]:
+    """Names of the others."""
+    return [row.name for row in rows if not (row.seeds or row.failures)]
+
+
+def markdown_table(rows: Sequence[Row]) -> list[str]:
+    """Lines of one table. Bold: the difference's interval does not hold 0. † marks fewer seeds than were asked for."""
+    lines = [f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
+    return lines + [f"| {' | '.join(cells(row))} |" for row in rows]
+
+
+def cells(row: Row) -> list[str]:
+    """One row's texts, in the order of HEADINGS."""
+    base = row.arm == "base"
+    seeds = NONE if base else f"{len(row.seeds)}{f' of {row.wanted} †' if row.is_partial else ''}"
+    anchor = row.anchor
+    return [
+        row.name,
+        NONE if row.rate is None else f"{row.rate:g}{'*' if row.at_edge else ''}",
+        seeds,
+        NONE if row.mean is None else f"{_three(row.mean.value)} ({_three(row.mean.low)}–{_three(row.mean.high)})",
+        *(_difference(row.over.get(control)) for control in ("base", "sft", "sft_matched")),
+        f"{100 * row.shares['plus']:.0f} %" if row.shares else NONE,
+        NONE if anchor is None else f"{_percent(anchor.precision)} ({_percent(anchor.base_rate)})",
+        NONE if anchor is None else _percent(anchor.recall),
+        NONE if base else f"{row.passes / 1000:.1f}k",
+        NONE if base or row.seconds is None else f"{row.seconds:.0f}",
+        ", ".join(f"{gate} {count}" for gate, count in row.alarms.items()) or NONE,
+    ]
+
+
+def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
+    """What a reader must know to trust the table, a paragraph each."""
+    scale = plan.scale
+    iterations, updates, batch = plan.lengths("main", "seppo")
+    matched = "sft_matched" in plan.arms("main")
+    longer = plan.lengths("main", "sft_matched")[1] if matched else updates
+    sets = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+    rates = ", ".join(f"{rate:g}" for rate in scale.rates)
+    return [
+        *(["**Partial:** † marks arms with fewer training seeds than asked for."] if table.is_partial else []),
+        f"R is the exact score, 0 to 1, on {table.prompts} held-out prompts with the same {table.noises} noises for "
+        f"every arm. Every arm trains for {iterations} x {updates} updates of {batch} from the same base; the "
+        f"compute-matched SFT for {iterations} x {longer}, which costs as many forward passes as SePPO (a backward "
+        f"pass counts as two; generation and the reference count too){_in_seconds(table)}. Mean score of the data: "
+        f"{sets}.",
+        f"Learning rate: every arm is tried at {rates} with one further seed on validation prompts that are neither "
+        f"in the data nor in the test, and where the best is the lowest or highest, up to {scale.extend} steps beyond; "
+        "the best runs with all training seeds. * marks a choice that is still at the edge.",
+        "Intervals are 95 % bootstrap intervals that resample training seeds and prompts, each on its own (an arm "
+        "with one seed: prompts alone); with few seeds they are on the narrow side. Differences are paired by seed, "
+        "prompt and noise. They are not corrected for the number of comparisons. Training seeds change order, noise "
+        "and the reference's draws; the data and the base are one for all.",
+        "s = +1: its share over training. Precision and recall of s = +1 after training, on winners' captions: is the "
+        "reference's sample then really below the policy's own from the same noise? In brackets how often it is "
+        "whatever s says. core s: processor time of `train`, samples and checkpoints among it. gates: in how many "
+        "of the runs a health gate would have spoken at its default limits; they were off.",
+    ]
+
+
+def _in_seconds(table: Table) -> str:
+    """Passes are no seconds: a pass of a small update costs more than one of a large batch that is only sampled."""
+    seconds = {row.arm: row.seconds for row in table.of("main")}
+    if seconds.get("sft_matched") is None or seconds.get("seppo") is None:
+        return ""
+    return f"; in processor time {seconds['sft_matched']:.0f} s against {seconds['seppo']:.0f} s here"
+
+
+def _difference(interval: Interval | None) -> str:
+    if interval is None:
+        return NONE
+    value, low, high = interval
+    text = f"{value:+.3f}".replace("0.", ".", 1)
+    bounds = f"({low:+.3f} to {high:+.3f})".replace("0.", ".")
+    return f"{f'**{text}**' if low > 0 or high < 0 else text} {bounds}"
+
+
+def _three(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def _percent(interval: Interval | None) -> str:
+    return NONE if interval is None else f"{100 * interval.value:.0f} %"

@@ -1,0 +1,1 @@
+"""Judges that run as processes of their own."""

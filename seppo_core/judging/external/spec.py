@@ -1,0 +1,173 @@
+"""Judges that run as processes of their own: how they are named, what they say of themselves, and their fingerprint."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import yaml
+
+from benchmarks.evaluation.columns import Column, columns_of
+from benchmarks.evaluation.metrics.catalogue import METRICS
+from benchmarks.evaluation.protocols import Kind
+from seppo_core.judging.catalogue import SCORERS
+
+NAME = re.compile(r"[A-Za-z][\w.-]{0,39}")
+DESCRIBE = "--describe"
+DESCRIBE_SECONDS = 180.0
+SCRIPTS = (".py", ".sh", ".yaml", ".yml", ".json", ".toml")
+REVISION = 1
+"""Raised when a change here changes what is asked of judges."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A judge by name, and the command line that runs it."""
+
+    name: str
+    command: tuple[str, ...]
+    start_seconds: float = 3600.0
+    """How long the first answer may take: the model has to load."""
+    answer_seconds: float = 600.0
+    """How long every further answer may take."""
+
+    def __post_init__(self):
+        if not NAME.fullmatch(self.name) or self.name in SCORERS or self.name in METRICS:
+            raise ValueError(f"plug-in {self.name!r} needs a name of its own: a letter, then letters, digits, _ . or -")
+        if not self.command:
+            raise ValueError(f"plug-in {self.name} has no command; give NAME=COMMAND")
+        if not (self.start_seconds > 0 and self.answer_seconds > 0):
+            raise ValueError(f"plug-in {self.name}: start_seconds and answer_seconds must be above 0")
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a judge says of itself when asked to `--describe`."""
+
+    about: dict[str, object]
+    """Its own words: name, version, kinds, columns, and whatever else its numbers depend on."""
+    columns: tuple[Column, ...]
+    fingerprint: str
+
+
+def parse_plugins(given: Iterable[str], file: Path | None = None) -> list[Plugin]:
+    """`NAME=COMMAND` each, after those of a YAML file; ValueError for another form or a name that is used twice.
+
+    The file maps names to `command` (a line or a list), `start_seconds` and `answer_seconds`.
+    """
+    plugins = [] if file is None else _from_file(file)
+    for item in given:
+        name, equals, command = item.partition("=")
+        if not equals:
+            raise ValueError(f"--plugin {item!r} should be NAME=COMMAND")
+        plugins.append(Plugin(name.strip(), tuple(shlex.split(command))))
+    names = [plugin.name for plugin in plugins]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"plug-in {twice[0]!r} is named twice")
+    return plugins
+
+
+def _from_file(path: Path) -> list[Plugin]:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} should map names of plug-ins to their command")
+    plugins = []
+    for name, entry in content.items():
+        entry = {"command": entry} if isinstance(entry, (str, list)) else entry
+        known = {"command", "start_seconds", "answer_seconds"}
+        if not isinstance(entry, dict) or "command" not in entry or (set(entry) - known):
+            raise ValueError(f"{path}: plug-in {name!r} takes {', '.join(sorted(known))}, command is required")
+        command = entry.pop("command")
+        parts = shlex.split(command) if isinstance(command, str) else [str(part) for part in command]
+        plugins.append(Plugin(str(name), tuple(parts), **{key: float(value) for key, value in entry.items()}))
+    return plugins
+
+
+def describe(plugin: Plugin, kind: Kind) -> Described:
+    """Asks the judge what it is; it loads nothing for that. FileNotFoundError with its own words where it cannot run.
+
+    ValueError where the answer is none, or the judge does not judge this kind of sample.
+    """
+    if shutil.which(plugin.command[0]) is None:
+        raise FileNotFoundError(f"plug-in {plugin.name}: {plugin.command[0]} is no program here")
+    try:
+        done = subprocess.run(
+            [*plugin.command, DESCRIBE], capture_output=True, text=True, errors="replace", timeout=DESCRIBE_SECONDS,
+            stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise FileNotFoundError(f"plug-in {plugin.name}: no answer to {DESCRIBE} in {DESCRIBE_SECONDS:g} s") from error
+    if done.returncode:
+        raise FileNotFoundError(f"plug-in {plugin.name} cannot run: {last_words(done.stderr) or done.returncode}")
+    about = _description(plugin, done.stdout)
+    if kind not in about["kinds"]:
+        raise ValueError(f"plug-in {plugin.name} judges {', '.join(about['kinds'])}, not {kind}")
+    return Described(about, columns_of_plugin(plugin.name, about), _fingerprint(plugin, about))
+
+
+def _description(plugin: Plugin, output: str) -> dict:
+    """The last line of JSON; what a library printed before it does not matter."""
+    for line in reversed(output.splitlines()):
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+            continue
+        columns, kinds = found.get("columns"), found.get("kinds")
+        if isinstance(columns, dict) and columns and isinstance(kinds, list) and set(kinds) <= {"image", "video"}:
+            if bad := [name for name in columns if not re.fullmatch(r"\w+", name)]:
+                raise ValueError(f"plug-in {plugin.name}: column {bad[0]!r} should be letters, digits and _")
+            return found
+    raise ValueError(
+        f"plug-in {plugin.name}: {DESCRIBE} should print one line of JSON with name, kinds (image, video) and columns"
+    )
+
+
+def columns_of_plugin(name: str, about: dict) -> tuple[Column, ...]:
+    """The columns it fills: NAME_column each, or NAME where there is but one, called score."""
+    found = []
+    for column, facts in about["columns"].items():
+        facts = facts if isinstance(facts, dict) else {}
+        title = name if column == "score" else f"{name}_{column}"
+        better = -1 if facts.get("better", 1) < 0 else 1
+        what = str(facts.get("what", about["name"]))
+        found.append(
+            Column(title, name, "plugin", what, better, float(facts.get("scale", 1)), int(facts.get("digits", 3)))
+        )
+    return tuple(found)
+
+
+def judge_columns(metric: str, about: dict, kind: Kind) -> list[Column]:
+    """The columns of a metric that was used, whether it is ours or a plug-in's."""
+    plugin = about.get("plugin")
+    return columns_of(metric, kind) if plugin is None else list(columns_of_plugin(metric, plugin))
+
+
+def last_words(text: str, length: int = 300) -> str:
+    """The last line of an error output that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:length] if lines else ""
+
+
+def _fingerprint(plugin: Plugin, about: dict) -> str:
+    """Of what the judge says of itself, its script and its options. The interpreter's place does not count."""
+    content = {"plugin": plugin.name, "revision": REVISION, "about": about, "command": _portable(plugin.command[1:])}
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _portable(arguments: Sequence[str]) -> list[str]:
+    """Scripts and settings by their content, `-m` modules of the working folder too; the rest as it stands."""
+    found = []
+    for before, argument in zip([None, *arguments], arguments, strict=False):
+        path = Path(*argument.split(".")).with_suffix(".py") if before == "-m" else Path(argument)
+        if path.suffix in SCRIPTS and path.is_file():
+            found.append(f"sha256:{sha256(path.read_bytes()).hexdigest()}")
+        else:
+            found.append(argument)
+    return found
