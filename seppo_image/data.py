@@ -14,7 +14,7 @@ from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.open import open_table
 from seppo_core.data.source import BadItem
-from seppo_core.models.adapter import Framing
+from seppo_core.models.adapter import CropInfo
 from seppo_core.models.crop import cover_crop
 
 MAX_PIXELS = 128 * 1024**2
@@ -50,7 +50,7 @@ class Pictures(Decoder):
     def settings(self) -> tuple[int | float | str | bool, ...]:
         return (*super().settings(), self.upscale, self.max_pixels)
 
-    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 h w"], Framing]:
+    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 h w"], CropInfo]:
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=self._formats) as opened:
             if opened.width * opened.height > self.max_pixels:
                 raise BadItem(name, f"{opened.width}x{opened.height} is over the limit of {self.max_pixels:,} pixels")

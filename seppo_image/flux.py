@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.shift import dynamic_shift
 from seppo_core.models.text import encode_text, tokenize, too_long
 from seppo_core.models.vae import decode_images, encode_images
@@ -41,7 +41,7 @@ class Flux(Adapter):
         self.training_guidance = training_guidance
         self.denoiser = pipeline.transformer
         self.scheduler = pipeline.scheduler
-        self.path = FlowPath()
+        self.path = FlowNoisePath()
         self.guidance = "embedded" if pipeline.transformer.config.guidance_embeds else "none"
         freeze(pipeline, pipeline.transformer)
 

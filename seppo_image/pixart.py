@@ -12,7 +12,7 @@ from seppo_core.export.snippets import FOLDER, quoted
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
 from seppo_core.models.lora_files import load_lora_folder, save_lora_folder
-from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.text import tokenize, too_long
 from seppo_core.models.vae import decode_images, encode_images
 from seppo_image.pipelines import check_channels, latent_shape
@@ -41,7 +41,7 @@ class PixArtSigma(Adapter):
         self.text_tokens = text_tokens
         self.denoiser = pipeline.transformer
         self.scheduler = pipeline.scheduler
-        self.path = DiffusionPath.from_scheduler(pipeline.scheduler)
+        self.path = DiffusionNoisePath.from_scheduler(pipeline.scheduler)
         freeze(pipeline, pipeline.transformer)
 
     @classmethod

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from seppo_core.models.adapter import Adapter, Condition
-from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.build import build_pipeline, clip_condition, clip_pair_condition, replacements
 from seppo_image.config import ImageConfig
 from seppo_image.flux import Flux
@@ -30,7 +30,7 @@ def build(config: ImageConfig, dtype: torch.dtype, family: type[Adapter]) -> Ada
     without = () if keys.pop("t5", True) else ("text_encoder_3", "tokenizer_3")
     pipeline = build_pipeline(
         family.__annotations__["pipeline"],
-        pipeline_numbers(m.base, BASES, m.revision),
+        pipeline_architecture(m.base, BASES, m.revision),
         dtype,
         replaced=replacements({"vae": m.vae}, BASES),
         without=without,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
 from seppo_core.models.vae import decode_images
 from seppo_image.pipelines import check_channels, latent_shape
@@ -39,7 +39,7 @@ class Sana(Adapter):
         self.text_tokens = text_tokens
         self.denoiser = pipeline.transformer
         self.scheduler = pipeline.scheduler
-        self.path = FlowPath()
+        self.path = FlowNoisePath()
         freeze(pipeline, pipeline.transformer)
 
     @classmethod

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.shift import dynamic_shift
 from seppo_core.models.text import encode_clip, encode_text, too_long
 from seppo_core.models.vae import decode_images, encode_images
@@ -36,7 +36,7 @@ class StableDiffusion3(Adapter):
         self.text_tokens = text_tokens
         self.denoiser = pipeline.transformer
         self.scheduler = pipeline.scheduler
-        self.path = FlowPath()
+        self.path = FlowNoisePath()
         # the last block's answer about the text is dropped, so that a LoRA on its query would never learn
         last = pipeline.transformer.config.num_layers - 1
         self.lora_targets = {"all": rf"transformer_blocks\.(?!{last}\.attn\.add_q_proj).*\.({ATTENTION})"}

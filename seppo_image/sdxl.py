@@ -5,10 +5,10 @@ from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Adapter, Condition, Framing, Posterior
+from seppo_core.models.adapter import Adapter, Condition, CropInfo, Posterior
 from seppo_core.models.crop import time_ids, uncropped
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.text import encode_clip_pair
 from seppo_core.models.vae import decode_images, encode_images
 from seppo_image.pipelines import check_channels, latent_shape
@@ -32,7 +32,7 @@ class StableDiffusionXL(Adapter):
         self.pipeline = pipeline
         self.denoiser = pipeline.unet
         self.scheduler = pipeline.scheduler
-        self.path = DiffusionPath.from_scheduler(pipeline.scheduler)
+        self.path = DiffusionNoisePath.from_scheduler(pipeline.scheduler)
         freeze(pipeline, pipeline.unet)
 
     @classmethod
@@ -57,7 +57,7 @@ class StableDiffusionXL(Adapter):
         text, pooled = encode_clip_pair(self.pipeline, prompts)
         return {"text": text, "pooled": pooled}
 
-    def frame_condition(self, framings: list[Framing]) -> Condition:
+    def size_condition(self, framings: list[CropInfo]) -> Condition:
         """{"time_ids": (b, 6)}: each picture's size and crop (see `time_ids`)."""
         return {"time_ids": time_ids(framings)}
 

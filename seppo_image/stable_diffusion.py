@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import DTYPE, component_source, pipeline_class
-from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.text import encode_text
 from seppo_core.models.vae import cast, check_size, decode_images, encode_images
 
@@ -29,7 +29,7 @@ class StableDiffusion(Adapter):
         self.pipeline = pipeline
         self.denoiser = pipeline.unet
         self.scheduler = pipeline.scheduler
-        self.path = DiffusionPath.from_scheduler(pipeline.scheduler)
+        self.path = DiffusionNoisePath.from_scheduler(pipeline.scheduler)
         for module in (pipeline.vae, pipeline.text_encoder):
             module.requires_grad_(False).eval()
         if pipeline.vae.config.force_upcast:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.export.snippets import Sources, pipeline_code, quoted
-from seppo_core.models.adapter import Condition, Framing
+from seppo_core.models.adapter import Condition, CropInfo
 from seppo_core.models.crop import time_ids, uncropped
 from seppo_core.models.text import encode_clip_pair
 from seppo_video.motion import MotionFamily, load_with_motion
@@ -57,7 +57,7 @@ class AnimateDiffXL(MotionFamily):
         text, pooled = encode_clip_pair(self.pipeline, prompts)
         return {"text": text, "pooled": pooled}
 
-    def frame_condition(self, framings: list[Framing]) -> Condition:
+    def size_condition(self, framings: list[CropInfo]) -> Condition:
         """{"time_ids": (b, 6)}: one size and crop a clip, for its frames are cut alike (see `time_ids`)."""
         return {"time_ids": time_ids(framings)}
 

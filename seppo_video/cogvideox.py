@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import effective_config
 from seppo_core.models.text import encode_text, too_long
 from seppo_core.models.vae import check_size
@@ -42,7 +42,7 @@ class CogVideoX(Adapter):
         self.pipeline = pipeline
         self.denoiser = transformer
         self.scheduler = pipeline.scheduler
-        self.path = DiffusionPath.from_scheduler(self.scheduler)
+        self.path = DiffusionNoisePath.from_scheduler(self.scheduler)
         self.scaling = Scaling.uniform(vae.scaling_factor)
         self.packed_frames = transformer.config.patch_size_t or 1
         self.text_tokens = transformer.config.max_text_seq_length

@@ -15,7 +15,7 @@ from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.open import open_table
 from seppo_core.data.source import BadItem
 from seppo_core.io.rng import keyed_generator
-from seppo_core.models.adapter import Framing
+from seppo_core.models.adapter import CropInfo
 from seppo_core.models.crop import cover_crop
 from seppo_video.frames import MAX_PIXELS, ClipError, Reader, open_clip, read_frames
 
@@ -57,7 +57,7 @@ class Clips(Decoder):
         window = (self.stride, self.seed) if self.sampling == "window" else ()
         return (*super().settings(), self.max_pixels, self.sampling, *window)
 
-    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 f h w"], Framing]:
+    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 f h w"], CropInfo]:
         try:
             clip = open_clip(content, self.max_pixels)
             indices = self._indices(name, len(clip))
@@ -79,7 +79,7 @@ class Clips(Decoder):
             return even_indices(length, self.frames)
         return window_indices(length, self.frames, self.stride, self.seed, name)
 
-    def _cut(self, frame: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "height width 3"], Framing]:
+    def _cut(self, frame: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "height width 3"], CropInfo]:
         return cover_crop(Image.fromarray(frame), self.height, self.width)
 
 

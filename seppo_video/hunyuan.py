@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
 from seppo_core.models.vae import check_size
 from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
@@ -48,7 +48,7 @@ class HunyuanVideo(Adapter):
         self.training_guidance = training_guidance
         self.denoiser = pipeline.transformer
         self.scheduler = pipeline.scheduler
-        self.path = FlowPath()
+        self.path = FlowNoisePath()
         self.scaling = Scaling.uniform(pipeline.vae.config.scaling_factor)
         freeze(pipeline, pipeline.transformer)
 

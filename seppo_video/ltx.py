@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.shift import dynamic_shift
 from seppo_core.models.text import tokenize, too_long
 from seppo_core.models.vae import check_size
@@ -41,7 +41,7 @@ class LTX(Adapter):
         self.fps = fps
         self.denoiser = transformer
         self.scheduler = pipeline.scheduler
-        self.path = FlowPath()
+        self.path = FlowNoisePath()
         self.scaling = Scaling.per_channel(vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
         freeze(pipeline, transformer)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from seppo_core.export.snippets import FOLDER, Sources, pipeline_code, quoted
 from seppo_core.models.adapter import Adapter, Posterior
 from seppo_core.models.loading import DTYPE, component_source, freeze, pipeline_class
-from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import effective_config
 from seppo_core.models.vae import cast, check_size, decode_images, encode_images
 
@@ -78,7 +78,7 @@ class MotionFamily(Adapter):
         if schedule == "linear":
             pipeline.scheduler = _linear_scheduler(pipeline.scheduler)
         self.scheduler = pipeline.scheduler
-        self.path = DiffusionPath.from_scheduler(self.scheduler)
+        self.path = DiffusionNoisePath.from_scheduler(self.scheduler)
         freeze(pipeline, pipeline.unet)
 
     def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:

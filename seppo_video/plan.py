@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from seppo_core.models.adapter import Adapter, Condition
-from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.build import build_pipeline, clip_condition, clip_pair_condition, replacements
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
@@ -31,7 +31,7 @@ def build(config: VideoConfig, dtype: torch.dtype, family: type[Adapter]) -> Ada
     named = {"vae": m.vae, "motion_adapter": keys.pop("motion_adapter", None)}
     pipeline = build_pipeline(
         family.__annotations__["pipeline"],
-        pipeline_numbers(m.base, BASES, m.revision),
+        pipeline_architecture(m.base, BASES, m.revision),
         dtype,
         replaced=replacements(named, BASES),
         from_image=named["motion_adapter"] is not None,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from seppo_core.export.snippets import Sources
 from seppo_core.models.adapter import Adapter, Condition, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
 from seppo_core.models.vae import check_size
 from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
@@ -38,7 +38,7 @@ class Wan(Adapter):
         self.text_tokens = text_tokens
         self.denoiser = pipeline.transformer
         self.scheduler = pipeline.scheduler
-        self.path = FlowPath()
+        self.path = FlowNoisePath()
         self.flow_shift = flow_shift
         self.scaling = Scaling.per_channel(vae.latents_mean, vae.latents_std)
         freeze(pipeline, pipeline.transformer)

@@ -24,7 +24,7 @@ install_import_hook(
             "models.sampling",
             "models.text",
             "models.vae",
-        )  # fmt: skip
+        )
     ],
     f"{shapes_only.__module__}.{shapes_only.__name__}",
 )

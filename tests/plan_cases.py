@@ -12,7 +12,7 @@ import torch
 
 from seppo_core.config.loader import load_config
 from seppo_core.models.adapter import Adapter
-from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.build import build_pipeline
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def planned(path: Path) -> Planned | None:
 
 def parameters(base: str, shipped: Path, kind: type) -> dict[str, float]:
     """Millions of weights of the components that come with the program's numbers for `base`."""
-    pipeline = build_pipeline(kind, pipeline_numbers(base, shipped), torch.float16)
+    pipeline = build_pipeline(kind, pipeline_architecture(base, shipped), torch.float16)
     return {
         name: sum(parameter.numel() for parameter in module.parameters()) / 1e6
         for name, module in pipeline.components.items()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from seppo_core.cache.reader import FRAME, LABEL, LOSER
 from seppo_core.data.source import BadItem, Item, LeftOut, Source
-from seppo_core.models.adapter import Adapter, Framing, Posterior
+from seppo_core.models.adapter import Adapter, CropInfo, Posterior
 from seppo_core.models.vae_memory import slice_vae, vae_on_cpu
 
 NOT_FINITE = "its latents are not finite; a VAE in half precision may overflow"
@@ -118,10 +118,10 @@ class ItemEncoder:
         usable = torch.tensor([problem is None for problem in problems])
         return {name: tensor[usable] for name, tensor in tensors.items()}, problems
 
-    def _half(self, prefix: str, pixels: list[Tensor], framings: list[Framing]) -> dict[str, Tensor]:
+    def _half(self, prefix: str, pixels: list[Tensor], framings: list[CropInfo]) -> dict[str, Tensor]:
         stacked = torch.stack(pixels)
         rows = [self._posterior(stacked)] + ([self._posterior(stacked.flip(-1))] if self.flip else [])
-        framing = self.adapter.frame_condition(framings)
+        framing = self.adapter.size_condition(framings)
         return {
             f"{prefix}mean": torch.stack([row.mean for row in rows], dim=1).to(self.dtype),
             f"{prefix}logvar": torch.stack([row.logvar for row in rows], dim=1).to(self.dtype),

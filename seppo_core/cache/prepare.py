@@ -18,7 +18,7 @@ from seppo_core.cache.reader import VERSION, Manifest
 from seppo_core.cache.writer import CacheFolder, Part, check_space, has_space
 from seppo_core.data.source import Source
 from seppo_core.distributed.progress import TeamProgress
-from seppo_core.distributed.ranks import ALONE, Team
+from seppo_core.distributed.ranks import ALONE, Ranks
 from seppo_core.io.locks import CacheLock
 from seppo_core.models.adapter import Adapter
 
@@ -47,7 +47,7 @@ def prepare(
     max_rejected_share: float = 0.5,
     overwrite: bool = False,
     workers: int = 1,
-    team: Team = ALONE,
+    ranks: Ranks = ALONE,
     progress: bool = True,
 ) -> Manifest:
     """Encodes the items of `source` into a cache at `folder` and tells what it holds.
@@ -86,16 +86,16 @@ def prepare(
     fingerprint = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     target = CacheFolder(Path(folder), fingerprint, settings)
     with CacheLock(target.parts) as lock:
-        finished = team.first(lambda: _claim(target, lock, overwrite))
+        finished = ranks.run_on_main(lambda: _claim(target, lock, overwrite))
         if finished is not None:
-            if progress and team.is_first:
+            if progress and ranks.is_main:
                 tqdm.write(f"{folder} is prepared already: {finished.items} items")
             return finished
-        if not team.is_first:
+        if not ranks.is_main:
             lock.join()
         items = ItemEncoder(adapter, source, shape, batch_size, DTYPES[dtype], flip, workers)
         texts = TextEncoder(adapter, DTYPES[dtype])
-        work = _Preparation(target, items, texts, shard_size, item_bytes, max_rejected_share, team, progress)
+        work = _Preparation(target, items, texts, shard_size, item_bytes, max_rejected_share, ranks, progress)
         return work.run()
 
 
@@ -110,29 +110,29 @@ class _Preparation:
         shard_size: int,
         item_bytes: int,
         max_rejected_share: float,
-        team: Team,
+        ranks: Ranks,
         progress: bool,
     ):
         self.target, self.items, self.texts, self.source = target, items, texts, items.source
-        self.item_bytes, self.max_rejected_share, self.team = item_bytes, max_rejected_share, team
-        self.visible = progress and team.is_first
+        self.item_bytes, self.max_rejected_share, self.ranks = item_bytes, max_rejected_share, ranks
+        self.visible = progress and ranks.is_main
         self.text_rows = min(shard_size, _rows_in_shard(texts.row_bytes))
         total = len(self.source)
         self.shards = [range(start, min(start + shard_size, total)) for start in range(0, total, shard_size)]
 
     def run(self) -> Manifest:
-        missing = self.team.first(self._missing)
-        with TeamProgress(self.target.parts, self.team, self.visible) as progress:
+        missing = self.ranks.run_on_main(self._missing)
+        with TeamProgress(self.target.parts, self.ranks, self.visible) as progress:
             self._encode_items(missing, progress)
             text_rows: dict[str, int] = {"": 0}
             for part in self._parts():
                 for item in part.items:
                     text_rows.setdefault(item["caption"], len(text_rows))
-            if self.team.is_first:
+            if self.ranks.is_main:
                 count = self._check_enough()
                 check_space(self.target.folder, self._text_bytes(len(text_rows)), "texts")
             texts = self._encode_texts(list(text_rows), progress)
-            if self.team.is_first:
+            if self.ranks.is_main:
                 self._finish(count, text_rows, texts)
             progress.wait((self.target.folder / "manifest.json").is_file)
         return Manifest.read(self.target.folder)
@@ -163,7 +163,7 @@ class _Preparation:
         return max(0, captions * self.texts.row_bytes - stored)
 
     def _encode_items(self, missing: list[int], progress: TeamProgress) -> None:
-        mine = missing[self.team.rank :: self.team.world]
+        mine = missing[self.ranks.rank :: self.ranks.world]
         done = len(self.source) - sum(len(self.shards[number]) for number in missing)
         progress.begin("encode", len(self.source), done, {"image": " images", "video": " clips"}[self.source.kind])
         before = _count(self._parts())
@@ -202,7 +202,7 @@ class _Preparation:
         there = {name for name in parts if self.target.part(name) is not None}
         progress.begin("captions", len(captions), sum(len(parts[name]) for name in there), " captions")
         # dealt out by number, for by now another process may have written some that this one takes for old
-        for name in list(parts)[self.team.rank :: self.team.world]:
+        for name in list(parts)[self.ranks.rank :: self.ranks.world]:
             if name not in there:
                 self.target.save(name, self.texts.shard(parts[name], progress.add), len(parts[name]), [], [])
         progress.wait(lambda: all((self.target.parts / f"{name}.json").is_file() for name in parts))

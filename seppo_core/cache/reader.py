@@ -37,7 +37,7 @@ from seppo_core.models.adapter import Condition, Posterior
 FORMAT = "seppo winner cache"
 VERSION = 2
 FRAME = "frame."
-"""Prefix of what `Adapter.frame_condition` gave, among an item shard's tensors."""
+"""Prefix of what `Adapter.size_condition` gave, among an item shard's tensors."""
 LOSER = "loser."
 """Prefix of what belongs to a pair's loser."""
 STARTS = ".starts"

@@ -17,7 +17,7 @@ from seppo_core.config.options import ExportRequest, SampleRequest, VerifyReques
 from seppo_core.config.schema import Config
 from seppo_core.data.source import Source
 from seppo_core.distributed.processes import make_accelerator
-from seppo_core.distributed.ranks import Team
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.export.model_card import write_card
 from seppo_core.export.samples import Draw, WriteSample, draw_samples
 from seppo_core.export.weights import merge_lora, write_full, write_lora
@@ -26,7 +26,7 @@ from seppo_core.methods.objectives import Ditto, Dpo, Kto, Mapo, Method, Seppo, 
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import denoiser_fingerprint, frozen_fingerprint
 from seppo_core.models.loading import wants_float32
-from seppo_core.models.noise_path import DiffusionPath, FlowPath
+from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath
 from seppo_core.models.noise_path import Path as NoisePath
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, tune_full, tune_lora
@@ -63,10 +63,10 @@ def with_method(path: NoisePath, method: MethodConfig) -> NoisePath:
 
     ValueError where the method sets what such a path has not.
     """
-    if isinstance(path, FlowPath):
+    if isinstance(path, FlowNoisePath):
         check_flow(method, "this model")
         return replace(path, density=method.timestep_density, shift=method.timestep_shift)
-    if isinstance(path, DiffusionPath):
+    if isinstance(path, DiffusionNoisePath):
         check_not_flow(method, "this model")
         return replace(path, min_snr_gamma=method.min_snr_gamma)
     raise ValueError(f"{type(path).__name__} is neither a DiffusionPath nor a FlowPath; the method cannot be applied")
@@ -92,7 +92,7 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
     """Encodes the items of `source` into data.cache, once, on all processes of the launch."""
     d = config.data
     accelerator = make_accelerator()
-    team = Team.of(accelerator)
+    ranks = Ranks.of(accelerator)
     # nothing is trained here, so that no weight has to be exact
     adapter = load(config, model_dtype(config))
     for name, module in adapter.pipeline.components.items():
@@ -113,7 +113,7 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
         max_rejected_share=d.max_rejected_share,
         overwrite=overwrite,
         workers=d.workers,
-        team=team,
+        ranks=ranks,
     )
 
 
@@ -148,11 +148,11 @@ def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> P
     # the first Accelerator of a process fixes its precision; a plain one here would refuse the trainer's
     accelerator = make_accelerator(config.loop.mixed_precision)
     # what the first process refuses must not leave the others waiting for it
-    team = Team.of(accelerator)
-    team.first(lambda: open_run(folder, config, cache.fingerprint, accept_changes))
+    ranks = Ranks.of(accelerator)
+    ranks.run_on_main(lambda: open_run(folder, config, cache.fingerprint, accept_changes))
     adapter = load(config)
     model = denoiser_fingerprint(adapter)
-    team.first(lambda: check_model(folder, model, accept_changes))
+    ranks.run_on_main(lambda: check_model(folder, model, accept_changes))
     adapter.path = with_method(adapter.path, config.method)
     expected = adapter.latent_shape(config.data.height, config.data.width, config.data.frames)
     if tuple(cache.latent_shape) != expected:

@@ -1,7 +1,7 @@
 """The schema that images and videos share: every key, its default, and what it means.
 
 The docstring under a field is what `--help` prints. `__post_init__` only checks values against each other; types are
-checked while reading (`seppo_core.config.loader`), paths by the command that reads them (`seppo_core.cli.main`). Neither
+checked while reading (`seppo_core.config.loader`), paths by the command that reads them (`seppo_core.cli`). Neither
 torch nor diffusers is imported here, so that `--help` answers at once.
 """
 

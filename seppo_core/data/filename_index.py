@@ -12,7 +12,7 @@ SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".gif", ".avi")
 """Of clips; where a name has several, the first of these is taken."""
 
 
-class StemIndex:
+class FilenameIndex:
     """`find("a")` is the path of a.mp4 below `root`, relative to it. Memory: the paths themselves and 16 bytes each."""
 
     def __init__(self, root: Path):

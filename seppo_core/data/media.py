@@ -14,10 +14,10 @@ from torch import Tensor
 
 from seppo_core.config.method_specs import Form
 from seppo_core.data.records import Media, Record, Records
-from seppo_core.data.retry import patiently
+from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, first_line
 from seppo_core.io.rng import keyed_generator
-from seppo_core.models.adapter import Framing
+from seppo_core.models.adapter import CropInfo
 
 FORMS: dict[Form, tuple[Form, ...]] = {
     "winners": ("winners",),
@@ -38,7 +38,7 @@ class Decoder(ABC):
     """Larger files are refused unread."""
 
     @abstractmethod
-    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 *frames h w"], Framing]:
+    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 *frames h w"], CropInfo]:
         """Pixels cut to size. BadItem, or whatever a library makes of damage, where that fails."""
 
     def settings(self) -> tuple[int | float | str | bool, ...]:
@@ -133,7 +133,7 @@ class MediaSource(Source):
         drawn = int(torch.randint(2, (), generator=keyed_generator("winner", self.seed, record.id)))
         return (record.winner, record.loser)[drawn]
 
-    def _decoded(self, media: Media) -> tuple[UInt8[Tensor, "3 *frames h w"], Framing]:
+    def _decoded(self, media: Media) -> tuple[UInt8[Tensor, "3 *frames h w"], CropInfo]:
         limit = self.decoder.max_bytes
         if media.size > limit:
             raise BadItem(media.name, f"{media.size:,} bytes are over the limit of {limit:,} (data.max_file_mb)")
@@ -166,7 +166,7 @@ class MediaSource(Source):
         either.
         """
         try:
-            patiently(partial(_read, media.content), media.name)
+            retry_io(partial(_read, media.content), media.name)
         except SourceLost as lost:
             error = lost.__cause__
             if not isinstance(error, OSError) or error.errno != EIO or self._unread not in (None, media.name):

@@ -16,7 +16,7 @@ import numpy as np
 
 from seppo_core.data.columns import Columns
 from seppo_core.data.records import FixedFile
-from seppo_core.data.retry import RemoteFile, on_the_way, patiently
+from seppo_core.data.retry import RemoteFile, is_transient, retry_io
 from seppo_core.data.source import BadItem, SourceLost, first_line
 from seppo_core.data.tables import Row, Rows
 
@@ -92,7 +92,7 @@ class ParquetTable(Rows):
         digest, groups, rows, widths = sha256(), [], [], []
         for number, shard in enumerate(self.shards):
             try:
-                found, footer = patiently(partial(self._look_into, shard, choose), shard.name)
+                found, footer = retry_io(partial(self._look_into, shard, choose), shard.name)
             except ValueError as error:
                 # our own words about columns concern all shards alike
                 if self.choice is None and not _is_arrow(error):
@@ -147,7 +147,7 @@ class ParquetTable(Rows):
         for number, shard in enumerate(self.shards):
             if number not in self.lost:
                 # a few bytes a row: as a whole, so that a hiccup leaves no row told twice
-                yield from patiently(partial(_columns_of, shard, list(names)), shard.name)
+                yield from retry_io(partial(_columns_of, shard, list(names)), shard.name)
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -166,7 +166,7 @@ class ParquetTable(Rows):
         if group in self._broken and position >= self._broken[group][0]:
             raise BadItem(self.name(position), self._broken[group][1])
         try:
-            return patiently(partial(self._decode_to, position, group), self.name(position))
+            return retry_io(partial(self._decode_to, position, group), self.name(position))
         except SourceLost:
             raise
         except Exception as error:
@@ -190,7 +190,7 @@ class ParquetTable(Rows):
                     return batch
         except Exception as error:
             # nobody knows where the reader stands; it begins the group anew
-            if on_the_way(error):
+            if is_transient(error):
                 self._group = -1
             raise
 
@@ -241,7 +241,7 @@ def _columns_of(shard: Shard, names: list[str]) -> list[Row]:
             try:
                 rows += file.read_row_group(group, columns=names, use_threads=False).to_pylist()
             except Exception as error:
-                if isinstance(error, SourceLost) or on_the_way(error):
+                if isinstance(error, SourceLost) or is_transient(error):
                     raise
     return rows
 

@@ -8,7 +8,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from seppo_core.config.method_specs import Form
-from seppo_core.data.retry import patiently
+from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, SourceLost
 
 
@@ -29,7 +29,7 @@ class FixedFile:
 
     def check(self) -> None:
         try:
-            found = patiently(self.path.stat, str(self.path))
+            found = retry_io(self.path.stat, str(self.path))
         except SourceLost:
             raise
         except OSError as error:
@@ -39,7 +39,7 @@ class FixedFile:
 
     def read(self, start: int, size: int) -> bytes:
         """Opened anew each time: nothing is shared between threads, and a mount that is lost is an error, no crash."""
-        return patiently(partial(self._read, start, size), str(self.path))
+        return retry_io(partial(self._read, start, size), str(self.path))
 
     def _read(self, start: int, size: int) -> bytes:
         self.check()
@@ -132,7 +132,7 @@ def find_file(root: Path, name: str) -> Media:
         raise BadItem(name, f"file_name {LEAVES}")
     path = root / name
     try:
-        found = patiently(path.stat, name)
+        found = retry_io(path.stat, name)
         size = found.st_size if S_ISREG(found.st_mode) else -1
     except SourceLost:
         raise

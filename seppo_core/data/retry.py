@@ -28,7 +28,7 @@ _NUMBERS = frozenset(
 )  # fmt: skip
 
 
-def on_the_way(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether `error` speaks of the way to the data, which may be open again in a moment, not of what they hold.
 
     Decoders raise OSError for damage too, but without one of the system's numbers.
@@ -37,7 +37,7 @@ def on_the_way(error: BaseException) -> bool:
     return unanswered or (isinstance(error, OSError) and error.errno in _NUMBERS)
 
 
-def patiently(read: Callable[[], T], what: str, again: Callable[[Exception], bool] = on_the_way) -> T:
+def retry_io(read: Callable[[], T], what: str, again: Callable[[Exception], bool] = is_transient) -> T:
     """`read()`, and again, for a minute in all, while it fails with an error that is tried `again`; others pass.
 
     SourceLost where the last try fails too: an item that was not reached is no bad item.
@@ -67,7 +67,7 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, remote: "AbstractFileSystem", path: str):
         super().__init__()
         self._remote, self._path, self._at = remote, path, 0
-        self._file = patiently(self._open, path, _unanswered)
+        self._file = retry_io(self._open, path, _unanswered)
         self.size = int(self._file.seek(0, io.SEEK_END))
 
     def readable(self) -> bool:
@@ -84,7 +84,7 @@ class RemoteFile(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        content = patiently(lambda: self._read(size), self._path, _unanswered)
+        content = retry_io(lambda: self._read(size), self._path, _unanswered)
         self._at += len(content)
         return content
 

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from seppo_core.config.method_specs import Form
-from seppo_core.models.adapter import Framing
+from seppo_core.models.adapter import CropInfo
 
 Kind = Literal["image", "video"]
 
@@ -35,10 +35,10 @@ class Item(NamedTuple):
     file: str
     caption: str
     pixels: UInt8[Tensor, "3 *frames h w"]
-    framing: Framing
+    framing: CropInfo
     loser: UInt8[Tensor, "3 *frames h w"] | None = None
     """Of pairs: the one that lost, of the size of `pixels`."""
-    loser_framing: Framing | None = None
+    loser_framing: CropInfo | None = None
     label: bool | None = None
     """Of labelled items: whether it is desirable."""
 

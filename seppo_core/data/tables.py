@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from seppo_core.data.columns import STEM, Columns, media_of
-from seppo_core.data.filename_index import StemIndex
+from seppo_core.data.filename_index import FilenameIndex
 from seppo_core.data.records import Media, Record, Records
-from seppo_core.data.retry import patiently
+from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, SourceLost
 
 Row = dict[str, object]
@@ -59,7 +59,7 @@ class TableRecords(Records):
     def __init__(self, rows: Rows, columns: Columns, root: Path, unique: bool = False):
         self.rows, self.columns, self.root, self.unique = rows, columns, root, unique
         self.form, self.files = columns.form, rows.files
-        self.stems = StemIndex(root) if columns.first == STEM else None
+        self.stems = FilenameIndex(root) if columns.first == STEM else None
         self._twice: dict[int, tuple[str, str]] = {}
         self._captions: int | None = None
         self._fingerprint = self._pass() if unique else None
@@ -92,7 +92,7 @@ class TableRecords(Records):
             return 0
 
     def check_there(self) -> None:
-        if not patiently(self.root.is_dir, str(self.root)):
+        if not retry_io(self.root.is_dir, str(self.root)):
             raise SourceLost(f"{self.root} vanished while its items were read; is it still mounted?")
 
     def _record(self, row: Row, name: str) -> Record:

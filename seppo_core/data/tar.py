@@ -14,7 +14,7 @@ import numpy as np
 from seppo_core.config.method_specs import Form
 from seppo_core.data.columns import CAPTIONS, Columns
 from seppo_core.data.records import FixedFile, Media, Record, Records, Span
-from seppo_core.data.retry import on_the_way, patiently
+from seppo_core.data.retry import is_transient, retry_io
 from seppo_core.data.source import BadItem
 from seppo_core.data.tar_index import Member, TarDamage, read_members
 
@@ -181,7 +181,7 @@ class _Index:
 
     def add(self, number: int, name: str, path: Path) -> None:
         key = None
-        members, reason = patiently(partial(_listed, path), name)
+        members, reason = retry_io(partial(_listed, path), name)
         try:
             for member in members:
                 if member.problem is not None:
@@ -221,7 +221,7 @@ def _listed(path: Path) -> tuple[list[Member], str | None]:
     except TarDamage as damage:
         return members, str(damage)
     except OSError as error:
-        if on_the_way(error):
+        if is_transient(error):
             raise
         return members, f"cannot be read: {error}"
     return members, None

@@ -5,17 +5,17 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def gathered(tensor: Tensor) -> Tensor:
+def to_full(tensor: Tensor) -> Tensor:
     """The whole of a sliced tensor, to be asked for on all processes at once; any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def own_slice(tensor: Tensor) -> Tensor:
+def to_local(tensor: Tensor) -> Tensor:
     """The part of a sliced tensor that this process holds, in the same memory; any other tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def scattered(value: Tensor, like: Tensor) -> Tensor:
+def shard_like(value: Tensor, like: Tensor) -> Tensor:
     """`value`, whole on every process, cut as `like` is where both have one shape; else as it is."""
     if isinstance(like, DTensor) and torch.is_tensor(value) and value.shape == like.shape:
         # every process holds the same, so that each can cut for itself

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from seppo_core.distributed.ranks import Team, leave
+from seppo_core.distributed.ranks import Ranks, exit_after_peer_failure
 from seppo_core.io.atomic import save_json
 
 INTERVAL = 2.0
@@ -24,8 +24,8 @@ PATIENCE = 1800.0
 class TeamProgress:
     """Counts of all processes, a bar on the first, and waiting for one another. Used within `with`."""
 
-    def __init__(self, folder: Path, team: Team, visible: bool):
-        self.folder, self.team, self.visible = folder, team, visible and team.is_first
+    def __init__(self, folder: Path, ranks: Ranks, visible: bool):
+        self.folder, self.ranks, self.visible = folder, ranks, visible and ranks.is_main
         self.counts = dict.fromkeys(COUNTS, 0)
         self._bar: tqdm | None = None
         self._phase = ""
@@ -41,10 +41,10 @@ class TeamProgress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace) -> None:
         if self._bar is not None:
             self._bar.close()
-        if error is not None and self.team.world > 1:
+        if error is not None and self.ranks.world > 1:
             self._write(failed=True)
         else:
-            _path(self.folder, self.team.rank).unlink(missing_ok=True)
+            _path(self.folder, self.ranks.rank).unlink(missing_ok=True)
 
     def begin(self, phase: str, total: int, done: int, unit: str) -> None:
         """A new bar, of `total` of which `done` were there before this launch."""
@@ -81,17 +81,17 @@ class TeamProgress:
         """
         while not ready():
             self._look()
-            time.sleep(0.05 if self.team.world == 1 else 0.25)
+            time.sleep(0.05 if self.ranks.world == 1 else 0.25)
         # the others may have gone on to what comes next without a last word on this
         self._bar.update(self._bar.total - self._bar.n)
 
     def _look(self, at_once: bool = False) -> None:
         now = time.monotonic()
-        if self.team.world > 1 and (at_once or now - self._looked >= INTERVAL):
+        if self.ranks.world > 1 and (at_once or now - self._looked >= INTERVAL):
             self._looked = now
             self._write()
-            for rank in range(self.team.world):
-                if rank != self.team.rank:
+            for rank in range(self.ranks.world):
+                if rank != self.ranks.rank:
                     self._read(rank, now)
         done = self._before + self.total("done")
         self._bar.update(done - self._bar.n)
@@ -99,7 +99,7 @@ class TeamProgress:
     def _write(self, failed: bool = False) -> None:
         self._beat += 1
         about = {"phase": self._phase, "beat": self._beat, "failed": failed} | self.counts
-        save_json(_path(self.folder, self.team.rank), about)
+        save_json(_path(self.folder, self.ranks.rank), about)
 
     def _read(self, rank: int, now: float) -> None:
         try:
@@ -109,13 +109,13 @@ class TeamProgress:
         if found is not None:
             self._others[rank] = found
             if found["failed"]:
-                leave()
+                exit_after_peer_failure()
         beat = -1 if found is None else found["beat"]
         if self._heard.get(rank, (None, now))[0] != beat:
             self._heard[rank] = (beat, now)
         elif now - self._heard[rank][1] > PATIENCE:
             raise TimeoutError(
-                f"process {rank} of {self.team.world} was not heard of for {PATIENCE / 60:.0f} minutes; end what is "
+                f"process {rank} of {self.ranks.world} was not heard of for {PATIENCE / 60:.0f} minutes; end what is "
                 "left of this launch and give the same command again"
             )
 

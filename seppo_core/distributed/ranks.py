@@ -16,14 +16,14 @@ STATUS = 2
 
 
 @dataclass(frozen=True)
-class Team:
+class Ranks:
     """This process's place: `rank` in 0..`world`-1. The default is a process alone."""
 
     rank: int = 0
     world: int = 1
 
     @classmethod
-    def of(cls, accelerator: Accelerator) -> "Team":
+    def of(cls, accelerator: Accelerator) -> "Ranks":
         """The processes that accelerate sees; ValueError where the launcher started another number."""
         world, launched = accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
         if world != launched:
@@ -34,17 +34,18 @@ class Team:
         return cls(accelerator.process_index, world)
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def first(self, work: Callable[[], T]) -> T:
-        """What `work` gives on the first process, on all of them. Its error is raised there; the others leave."""
+    def run_on_main(self, work: Callable[[], T]) -> T:
+        """What `work` gives on the first process, on all of them. Its error is raised there; the others
+        call `exit_after_peer_failure`."""
         if self.world == 1:
             return work()
-        if not self.is_first:
+        if not self.is_main:
             result, failed = broadcast_object_list([None])[0]
             if failed:
-                leave()
+                exit_after_peer_failure()
             return result
         try:
             result = work()
@@ -55,10 +56,10 @@ class Team:
         return result
 
 
-ALONE = Team()
+ALONE = Ranks()
 
 
-def leave() -> None:
+def exit_after_peer_failure() -> None:
     """Ends a process that has nothing to say; SystemExit."""
     # a launcher ends all processes when one does: the one that knows why is to say it first
     time.sleep(1)

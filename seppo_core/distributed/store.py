@@ -4,10 +4,10 @@ import uuid
 
 from torch import distributed
 
-from seppo_core.distributed.ranks import Team, leave
+from seppo_core.distributed.ranks import Ranks, exit_after_peer_failure
 
 
-class Board:
+class RunStore:
     """Numbers that all processes of a run read and write, none waiting for another.
 
     It is the store that their process group met in: in memory, on one machine of the launch. So it ends with the
@@ -15,11 +15,11 @@ class Board:
     late what another wrote, has no part in it. A process alone has one of its own. A word on it costs about 0.1 ms.
     """
 
-    def __init__(self, team: Team):
+    def __init__(self, ranks: Ranks):
         """To be called on all processes; every board is a clean one."""
-        self._world = team.world
-        run = team.first(lambda: uuid.uuid4().hex)
-        shared = distributed.HashStore() if team.world == 1 else distributed.group.WORLD.get_group_store()
+        self._world = ranks.world
+        run = ranks.run_on_main(lambda: uuid.uuid4().hex)
+        shared = distributed.HashStore() if ranks.world == 1 else distributed.group.WORLD.get_group_store()
         self._store = distributed.PrefixStore(run, shared)
         self._meeting = 0
 
@@ -39,16 +39,16 @@ class Board:
         """Says that this process ends with an error, and whether it is the first to."""
         return self._store.add("failure", 1) == 1
 
-    def heed(self) -> None:
+    def raise_if_failed(self) -> None:
         """SystemExit where another process has failed: to wait for it would be in vain."""
         if self._store.add("failure", 0):
-            leave()
+            exit_after_peer_failure()
 
-    def arrive(self) -> None:
-        """Says that this process has come to a meeting of all; to be followed by questions whether `all_here`."""
+    def enter_barrier(self) -> None:
+        """Says that this process has entered the barrier, without waiting; ask `barrier_complete` afterwards."""
         self._meeting += 1
         self._store.add(f"meeting {self._meeting}", 1)
 
-    def all_here(self) -> bool:
+    def barrier_complete(self) -> bool:
         """Whether all have come to the meeting that this process last arrived at."""
         return self._store.add(f"meeting {self._meeting}", 0) >= self._world

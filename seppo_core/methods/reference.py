@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seppo_core.config.method_specs import Strategy
-from seppo_core.distributed.dtensor import own_slice
+from seppo_core.distributed.dtensor import to_local
 from seppo_core.io.atomic import save_tensors
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.tuning import POLICY, copy_state, lora_layers, portable_name, trainable_parameters
@@ -145,7 +145,7 @@ class FrozenCopy(Reference):
         return {name: found[name] for name in self._trained}
 
 
-class Exchange(Reference):
+class SwappedWeightsReference(Reference):
     """The policy's own module with a second set of the trained weights, which change places while active.
 
     For a sharded policy: a second module could not share its slices of what is not trained. It costs two copies of the
@@ -171,7 +171,7 @@ class Exchange(Reference):
 
     def _exchange(self) -> None:
         for name, parameter in self._policy.items():
-            here, there = own_slice(parameter), own_slice(self._other[name])
+            here, there = to_local(parameter), to_local(self._other[name])
             kept = here.clone()
             here.copy_(there)
             there.copy_(kept)

@@ -30,7 +30,7 @@ class Posterior(NamedTuple):
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
 
-class Framing(NamedTuple):
+class CropInfo(NamedTuple):
     """How an item's pixels were cut out of its file: size before the crop, where the crop begins, size after it."""
 
     original_height: int
@@ -75,7 +75,7 @@ class Adapter(ABC):
     def encode_prompts(self, prompts: list[str]) -> Condition:
         """Condition for `prompts`, as the family's pipeline would build it; "" gives the unconditional one."""
 
-    def frame_condition(self, framings: list[Framing]) -> Condition:
+    def size_condition(self, framings: list[CropInfo]) -> Condition:
         """What the denoiser is told of each item beside its caption (SDXL: size and crop); empty for most families."""
         return {}
 

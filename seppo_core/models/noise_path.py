@@ -58,7 +58,7 @@ class Path(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class DiffusionPath(Path):
+class DiffusionNoisePath(Path):
     """A variance-preserving diffusion with discrete timesteps: α² = alphas_cumprod[t], σ² = 1 − α² (DDPM, 2020).
 
     `min_snr_gamma` weights the error by min(SNR, γ) in terms of x_0 (Min-SNR-γ, Hang et al., arXiv 2303.09556, 2023).
@@ -70,7 +70,7 @@ class DiffusionPath(Path):
     min_snr_gamma: float | None = None
 
     @classmethod
-    def from_scheduler(cls, scheduler: SchedulerMixin, min_snr_gamma: float | None = None) -> "DiffusionPath":
+    def from_scheduler(cls, scheduler: SchedulerMixin, min_snr_gamma: float | None = None) -> "DiffusionNoisePath":
         """The path that a diffusers scheduler belongs to; ValueError for flow matching and unknown predictions."""
         name = type(scheduler).__name__
         # asked of the config alone: the tensor is an ordinary attribute of every scheduler built on betas
@@ -135,7 +135,7 @@ class DiffusionPath(Path):
 
 
 @dataclass(frozen=True, eq=False)
-class FlowPath(Path):
+class FlowNoisePath(Path):
     """Rectified flow: x_t = (1 − σ) x_0 + σ noise, target noise − x_0, t = 1000 σ (arXiv 2209.03003, 2022).
 
     `density` is that of σ before the shift: uniform, or logit-normal with `mean` and `std` of the logit (SD3, arXiv

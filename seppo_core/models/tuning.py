@@ -7,7 +7,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from seppo_core.distributed.dtensor import gathered, scattered
+from seppo_core.distributed.dtensor import shard_like, to_full
 from seppo_core.io.rng import keyed_generator
 
 POLICY = "policy"
@@ -73,7 +73,7 @@ def trainable_state(denoiser: nn.Module, keep: bool = True) -> dict[str, Tensor]
     """
     state = {}
     for name, parameter in trainable_parameters(denoiser).items():
-        whole = gathered(parameter.detach())
+        whole = to_full(parameter.detach())
         if keep:
             state[name] = whole.to("cpu", copy=True)
     return state
@@ -100,7 +100,7 @@ def copy_state(parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) ->
                 f"saved {name!r} has shape {tuple(state[name].shape)}, the model's is {tuple(parameter.shape)}; "
                 "use the configuration that the run was started with (LoRA rank?)"
             )
-        parameter.copy_(scattered(state[name], parameter))
+        parameter.copy_(shard_like(state[name], parameter))
 
 
 def portable_name(name: str) -> str:

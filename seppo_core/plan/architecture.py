@@ -14,7 +14,7 @@ _NAMES = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.j
 
 
 @dataclass(frozen=True)
-class Numbers:
+class ArchitectureConfig:
     """A pipeline's `model_index.json`, and the config of each of its components by name."""
 
     origin: str
@@ -23,7 +23,7 @@ class Numbers:
     parts: dict[str, dict[str, Any]]
 
 
-def pipeline_numbers(base: str, shipped: Path, revision: str | None = None) -> Numbers:
+def pipeline_architecture(base: str, shipped: Path, revision: str | None = None) -> ArchitectureConfig:
     """Of the pipeline `base`: a local folder's own files, else those of `shipped`, else those in the hub's local cache.
 
     `shipped` is a folder of JSON files, each {"names": hub ids, "model_index": …, component: config, …}.
@@ -35,7 +35,7 @@ def pipeline_numbers(base: str, shipped: Path, revision: str | None = None) -> N
     found = _shipped(base, shipped)
     if found is not None and "model_index" in found:
         parts = {name: part for name, part in found.items() if name not in ("names", "model_index")}
-        return Numbers(f"numbers that come with this program for {base}", found["model_index"], parts)
+        return ArchitectureConfig(f"numbers that come with this program for {base}", found["model_index"], parts)
     cached = try_to_load_from_cache(base, INDEX, revision=revision) if base.count("/") == 1 else None
     if isinstance(cached, str):
         return _of_folder(Path(cached).parent, f"the hub's local cache of {base}")
@@ -71,7 +71,7 @@ def _shipped(name: str, shipped: Path) -> dict[str, Any] | None:
     return None
 
 
-def _of_folder(folder: Path, origin: str) -> Numbers:
+def _of_folder(folder: Path, origin: str) -> ArchitectureConfig:
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"{origin} has no {INDEX}; give the folder of a saved diffusers pipeline")
     index = _json(folder / INDEX)
@@ -83,7 +83,7 @@ def _of_folder(folder: Path, origin: str) -> Numbers:
         path = folder / name / _NAMES.get(name.partition("_")[0], CONFIG)
         if path.is_file():
             parts[name] = _json(path)
-    return Numbers(origin, index, parts)
+    return ArchitectureConfig(origin, index, parts)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from seppo_core.models.adapter import Adapter, Condition
-from seppo_core.plan.architecture import Numbers, model_numbers
+from seppo_core.plan.architecture import ArchitectureConfig, model_numbers
 
 P = TypeVar("P", bound=DiffusionPipeline)
 
@@ -31,7 +31,7 @@ class Tokenizer:
 
 def build_pipeline(
     kind: type[P],
-    numbers: Numbers,
+    numbers: ArchitectureConfig,
     dtype: torch.dtype,
     *,
     replaced: dict[str, dict[str, Any]] | None = None,

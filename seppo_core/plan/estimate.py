@@ -10,7 +10,7 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.discover import find_source
 from seppo_core.data.open import open_records
-from seppo_core.plan.architecture import Numbers
+from seppo_core.plan.architecture import ArchitectureConfig
 from seppo_core.plan.memory import Phases, encode_batch, memory, moments, peak
 from seppo_core.plan.suggestions import cures
 from seppo_core.plan.work import Build, Conditions, Work, measure
@@ -119,7 +119,9 @@ class Plan:
     assumptions: list[str] = field(default_factory=list)
 
 
-def make_plan(config: Config, request: PlanRequest, numbers: Numbers, build: Build, conditions: Conditions) -> Plan:
+def make_plan(
+    config: Config, request: PlanRequest, numbers: ArchitectureConfig, build: Build, conditions: Conditions
+) -> Plan:
     """Counts the work of `config` on a model without memory, and what it takes on the request's GPUs."""
     work = measure(config, build, conditions)
     gpu = GPUS[request.gpu]

@@ -7,7 +7,7 @@ from pathlib import Path
 from seppo_core.config.gpus import GIB
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
-from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.estimate import Plan, make_plan, span
 from seppo_core.plan.work import Build, Conditions
 
@@ -17,7 +17,7 @@ UNITS = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k
 def print_plan(config: Config, request: PlanRequest, build: Build, conditions: Conditions, shipped: Path) -> Plan:
     """Makes and prints the plan of `config`, a family's `build` and `conditions` and the numbers in `shipped` given."""
     plan = make_plan(
-        config, request, pipeline_numbers(config.model.base, shipped, config.model.revision), build, conditions
+        config, request, pipeline_architecture(config.model.base, shipped, config.model.revision), build, conditions
     )
     print(as_json(plan) if request.json else as_text(plan))
     return plan

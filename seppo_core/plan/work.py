@@ -15,7 +15,7 @@ from seppo_core.config.schema import Config
 from seppo_core.methods.objectives import Method
 from seppo_core.methods.reference import Reference, make_reference
 from seppo_core.methods.step import Batch
-from seppo_core.models.adapter import Adapter, Condition, Framing
+from seppo_core.models.adapter import Adapter, Condition, CropInfo
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import trainable_parameters
 from seppo_core.models.vae_memory import tile_vae
@@ -89,7 +89,7 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
     tune(adapter, config)
     reference = make_reference(adapter.denoiser) if method.recipe.uses_reference else None
     one = {name: (tuple(value.shape[1:]), value.dtype) for name, value in conditions(adapter).items()}
-    told = adapter.frame_condition(_framing(config))
+    told = adapter.size_condition(_framing(config))
     weights = count_weights(adapter, reference, base, parameters)
     item_bytes, caption_bytes = _stored(config, shape, one, told)
     one |= {name: (tuple(value.shape[1:]), value.dtype) for name, value in told.items()}
@@ -297,9 +297,9 @@ def _timesteps(adapter: Adapter, count: int) -> Tensor:
     return adapter.path.timesteps(torch.rand(count, dtype=torch.float64))
 
 
-def _framing(config: Config) -> list[Framing]:
+def _framing(config: Config) -> list[CropInfo]:
     height, width = config.data.height, config.data.width
-    return [Framing(height, width, 0, 0, height, width)]
+    return [CropInfo(height, width, 0, 0, height, width)]
 
 
 class _Watched(Reference):

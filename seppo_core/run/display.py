@@ -5,7 +5,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from seppo_core.run.eta import Pace, clock
+from seppo_core.run.eta import TimeLeft, clock
 
 SHOWN = ("loss", "winner_error", "share_s_plus", "margin", "grad_norm")
 
@@ -13,7 +13,9 @@ SHOWN = ("loss", "winner_error", "share_s_plus", "margin", "grad_norm")
 class UpdateDisplay:
     """Says after every update how far training is. `visible` is for the process that speaks for all."""
 
-    def __init__(self, pace: Pace, done: int, *, description: str, visible: bool = True, stream: TextIO | None = None):
+    def __init__(
+        self, pace: TimeLeft, done: int, *, description: str, visible: bool = True, stream: TextIO | None = None
+    ):
         self.pace = pace
         self.stream = stream or sys.stderr
         self.visible = visible

@@ -6,7 +6,7 @@ from statistics import median
 RECENT = 50
 
 
-class Pace:
+class TimeLeft:
     """Seconds of the latest updates, and of generating a sample."""
 
     def __init__(self, total: int, per_iteration: int, samples_per_iteration: int):

@@ -15,7 +15,7 @@ LOCK = "lock"
 PATIENCE = 2.0
 
 
-class RunPlace:
+class RunFolderLock:
     """Holds the lock of a run folder from entering to leaving. The system lifts it when the process dies, however.
 
     ValueError, with who it is, where another process holds it. Where a file system knows no locks, there is none.
@@ -26,7 +26,7 @@ class RunPlace:
         self._file = None
         self._identity: tuple[int, int] | None = None
 
-    def __enter__(self) -> "RunPlace":
+    def __enter__(self) -> "RunFolderLock":
         self.folder.mkdir(parents=True, exist_ok=True)
         self._identity = _identity(self.folder)
         self._file = (self.folder / LOCK).open("a+", encoding="utf-8")

@@ -13,12 +13,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from seppo_core.config.loader import plain
 from seppo_core.config.schema import Config
-from seppo_core.distributed.ranks import Team
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.signals import Stopped, StopSignals
-from seppo_core.distributed.store import Board
+from seppo_core.distributed.store import RunStore
 from seppo_core.run.display import UpdateDisplay
-from seppo_core.run.eta import Pace
-from seppo_core.run.folder_lock import RunPlace
+from seppo_core.run.eta import TimeLeft
+from seppo_core.run.folder_lock import RunFolderLock
 from seppo_core.run.health import Health, UnhealthyRun
 from seppo_core.run.history import EventName, add_event, read_metrics
 from seppo_core.run.logging import RunLog
@@ -44,23 +44,23 @@ class RunWatch(AbstractContextManager):
         loop = config.loop
         self.config, self.folder, self.accelerator, self.collective = config, folder, accelerator, collective
         samples = loop.updates * loop.batch_size if generates else 0
-        self.pace = Pace(loop.iterations * loop.updates, loop.updates, samples)
+        self.pace = TimeLeft(loop.iterations * loop.updates, loop.updates, samples)
         self.signals = StopSignals()
         self._stack = ExitStack()
-        self._place: RunPlace | None = None
+        self._place: RunFolderLock | None = None
         self._log: RunLog | None = None
         self._looked = float("-inf")
 
     def __enter__(self) -> "RunWatch":
-        team = Team.of(self.accelerator)
+        ranks = Ranks.of(self.accelerator)
         # where another run holds the folder, all leave
-        team.first(self._take_place)
-        self.board = Board(team)
+        ranks.run_on_main(self._take_place)
+        self.board = RunStore(ranks)
         self._stack.enter_context(self.signals)
         return self
 
     def _take_place(self) -> None:
-        self._place = self._stack.enter_context(RunPlace(self.folder))
+        self._place = self._stack.enter_context(RunFolderLock(self.folder))
 
     def begin(self, done: int) -> None:
         """Opens the logs where `done` updates are done. UnhealthyRun where a gate that stops has spoken before."""
@@ -155,10 +155,10 @@ class RunWatch(AbstractContextManager):
         except Stopped as stopped:
             self.board.stop(stopped.signum)
         if not self._alone:
-            self.board.arrive()
+            self.board.enter_barrier()
             # a process that waits within a collective would not hear a signal
-            while not self.board.all_here():
-                self.board.heed()
+            while not self.board.barrier_complete():
+                self.board.raise_if_failed()
                 if self.signals.received is not None:
                     self.board.stop(self.signals.received)
                 if self.board.stopped() is not None:
@@ -177,7 +177,7 @@ class RunWatch(AbstractContextManager):
         if self._alone or now - self._looked < LOOK_EVERY:
             return
         self._looked = now
-        self.board.heed()
+        self.board.raise_if_failed()
         if (told := self.board.stopped()) is not None:
             raise Stopped(told)
 

@@ -10,7 +10,7 @@ import yaml
 
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.monitoring import HealthConfig
-from seppo_core.run.eta import Pace, clock
+from seppo_core.run.eta import TimeLeft, clock
 from seppo_core.run.folder_lock import holder_of
 from seppo_core.run.health import Alarm, Health
 from seppo_core.run.history import METRICS, read_events, read_metrics
@@ -60,7 +60,7 @@ def read_status(folder: Path) -> Status:
     samples = per_iteration * size if method.recipe.second == "generated" else 0
     metrics, events = read_metrics(folder), read_events(folder)
     update = metrics[-1]["update"] if metrics else 0
-    pace = Pace(total, per_iteration, samples)
+    pace = TimeLeft(total, per_iteration, samples)
     for line in metrics:
         pace.update(line["seconds"], line.get("data_seconds"))
     for event in events:

@@ -14,7 +14,7 @@ from seppo_core.training.batches import WinnerOrder
 
 
 @dataclass(frozen=True)
-class SampleGenerator:
+class ReferenceSampler:
     """Latents that a reference generates for the captions of the winners at given positions.
 
     The initial noise of a sample is keyed by (seed, iteration, position): two uses of one winner in an iteration get

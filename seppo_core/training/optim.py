@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from seppo_core.config.training import OptimizerConfig
-from seppo_core.distributed.dtensor import gathered
+from seppo_core.distributed.dtensor import to_full
 from seppo_core.models.tuning import copy_state
-from seppo_core.training.parallel import Layout
+from seppo_core.training.parallel import ParallelStrategy
 
 EIGHT_BITS_ON_CPU = Version("0.50.0")
 """Of bitsandbytes; 0.49.2 and earlier fail at the first step there."""
@@ -74,7 +74,7 @@ class Ema:
         """The average on the CPU, by portable name; of a sharded model all processes must ask (`trainable_state`)."""
         whole = {}
         for name, average in self.average.items():
-            tensor = gathered(average)
+            tensor = to_full(average)
             if keep:
                 whole[name] = tensor.to("cpu", copy=True)
         return whole
@@ -104,7 +104,9 @@ class Stepper:
     How many of those are too many is the health gate's to say.
     """
 
-    def __init__(self, layout: Layout, optimizer, schedule, parameters: list[nn.Parameter], max_norm: float | None):
+    def __init__(
+        self, layout: ParallelStrategy, optimizer, schedule, parameters: list[nn.Parameter], max_norm: float | None
+    ):
         self.layout, self.optimizer, self.schedule, self.parameters = layout, optimizer, schedule, parameters
         self.max_norm = math.inf if max_norm is None else max_norm
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from seppo_core.distributed.dtensor import gathered, scattered
-from seppo_core.methods.reference import Exchange, LoraView, Reference, make_reference
+from seppo_core.distributed.dtensor import shard_like, to_full
+from seppo_core.methods.reference import LoraView, Reference, SwappedWeightsReference, make_reference
 from seppo_core.models.tuning import lora_layers
 
 
-class Layout(ABC):
+class ParallelStrategy(ABC):
     """Places policy and reference, and moves what the optimiser remembers to and from the disk."""
 
     collective: bool
@@ -48,7 +48,7 @@ class Layout(ABC):
         """Takes on a whole state."""
 
 
-class Replicated(Layout):
+class Replicated(ParallelStrategy):
     """The whole model on every process: one GPU, or DDP."""
 
     collective = False
@@ -75,7 +75,7 @@ class Replicated(Layout):
         optimizer.load_state_dict(state)
 
 
-class Sharded(Layout):
+class Sharded(ParallelStrategy):
     """Weights, gradients, moments and reference in shards (FSDP2, torch's `fully_shard`): for what one GPU cannot hold.
 
     A shard is a slice of every parameter. Blocks are gathered one at a time as a forward or backward pass gets to them.
@@ -97,7 +97,7 @@ class Sharded(Layout):
         view = LoraView(denoiser) if with_reference and lora_layers(denoiser) else None
         # still on the CPU: sharding moves one block at a time, so that no device ever holds the whole
         self._shard(denoiser)
-        return Exchange(denoiser) if with_reference and view is None else view
+        return SwappedWeightsReference(denoiser) if with_reference and view is None else view
 
     def wrap(self, denoiser, optimizer):
         return denoiser, self.accelerator.prepare(optimizer)
@@ -106,14 +106,14 @@ class Sharded(Layout):
         return nullcontext()
 
     def clip(self, parameters, max_norm):
-        return gathered(nn.utils.clip_grad_norm_(parameters, max_norm))
+        return to_full(nn.utils.clip_grad_norm_(parameters, max_norm))
 
     def optimizer_state(self, optimizer, keep):
         state = optimizer.state_dict()
         moments: dict = {}
         for key, values in state["state"].items():
             for name, value in values.items():
-                whole = gathered(value) if torch.is_tensor(value) else value
+                whole = to_full(value) if torch.is_tensor(value) else value
                 if keep:
                     moments.setdefault(key, {})[name] = whole.cpu() if torch.is_tensor(whole) else whole
         return state | {"state": moments} if keep else {}
@@ -121,7 +121,7 @@ class Sharded(Layout):
     def load_optimizer(self, optimizer, state):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         moments = {
-            key: {name: scattered(value, parameters[key]) for name, value in values.items()}
+            key: {name: shard_like(value, parameters[key]) for name, value in values.items()}
             for key, values in state["state"].items()
         }
         optimizer.load_state_dict(state | {"state": moments})
@@ -133,7 +133,7 @@ class Sharded(Layout):
         fully_shard(model, mesh=self.mesh, reshard_after_forward=True)
 
 
-def make_layout(accelerator: Accelerator, sharded: bool, offload: bool = False) -> Layout:
+def make_strategy(accelerator: Accelerator, sharded: bool, offload: bool = False) -> ParallelStrategy:
     """`offload` is the reference's, of a model that is not sharded."""
     return Sharded(accelerator) if sharded else Replicated(accelerator, offload)
 

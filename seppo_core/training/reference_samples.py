@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from seppo_core.distributed.ranks import Team
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.methods.reference import Reference
 from seppo_core.run.logging import progress_bar
 from seppo_core.run.session import RunWatch
-from seppo_core.training.generate import SampleGenerator
-from seppo_core.training.parallel import Layout
+from seppo_core.training.generate import ReferenceSampler
+from seppo_core.training.parallel import ParallelStrategy
 from seppo_core.training.sample_buffer import SampleBuffer
 
 
@@ -23,9 +23,9 @@ class ReferenceSamples:
     last chunk and no more. What a chunk holds does not depend on who generates it.
     """
 
-    def __init__(self, folder: Path, layout: Layout, generator: SampleGenerator, size: int, chunk: int):
+    def __init__(self, folder: Path, layout: ParallelStrategy, generator: ReferenceSampler, size: int, chunk: int):
         self.folder, self.layout = folder, layout
-        self.team = Team.of(layout.accelerator)
+        self.ranks = Ranks.of(layout.accelerator)
         self.generator = generator
         self.size, self.chunk = size, chunk
 
@@ -38,12 +38,12 @@ class ReferenceSamples:
         folder = self.folder / f"iteration-{iteration:04d}-by-{self.chunk}"
         buffer = SampleBuffer(folder, iteration * self.size, (iteration + 1) * self.size, self.chunk)
         # as one process sees it, for a network file system may show the others something else
-        missing = self.team.first(lambda: self._missing(buffer))
+        missing = self.ranks.run_on_main(lambda: self._missing(buffer))
         if not missing:
             return buffer
         started, count = time.perf_counter(), sum(map(len, missing))
         bar = progress_bar(
-            count, unit="sample", description=f"samples for iteration {iteration}", visible=self.team.is_first
+            count, unit="sample", description=f"samples for iteration {iteration}", visible=self.ranks.is_main
         )
         with watch.apart(), bar, reference.active() as denoiser, self.layout.accelerator.autocast():
 
@@ -87,6 +87,6 @@ class ReferenceSamples:
 
         None where the others still have one: it draws with them and drops what it drew.
         """
-        for first in range(0, chunks, self.team.world):
-            number = first + self.team.rank
+        for first in range(0, chunks, self.ranks.world):
+            number = first + self.ranks.rank
             yield number if number < chunks else None

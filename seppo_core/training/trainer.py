@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.schema import Config
 from seppo_core.distributed.processes import make_accelerator
-from seppo_core.distributed.ranks import Team
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.signals import Stopped
 from seppo_core.methods.objectives import Method
 from seppo_core.methods.reference import ReferencePool
@@ -26,9 +26,9 @@ from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, lo
 from seppo_core.run.disk_budget import check_run_space, run_bytes
 from seppo_core.run.session import RunWatch
 from seppo_core.training.batches import BatchMaker, WinnerOrder
-from seppo_core.training.generate import SampleGenerator
+from seppo_core.training.generate import ReferenceSampler
 from seppo_core.training.optim import Ema, Stepper, make_optimizer, make_schedule
-from seppo_core.training.parallel import make_layout
+from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
 from seppo_core.training.preview import Preview
 from seppo_core.training.reference_samples import ReferenceSamples
@@ -50,9 +50,9 @@ class Trainer:
         self.folder = folder
         loop = config.loop
         self.accelerator = make_accelerator(loop.mixed_precision)
-        self.layout = make_layout(self.accelerator, loop.sharded, loop.offload_reference)
-        self.team = Team.of(self.accelerator)
-        self.share = share_of_batch(self.team, loop.batch_size, loop.micro_batch_size)
+        self.layout = make_strategy(self.accelerator, loop.sharded, loop.offload_reference)
+        self.ranks = Ranks.of(self.accelerator)
+        self.share = share_of_batch(self.ranks, loop.batch_size, loop.micro_batch_size)
         size = loop.micro_batch_size
         self.micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
         self.total = loop.iterations * loop.updates
@@ -90,7 +90,7 @@ class Trainer:
             anchor_draws=method.anchor_draws,
         )  # fmt: skip
         s = config.reference_samples
-        generator = SampleGenerator(
+        generator = ReferenceSampler(
             adapter, cache, order, config.seed, s.steps, s.guidance_scale, s.scheduler, s.reencode,
             self.accelerator.device,
         )  # fmt: skip
@@ -117,7 +117,7 @@ class Trainer:
         with self.watch:
             latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
             needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
-            self.team.first(lambda: check_run_space(self.folder, needed))
+            self.ranks.run_on_main(lambda: check_run_space(self.folder, needed))
             self._resume()
             self.watch.begin(self.progress.update)
             try:
@@ -134,7 +134,7 @@ class Trainer:
 
     def _train(self, preview: Preview | None) -> None:
         # one that a stop kept from being drawn is drawn now, if the first process says so: it may be there any moment
-        if preview and not self.team.first(lambda: preview.drawn(self.progress.update)):
+        if preview and not self.ranks.run_on_main(lambda: preview.drawn(self.progress.update)):
             self._draw(preview)
         for iteration in range(self.progress.update // self.config.loop.updates, self.config.loop.iterations):
             self._iterate(iteration, preview)
@@ -282,9 +282,9 @@ class Trainer:
             print(f"continuing {self.folder} after update {self.progress.update} of {self.total}")
 
 
-def share_of_batch(team: Team, batch_size: int, micro_batch_size: int) -> range:
+def share_of_batch(ranks: Ranks, batch_size: int, micro_batch_size: int) -> range:
     """The indices of the global batch that this process computes; ValueError where they cannot be dealt out evenly."""
-    world = team.world
+    world = ranks.world
     step = world * micro_batch_size
     if batch_size % step:
         raise ValueError(
@@ -292,7 +292,7 @@ def share_of_batch(team: Team, batch_size: int, micro_batch_size: int) -> range:
             f"{micro_batch_size}; use e.g. {math.ceil(batch_size / step) * step}"
         )
     share = batch_size // world
-    return range(team.rank * share, (team.rank + 1) * share)
+    return range(ranks.rank * share, (ranks.rank + 1) * share)
 
 
 def _add(totals: dict[str, torch.Tensor], metrics: dict[str, torch.Tensor], count: int) -> None:

@@ -19,7 +19,7 @@ from benchmarks.experiments.full_size.result import FORMAT, Beside, as_json, rea
 from benchmarks.experiments.full_size.tokenizers import make_tokenizer
 from benchmarks.experiments.full_size.watch import CommandFailed, watch
 from benchmarks.experiments.speed.subjects import BASES
-from seppo_core.plan.architecture import Numbers, pipeline_numbers
+from seppo_core.plan.architecture import ArchitectureConfig, pipeline_architecture
 from tests.contract.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +33,8 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def numbers() -> Numbers:
-    return pipeline_numbers("stable-diffusion-v1-5/stable-diffusion-v1-5", BASES["image"])
+def numbers() -> ArchitectureConfig:
+    return pipeline_architecture("stable-diffusion-v1-5/stable-diffusion-v1-5", BASES["image"])
 
 
 def test_a_base_loads_in_plain_diffusers_and_reads_text(numbers, tmp_path):
@@ -80,7 +80,7 @@ def test_every_case_names_a_recipe_a_row_of_the_table_and_what_its_base_has():
     assert {case.family for case in CASES.values()} <= {family.name for family in FAMILIES}
     for case in CASES.values():
         recipe = yaml.safe_load((ROOT / "configs" / f"{case.recipe}.yaml").read_text(encoding="utf-8"))
-        numbers = pipeline_numbers(recipe["model"]["base"], BASES[case.modality])
+        numbers = pipeline_architecture(recipe["model"]["base"], BASES[case.modality])
         for name, changed in case.parts.items():
             assert set(changed) <= set(numbers.parts[name]), case.recipe
         assert bool(case.parts) == bool(case.less)

@@ -23,7 +23,7 @@ from diffusers import (
 from torch import Generator, Tensor
 
 from seppo_core.models.adapter import Adapter
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.noise_path import FlowNoisePath
 from seppo_image.flux import Flux
 from seppo_image.pixart import PixArtSigma
 from seppo_image.sana import Sana
@@ -124,7 +124,7 @@ class Family:
 
 
 def is_flow(adapter: Adapter) -> bool:
-    return isinstance(adapter.path, FlowPath)
+    return isinstance(adapter.path, FlowNoisePath)
 
 
 T5_CALL = {"max_sequence_length": tiny_image.T5_TOKENS}

@@ -6,7 +6,7 @@ import torch
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.data.source import Item
-from seppo_core.models.adapter import Adapter, Framing, Posterior
+from seppo_core.models.adapter import Adapter, CropInfo, Posterior
 from tests.contract.families import FAMILIES, Family
 from tests.core.winners import ListSource
 
@@ -51,7 +51,7 @@ def test_a_cached_condition_predicts_as_a_fresh_one(adapter, family, tmp_path):
         """Pictures of no consequence."""
 
         def item(self, position):
-            framing = Framing(64, 64, 0, 0, 64, 64)
+            framing = CropInfo(64, 64, 0, 0, 64, 64)
             return Item(f"{position}", f"{position}.png", self.captions[position], self.pixels(position), framing)
 
     shape = family.latent_shape
@@ -61,8 +61,8 @@ def test_a_cached_condition_predicts_as_a_fresh_one(adapter, family, tmp_path):
     prepare(adapter, source, tmp_path / "cache", model="tiny", progress=False)
     cache = WinnerCache(tmp_path / "cache")
     cached = cache.condition([0, 1, 0], [False, False, True])
-    framing = Framing(64, 64, 0, 0, 64, 64)
-    fresh = adapter.encode_prompts(PROMPTS) | adapter.frame_condition([framing] * 3)
+    framing = CropInfo(64, 64, 0, 0, 64, 64)
+    fresh = adapter.encode_prompts(PROMPTS) | adapter.size_condition([framing] * 3)
     assert {name: tensor.shape for name, tensor in cached.items()} == {n: t.shape for n, t in fresh.items()}
     # the captions above were encoded two at a time, here all at once
     assert torch.allclose(predicted(adapter, family, cached), predicted(adapter, family, fresh), atol=1e-5)

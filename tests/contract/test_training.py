@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seppo_core.export.weights import export_full, export_lora, merge_lora
 from seppo_core.methods.losses import Errors, anchor_sign, seppo_loss
-from seppo_core.methods.reference import Exchange, FrozenCopy, LoraView, Reference, make_reference
+from seppo_core.methods.reference import FrozenCopy, LoraView, Reference, SwappedWeightsReference, make_reference
 from seppo_core.methods.step import Batch, pair_errors
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import sample
@@ -133,7 +133,7 @@ def test_exchanged_weights_equal_a_frozen_copy(family, tmp_path):
     start = trainable_state(adapter.denoiser)
     batch = batch_of(adapter, family)
     found = []
-    for reference in (FrozenCopy(adapter.denoiser), Exchange(adapter.denoiser)):
+    for reference in (FrozenCopy(adapter.denoiser), SwappedWeightsReference(adapter.denoiser)):
         reference.load(shaken(start, seed=2))
         found.append(loss_and_gradients(adapter, reference, batch))
         now = trainable_state(adapter.denoiser)

@@ -12,7 +12,7 @@ from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.open import open_source, open_table
 from seppo_core.data.source import BadItem, Source
-from seppo_core.models.adapter import Framing
+from seppo_core.models.adapter import CropInfo
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -35,7 +35,7 @@ class OneByte(Decoder):
 
     def decode(self, name, content):
         value = (content if isinstance(content, bytes) else content.read_bytes())[0]
-        return torch.full((3, 1, 1), value, dtype=torch.uint8), Framing(1, 1, 0, 0, 1, 1)
+        return torch.full((3, 1, 1), value, dtype=torch.uint8), CropInfo(1, 1, 0, 0, 1, 1)
 
 
 def source_of(folder: Path, height: int, width: int, **how) -> MediaSource:

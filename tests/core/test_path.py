@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from seppo_core.models.noise_path import DiffusionPath, FlowPath
+from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath
 
 PREDICTIONS = ["epsilon", "v_prediction", "sample"]
 STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -28,9 +28,9 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> to
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def diffusion(prediction: str = "epsilon", zero_snr: bool = False, gamma: float | None = None) -> DiffusionPath:
+def diffusion(prediction: str = "epsilon", zero_snr: bool = False, gamma: float | None = None) -> DiffusionNoisePath:
     scheduler = DDIMScheduler(**STABLE_DIFFUSION, prediction_type=prediction, rescale_betas_zero_snr=zero_snr)
-    return DiffusionPath.from_scheduler(scheduler, gamma)
+    return DiffusionNoisePath.from_scheduler(scheduler, gamma)
 
 
 def betas(schedule: str) -> torch.Tensor:
@@ -46,7 +46,7 @@ def betas(schedule: str) -> torch.Tensor:
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 def test_coefficients_have_the_schedule_s_closed_form(schedule):
     scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule=schedule)
-    alpha, sigma = DiffusionPath.from_scheduler(scheduler).coefficients(ALL_T)
+    alpha, sigma = DiffusionNoisePath.from_scheduler(scheduler).coefficients(ALL_T)
     expected = torch.cumprod(1 - betas(schedule), 0)
     # the scheduler multiplies a thousand float32 factors
     torch.testing.assert_close(alpha**2, expected, rtol=2e-4, atol=1e-9)
@@ -56,7 +56,7 @@ def test_coefficients_have_the_schedule_s_closed_form(schedule):
 def test_float64_schedules_keep_their_digits():
     scheduler = CogVideoXDDIMScheduler()
     assert scheduler.alphas_cumprod.dtype == torch.float64
-    path = DiffusionPath.from_scheduler(scheduler)
+    path = DiffusionNoisePath.from_scheduler(scheduler)
     assert torch.equal(path.alphas_cumprod, scheduler.alphas_cumprod)
     assert path.prediction == scheduler.config.prediction_type
 
@@ -64,7 +64,7 @@ def test_float64_schedules_keep_their_digits():
 @pytest.mark.parametrize("zero_snr", [False, True])
 def test_noise_and_targets_are_those_of_diffusers(zero_snr):
     scheduler = DDPMScheduler(**STABLE_DIFFUSION, prediction_type="v_prediction", rescale_betas_zero_snr=zero_snr)
-    path = DiffusionPath.from_scheduler(scheduler)
+    path = DiffusionNoisePath.from_scheduler(scheduler)
     t = torch.tensor([0, 1, 500, 998, 999])
     x_0, noise = normal(5, 4, 8, 8, dtype=torch.float32), normal(5, 4, 8, 8, seed=1, dtype=torch.float32)
     torch.testing.assert_close(path.add_noise(x_0, noise, t), scheduler.add_noise(x_0, noise, t))
@@ -77,13 +77,13 @@ def test_flow_noise_is_that_of_diffusers():
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     x_0, noise = normal(4, 4, 8, 8, dtype=torch.float32), normal(4, 4, 8, 8, seed=1, dtype=torch.float32)
     t = scheduler.timesteps[[0, 10, 500, 999]]
-    torch.testing.assert_close(FlowPath().add_noise(x_0, noise, t), scheduler.scale_noise(x_0, t, noise))
+    torch.testing.assert_close(FlowNoisePath().add_noise(x_0, noise, t), scheduler.scale_noise(x_0, t, noise))
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((3, 4, 8, 8), torch.float32), ((3, 4, 5, 8, 8), torch.bfloat16), ((3, 2), torch.float64)]
 )
-@pytest.mark.parametrize("path", [diffusion("v_prediction"), FlowPath()], ids=["diffusion", "flow"])
+@pytest.mark.parametrize("path", [diffusion("v_prediction"), FlowNoisePath()], ids=["diffusion", "flow"])
 def test_shape_and_dtype_are_those_of_x_0(path, shape, dtype):
     x_0, noise = normal(*shape, dtype=dtype), normal(*shape, seed=1, dtype=dtype)
     t = path.timesteps(torch.tensor([0.0, 0.5, 0.999]))
@@ -113,7 +113,7 @@ def test_diffusion_round_trip(u, prediction, seed):
     seed=st.integers(0, 2**31),
 )
 def test_flow_round_trip(u, density, shift, seed):
-    path = FlowPath(density=density, shift=shift)
+    path = FlowNoisePath(density=density, shift=shift)
     t = path.timesteps(torch.tensor(u, dtype=torch.float64))
     assert ((t >= 0) & (t <= 1000)).all()
     x_0, noise = normal(len(u), 2, 3, seed=seed), normal(len(u), 2, 3, seed=seed + 1)
@@ -199,21 +199,21 @@ def test_min_snr_weighs_the_three_predictions_alike():
 
 def test_without_gamma_weights_are_ones():
     assert torch.equal(diffusion().weight(ALL_T), torch.ones(1000))
-    assert torch.equal(FlowPath().weight(torch.tensor([0.0, 1000.0])), torch.ones(2))
+    assert torch.equal(FlowNoisePath().weight(torch.tensor([0.0, 1000.0])), torch.ones(2))
 
 
 def test_flow_densities():
     u = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert kstest(FlowPath().timesteps(u) / 1000, "uniform").pvalue > 0.01
-    sigma = FlowPath(density="logit_normal", mean=0.5, std=2.0).timesteps(u).double() / 1000
+    assert kstest(FlowNoisePath().timesteps(u) / 1000, "uniform").pvalue > 0.01
+    sigma = FlowNoisePath(density="logit_normal", mean=0.5, std=2.0).timesteps(u).double() / 1000
     assert kstest(torch.logit(sigma), "norm", args=(0.5, 2.0)).pvalue > 0.01
     # the shift by hand: at s = 3, σ = ½ moves to 3·½ / (1 + 2·½) = ¾
-    assert FlowPath(shift=3.0).timesteps(torch.tensor([0.5])).item() == 750
+    assert FlowNoisePath(shift=3.0).timesteps(torch.tensor([0.5])).item() == 750
 
 
 def test_shift_is_that_of_diffusers():
     plain, shifted = FlowMatchEulerDiscreteScheduler(shift=1.0), FlowMatchEulerDiscreteScheduler(shift=3.0)
-    expected = FlowPath(shift=3.0).timesteps(plain.sigmas.double().clamp(max=1 - 1e-12))
+    expected = FlowNoisePath(shift=3.0).timesteps(plain.sigmas.double().clamp(max=1 - 1e-12))
     torch.testing.assert_close(expected, shifted.timesteps)
 
 
@@ -228,13 +228,13 @@ def test_shift_is_that_of_diffusers():
 )
 def test_other_processes_are_refused_by_name(scheduler, said):
     with pytest.raises(ValueError, match=said):
-        DiffusionPath.from_scheduler(scheduler)
+        DiffusionNoisePath.from_scheduler(scheduler)
 
 
 @pytest.mark.parametrize("options", [{"density": "cosmap"}, {"std": 0.0}, {"shift": -1.0}])
 def test_flow_options_out_of_range(options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        FlowPath(**options)
+        FlowNoisePath(**options)
 
 
 def test_gamma_must_be_positive():

@@ -22,7 +22,7 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import TuneConfig
 from seppo_core.config.training import OptimizerConfig
 from seppo_core.models.tuning import trainable_parameters, trainable_state
-from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.build import runnable
 from seppo_core.plan.counter import GpuKernels, checkpointing, cost_of, counting, weights_of
 from seppo_core.plan.estimate import make_plan, span
@@ -40,7 +40,7 @@ BUILD = partial(build, family=FAMILIES["stable-diffusion"])
 
 
 def plan_of(config, **options):
-    numbers = pipeline_numbers(config.model.base, BASES)
+    numbers = pipeline_architecture(config.model.base, BASES)
     return make_plan(config, PlanRequest(**options), numbers, BUILD, condition)
 
 
@@ -305,12 +305,12 @@ def test_what_is_unknown_is_named(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"nothing is known of base='a/b' without network; plan knows .*sdxl|xl"
     ):
-        pipeline_numbers("a/b", BASES)
+        pipeline_architecture("a/b", BASES)
     with pytest.raises(FileNotFoundError, match=r"has no model_index\.json"):
-        pipeline_numbers(str(tmp_path), BASES)
+        pipeline_architecture(str(tmp_path), BASES)
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(ValueError, match="is no JSON file"):
-        pipeline_numbers(str(tmp_path), BASES)
+        pipeline_architecture(str(tmp_path), BASES)
 
 
 @pytest.mark.parametrize(

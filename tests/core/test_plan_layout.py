@@ -13,9 +13,9 @@ from seppo_core.config.gpus import GIB, GPUS
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.training import PreviewConfig
-from seppo_core.distributed.dtensor import own_slice
+from seppo_core.distributed.dtensor import to_local
 from seppo_core.models.tuning import trainable_parameters
-from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.memory import CONTEXT, memory, peak, preparing
 from seppo_core.plan.suggestions import cures
@@ -46,7 +46,7 @@ def work(config):
 
 
 def plan_of(config, **options):
-    numbers = pipeline_numbers(config.model.base, BASES)
+    numbers = pipeline_architecture(config.model.base, BASES)
     return make_plan(config, PlanRequest(**options), numbers, BUILD, condition)
 
 
@@ -71,8 +71,8 @@ def test_slices_are_those_that_torch_makes(config, work, four_processes):
     for block in blocks(unet):
         fully_shard(block, mesh=four_processes)
     fully_shard(unet, mesh=four_processes)
-    policy = sum(own_slice(p).nbytes for p in unet.parameters())
-    trained = sum(own_slice(p).nbytes for p in trainable_parameters(unet).values())
+    policy = sum(to_local(p).nbytes for p in unet.parameters())
+    trained = sum(to_local(p).nbytes for p in trainable_parameters(unet).values())
     phases = memory(setting(config, "loop", sharded=True), work, 4)
     # what does not divide by four is rounded up by torch, tensor by tensor
     assert phases["training"]["policy, float32"] == pytest.approx(policy, rel=0.02)

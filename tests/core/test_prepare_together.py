@@ -12,7 +12,7 @@ from seppo_core.cache.prepare import prepare
 from seppo_core.data.source import Item
 from seppo_core.distributed import progress as team_progress
 from seppo_core.distributed.progress import TeamProgress
-from seppo_core.distributed.ranks import Team
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.io.locks import CacheLock
 from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, content
 from tests.core.winners import ListSource, PixelAdapter
@@ -42,8 +42,8 @@ def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: bool,
     if fails and rank == 1:
         adapter.encode = lambda pixels: (_ for _ in ()).throw(ValueError("planted"))
     try:
-        team = Team.of(Accelerator())
-        prepare(adapter, ListSource(CAPTIONS * 5, BAD), folder, team=team, **OPTIONS)
+        ranks = Ranks.of(Accelerator())
+        prepare(adapter, ListSource(CAPTIONS * 5, BAD), folder, ranks=ranks, **OPTIONS)
         told.put((rank, "done", sum(adapter.calls)))
     except ValueError as error:
         told.put((rank, str(error), 0))
@@ -133,7 +133,7 @@ def test_a_lock_is_shared_by_a_launch_and_free_once_all_of_it_is_gone(tmp_path):
 
 
 def tell(folder: Path, rank: int, **counts: int) -> TeamProgress:
-    progress = TeamProgress(folder, Team(rank, 2), visible=False)
+    progress = TeamProgress(folder, Ranks(rank, 2), visible=False)
     progress.begin("encode", 100, 10, " images")
     progress.add(**({"done": 0} | counts))
     progress._look(at_once=True)
@@ -142,7 +142,7 @@ def tell(folder: Path, rank: int, **counts: int) -> TeamProgress:
 
 def test_counts_are_of_all_processes(tmp_path, capsys):
     tell(tmp_path, 1, done=20, kept=15, rejected=5)
-    shown = TeamProgress(tmp_path, Team(0, 2), visible=True)
+    shown = TeamProgress(tmp_path, Ranks(0, 2), visible=True)
     with shown:
         shown.begin("encode", 100, 10, " images")
         shown.add(30, kept=29, rejected=1)

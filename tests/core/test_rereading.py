@@ -12,7 +12,7 @@ from seppo_core.cache.prepare import prepare
 from seppo_core.data.columns import choose_columns
 from seppo_core.data.hub import streamed
 from seppo_core.data.media import MediaSource
-from seppo_core.data.retry import RemoteFile, on_the_way, patiently
+from seppo_core.data.retry import RemoteFile, is_transient, retry_io
 from seppo_core.data.source import SourceLost
 from seppo_core.data.tables import TableRecords
 from tests.core.tables import OneByte, faults, jsonl, opened, read, write
@@ -57,23 +57,23 @@ def io_error(number: int = errno.EIO) -> OSError:
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
 def test_what_lies_on_the_way_and_what_is_damage(number):
-    assert on_the_way(io_error(number))
-    assert on_the_way(ConnectionResetError("Connection reset by peer")) and on_the_way(TimeoutError("timed out"))
+    assert is_transient(io_error(number))
+    assert is_transient(ConnectionResetError("Connection reset by peer")) and is_transient(TimeoutError("timed out"))
     for error in (OSError("ZSTD decompression failed"), io_error(errno.ENOENT), io_error(errno.EACCES), EOFError()):
-        assert not on_the_way(error)
+        assert not is_transient(error)
 
 
 def test_waits_grow_and_the_last_error_is_told(waits, capsys):
     calls = Failing(lambda: "read", io_error(), range(2))
-    assert patiently(calls, "a.tar") == "read" and waits == [1.0, 4.0]
+    assert retry_io(calls, "a.tar") == "read" and waits == [1.0, 4.0]
     assert "a.tar: [Errno 5] Input/output error; trying again in 1 s" in capsys.readouterr().err
     with pytest.raises(
         SourceLost, match=r"a\.tar cannot be reached, 3 tries failed \(\[Errno 5\].* same command again"
     ):
-        patiently(Failing(None, io_error(), range(9)), "a.tar")
+        retry_io(Failing(None, io_error(), range(9)), "a.tar")
     damage = Failing(None, OSError("broken"), range(9))
     with pytest.raises(OSError, match="broken"):
-        patiently(damage, "a.tar")
+        retry_io(damage, "a.tar")
     assert damage.count == 1
 
 

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from seppo_core.run.display import UpdateDisplay
-from seppo_core.run.eta import Pace, clock
+from seppo_core.run.eta import TimeLeft, clock
 from seppo_core.run.history import add_event, read_events, read_metrics
 from seppo_core.run.logging import RunLog
 from seppo_core.run.wandb_log import ProjectLog, require_wandb
@@ -66,7 +66,7 @@ METRICS = {"loss": 0.69314, "winner_error": 0.1234, "share_s_plus": 0.5, "second
 
 def test_one_line_per_update_on_a_plain_terminal():
     stream = io.StringIO()
-    display = UpdateDisplay(Pace(10, 5, 0), 0, description="seppo on run", stream=stream)
+    display = UpdateDisplay(TimeLeft(10, 5, 0), 0, description="seppo on run", stream=stream)
     for update in (1, 2):
         display.show(update, METRICS)
     display.say("a warning")
@@ -81,7 +81,7 @@ def test_one_line_per_update_on_a_plain_terminal():
 
 def test_a_live_bar_on_a_tty():
     stream = Terminal()
-    display = UpdateDisplay(Pace(4, 2, 0), 2, description="seppo on run", stream=stream)
+    display = UpdateDisplay(TimeLeft(4, 2, 0), 2, description="seppo on run", stream=stream)
     display.show(3, METRICS)
     display.say("a warning")
     display.show(4, METRICS)
@@ -93,7 +93,7 @@ def test_a_live_bar_on_a_tty():
 
 def test_processes_that_do_not_speak_say_nothing():
     for stream in (io.StringIO(), Terminal()):
-        display = UpdateDisplay(Pace(4, 2, 0), 0, description="d", visible=False, stream=stream)
+        display = UpdateDisplay(TimeLeft(4, 2, 0), 0, description="d", visible=False, stream=stream)
         display.show(1, METRICS)
         display.say("a warning")
         display.close()
@@ -101,7 +101,7 @@ def test_processes_that_do_not_speak_say_nothing():
 
 
 def test_pace_counts_updates_and_samples():
-    pace = Pace(total=12, per_iteration=4, samples_per_iteration=100)
+    pace = TimeLeft(total=12, per_iteration=4, samples_per_iteration=100)
     assert pace.left(0) is None
     for seconds in (1.0, 1.0, 100.0):
         pace.update(seconds)

@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter
-from seppo_core.models.noise_path import DiffusionPath, FlowPath
+from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath
 from seppo_core.models.sampling import SCHEDULERS, effective_config, make_scheduler, sample
 from tests import tiny
 
@@ -33,7 +33,7 @@ class Gaussian(nn.Module):
         x_0 = mean + gain * (x_t - alpha * mean)
         # ε and the velocity noise − x_0 are both linear in x_t and x_0
         noise = (x_t - alpha * x_0) / sigma
-        return noise - x_0 if isinstance(self.path, FlowPath) else noise
+        return noise - x_0 if isinstance(self.path, FlowNoisePath) else noise
 
 
 class Toy(Adapter):
@@ -47,7 +47,7 @@ class Toy(Adapter):
     def __init__(self, scheduler):
         self.scheduler = scheduler
         flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
-        self.path = FlowPath() if flow else DiffusionPath.from_scheduler(scheduler)
+        self.path = FlowNoisePath() if flow else DiffusionNoisePath.from_scheduler(scheduler)
         self.denoiser = Gaussian(self.path)
 
     def predict(self, denoiser, x_t, t, condition):
@@ -74,7 +74,9 @@ def drawn(adapter: Toy, noise: Tensor, condition: dict[str, Tensor], **options) 
     return sample(adapter, adapter.denoiser, condition, noise=noise, **settings)
 
 
-def flow_of_the_gaussian(path: DiffusionPath | FlowPath, start: float, noise: Tensor, means: Tensor) -> Tensor:
+def flow_of_the_gaussian(
+    path: DiffusionNoisePath | FlowNoisePath, start: float, noise: Tensor, means: Tensor
+) -> Tensor:
     """Where the exact probability flow takes `noise` at t = `start`: its standardised value is kept on the way.
 
     Stable Diffusion's schedule ends at α = 0.07, not 0, so that pure noise is a little off from what x_t should be.

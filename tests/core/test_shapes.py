@@ -5,14 +5,14 @@ import torch
 from jaxtyping import TypeCheckError
 
 from seppo_core.methods.losses import squared_error
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.noise_path import FlowNoisePath
 
 
 def test_shapes_are_checked():
     x_0, noise = torch.zeros(2, 3), torch.zeros(2, 4)
     with pytest.raises(TypeCheckError):
-        FlowPath().add_noise(x_0, noise, torch.zeros(2))
+        FlowNoisePath().add_noise(x_0, noise, torch.zeros(2))
     with pytest.raises(TypeCheckError):
-        FlowPath().add_noise(x_0, x_0, torch.zeros(3))
+        FlowNoisePath().add_noise(x_0, x_0, torch.zeros(3))
     with pytest.raises(TypeCheckError):
         squared_error(x_0, noise)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seppo_core.config.method_specs import Form
 from seppo_core.data.source import BadItem, Item, Source
-from seppo_core.models.adapter import Adapter, Condition, Framing, Posterior
+from seppo_core.models.adapter import Adapter, Condition, CropInfo, Posterior
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 
 
@@ -36,7 +36,7 @@ class ListSource(Source):
         file = f"{position}.png"
         if position in self.bad:
             raise BadItem(file, self.bad[position])
-        framing = Framing(100 + position, 200, 0, 3, 8, 8)
+        framing = CropInfo(100 + position, 200, 0, 3, 8, 8)
         item = Item(f"id {position}", file, self.captions[position], self.pixels(position), framing)
         if self.form == "pairs":
             loser = self.pixels(position, loser=True)
@@ -78,7 +78,7 @@ class PixelAdapter(Adapter):
         tokens = torch.tensor([list(prompt.encode()[:6].ljust(6, b"\0")) for prompt in prompts])
         return {"text": torch.sin(tokens[..., None] * torch.arange(1.0, 5.0)), "mask": tokens > 0}
 
-    def frame_condition(self, framings: list[Framing]) -> Condition:
+    def size_condition(self, framings: list[CropInfo]) -> Condition:
         return {"size": torch.tensor([[framing.original_height, framing.left] for framing in framings])}
 
     def decode(self, latents):

@@ -19,8 +19,8 @@ from seppo_core.cli import commands as core_commands
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.config.schema import TuneConfig
-from seppo_core.models.adapter import Framing
-from seppo_core.models.noise_path import DiffusionPath, FlowPath
+from seppo_core.models.adapter import CropInfo
+from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath
 from seppo_core.models.sampling import sample
 from seppo_core.models.tuning import tune_lora
 from seppo_image import commands
@@ -105,8 +105,8 @@ def test_what_is_no_text_to_image_model_is_refused(tmp_path):
 def test_sdxl_is_told_each_picture_s_size_and_crop(tmp_path):
     """Two pictures of different framing in one batch, against the pipeline that is told one framing at a time."""
     adapter, plain = StableDiffusionXL(tiny_image.sdxl(tmp_path)), tiny_image.sdxl(tmp_path)
-    framings = [Framing(3024, 4033, 0, 24, 64, 96), Framing(70, 96, 3, 0, 64, 96)]
-    framing = adapter.frame_condition(framings)
+    framings = [CropInfo(3024, 4033, 0, 24, 64, 96), CropInfo(70, 96, 3, 0, 64, 96)]
+    framing = adapter.size_condition(framings)
     assert framing["time_ids"].dtype == torch.int64
     noise = normal(2, 4, 8, 12)
     found = sample(
@@ -263,17 +263,17 @@ def test_the_method_s_timesteps_and_weights_reach_training(bases, tmp_path, monk
         commands.prepare(config)
         commands.train(config)
     flow, diffusion = seen
-    assert isinstance(flow, FlowPath)
+    assert isinstance(flow, FlowNoisePath)
     assert (flow.density, flow.shift) == ("logit_normal", 3.0)
-    assert isinstance(diffusion, DiffusionPath)
+    assert isinstance(diffusion, DiffusionNoisePath)
     assert diffusion.min_snr_gamma == 5.0
 
 
 def test_what_a_path_has_not_is_refused():
     with pytest.raises(ValueError, match=r"min_snr_gamma=5.0 is for diffusion models"):
-        core_commands.with_method(FlowPath(), MethodConfig(min_snr_gamma=5.0))
+        core_commands.with_method(FlowNoisePath(), MethodConfig(min_snr_gamma=5.0))
     with pytest.raises(ValueError, match=r"timestep_shift=3.0 is for flow-matching models"):
-        core_commands.with_method(DiffusionPath(torch.ones(3) / 2, "epsilon"), MethodConfig(timestep_shift=3.0))
+        core_commands.with_method(DiffusionNoisePath(torch.ones(3) / 2, "epsilon"), MethodConfig(timestep_shift=3.0))
 
 
 @pytest.mark.parametrize(

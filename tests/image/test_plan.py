@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 
 from seppo_core.config.loader import load_config
 from seppo_core.models.tuning import trainable_parameters, tune_lora
-from seppo_core.plan.architecture import known, pipeline_numbers
+from seppo_core.plan.architecture import known, pipeline_architecture
 from seppo_image.__main__ import main
 from seppo_image.commands import FAMILIES
 from seppo_image.config import ImageConfig
@@ -38,7 +38,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("base", PUBLISHED, ids=lambda base: base.partition("/")[2])
 def test_published_bases_have_their_published_sizes(base):
-    kind = getattr(diffusers, pipeline_numbers(base, BASES).index["_class_name"])
+    kind = getattr(diffusers, pipeline_architecture(base, BASES).index["_class_name"])
     counted = parameters(base, BASES, kind)
     for name, millions in PUBLISHED[base].items():
         assert counted[name] == pytest.approx(millions, rel=0.002), name
@@ -53,7 +53,7 @@ def test_every_family_and_every_config_s_base_is_known():
     assert set(SHAPES) == set(FAMILIES.values())
     for path in CONFIGS:
         base = load_config(ROOT / path, ImageConfig).model.base
-        assert pipeline_numbers(base, BASES).parts, path
+        assert pipeline_architecture(base, BASES).parts, path
     assert len(known(BASES)) >= 10
 
 

@@ -10,7 +10,7 @@ import torch
 
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.distributed.processes import FOREIGN, make_accelerator
-from seppo_core.distributed.ranks import Team
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.methods.reference import FrozenCopy
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.logging import read_metrics
@@ -97,10 +97,10 @@ def test_what_another_library_shares_is_refused_before_it_is_looked_for(monkeypa
 
 def test_a_world_of_another_size_than_was_launched_is_refused(monkeypatch):
     accelerator = make_accelerator()
-    assert Team.of(accelerator) == Team(0, 1)
+    assert Ranks.of(accelerator) == Ranks(0, 1)
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ValueError, match=r"the launcher started 4 processes, accelerate sees 1; .*ACCELERATE_USE_CPU"):
-        Team.of(accelerator)
+        Ranks.of(accelerator)
 
 
 def test_a_reference_that_waits_on_the_cpu_changes_nothing(workshop, whole_run, tmp_path, monkeypatch):

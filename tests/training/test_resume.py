@@ -128,9 +128,9 @@ def kill_while_writing(patch, victim: str, moment: str) -> None:
 
 
 def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, tmp_path, monkeypatch):
-    from seppo_core.training.generate import SampleGenerator
+    from seppo_core.training.generate import ReferenceSampler
 
-    generate = SampleGenerator.__call__
+    generate = ReferenceSampler.__call__
     calls = []
 
     def dying(self, reference, iteration, positions, progress):
@@ -141,14 +141,14 @@ def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, 
 
     config = workshop.config(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(SampleGenerator, "__call__", dying)
+        patch.setattr(ReferenceSampler, "__call__", dying)
         with pytest.raises(Killed):
             commands.train(config)
     kept = calls[:5]
     calls.clear()
     with monkeypatch.context() as patch:
         patch.setattr(
-            SampleGenerator, "__call__", lambda self, r, i, p, look: calls.append(p) or generate(self, r, i, p, look)
+            ReferenceSampler, "__call__", lambda self, r, i, p, look: calls.append(p) or generate(self, r, i, p, look)
         )
         commands.train(config)
     assert not {p.start for p in calls} & {p.start for p in kept}, "samples that were there are not generated again"

@@ -11,7 +11,7 @@ from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run.logging import read_metrics
-from seppo_core.training.parallel import make_layout
+from seppo_core.training.parallel import make_strategy
 from seppo_image import commands
 from seppo_video.__main__ import main as seppo_video
 from tests.training.test_processes import MOVED, final, launch
@@ -127,4 +127,4 @@ def test_motion_in_shards_equals_one_process(clips, tmp_path):
 
 def test_one_process_has_nothing_to_share():
     with pytest.raises(ValueError, match=r"loop\.sharded=true shares one model between processes, and there is one"):
-        make_layout(Accelerator(), True)
+        make_strategy(Accelerator(), True)

@@ -16,7 +16,7 @@ from seppo_core.run.checkpoint import load_policy
 from seppo_core.run.health import UnhealthyRun
 from seppo_core.run.history import read_events, read_metrics
 from seppo_core.run.status import read_status, status_text
-from seppo_core.training.generate import SampleGenerator
+from seppo_core.training.generate import ReferenceSampler
 from seppo_core.training.preview import Preview
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.slow
 MOMENTS = {
     "before an update": (Trainer, "_update", 6, 5),
     "between micro-batches": (Seppo, "loss", 7, 3),
-    "while samples are drawn": (SampleGenerator, "__call__", 6, 3),
-    "before anything is done": (SampleGenerator, "__call__", 2, 0),
+    "while samples are drawn": (ReferenceSampler, "__call__", 6, 3),
+    "before anything is done": (ReferenceSampler, "__call__", 2, 0),
 }
 """Where the signal comes, and the update that is the last one saved."""
 
@@ -57,7 +57,7 @@ def test_a_signal_while_a_sample_is_drawn_does_not_wait_for_it(workshop, tmp_pat
         terminate()
         time.sleep(30)
 
-    monkeypatch.setattr(SampleGenerator, "__call__", lambda *_: slow())
+    monkeypatch.setattr(ReferenceSampler, "__call__", lambda *_: slow())
     began = time.monotonic()
     with pytest.raises(Stopped):
         commands.train(workshop.config(tmp_path / "run"))
@@ -148,9 +148,9 @@ def test_a_learning_rate_that_ruins_the_model_is_seen(workshop, tmp_path, capsys
 
 
 def test_samples_that_collapse_are_seen(workshop, tmp_path, monkeypatch, capsys):
-    generate = SampleGenerator.__call__
+    generate = ReferenceSampler.__call__
     shrink = lambda self, reference, i, p, look: generate(self, reference, i, p, look) * (0.1 if i else 1)  # noqa: E731
-    monkeypatch.setattr(SampleGenerator, "__call__", shrink)
+    monkeypatch.setattr(ReferenceSampler, "__call__", shrink)
     commands.train(workshop.config(tmp_path / "run"))
     assert "health: collapse at update 4: the variance of the reference's samples is" in capsys.readouterr().err
     lines = read_metrics(tmp_path / "run")

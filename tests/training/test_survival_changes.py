@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_moved_away_costs_no_more_than_its_updates(workshop
 
 
 def test_a_second_process_in_the_same_run_is_refused(workshop, begun, monkeypatch):
-    from seppo_core.run.folder_lock import RunPlace
+    from seppo_core.run.folder_lock import RunFolderLock
 
-    with RunPlace(begun), pytest.raises(ValueError, match="is being trained in by another process"):
+    with RunFolderLock(begun), pytest.raises(ValueError, match="is being trained in by another process"):
         commands.train(workshop.config(begun))

@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from seppo_core.config.loader import load_config
-from seppo_core.training.generate import SampleGenerator
+from seppo_core.training.generate import ReferenceSampler
 from seppo_image import commands
 from seppo_image.config import ImageConfig
 
@@ -21,7 +21,7 @@ SECONDS = 1.0
 
 def main(folder: Path, config: ImageConfig, dies: bool) -> None:
     rank = int(os.environ["RANK"])
-    generate, taken = SampleGenerator.__call__, []
+    generate, taken = ReferenceSampler.__call__, []
 
     def uneven(self, reference, iteration, positions, progress):
         taken.append(positions.start)
@@ -33,7 +33,7 @@ def main(folder: Path, config: ImageConfig, dies: bool) -> None:
         (folder / f"rank-{rank}.json").write_text(json.dumps({"taken": taken, "until": time.time()}))
         return latents
 
-    with mock.patch.object(SampleGenerator, "__call__", uneven):
+    with mock.patch.object(ReferenceSampler, "__call__", uneven):
         commands.train(config)
 
 

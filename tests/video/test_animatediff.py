@@ -11,7 +11,7 @@ from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter, UNetMot
 from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 
-from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import sample
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.motion import motion_adapter_of
@@ -51,7 +51,7 @@ def test_image_base_is_put_on_linear_betas_with_a_warning(folder):
     config = adapter.scheduler.config
     assert (config.clip_sample, config.timestep_spacing, config.steps_offset) == (False, "linspace", 1)
     torch.testing.assert_close(
-        DiffusionPath.from_scheduler(adapter.scheduler).alphas_cumprod, adapter.path.alphas_cumprod
+        DiffusionNoisePath.from_scheduler(adapter.scheduler).alphas_cumprod, adapter.path.alphas_cumprod
     )
 
 

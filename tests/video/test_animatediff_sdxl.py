@@ -12,7 +12,7 @@ from torch import Tensor
 from seppo_core.cli import commands as core_commands
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
-from seppo_core.models.adapter import Framing
+from seppo_core.models.adapter import CropInfo
 from seppo_core.models.sampling import sample
 from seppo_video import commands
 from seppo_video.animatediff import AnimateDiff
@@ -50,10 +50,10 @@ def load(folder: Path, **options) -> AnimateDiffXL:
 def test_each_clip_is_told_its_size_and_crop(tmp_path):
     """Two clips of different framing in one batch, against the pipeline that is told one framing at a time."""
     adapter, plain = AnimateDiffXL(tiny_video.animatediff_sdxl(tmp_path)), tiny_video.animatediff_sdxl(tmp_path)
-    framings = [Framing(1080, 1921, 0, 24, 64, 96), Framing(70, 96, 3, 0, 64, 96)]
+    framings = [CropInfo(1080, 1921, 0, 24, 64, 96), CropInfo(70, 96, 3, 0, 64, 96)]
     noise = normal(2, 4, 4, 8, 12)
     found = sample(
-        adapter, adapter.denoiser, adapter.encode_prompts(PROMPTS) | adapter.frame_condition(framings), noise=noise,
+        adapter, adapter.denoiser, adapter.encode_prompts(PROMPTS) | adapter.size_condition(framings), noise=noise,
         steps=3, guidance_scale=3.0, unconditional=adapter.encode_prompts([""]),
     )  # fmt: skip
     for item, f in enumerate(framings):

@@ -22,7 +22,7 @@ from seppo_core.cli import commands as core_commands
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.config.schema import TuneConfig
-from seppo_core.models.noise_path import DiffusionPath
+from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import make_scheduler
 from seppo_video import commands
 from seppo_video.causal import check_frames
@@ -175,7 +175,7 @@ def test_cogvideox_s_shifted_signal_reaches_other_solvers(tmp_path):
         assert alphas[-1] < 1e-6
     ignorant = DDIMScheduler.from_config(base.config)
     assert (ignorant.alphas_cumprod - base.alphas_cumprod).abs().max() > 0.1
-    path = DiffusionPath.from_scheduler(base)
+    path = DiffusionNoisePath.from_scheduler(base)
     assert path.alphas_cumprod.dtype == torch.float64
     assert path.coefficients(torch.tensor([999]))[0].item() == 0
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.data.source import Item
-from seppo_core.models.adapter import Framing
+from seppo_core.models.adapter import CropInfo
 from seppo_core.models.vae_memory import slice_vae, tile_vae
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.cogvideox import CogVideoX
@@ -31,7 +31,7 @@ CAUSAL = {
 
 
 def clips(frames: int, count: int = 3) -> list[Item]:
-    generator, framing = torch.Generator().manual_seed(0), Framing(64, 96, 0, 0, 64, 96)
+    generator, framing = torch.Generator().manual_seed(0), CropInfo(64, 96, 0, 0, 64, 96)
     pixels = torch.randint(0, 256, (count, 3, frames, 64, 96), generator=generator).byte()
     return [Item(f"{number}", f"{number}.mp4", "a", clip, framing) for number, clip in enumerate(pixels)]
 

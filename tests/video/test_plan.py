@@ -10,7 +10,7 @@ import torch
 from seppo_core.cli.commands import tune
 from seppo_core.config.loader import load_config
 from seppo_core.models.tuning import trainable_parameters
-from seppo_core.plan.architecture import model_numbers, pipeline_numbers
+from seppo_core.plan.architecture import model_numbers, pipeline_architecture
 from seppo_core.plan.build import build_model
 from seppo_video.__main__ import main
 from seppo_video.commands import FAMILIES
@@ -42,7 +42,7 @@ MOTION = {
 
 @pytest.mark.parametrize("base", PUBLISHED, ids=lambda base: base.partition("/")[2])
 def test_published_bases_have_their_published_sizes(base):
-    kind = getattr(diffusers, pipeline_numbers(base, BASES).index["_class_name"])
+    kind = getattr(diffusers, pipeline_architecture(base, BASES).index["_class_name"])
     counted = parameters(base, BASES, kind)
     for name, millions in PUBLISHED[base].items():
         assert counted[name] == pytest.approx(millions, rel=0.002), name
@@ -65,7 +65,7 @@ def test_every_family_and_every_config_s_base_is_known():
     assert set(SHAPES) == set(FAMILIES.values())
     for path in CONFIGS:
         model = load_config(ROOT / path, VideoConfig).model
-        assert pipeline_numbers(model.base, BASES).parts, path
+        assert pipeline_architecture(model.base, BASES).parts, path
         assert model.motion_adapter is None or model_numbers(model.motion_adapter, BASES), path
 
 

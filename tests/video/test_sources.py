@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seppo_core.data.filename_index import StemIndex
+from seppo_core.data.filename_index import FilenameIndex
 from seppo_core.data.source import BadItem
 from seppo_video.data import Clips
 from seppo_video.frames import open_clip, read_frames, write_clip
@@ -57,7 +57,7 @@ def test_chronomagic_finds_clips_anywhere_under_the_folder(tmp_path):
 def test_of_several_containers_the_usual_one_is_taken(tmp_path, first, second, chosen):
     for suffix in (first, second, ".txt", ".MP4x"):
         (tmp_path / f"a{suffix}").touch()
-    assert StemIndex(tmp_path).find("a") == f"a{chosen}"
+    assert FilenameIndex(tmp_path).find("a") == f"a{chosen}"
 
 
 stems = st.text(
@@ -72,7 +72,7 @@ def test_every_stem_is_found_and_no_other(tmp_path_factory, names, other):
     for number, name in enumerate(names):
         (folder / f"{number}").mkdir()
         (folder / f"{number}" / f"{name}.mp4").touch()
-    index = StemIndex(folder)
+    index = FilenameIndex(folder)
     assert len(index) == len(names)
     assert [index.find(name) for name in names] == [f"{number}/{name}.mp4" for number, name in enumerate(names)]
     if other not in names:

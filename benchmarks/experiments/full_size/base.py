@@ -13,14 +13,14 @@ from torch import nn
 
 from benchmarks.experiments.full_size.cases import Overrides
 from benchmarks.experiments.full_size.tokenizers import make_tokenizer
-from seppo_core.plan.architecture import INDEX, Numbers, model_numbers
+from seppo_core.plan.architecture import INDEX, ArchitectureConfig, model_numbers
 
 SHARD = "2GB"
 """Of a file: writing one takes as much memory again."""
 SEED = 0
 
 
-def write_base(folder: Path, numbers: Numbers, parts: Overrides, dtype: torch.dtype) -> dict[str, int]:
+def write_base(folder: Path, numbers: ArchitectureConfig, parts: Overrides, dtype: torch.dtype) -> dict[str, int]:
     """Writes a pipeline of `numbers`, its components' configs changed by `parts`; returns their parameters by name.
 
     Weights are those that the classes begin with, in `dtype`. ValueError where `parts` names what the base has not.
@@ -93,7 +93,7 @@ def numbers_on_disk(folder: Path) -> int:
     return total
 
 
-def _check(numbers: Numbers, parts: Overrides) -> None:
+def _check(numbers: ArchitectureConfig, parts: Overrides) -> None:
     for name, changed in parts.items():
         missing = [key for key in changed if key not in numbers.parts.get(name, {})]
         if name not in numbers.parts or missing:

@@ -25,7 +25,7 @@ from seppo_core.config.loader import load_config
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.io.versions import environment
-from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.estimate import Plan, make_plan
 from seppo_core.plan.memory import CONTEXT
 from seppo_core.report.provenance import processor
@@ -82,7 +82,7 @@ def _write(case: Case, folder: Path) -> tuple[Config, dict[str, int]]:
     values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     wanted = load_config(recipe, schema)
     base = folder / "base"
-    numbers = pipeline_numbers(wanted.model.base, BASES[case.modality])
+    numbers = pipeline_architecture(wanted.model.base, BASES[case.modality])
     counts = write_base(base, numbers, case.parts, dtype)
     model = values["model"] | {"base": str(base), "variant": None, "vae": None}
     if (name := _motion_adapter(wanted)) is not None:
@@ -132,7 +132,7 @@ def _pixels(shape: tuple[int, ...]) -> torch.Tensor:
 def _plan(config: Config, case: Case) -> Plan:
     shipped = BASES[case.modality]
     build = partial(PLANS[case.modality].build, family=FAMILIES[case.modality][config.model.family])
-    numbers = pipeline_numbers(config.model.base, shipped)
+    numbers = pipeline_architecture(config.model.base, shipped)
     return make_plan(config, PlanRequest(items=len(CAPTIONS)), numbers, build, PLANS[case.modality].condition)
 
 

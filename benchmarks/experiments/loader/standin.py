@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from seppo_core.data.source import Item, Source
 from seppo_core.io.rng import keyed_normal
-from seppo_core.models.adapter import Adapter, Condition, Framing, Posterior
-from seppo_core.models.noise_path import FlowPath
+from seppo_core.models.adapter import Adapter, Condition, CropInfo, Posterior
+from seppo_core.models.noise_path import FlowNoisePath
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class MadeUpPictures(Source):
         pixels = torch.full((3, side, side), position % 256, dtype=torch.uint8)
         caption = f"picture of subject {position // self.sizes.captions}, in a style of its own"
         name = f"{position:08}.png"
-        return Item(name, name, caption, pixels, Framing(side, side, 0, 0, side, side))
+        return Item(name, name, caption, pixels, CropInfo(side, side, 0, 0, side, side))
 
     def distinct_captions(self) -> int:
         return -(-self.items // self.sizes.captions)
@@ -76,7 +76,7 @@ class StandInAdapter(EncoderOnly):
     """Latents and embeddings of the right shapes, at next to no cost."""
 
     def __init__(self, sizes: Sizes):
-        self.sizes, self.path, self.denoiser = sizes, FlowPath(), nn.Linear(1, 1)
+        self.sizes, self.path, self.denoiser = sizes, FlowNoisePath(), nn.Linear(1, 1)
         self._words = keyed_normal((256, sizes.width), "words")
 
     def encode(self, pixels: Tensor) -> Posterior:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.experiments.speed.subjects import Subject
 from seppo_core.config.schema import Config
 from seppo_core.io.rng import keyed_generator
-from seppo_core.models.adapter import Adapter, Condition, Framing
+from seppo_core.models.adapter import Adapter, Condition, CropInfo
 from seppo_core.models.vae import cast
 
 
@@ -87,8 +87,8 @@ class Conditions:
 
     @classmethod
     def of(cls, subject: Subject, adapter: Adapter) -> "Conditions":
-        whole = Framing(subject.height, subject.width, 0, 0, subject.height, subject.width)
-        return cls(subject.condition(adapter), adapter.frame_condition([whole]))
+        whole = CropInfo(subject.height, subject.width, 0, 0, subject.height, subject.width)
+        return cls(subject.condition(adapter), adapter.size_condition([whole]))
 
     def draw(self, count: int, device: torch.device) -> Condition:
         """Of `count` items, (count, …) each, float32 as the cache gives them."""

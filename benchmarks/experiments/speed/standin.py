@@ -13,7 +13,7 @@ from benchmarks.experiments.speed.subjects import Modality
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.data.source import Item, Source
-from seppo_core.models.adapter import Condition, Framing, Posterior
+from seppo_core.models.adapter import Condition, CropInfo, Posterior
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ class Blank(Source):
     def item(self, position: int) -> Item:
         clip = (self.frames,) if self.kind == "video" else ()
         pixels = torch.zeros((), dtype=torch.uint8).expand(3, *clip, self.height, self.width)
-        whole = Framing(self.height, self.width, 0, 0, self.height, self.width)
+        whole = CropInfo(self.height, self.width, 0, 0, self.height, self.width)
         return Item(str(position), str(position), f"item {position}", pixels, whole)
 
     def fingerprint(self) -> str:
@@ -55,8 +55,8 @@ class Shapes(EncoderOnly):
     def encode_prompts(self, prompts: list[str]) -> Condition:
         return self.bench.conditions.draw_text(len(prompts), CPU)
 
-    def frame_condition(self, framings: list[Framing]) -> Condition:
-        return self.bench.adapter.frame_condition(framings)
+    def size_condition(self, framings: list[CropInfo]) -> Condition:
+        return self.bench.adapter.size_condition(framings)
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
         return self.bench.shape

@@ -16,7 +16,7 @@ from benchmarks.experiments.toy.task.render import FRAMES
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.schema import Config, TuneConfig
 from seppo_core.models.adapter import Adapter, Condition
-from seppo_core.plan.architecture import pipeline_numbers
+from seppo_core.plan.architecture import pipeline_architecture
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
 
@@ -165,7 +165,7 @@ def _pipeline_of(name: str) -> tuple[str, Modality]:
     """Class of the pipeline, and what its family draws."""
     for modality, shipped in BASES.items():
         try:
-            found = pipeline_numbers(name, shipped).index["_class_name"]
+            found = pipeline_architecture(name, shipped).index["_class_name"]
         except FileNotFoundError:
             continue
         if any(_name_of(adapter) == found for adapter in FAMILIES[modality].values()):
