@@ -1,4 +1,4 @@
-"""GPUs by name: memory and speed as their makers state them. Without torch."""
+"""GPUs by name: memory and speed as their makers state them. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""A plan as people read it, and as JSON."""
+"""Prints a plan as text or as JSON."""
 
 import json
 from dataclasses import asdict
@@ -8,14 +8,15 @@ from seppo_core.config.gpus import GIB
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.architecture import pipeline_architecture
-from seppo_core.plan.estimate import Plan, make_plan, span
+from seppo_core.plan.estimate import make_plan
+from seppo_core.plan.result import Plan, span
 from seppo_core.plan.work import Build, Conditions
 
 UNITS = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
 
 
 def print_plan(config: Config, request: PlanRequest, build: Build, conditions: Conditions, shipped: Path) -> Plan:
-    """Makes and prints the plan of `config`, a family's `build` and `conditions` and the numbers in `shipped` given."""
+    """Computes and prints the plan of `config`; `shipped` is the folder of known architectures."""
     plan = make_plan(
         config, request, pipeline_architecture(config.model.base, shipped, config.model.revision), build, conditions
     )
@@ -24,14 +25,14 @@ def print_plan(config: Config, request: PlanRequest, build: Build, conditions: C
 
 
 def as_json(plan: Plan) -> str:
-    """All of the plan's numbers: bytes, FLOPs, hours."""
+    """Every number of the plan in bytes, FLOPs and hours."""
     return json.dumps(asdict(plan) | {"hours_in_all": plan.hours.total}, indent=2)
 
 
 def as_text(plan: Plan) -> str:
-    """Lines of at most 120 characters, the longest notes aside."""
+    """The plan as text; lines have at most 120 characters except long notes."""
     sections = [
-        [f"plan of {plan.run}: {plan.method} on {plan.base}", f"  from {plan.numbers}; nothing was loaded"],
+        [f"plan of {plan.run}: {plan.method} on {plan.base}", f"  from {plan.numbers}; no weights were loaded"],
         _parameters(plan),
         _memory(plan),
         _work(plan),
@@ -60,8 +61,10 @@ def _memory(plan: Plan) -> list[str]:
         lines.append(_row(phase, gib(total), "" if total <= plan.memory_of_gpu else "does not fit"))
         lines += [_row(f"  {part}", gib(size)) for part, size in sorted(parts.items(), key=lambda pair: -pair[1])]
     lines += [_row(f"activations {words}", gib(size)) for words, size in plan.activations.items()]
-    lines.append(_row("beside it, in the machine's own memory", gib(plan.host), "for each GPU's process"))
-    lines.append(_row("the same while it starts", gib(plan.host_at_start), "text encoders are let go then"))
+    lines.append(_row("host memory", gib(plan.host), "per process"))
+    lines.append(
+        _row("host memory at the start", gib(plan.host_at_start), "with text encoders, which are freed afterwards")
+    )
     return lines
 
 
@@ -85,7 +88,7 @@ def _work(plan: Plan) -> list[str]:
 
 def _share_of_reference(plan: Plan) -> str:
     share = plan.flops.update_reference / plan.flops.update
-    return f"{share:.0%} of them the reference's" if share else ""
+    return f"{share:.0%} for the reference" if share else ""
 
 
 def _disk(plan: Plan) -> list[str]:
@@ -95,9 +98,9 @@ def _disk(plan: Plan) -> list[str]:
     return [
         "disk",
         _row("cache", cache, f"{items}; {d.per_item / 1e6:,.2f} MB each"),
-        _row("reference samples", gib(d.samples), "of one iteration at a time") if d.samples else "",
+        _row("reference samples", gib(d.samples), "one iteration at a time") if d.samples else "",
         _row("snapshots of the pool", gib(d.pool)) if d.pool else "",
-        _row("checkpoints", gib(d.checkpoints), "one more than is kept, while it is written"),
+        _row("checkpoints", gib(d.checkpoints), "one more than is kept, during writing"),
     ]
 
 
@@ -105,21 +108,21 @@ def _hours(plan: Plan) -> list[str]:
     h = plan.hours
     lines = [
         f"time on {plan.gpus} x {plan.gpu}",
-        _row("prepare, the VAE's part", "unknown" if h.prepare is None else span(h.prepare), "on one GPU"),
+        _row("prepare, VAE only", "unknown" if h.prepare is None else span(h.prepare), "on one GPU"),
         _row("training", span(h.training)),
         _row("reference samples", span(h.generation)) if h.generation else "",
-        _row("previews", span(h.previews), "on one GPU, the others wait") if h.previews else "",
+        _row("previews", span(h.previews), "on one GPU while the others wait") if h.previews else "",
     ]
     return [*lines, _row("train in all", span(h.total), f"{h.total * plan.gpus:,.0f} GPU hours")]
 
 
 def gib(size: int) -> str:
-    """Bytes for people."""
+    """Bytes as text in GiB."""
     return f"{size / GIB:,.2f} GiB" if size < 10 * GIB else f"{size / GIB:,.1f} GiB"
 
 
 def flops(count: int) -> str:
-    """FLOPs for people."""
+    """FLOPs as text with a metric prefix."""
     size, letter = next(((size, letter) for size, letter in UNITS if count >= size), (1, ""))
     return f"{count / size:,.2f} {letter}FLOP"
 

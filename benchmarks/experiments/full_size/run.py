@@ -26,8 +26,9 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.io.versions import environment
 from seppo_core.plan.architecture import pipeline_architecture
-from seppo_core.plan.estimate import Plan, make_plan
+from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.memory import CONTEXT
+from seppo_core.plan.result import Plan
 from seppo_core.report.provenance import processor
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run.history import read_events, read_metrics

@@ -1,0 +1,79 @@
+"""Remarks that a plan adds to its numbers: warnings, refusals to expect, and the assumptions behind the figures."""
+
+from seppo_core.config.gpus import GIB, Gpu
+from seppo_core.config.options import PlanRequest
+from seppo_core.config.schema import Config
+from seppo_core.plan.result import Plan, span
+from seppo_core.plan.work import Work
+
+MONTH = 30 * 24
+"""Hours; a longer run is called unrealistic."""
+
+
+def uses_half_precision(config: Config) -> bool:
+    """Whether the run computes in half precision."""
+    return config.loop.mixed_precision != "no" or (config.tune.mode == "lora" and config.model.dtype != "float32")
+
+
+def expected_refusals(config: Config, request: PlanRequest) -> list[str]:
+    """Errors with which `train` would refuse this number of GPUs at its start."""
+    loop, step = config.loop, request.gpus * config.loop.micro_batch_size
+    notes = []
+    if loop.batch_size % step:
+        notes.append(
+            f"train will refuse this: loop.batch_size={loop.batch_size} is not a multiple of {request.gpus} GPUs x "
+            f"loop.micro_batch_size={loop.micro_batch_size}; use e.g. {-(-loop.batch_size // step) * step}"
+        )
+    if loop.sharded and request.gpus == 1:
+        notes.append("train will refuse this: loop.sharded=true splits one model between GPUs; use --gpus 2 or more")
+    if loop.sharded and loop.mixed_precision == "fp16":
+        notes.append(
+            "train will refuse this: loop.sharded=true cannot be combined with loop.mixed_precision=fp16; use bf16"
+        )
+    return notes
+
+
+def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, work: Work) -> list[str]:
+    """Warnings about memory, time and precision, and how often each winner is used."""
+    notes = []
+    if plan.encode_batch_size < config.data.encode_batch_size:
+        notes.append(
+            f"data.encode_batch_size={config.data.encode_batch_size} does not fit {gpu.title}; prepare reduces it to "
+            f"{plan.encode_batch_size} automatically, and its memory above is for that batch"
+        )
+    if config.loop.offload_reference:
+        notes.append(
+            f"loop.offload_reference copies {work.weights.reference / GIB:.1f} GiB to the GPU for every micro-batch; "
+            "the hours do not include these copies"
+        )
+    total = plan.hours.total
+    if total > MONTH:
+        wanted = -(-total * request.gpus // 168)
+        notes.append(
+            f"this run is unrealistic: it takes {span(total)} on {request.gpus} x {gpu.title}; finishing within a week takes "
+            f"{wanted:,.0f} GPUs. Reduce the sample size, the sampling steps, the updates or the batch size"
+        )
+    if not gpu.bfloat16 and (config.loop.mixed_precision == "bf16" or config.model.dtype == "bfloat16"):
+        notes.append(f"{gpu.title} has no bfloat16; use float16 (loop.mixed_precision: fp16, model.dtype: float16)")
+    if not uses_half_precision(config):
+        notes.append("the run computes in float32; loop.mixed_precision: bf16 is several times as fast on this GPU")
+    if plan.items is not None:
+        uses = plan.counts.trained_samples / max(1, plan.items)
+        notes.append(
+            f"every winner is used {uses:,.1f} times on average" if uses >= 1 else f"{uses:.0%} of the winners are used"
+        )
+    if config.model.lora is not None:
+        notes.append(f"model.lora={config.model.lora} is not read; the plan assumes a LoRA of rank tune.rank")
+    return notes
+
+
+def assumptions(config: Config, request: PlanRequest, gpu: Gpu) -> list[str]:
+    """Assumptions behind the hours, the activations and the cache size."""
+    rate, precision = (gpu.half, "half") if uses_half_precision(config) else (gpu.single, "single")
+    return [
+        f"{request.utilisation:.0%} of the {rate:g} TFLOPS of {gpu.title} in {precision} precision (--utilisation); "
+        "time for reading data, communication between GPUs and text encoding is not included",
+        "activations are counted op by op with fused attention (SDPA, xformers), plus 1 GiB for CUDA's context and "
+        "workspaces; fragmentation, which adds 5 to 10 %, is not included",
+        "every item is assumed to have its own caption in the cache",
+    ]

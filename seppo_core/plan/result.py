@@ -1,0 +1,113 @@
+"""The numbers of a plan: records that `estimate` fills and `report` prints."""
+
+from dataclasses import dataclass, field
+
+from seppo_core.plan.memory import Phases
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameter counts of the denoiser without a LoRA and of the trained weights."""
+
+    denoiser: int
+    trained: int
+    what: str
+    """Description of the trained weights."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of updates and samples. `calls` counts the forward passes of one reference sample, guidance included."""
+
+    updates: int
+    iterations: int
+    batch_size: int
+    trained_samples: int
+    """Winners seen by training, repetitions included."""
+    generated_per_iteration: int
+    generated: int
+    calls: int
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations; a multiply-add counts as two."""
+
+    forward: int
+    """One forward pass of the policy over one item."""
+    update: int
+    update_reference: int
+    """The part of `update` that the reference computes."""
+    generated_sample: int
+    training: int
+    generation: int
+    previews: int
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Hours on the named GPUs at the assumed utilisation; `prepare` is None if the number of items is unknown."""
+
+    training: float
+    generation: float
+    previews: float
+    prepare: float | None
+
+    @property
+    def total(self) -> float:
+        """Hours of `train`; `prepare` runs once before it and is not included."""
+        return self.training + self.generation + self.previews
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes on disk. `cache` is None if the number of items is unknown."""
+
+    cache: int | None
+    per_item: int
+    """Bytes of one item in the cache, its own caption included."""
+    samples: int
+    """Reference samples of one iteration; they are deleted when it ends."""
+    pool: int
+    checkpoints: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole plan in bytes, FLOPs and hours; `report` prints it."""
+
+    run: str
+    base: str
+    numbers: str
+    method: str
+    gpu: str
+    gpus: int
+    memory_of_gpu: int
+    parameters: Parameters
+    phases: Phases
+    """Bytes on each GPU by phase and by part."""
+    activations: dict[str, int]
+    """Peak bytes of one micro-batch without and with gradient checkpointing."""
+    host: int
+    """Bytes that each process keeps in host memory."""
+    host_at_start: int
+    """Host bytes at the start, until the text encoders are freed."""
+    counts: Counts
+    flops: Flops
+    hours: Hours
+    disk: Disk
+    items: int | None
+    items_from: str
+    encode_batch_size: int
+    """Encoding batch that `prepare` uses on this GPU: the configured one, halved until it fits."""
+    fits: bool
+    notes: list[str] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
+
+
+def span(hours: float) -> str:
+    """`hours` as text in a readable unit, from minutes to years."""
+    for limit, unit, size in [(1, "minutes", 1 / 60), (100, "hours", 1), (24 * 365, "days", 24)]:
+        if hours < limit:
+            return f"{hours / size:,.1f} {unit}"
+    return f"{hours / 24 / 365:,.1f} years"
