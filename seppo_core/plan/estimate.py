@@ -23,7 +23,7 @@ from seppo_core.run.disk_budget import pool_entries
 def make_plan(
     config: Config, request: PlanRequest, numbers: ArchitectureConfig, build: Build, conditions: Conditions
 ) -> Plan:
-    """Counts the work of `config` on a model without memory and converts it to memory and hours on the requested GPUs."""
+    """Counts the work of `config` on a model without memory; converts it to memory and hours on the requested GPUs."""
     work = measure(config, build, conditions)
     gpu = GPUS[request.gpu]
     phases = memory(config, work, request.gpus, gpu.memory)

@@ -95,7 +95,7 @@ def test_shards_change_what_each_gpu_holds(config, work):
     # one process has nobody to share with, and train says so
     alone = setting(config, "loop", sharded=True)
     assert memory(alone, work, 1) == memory(config, work, 1)
-    assert any("shares one model between GPUs" in note for note in plan_of(alone).notes)
+    assert any("loop.sharded=true" in note for note in plan_of(alone).notes)
     half = setting(alone, "loop", mixed_precision="fp16")
     assert any("does not go with loop.mixed_precision=fp16" in note for note in plan_of(half, gpus=2).notes)
 
