@@ -51,7 +51,8 @@ def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, work: Wo
         wanted = -(-total * request.gpus // 168)
         notes.append(
             f"this run is unrealistic: it takes {span(total)} on {request.gpus} x {gpu.title}; "
-            f"finishing within a week takes {wanted:,.0f} GPUs. Reduce the sample size, the sampling steps, the updates or the batch size"
+            f"finishing within a week takes {wanted:,.0f} GPUs. "
+            "Reduce the sample size, the sampling steps, the updates or the batch size"
         )
     if not gpu.bfloat16 and (config.loop.mixed_precision == "bf16" or config.model.dtype == "bfloat16"):
         notes.append(f"{gpu.title} has no bfloat16; use float16 (loop.mixed_precision: fp16, model.dtype: float16)")
