@@ -1,6 +1,7 @@
 """Imports point down only, files stay small, and what must answer at once does not import torch."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ FLOORS = {
     "seppo_video": {"seppo_core", "seppo_video"},
     "benchmarks": {"seppo_core", "seppo_image", "seppo_video", "benchmarks"},
 }
+EXPERIMENTS = "benchmarks.experiments"
 OURS = set(FLOORS)
 LAYERS = [
     {"io", "config"},
@@ -36,13 +38,16 @@ LINES = 350
 
 def imported(path: Path) -> set[str]:
     """Full names of the modules that a file imports, anywhere in it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return {name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for name in imported_by(node)}
+
+
+def imported_by(node: ast.AST) -> set[str]:
+    """Full names of the modules that one statement imports; empty for any other statement."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return set()
 
 
 def files(package: str) -> list[Path]:
@@ -68,6 +73,25 @@ def test_the_core_imports_down_only():
         reached = {name.split(".")[1] for name in imported(path) if name.startswith("seppo_core.")} & level.keys()
         up |= {(str(path.relative_to(core)), other) for other in reached - {room} if level[other] >= level[room]}
     assert up == KNOWN_UP
+
+
+def test_the_evaluation_knows_no_experiment():
+    for path in files("benchmarks/evaluation"):
+        up = sorted(name for name in imported(path) if f"{name}.".startswith(f"{EXPERIMENTS}."))
+        assert not up, f"{path.relative_to(ROOT)} imports {up}"
+
+
+def test_judges_need_the_standard_library_of_python_3_8():
+    """A judge runs in the environment of its authors; importing it also runs these packages' `__init__`."""
+    on_the_way = ("seppo_core/__init__.py", "seppo_core/io/__init__.py", "seppo_core/io/lazy.py")
+    on_the_way += ("seppo_core/judging/__init__.py",)
+    for path in [*(ROOT / name for name in on_the_way), *files("seppo_core/judging/judges")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+        at_once = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        names = {n for node in at_once for n in imported_by(node)}
+        outside = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"seppo_core"}
+        assert not outside, f"{path.relative_to(ROOT)} imports {sorted(outside)}"
+        assert "__future__.annotations" in names or not any(isinstance(n, ast.FunctionDef) for n in tree.body), path
 
 
 def test_the_core_names_no_family():

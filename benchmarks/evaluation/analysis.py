@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.evaluation.columns import Column
 from benchmarks.evaluation.folder import PlanFolder
 from benchmarks.evaluation.protocols import SETS, Protocol, changed
 from benchmarks.evaluation.report.report_file import FORMAT, KIND
 from benchmarks.evaluation.results import Array, ModelSamples, Results, category_values, collect, prompt_means, shared
 from benchmarks.evaluation.set_comparison import set_results, set_warnings
-from benchmarks.evaluation.statistics import (
+from benchmarks.evaluation.trained_on import fitted, reward_warnings
+from seppo_core.judging.columns import Column
+from seppo_core.report.statistics import (
     Interval,
     holm,
     mean_interval,
@@ -18,8 +19,7 @@ from benchmarks.evaluation.statistics import (
     paired_difference,
     sign_flip_test,
 )
-from benchmarks.evaluation.statistics import win_rate as win_rate_of
-from benchmarks.evaluation.trained_on import fitted, reward_warnings
+from seppo_core.report.statistics import win_rate as win_rate_of
 
 MANY_VALUES = 30
 """Values of a category column beyond which it is no breakdown any more."""

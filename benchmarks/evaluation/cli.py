@@ -123,7 +123,7 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
         ]
         if not metrics and not asked.plugin and asked.plugins is None:
             raise ValueError("--skip-missing leaves no metric; `quality doctor` says what each needs")
-    models, plugins = parse_models(given), parse_plugins(asked.plugin, asked.plugins)
+    models, plugins = parse_models(given), parse_plugins(asked.plugin, asked.plugins, METRICS)
     known_metrics = [*SCORERS, *METRICS, *metrics, *(plugin.name for plugin in plugins)]
     device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Evaluation(

@@ -1,15 +1,14 @@
 """Which numbers a metric gives, how they read, and which metrics a protocol can have; loads nothing."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from benchmarks.evaluation.metrics.catalogue import METRICS, diagnose_metrics, metric_entry
-from benchmarks.evaluation.protocols import Kind
 from seppo_core.judging.catalogue import ANY_OPEN_CLIP, SCORERS
+from seppo_core.judging.columns import Column, Kind, Mode
 from seppo_core.judging.doctor import Need, diagnose
+from seppo_core.judging.external.spec import columns_of_plugin
 
-Mode = Literal["image", "frames", "clip", "paired", "set", "plugin"]
 Places = Mapping[str, Mapping[str, str]]
 
 PUBLISHED_SCALE = {"pickscore_cos": 100.0} | {
@@ -17,26 +16,6 @@ PUBLISHED_SCALE = {"pickscore_cos": 100.0} | {
 }
 """Cosines are published ×100."""
 FRAME_PARTS = {"frame_mean": "mean over frames", "frame_min": "worst frame", "frame_sd": "deviation over frames"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number per sample (or per set): how it is shown, and which way is better."""
-
-    name: str
-    metric: str
-    mode: Mode
-    what: str
-    better: int = 1
-    scale: float = 1.0
-    """What values are multiplied by when shown, as they are published."""
-    digits: int = 3
-
-    @property
-    def title(self) -> str:
-        """As a heading: an arrow where less is better, the scale where there is one."""
-        scaled = f" ×{self.scale:g}" if self.scale != 1 else ""
-        return f"{self.name}{scaled}{' ↓' if self.better < 0 else ''}"
 
 
 def mode_of(metric: str, kind: Kind) -> Mode:
@@ -68,6 +47,12 @@ def columns_of(metric: str, kind: Kind) -> list[Column]:
     entry = METRICS[metric]
     digits = 2 if metric == "psnr" or metric.startswith(("fid", "fvd")) else 4 if mode == "set" else 3
     return [Column(metric, metric, mode, entry.what, entry.better, 1.0, digits)]
+
+
+def judge_columns(metric: str, about: Mapping[str, Any], kind: Kind) -> list[Column]:
+    """The columns of a metric that was used, whether it is built in or a plug-in."""
+    plugin = about.get("plugin")
+    return columns_of(metric, kind) if plugin is None else list(columns_of_plugin(metric, plugin))
 
 
 def needs_references(metrics: Iterable[str], kind: Kind) -> list[str]:

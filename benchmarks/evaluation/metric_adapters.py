@@ -12,9 +12,9 @@ from torch import Tensor
 from benchmarks.evaluation.columns import mode_of
 from benchmarks.evaluation.metrics.catalogue import load_metric
 from benchmarks.evaluation.metrics.feature_cache import FeatureCache
-from benchmarks.evaluation.protocols import Kind
 from seppo_core.judging.base import Scorer
 from seppo_core.judging.catalogue import load_scorer
+from seppo_core.judging.columns import Kind
 from seppo_core.judging.metric import ClipMetric, FeatureExtractor, PairedMetric
 from seppo_core.judging.per_frame import PerFrame
 

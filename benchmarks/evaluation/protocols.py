@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from seppo_core.config.method import SchedulerName
+from seppo_core.judging.columns import Kind
 
-Kind = Literal["image", "video"]
 SeedMode = Literal["per_prompt", "sequential"]
 DType = Literal["float32", "bfloat16", "float16"]
 

@@ -1,21 +1,13 @@
 """Scores on disk: by metric and its fingerprint, keyed by the sample, the prompt and the reference."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evaluation.lines import LineWriter, Shard, read_lines
 from seppo_core.io.atomic import save_json
+from seppo_core.judging.columns import Score
 
 STEM = "scores"
-
-
-@dataclass(frozen=True)
-class Score:
-    """Columns and values of one sample, or the reason why there are none."""
-
-    values: dict[str, float]
-    reason: str | None = None
 
 
 def score_key(sample: str, prompt_mark: str, reference: str | None) -> str:

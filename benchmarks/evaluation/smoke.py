@@ -10,9 +10,9 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
+from benchmarks.evaluation import tiny_models
 from benchmarks.evaluation.prompt_files import import_prompts
 from benchmarks.evaluation.protocols import BUNDLED, SETS, Protocol
-from benchmarks.experiments.toy.task import models as toy
 from seppo_core.io.atomic import whole_folder
 from seppo_core.io.rng import keyed_generator
 from seppo_core.judging.preprocess import CLIP_MEAN, CLIP_STD
@@ -37,10 +37,10 @@ def make_judge(folder: Path) -> Path:
     """A CLIP of random weights, as transformers saves one, for CLIPScore."""
 
     def write(place: Path) -> None:
-        tokenizer = toy.tokenizer()
+        tokenizer = tiny_models.tokenizer()
         text = {
             "vocab_size": len(tokenizer), "hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "max_position_embeddings": toy.MAX_TOKENS,
+            "num_attention_heads": 2, "max_position_embeddings": tiny_models.MAX_TOKENS,
             "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         }  # fmt: skip
@@ -100,15 +100,15 @@ def _frames(key: str, count: int) -> np.ndarray:
 
 def _pipeline(kind: str, amount: float):
     with _seeded(kind):
-        words_to_ids = toy.tokenizer()
-        encoder, picture = toy.text_encoder(words_to_ids), toy.unet(CHANNELS)
-        denoiser = picture if kind == "image" else toy.motion_unet(picture, CHANNELS)
+        words_to_ids = tiny_models.tokenizer()
+        encoder, picture = tiny_models.text_encoder(words_to_ids), tiny_models.unet(CHANNELS)
+        denoiser = picture if kind == "image" else tiny_models.motion_unet(picture, CHANNELS)
     # weights that start at zero would make all models one
     with _seeded("zeros", kind):
         _move(denoiser, 0.05)
     with _seeded("moved", kind):
         _move(denoiser, amount)
-    assemble = toy.image_pipeline if kind == "image" else toy.video_pipeline
+    assemble = tiny_models.image_pipeline if kind == "image" else tiny_models.video_pipeline
     return assemble(denoiser, encoder, words_to_ids)
 
 

@@ -1,5 +1,7 @@
 """Package attributes that are imported when first used (PEP 562), so that importing a package stays instant."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.evaluation.statistics import Interval
 from seppo_core.report.html import Child, Html, element, join
+from seppo_core.report.statistics import Interval
 
 BAR_WIDTH, BAR_HEIGHT = 200, 18
 

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.evaluation.statistics import mean_interval
 from benchmarks.experiments.demo import plan as plan_module
 from benchmarks.experiments.demo.display import Display, clock, overall_line, task_line
 from benchmarks.experiments.demo.folder import MARKER, DemoFolder
@@ -20,6 +19,7 @@ from benchmarks.experiments.demo.plan import ARMS, RECIPES, ROOT, Places, Scale,
 from benchmarks.experiments.demo.process import Launcher
 from benchmarks.experiments.demo.runner import Running, State, TaskFailed, run_tasks
 from benchmarks.experiments.demo.watch import Step, watch_judge, watch_training
+from seppo_core.report.statistics import mean_interval
 from seppo_image.config import ImageConfig
 from tests.benchmarks.demo_folder import write_finished
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.evaluation.statistics import Interval
 from seppo_core.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, Frame, Line, line_chart, smoothed, ticks
 from seppo_core.report.grid import GridRow, sample_grid
 from seppo_core.report.html import Html, element, join, text
 from seppo_core.report.media import clip, picture, png_uri
 from seppo_core.report.page import Section, page, save_page
 from seppo_core.report.provenance import provenance, provenance_block
+from seppo_core.report.statistics import Interval
 from seppo_core.report.table import Cell, Row, axis_of, interval_bar, interval_cell, number, table
 
 ATTACK = '<script>alert(1)</script>" onload="x" \'&'

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.evaluation.statistics import (
+from seppo_core.report.statistics import (
     Interval,
     crossed_interval,
     holm,

@@ -4,7 +4,8 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline, UNetMotionModel
 
-from benchmarks.experiments.toy.task import captions, models
+from benchmarks.evaluation import tiny_models as models
+from benchmarks.experiments.toy.task import captions
 from benchmarks.experiments.toy.task.train_base import SETTINGS, Base
 
 CHANNELS = (16, 16)
@@ -112,7 +113,7 @@ def test_a_saved_picture_base_loads_in_plain_diffusers(tmp_path):
 
 
 def test_a_base_goes_on_with_the_ids_it_was_trained_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "words", lambda: ["red", "circle", "a", "on", "black", "large"])
+    monkeypatch.setattr(models, "WORDS", ("red", "circle", "a", "on", "black", "large"))
     base = Base("image", SETTINGS["image"])
     base.save(tmp_path)
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -13,41 +14,26 @@ from benchmarks.evaluation.columns import Places, mode_of, needs_of
 from benchmarks.evaluation.metric_adapters import Judge, Sample, load_judge
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import text_mark
-from benchmarks.evaluation.protocols import Kind
-from benchmarks.evaluation.scores import Score, ScoreStore, score_key
-from benchmarks.experiments.toy.task.score import score_images, score_videos
+from benchmarks.evaluation.scores import ScoreStore, score_key
+from seppo_core.judging.columns import Kind, Score
 from seppo_core.judging.doctor import Need
 from seppo_core.judging.external.process import Ask, judge_all
 from seppo_core.judging.external.spec import Described, Plugin
 from seppo_image.commands import write_image
 from seppo_video.commands import write_video
 
-TOY = "toy"
-
-
-class ToyJudge(Judge):
-    """The toy task's exact score; captions have to be the task's."""
-
-    metric = TOY
-    fingerprint = sha256(b"toy score, revision 1").hexdigest()
-    about = {"metric": TOY}  # noqa: RUF012
-    at_once = 64
-
-    def values(self, samples: Sequence[Sample]) -> list[dict[str, float]]:
-        pixels = torch.stack([sample.frames for sample in samples]).float() / 127.5 - 1
-        captions = [sample.prompt for sample in samples]
-        if pixels.shape[1] == 1:
-            scores = score_images(pixels[:, 0], captions)
-        else:
-            scores = score_videos(rearrange(pixels, "n f c h w -> n c f h w"), captions)
-        return [{TOY: score} for score in scores.double().tolist()]
+PLUGGED = {"toy": "benchmarks.experiments.toy.task.judge:ToyJudge"}
+"""Judges that live above this package: the short name, and the `module:class` that `make_judge` loads."""
 
 
 def needed(judges: Sequence[str], kind: Kind, places: Places) -> list[Need]:
-    """What the judges read and what of it is missing. ValueError for one that compares with real samples."""
-    metrics = [judge for judge in judges if judge != TOY]
+    """The files that the judges read, with those that are missing.
+
+    Raises ValueError for a judge that compares with real samples.
+    """
+    metrics = [judge for judge in judges if judge not in PLUGGED and ":" not in judge]
     if bad := [metric for metric in metrics if mode_of(metric, kind) in ("paired", "set")]:
-        raise ValueError(f"{bad[0]} judges no sample by itself; use a scorer, {TOY}, or a plug-in")
+        raise ValueError(f"{bad[0]} judges no sample by itself; use a scorer, {', '.join(PLUGGED)}, or a plug-in")
     return needs_of(metrics, kind, places)
 
 
@@ -96,8 +82,11 @@ class Scores:
 
 
 def make_judge(name: str, kind: Kind, places: Places, device: torch.device, out: Path) -> Judge:
-    """The judge of that name on `device`."""
-    return ToyJudge() if name == TOY else load_judge(name, kind, places.get(name, {}), device, out)
+    """The judge of that name on `device`; a name `module:class` is imported and called without arguments."""
+    module, colon, attribute = PLUGGED.get(name, name).partition(":")
+    if colon:
+        return getattr(import_module(module), attribute)()
+    return load_judge(name, kind, places.get(name, {}), device, out)
 
 
 def margin(scores: tuple[Tensor, Tensor]) -> Tensor:

@@ -34,9 +34,10 @@ def _run(asked: argparse.Namespace) -> int:
     from benchmarks.evaluation.anchor.command import Request, examine
     from benchmarks.evaluation.anchor.report import markdown
     from benchmarks.evaluation.columns import parse_places
+    from benchmarks.evaluation.metrics.catalogue import METRICS
     from seppo_core.judging.external.spec import parse_plugins
 
-    plugins = parse_plugins(asked.plugin, asked.plugins)
+    plugins = parse_plugins(asked.plugin, asked.plugins, METRICS)
     if not asked.judges and not plugins:
         raise ValueError("--judges is missing: name a scorer, toy for the toy task's exact score, or a --plugin")
     request = Request(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.evaluation.statistics import Interval
+from seppo_core.report.statistics import Interval
 
 RESAMPLES = 2000
 

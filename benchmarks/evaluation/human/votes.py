@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.evaluation.human.pairs import Pair, Study
-from benchmarks.evaluation.statistics import Interval, mean_interval, sign_flip_test, wilson_interval
+from seppo_core.report.statistics import Interval, mean_interval, sign_flip_test, wilson_interval
 
 CHOICES = ("left", "same", "right")
 HEADER = ["study", "judge", "pair", "choice", "seconds", "at"]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks.evaluation.metrics.distances import SUBSET_SIZE, SUBSETS, KernelMMD, frechet_distance, kernel_distance
 from benchmarks.evaluation.metrics.feature_cache import FeatureSet
-from benchmarks.evaluation.statistics import Interval
 from seppo_core.io.rng import keyed_generator
+from seppo_core.report.statistics import Interval
 
 Distance = Literal["frechet", "kernel"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.evaluation.statistics import Interval
 from seppo_core.report.chart import ticks
 from seppo_core.report.html import Html, element, join
+from seppo_core.report.statistics import Interval
 from seppo_core.report.table import swatch
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 520, 150, 16, 6, 26

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evaluation.columns import Column
 from benchmarks.evaluation.report.media import shown
 from benchmarks.evaluation.results import Results, prompt_means
 from benchmarks.evaluation.samples import read_sample
+from seppo_core.judging.columns import Column
 from seppo_core.report.grid import player
 from seppo_core.report.html import Html, element, join
 from seppo_core.report.table import swatch

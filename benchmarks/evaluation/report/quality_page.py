@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.evaluation.columns import Column
 from benchmarks.evaluation.report.bars import Bar, Group, bar_chart
 from benchmarks.evaluation.report.gallery import gallery
 from benchmarks.evaluation.report.text import (
@@ -21,11 +20,12 @@ from benchmarks.evaluation.report.text import (
     set_rows,
 )
 from benchmarks.evaluation.results import Results, prompt_means
-from benchmarks.evaluation.statistics import Interval
+from seppo_core.judging.columns import Column
 from seppo_core.report.chart import Line, line_chart
 from seppo_core.report.html import Child, Html, element, join
 from seppo_core.report.page import Section, facts, notes, page, row_of
 from seppo_core.report.provenance import provenance_block
+from seppo_core.report.statistics import Interval
 from seppo_core.report.table import Cell, Row, axis_of, interval_bar, interval_cell, table
 
 COLOURS = 8

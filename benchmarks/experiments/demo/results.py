@@ -8,9 +8,9 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from benchmarks.evaluation.statistics import Interval, mean_interval, paired_difference, sign_flip_test, win_rate
 from benchmarks.experiments.demo.plan import ARMS, NAMES, RECIPES, Places
 from benchmarks.experiments.toy.task.captions import Modality
+from seppo_core.report.statistics import Interval, mean_interval, paired_difference, sign_flip_test, win_rate
 from seppo_core.run.logging import read_metrics
 
 METHOD = "mean of the exact score over held-out prompts x seeds; 95 % bootstrap interval with the prompt as unit"

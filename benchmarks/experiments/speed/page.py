@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from benchmarks.evaluation.statistics import Interval
 from benchmarks.experiments.speed.memory import Memory, megabytes
 from benchmarks.experiments.speed.report import Report, confidence, how, short, summary
 from benchmarks.experiments.speed.results import Measured, Result
@@ -10,6 +9,7 @@ from seppo_core.report.chart import Line, line_chart
 from seppo_core.report.html import Child, Html, element
 from seppo_core.report.page import Section, notes, page, row_of
 from seppo_core.report.provenance import provenance_block
+from seppo_core.report.statistics import Interval
 from seppo_core.report.table import Cell, Row, axis_of, interval_bar, number, table
 
 NONE = Cell("–", -1e9, number=True)

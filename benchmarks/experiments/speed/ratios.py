@@ -10,7 +10,7 @@ from math import comb
 
 import numpy as np
 
-from benchmarks.evaluation.statistics import Interval
+from seppo_core.report.statistics import Interval
 
 CONFIDENCE = 0.95
 

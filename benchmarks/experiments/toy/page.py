@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.evaluation.statistics import Interval
 from benchmarks.experiments.toy.arms import ARMS
 from benchmarks.experiments.toy.places import Places, read_result, read_samples
 from benchmarks.experiments.toy.plan import REGIMES, Plan
@@ -15,6 +14,7 @@ from seppo_core.report.grid import GridRow, sample_grid
 from seppo_core.report.html import Child, Html, element
 from seppo_core.report.page import Section, notes, page, row_of
 from seppo_core.report.provenance import provenance_block
+from seppo_core.report.statistics import Interval
 from seppo_core.report.table import Cell, axis_of, interval_bar, interval_cell, number, table
 from seppo_core.report.table import Row as Line_
 

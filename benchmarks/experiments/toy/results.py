@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.evaluation.anchor.validity import Validity, validity
-from benchmarks.evaluation.statistics import Interval, crossed_interval, mean_interval
 from benchmarks.experiments.toy.arms import ARMS
 from benchmarks.experiments.toy.places import CellResult, Places, alarms, read_result
 from benchmarks.experiments.toy.plan import REGIMES, Plan
 from benchmarks.experiments.toy.queue import best_rate, failure, tuning_cells
+from seppo_core.report.statistics import Interval, crossed_interval, mean_interval
 
 CONTROLS = ("base", "sft", "sft_matched")
 """What every arm is held against, pair by pair."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from benchmarks.evaluation.statistics import Interval
 from benchmarks.experiments.toy.plan import REGIMES, Plan
 from benchmarks.experiments.toy.results import Row, Table
+from seppo_core.report.statistics import Interval
 
 HEADINGS = (
     "arm", "lr", "seeds", "R", "− base", "− SFT", "− matched SFT", "s = +1", "precision +", "recall +", "passes",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.evaluation.scores import Score
+from seppo_core.judging.columns import Score
 from seppo_core.judging.external.spec import Plugin, last_words
 
 GIVE_UP_AFTER = 3

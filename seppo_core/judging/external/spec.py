@@ -5,17 +5,15 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import yaml
 
-from benchmarks.evaluation.columns import Column, columns_of
-from benchmarks.evaluation.metrics.catalogue import METRICS
-from benchmarks.evaluation.protocols import Kind
 from seppo_core.judging.catalogue import SCORERS
+from seppo_core.judging.columns import Column, Kind
 
 NAME = re.compile(r"[A-Za-z][\w.-]{0,39}")
 DESCRIBE = "--describe"
@@ -37,7 +35,7 @@ class Plugin:
     """How long every further answer may take."""
 
     def __post_init__(self):
-        if not NAME.fullmatch(self.name) or self.name in SCORERS or self.name in METRICS:
+        if not NAME.fullmatch(self.name) or self.name in SCORERS:
             raise ValueError(f"plug-in {self.name!r} needs a name of its own: a letter, then letters, digits, _ . or -")
         if not self.command:
             raise ValueError(f"plug-in {self.name} has no command; give NAME=COMMAND")
@@ -55,8 +53,10 @@ class Described:
     fingerprint: str
 
 
-def parse_plugins(given: Iterable[str], file: Path | None = None) -> list[Plugin]:
-    """`NAME=COMMAND` each, after those of a YAML file; ValueError for another form or a name that is used twice.
+def parse_plugins(given: Iterable[str], file: Path | None = None, taken: Container[str] = ()) -> list[Plugin]:
+    """Reads `NAME=COMMAND` items, after the plug-ins of a YAML file.
+
+    Raises ValueError for another form, for a name that is used twice and for a name in `taken`.
 
     The file maps names to `command` (a line or a list), `start_seconds` and `answer_seconds`.
     """
@@ -69,6 +69,8 @@ def parse_plugins(given: Iterable[str], file: Path | None = None) -> list[Plugin
     names = [plugin.name for plugin in plugins]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"plug-in {twice[0]!r} is named twice")
+    if found := [name for name in names if name in taken]:
+        raise ValueError(f"plug-in {found[0]!r} has the name of a metric; give it another name")
     return plugins
 
 
@@ -141,12 +143,6 @@ def columns_of_plugin(name: str, about: dict) -> tuple[Column, ...]:
             Column(title, name, "plugin", what, better, float(facts.get("scale", 1)), int(facts.get("digits", 3)))
         )
     return tuple(found)
-
-
-def judge_columns(metric: str, about: dict, kind: Kind) -> list[Column]:
-    """The columns of a metric that was used, whether it is ours or a plug-in's."""
-    plugin = about.get("plugin")
-    return columns_of(metric, kind) if plugin is None else list(columns_of_plugin(metric, plugin))
 
 
 def last_words(text: str, length: int = 300) -> str:

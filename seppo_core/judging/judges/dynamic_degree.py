@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 from seppo_core.judging.judges.serve import describe, parser, serve
@@ -89,7 +88,7 @@ def dynamic_degree(frames, fps: float, flow: Callable) -> dict[str, float]:
     padding = (right // 2, right - right // 2, down // 2, down - down // 2)
     padded = F.pad(taken, padding, mode="replicate")
     motions = []
-    for first, second in pairwise(padded):
+    for first, second in zip(padded, padded[1:]):  # noqa: B905, RUF007 - Python 3.8
         # the padded border counts, as it does in VBench
         lengths = flow(first[None], second[None])[0].float().norm(dim=0).flatten()
         fastest = torch.sort(lengths, descending=True).values[: int(lengths.numel() * 0.05)]

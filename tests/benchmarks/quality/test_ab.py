@@ -16,7 +16,7 @@ from benchmarks.evaluation.human.page import ab_page, script_json
 from benchmarks.evaluation.human.pairs import Pair, Study, draw_pairs
 from benchmarks.evaluation.human.votes import HEADER, Vote, count_votes, read_votes
 from benchmarks.evaluation.results import model_samples
-from benchmarks.evaluation.statistics import mean_interval, wilson_interval
+from seppo_core.report.statistics import mean_interval, wilson_interval
 from tests.benchmarks.quality.fake import FakeSampler, open_plan
 
 

@@ -17,7 +17,8 @@ from benchmarks.evaluation.report.gallery import chosen_rows
 from benchmarks.evaluation.report.report_file import read_report
 from benchmarks.evaluation.report.text import latex, markdown
 from benchmarks.evaluation.results import collect
-from benchmarks.evaluation.scores import Score, score_key
+from benchmarks.evaluation.scores import score_key
+from seppo_core.judging.columns import Score
 from tests.benchmarks.quality.fake import FakeSampler, judge_entry, open_plan
 
 RANDOM = np.random.default_rng(0)

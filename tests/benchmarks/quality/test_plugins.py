@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.evaluation.analysis import analyse
 from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.metrics.catalogue import METRICS
 from benchmarks.evaluation.plugin_scoring import score_with_plugin
 from benchmarks.evaluation.report.text import markdown
 from seppo_core.judging.external.process import read_answer
@@ -166,12 +167,13 @@ def test_plugins_from_the_command_line_and_from_a_file(tmp_path):
     assert found[1].answer_seconds == 5 and found[0].answer_seconds == 600
     for given, message in (
         (["light"], "should be NAME=COMMAND"),
-        (["psnr=python"], "needs a name of its own"),
+        (["pickscore_cos=python"], "pickscore_cos"),
+        (["psnr=python"], "psnr"),
         (["light="], "has no command"),
         (["a=b", "a=c"], "named twice"),
     ):
         with pytest.raises(ValueError, match=message):
-            parse_plugins(given)
+            parse_plugins(given, taken=METRICS)
     path.write_text(json.dumps({"x": {"command": "y", "time": 3}}))
     with pytest.raises(ValueError, match="takes answer_seconds, command, start_seconds"):
         parse_plugins([], path)

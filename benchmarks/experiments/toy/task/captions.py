@@ -81,8 +81,3 @@ def train_captions(modality: Modality) -> list[str]:
 def held_out(modality: Modality) -> list[str]:
     """Captions that no training ever sees; scores are reported on these."""
     return [caption for caption, chosen in _TABLES[modality].items() if _is_held_out(modality, chosen)]
-
-
-def words() -> list[str]:
-    """Every word of every caption, sorted: the vocabulary of the toy text encoders."""
-    return sorted({word for modality in _TABLES for caption in _TABLES[modality] for word in caption.split()})

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from benchmarks.experiments.toy.task import models
+from benchmarks.evaluation import tiny_models as models
 from benchmarks.experiments.toy.task.bases import CHANNELS, FOLDER
 from benchmarks.experiments.toy.task.captions import Modality, held_out, train_captions
 from benchmarks.experiments.toy.task.mixture import draw_samples, score_samples

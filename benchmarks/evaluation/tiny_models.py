@@ -1,7 +1,11 @@
-"""The toy bases as ordinary diffusers pipelines: a few hundred thousand parameters, built without any download."""
+"""Tiny models as ordinary diffusers pipelines: a few hundred thousand parameters, built without any download.
+
+The smoke protocols use them with random weights, the embedded task of `benchmarks.experiments.toy` trains them.
+"""
 
 import json
 import tempfile
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,11 +20,17 @@ from diffusers import (
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.experiments.toy.task.captions import words
-from benchmarks.experiments.toy.task.render import FRAMES
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 
 MAX_TOKENS = 16
+FRAMES = 8  # at most, per clip
+WORDS = tuple(
+    (
+        "a black blue brown circle cross cyan green grey large left magenta moving on red right ring small "
+        "square triangle white yellow"
+    ).split()
+)
+"""The vocabulary: every word of the toy captions, sorted, since the order decides the token ids."""
 WIDTH = 48  # of the text encoder, and so of cross-attention
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -32,7 +42,7 @@ def _byte_characters() -> list[str]:
     return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]
 
 
-def _merges(vocabulary: list[str]) -> list[tuple[str, str]]:
+def _merges(vocabulary: Sequence[str]) -> list[tuple[str, str]]:
     """Merge rules, in order, under which each word is one token.
 
     Each word is first merged by the rules so far, as BPE would, and what is left of it is joined from the left. Rules
@@ -53,9 +63,9 @@ def _merges(vocabulary: list[str]) -> list[tuple[str, str]]:
 
 
 def tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer in which each word of the captions is one token and everything else falls back to bytes."""
+    """A CLIP tokenizer in which each of WORDS is one token and everything else falls back to bytes."""
     characters = _byte_characters()
-    merges = _merges(words())
+    merges = _merges(WORDS)
     tokens = [*characters, *(f"{c}</w>" for c in characters), *("".join(pair) for pair in merges), BEGIN, END]
     with tempfile.TemporaryDirectory() as folder:
         vocab, rules = Path(folder, "vocab.json"), Path(folder, "merges.txt")
