@@ -42,11 +42,9 @@ def read_values(path: str | Path, schema: type) -> Values:
 
 def merged_values(schema: type, given: Values, source: str) -> Values:
     """`given` merged over the defaults of `schema`; `source` is how errors call the place that the values come from."""
-    tree = OmegaConf.structured(schema)
-    nested = sections(schema)
-    for section in nested:
-        tree = OmegaConf.merge(tree, {section: {}})
-    types = key_types(schema)
+    nested, types = sections(schema), key_types(schema)
+    tree = OmegaConf.merge(OmegaConf.structured(schema), {section: {} for section in nested})
+    values = {}
     for key, value in _flatten(given, nested):
         if key in nested:
             raise ValueError(f"{source}: {key}={shown(value)} should be {describe(get_type_hints(schema)[key])}")
@@ -56,12 +54,17 @@ def merged_values(schema: type, given: Values, source: str) -> Values:
             raise ValueError(
                 f"{source}: {key}={value!r} refers to another key, which is not supported; repeat the value"
             )
-        section, _, name = key.rpartition(".")
-        value = _word(value, types[key])
-        try:
-            tree = OmegaConf.merge(tree, {section: {name: value}} if section else {name: value})
-        except (OmegaConfBaseException, TypeError) as error:
-            raise ValueError(f"{source}: {key}={shown(value)} should be {describe(types[key], value)}") from error
+        values[key] = _word(value, types[key])
+    try:
+        tree = OmegaConf.merge(tree, _nest(values))
+    except (OmegaConfBaseException, TypeError):
+        # one merge a key is slow, but it finds the key to name
+        for key, value in values.items():
+            try:
+                OmegaConf.merge(tree, _nest({key: value}))
+            except (OmegaConfBaseException, TypeError) as error:
+                raise ValueError(f"{source}: {key}={shown(value)} should be {describe(types[key], value)}") from error
+        raise
     return OmegaConf.to_container(tree)
 
 
@@ -199,6 +202,15 @@ def _flatten(given: Values, nested: list[str]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{key}", inner) for key, inner in value.items())
         elif value is not None:
             yield name, value
+
+
+def _nest(values: Values) -> Values:
+    """Dotted keys as dicts in dicts."""
+    nested: Values = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        (nested.setdefault(section, {}) if section else nested)[name] = value
+    return nested
 
 
 def _word(value: Any, hint: Any) -> Any:
