@@ -10,21 +10,24 @@ export TOKENIZERS_PARALLELISM = false
 PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
-.PHONY: demo test long check browser parity test-all install clean
+.PHONY: demo test slow check times browser parity test-all install clean
 
 demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
 	$(BIN)/python -m benchmarks demo $(DEMO)
 
-test: $(STAMP)  ## everything that runs on a CPU in minutes
-	$(PYTEST) -m "not long and not gpu and not weights and not browser" $(TESTS)
+test: $(STAMP)  ## one test of every mechanism: at most 8 minutes of processor time
+	$(PYTEST) $(TESTS)
 
-long: $(STAMP)  ## what takes minutes a test: whole plans, kill runs, the comparison in small
-	$(PYTEST) -m "long and not gpu and not weights and not browser" $(TESTS)
+slow: $(STAMP)  ## what `make test` leaves out: every family in every test, kill runs, whole plans, the comparison in small
+	$(PYTEST) -m "slow and not gpu and not weights and not browser and not parity" $(TESTS)
 
-check: $(STAMP)  ## lint, import floors and the fast tests
+check: $(STAMP)  ## lint, import layers and configs, in seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(PYTEST) $(TESTS)
+	$(BIN)/python -m pytest tests/test_floors.py tests/test_config.py
+
+times: $(STAMP)  ## make test, and what each test took, into docs/test_times.md
+	$(PYTEST) --cpu-times docs/test_times.md
 
 browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's chromium)
 	$(BIN)/python -m pytest -m browser $(TESTS)
@@ -32,7 +35,7 @@ browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's
 parity: .venv-parity/installed  ## what needs other people's code, in an environment of its own: metrics (docs/parity.md), 8-bit AdamW
 	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights" tests/parity tests/training/test_eight_bits.py
 
-test-all: test long browser parity
+test-all: test slow browser parity  ## every test that a CPU can run
 
 install: $(STAMP)
 

@@ -11,6 +11,8 @@ from jaxtyping import install_import_hook
 
 from tests.shapes import shapes_only
 
+pytest_plugins = ["tests.cpu_times"]
+
 # two threads are slower than one at these sizes
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ from seppo_image.__main__ import main
 from tests.bad_inputs.cases import CASES
 from tests.bad_inputs.room import Case, build, furnish, normal
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 TABLE = Path(__file__).parents[2] / "docs" / "bad_inputs.md"
 HEAD = """\
 # What bad inputs get

@@ -30,7 +30,7 @@ def small_demo(out: Path, modality: str, *resume: str) -> dict:
     return json.loads((out / "report.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["image", "video"])
 def test_the_whole_demo_in_small(tmp_path, modality):
     """The real commands on real files; then again with one part missing, resumed."""

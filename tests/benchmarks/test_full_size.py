@@ -149,7 +149,7 @@ def test_mistakes_are_told_before_anything_runs(options, capsys):
     assert stopped.value.code == 2 and options[1] in capsys.readouterr().err
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_case_runs_from_nothing_to_an_export(tmp_path, monkeypatch, capsys):
     """The real commands on a small base; an image case through the command, its result kept beside another's."""
     case = Case("image/sd15_lora_seppo", "stable-diffusion", "a small one", {"height": 64, "width": 64}, SMALL, "small")

@@ -50,7 +50,6 @@ def test_bases_are_found_by_the_last_part_of_their_name():
     assert {"stable-diffusion-v1-5/stable-diffusion-v1-5", "Lightricks/LTX-Video"} <= set(known_bases())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", known_bases())
 def test_random_weights_have_the_names_and_shapes_of_plan(name):
     """Of every published base whose numbers are shipped, at full size and without memory."""
@@ -63,7 +62,6 @@ def test_random_weights_have_the_names_and_shapes_of_plan(name):
     assert adapter.latent_shape(subject.height, subject.width, subject.frames)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_every_family_runs_from_its_numbers_alone(row, tmp_path):
     """Built of the *.json files of a saved pipeline; one update, a sample's condition, and the encoders."""
@@ -157,7 +155,6 @@ def test_a_bench_is_kept_as_long_as_it_fits(tmp_path):
     assert stage.bench("lora", "bf16") is not view
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_compiled_graphs_stand_in_for_policy_and_reference(monkeypatch, tmp_path):
     """Through torch's own tracing; what a backend makes of the graphs is its own."""
@@ -240,7 +237,6 @@ def test_what_cannot_be_measured_is_told(tmp_path, capsys):
         assert reason in shown and reason.split("'")[0] in page
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_all_of_it_in_small(tmp_path, capsys):
     status, report = small(tmp_path, *[name for name in NAMES if name != "compile"])
@@ -263,7 +259,6 @@ def test_all_of_it_in_small(tmp_path, capsys):
     assert not list(tmp_path.glob(".speed-*"))
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_the_default_runs_two_bases(tmp_path):
     line = ["--only", "checkpointing", "--device", "cpu", "--rounds", "1", "--warmup", "1", "--out", str(tmp_path)]
@@ -275,7 +270,6 @@ def test_the_default_runs_two_bases(tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_report_of_what_was_measured(tmp_path):
     command = [

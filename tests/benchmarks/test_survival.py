@@ -108,7 +108,7 @@ def test_it_is_a_command():
     assert COMMANDS["survival"][0] == "benchmarks.experiments.survival.main"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_small_run_of_it(tmp_path, monkeypatch, capsys):
     """One life; a thing of the outcome that differs is seen."""
     report = survive(tmp_path / "out", kills=4, seed=1)

@@ -13,8 +13,6 @@ from benchmarks.experiments.toy.task.mixture import score_samples
 from benchmarks.experiments.toy.task.sets import read_set
 from tests.benchmarks.toy_cells import small_plan
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("modality", ["image", "video"])
 def test_validation_training_and_test_share_no_caption(modality):

@@ -50,7 +50,7 @@ def prepared(tmp_path_factory) -> Places:
     return places
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", [arm for arm, about in ARMS.items() if about.config and not about.matched])
 def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
     """Passes of policy and reference, counted sample by sample while a run trains."""
@@ -73,7 +73,7 @@ def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
     assert counted == cell.passes == 2 * 2 * 2 * passes_per_item(config.method, config.reference_samples)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_strong_base_is_what_training_and_judging_start_from(prepared, monkeypatch):
     monkeypatch.setattr(
         strong, "STRONG", ("--loop.updates", "2", "--loop.iterations", "1", "--optimizer.warmup_updates", "1")
@@ -104,7 +104,7 @@ def small_table(out: Path, modality: str = "image", seeds: int = 2, arms: tuple[
     return json.loads((out / "report.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_whole_table_in_small(tmp_path):
     """Winners, pairs and labels through the real commands; called again, and again with one cell missing."""
     out = tmp_path / "toy"
@@ -125,7 +125,7 @@ def test_the_whole_table_in_small(tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in times.items() if path != gone)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_clips_in_small(tmp_path):
     """Clips go the same way."""
     report = small_table(tmp_path / "toy", "video", 1, ("seppo", "kto"))

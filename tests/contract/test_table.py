@@ -9,8 +9,6 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from seppo_image.config import ImageModel
 from seppo_video.config import VideoModel
 from tests.contract.families import FAMILIES
@@ -68,7 +66,6 @@ def test_a_row_says_what_a_family_can():
     assert not [case for module in MODULES for case in cases(module, unnamed)]
 
 
-@pytest.mark.slow
 def test_counts_are_pytest_s_own():
     """Against pytest's collection, which parametrises by itself; a case's identifier ends in the family's name."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-m", "", *map(str, FILES)]

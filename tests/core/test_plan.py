@@ -35,8 +35,6 @@ from seppo_image.commands import FAMILIES, load, train
 from seppo_image.plan import BASES, build, condition
 from tests import tiny
 
-pytestmark = pytest.mark.slow
-
 BUILD = partial(build, family=FAMILIES["stable-diffusion"])
 
 

@@ -25,8 +25,6 @@ from seppo_core.training.parallel import blocks
 from seppo_image.commands import FAMILIES, load
 from seppo_image.plan import BASES, build, condition
 
-pytestmark = pytest.mark.slow
-
 BUILD = partial(build, family=FAMILIES["stable-diffusion"])
 GATHERED = "blocks gathered from shards"
 
@@ -100,7 +98,7 @@ def test_shards_change_what_each_gpu_holds(config, work):
     assert any("loop.mixed_precision=fp16" in note for note in plan_of(half, gpus=2).notes)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_of_a_lora_in_shards_all_is_cut(config):
     lora = setting(setting(config, "tune", mode="lora"), "loop", sharded=True)
     weights = measure(lora, BUILD, condition).weights
@@ -111,7 +109,7 @@ def test_of_a_lora_in_shards_all_is_cut(config):
     assert weights.lora < training[GATHERED] < 1.5 * (weights.outside.weights + 2 * weights.block.weights)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_offloaded_reference_is_there_while_it_predicts(config, work):
     offloaded = setting(config, "loop", offload_reference=True)
     phases, whole = memory(offloaded, work, 1), memory(config, work, 1)
@@ -183,7 +181,7 @@ def test_every_phase_that_is_too_large_is_eased(config):
     assert "loop.gradient_checkpointing: true" in fits and "preview.per_prompt: 1" in fits
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_previews_take_as_much_as_samples_of_their_number(config):
     p = PreviewConfig(prompts=("a wall",), per_prompt=3, steps=2, guidance_scale=2.0)
     # in full precision, for autocast keeps its copies of weights that are trained
@@ -201,7 +199,7 @@ def held_by_prepare(config, work, batch: int) -> int:
     return sum(preparing(config, work, batch).values())
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_prepare_is_planned_for_the_batch_that_it_comes_down_to(config, work, monkeypatch):
     assert config.data.encode_batch_size == 8
     # a picture takes what it takes, however many come with it

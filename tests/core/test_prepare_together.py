@@ -80,7 +80,6 @@ def alone(tmp_path_factory) -> dict[str, bytes]:
     return content(folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_several_processes_write_the_same_bytes_and_each_does_its_part(tmp_path, alone, world):
     found = outcomes(*launch(tmp_path / "cache", world))
@@ -91,7 +90,6 @@ def test_several_processes_write_the_same_bytes_and_each_does_its_part(tmp_path,
     assert content(tmp_path / "cache") == alone
 
 
-@pytest.mark.slow
 def test_killed_and_run_again_by_another_number_of_processes_gives_the_same_bytes(tmp_path, alone):
     folder = tmp_path / "cache"
     processes, _ = launch(folder, 2, slow=True)
@@ -112,7 +110,6 @@ def test_killed_and_run_again_by_another_number_of_processes_gives_the_same_byte
     assert content(folder) == alone and 0 < sum(adapter.calls) < 188
 
 
-@pytest.mark.slow
 def test_where_one_process_fails_all_end_and_one_says_why(tmp_path):
     found = outcomes(*launch(tmp_path / "cache", 2, slow=True, fails=True))
     assert found == {0: ["left", 2], 1: ["planted", 0]}

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
@@ -19,7 +18,6 @@ from tests.contract.shown import ours, shown, theirs, trained
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
 def test_the_shown_code_takes_the_run_s_vae(tmp_path):
     """Another VAE than the base's own, and the base's branch."""
     tiny.stable_diffusion(tmp_path / "words").save_pretrained(tmp_path / "base", variant="fp16")
@@ -33,7 +31,6 @@ def test_the_shown_code_takes_the_run_s_vae(tmp_path):
     assert 'revision="main", variant="fp16", vae=vae)' in code
 
 
-@pytest.mark.slow
 def test_the_shown_code_leaves_out_the_t5_that_the_policy_never_heard(tmp_path):
     family = next(family for family in FAMILIES if family.name == "sd3")
     base = tmp_path / "base"
@@ -49,7 +46,6 @@ def test_a_script_has_its_imports_in_front():
     assert script(lines) == "import c.d\nfrom a import Y\nfrom b import A, B\n\nx = B()\ny = Y(x)"
 
 
-@pytest.mark.slow
 def test_the_code_imports_a_vae_that_diffusers_does_not_know(tmp_path):
     """In a process of its own, for here the class is imported already."""
     whole = tiny.stable_diffusion(tmp_path / "words")

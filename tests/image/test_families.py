@@ -32,8 +32,6 @@ from tests import tiny_image
 from tests.contract.plain import encode_sdxl, load_lora, load_lora_by_peft
 from tests.workshop import write_pictures
 
-pytestmark = pytest.mark.slow
-
 BUILDERS = {
     "sdxl": tiny_image.sdxl,
     "sd3": tiny_image.sd3,
@@ -210,7 +208,7 @@ FIRST = [("sdxl", "lora"), ("sd3", "full"), ("flux", "lora"), ("sana", "full"), 
 OTHER = [(family, "full" if mode == "lora" else "lora") for family, mode in FIRST]
 
 
-@pytest.mark.parametrize(("family", "mode"), FIRST + [pytest.param(*case, marks=pytest.mark.long) for case in OTHER])
+@pytest.mark.parametrize(("family", "mode"), FIRST + [pytest.param(*case, marks=pytest.mark.slow) for case in OTHER])
 def test_a_whole_run(bases, tmp_path, family, mode):
     """prepare, train, sample and export as the command line does, and plain diffusers on what was exported."""
     write_pictures(tmp_path / "pictures", 4)

@@ -17,8 +17,6 @@ from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.pixart import PixArtSigma
 from tests import tiny_image
 
-pytestmark = pytest.mark.slow
-
 PROMPTS = ["a red house", "two cats"]
 
 

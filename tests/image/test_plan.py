@@ -16,8 +16,6 @@ from seppo_image.plan import BASES, SHAPES, condition
 from tests.contract.families import FAMILIES as CONTRACT
 from tests.plan_cases import ROOT, check_condition, check_plan, parameters
 
-pytestmark = pytest.mark.slow
-
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/image").glob("*.yaml"))
 QUICK = ["configs/image/sd15_pickapic_sft.yaml"]
 CONTRACT_IMAGE = [row for row in CONTRACT if len(row.latent_shape) == 3]
@@ -75,7 +73,7 @@ def test_a_quick_config_plans(path, capsys):
     assert plan["flops"]["forward"] == pytest.approx(0.803e12, rel=0.02)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path not in QUICK], ids=lambda path: Path(path).stem)
 def test_every_other_config_plans(path, capsys):
     check_plan(main, path, ImageConfig, capsys)

@@ -13,8 +13,6 @@ from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

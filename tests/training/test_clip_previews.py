@@ -15,7 +15,7 @@ from seppo_video import commands
 from seppo_video.__main__ import main as seppo_video
 from seppo_video.config import VideoConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained")]
+pytestmark = pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained")
 
 PROMPTS = ["a bar moves", "a red bar"]
 SIZE, FRAMES, COLUMNS = 64, 4, 2

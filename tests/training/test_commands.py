@@ -20,8 +20,6 @@ from seppo_image.commands import load
 from seppo_video.__main__ import main as seppo_video
 from tests import tiny
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def written(workshop, tmp_path):

@@ -12,7 +12,6 @@ from seppo_image import commands
 from tests.training import uneven
 from tests.training.together import finish, start
 
-pytestmark = pytest.mark.slow
 CHUNKS = 24
 
 
@@ -44,7 +43,7 @@ def test_none_waits_for_another_for_more_than_its_last_chunk(path, tmp_path):
     assert slow["until"] - quick["until"] < 3 * uneven.SECONDS
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_chunk_that_died_with_its_process_is_generated_by_the_next_launch(workshop, path, tmp_path):
     process = start(2, "tests.training.uneven", tmp_path, path, "dies")
     output = finish(process, timeout=120)

@@ -76,7 +76,6 @@ class Killed(BaseException):
     """Stands for a process that is gone."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_a_run_goes_on_as_if_it_had_never_been_stopped(workshop, tmp_path, monkeypatch, mode):
     def config(name: str, optimizer: str = "adamw8bit"):

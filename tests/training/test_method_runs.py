@@ -17,8 +17,6 @@ from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from tests.training.test_processes import launch
 
-pytestmark = pytest.mark.slow
-
 VARIANTS = {
     "seppo": MethodConfig(beta=50),
     "seppo, averaged anchor": MethodConfig(beta=50, anchor_draws=2),
@@ -86,7 +84,7 @@ QUICK = ("seppo", "sspo", "dpo", "spin", "mapo", "kto")
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in VARIANTS]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
 def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, name):
     method = VARIANTS[name]
@@ -135,7 +133,7 @@ def test_accumulation_changes_nothing(workshop, caches, tmp_path, name):
             assert a["share_s_plus"] in (0, 1)
 
 
-@pytest.mark.parametrize("name", ["kto", pytest.param("seppo, one sign per batch", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["kto", pytest.param("seppo, one sign per batch", marks=pytest.mark.slow)])
 def test_the_whole_batch_is_that_of_all_processes(workshop, caches, tmp_path, name):
     """Two processes with a micro-batch each against one that accumulates: one mean gain, one sign, over all of it."""
     config = config_of(workshop, caches, tmp_path / "two", VARIANTS[name], "full")

@@ -21,8 +21,6 @@ from seppo_video.animatediff import AnimateDiff
 from seppo_video.config import VideoConfig
 from tests import tiny
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def config(workshop, tmp_path_factory):

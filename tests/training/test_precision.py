@@ -11,8 +11,6 @@ import pytest
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.run.logging import read_metrics
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parent.parent.parent
 
 

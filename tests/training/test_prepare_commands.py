@@ -15,8 +15,6 @@ from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main as seppo_image
 from tests.core.test_prepare import content
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -37,7 +35,6 @@ def launch(config: Path, processes: int) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_under_a_launcher_the_cache_is_the_one_of_a_single_process(workshop, config, tmp_path):
     process = launch(config, 2)
     told, _ = process.communicate(timeout=300)
@@ -46,7 +43,6 @@ def test_under_a_launcher_the_cache_is_the_one_of_a_single_process(workshop, con
     assert content(tmp_path / "cache") == content(workshop.cache)
 
 
-@pytest.mark.slow
 def test_a_refusal_under_a_launcher_is_told_once(workshop, config):
     text = config.read_text()
     config.write_text(text.replace(str(config.parent / "cache"), str(workshop.source)))
@@ -55,7 +51,6 @@ def test_a_refusal_under_a_launcher_is_told_once(workshop, config):
     assert process.returncode != 0 and told.count("holds files that are no cache") == 1, told[-3000:]
 
 
-@pytest.mark.slow
 def test_sigterm_and_the_same_command_goes_on(workshop, config, tmp_path):
     process = launch(config, 2)
     while not (tmp_path / "cache" / "prepare.json").exists():

@@ -12,8 +12,6 @@ from seppo_core.run.logging import read_metrics
 from seppo_image import commands
 from tests import tiny
 
-pytestmark = pytest.mark.slow
-
 
 def test_full_tuning_is_prepared_in_the_model_s_precision(workshop, tmp_path):
     """It trains in float32, and encodes no winner that slowly."""

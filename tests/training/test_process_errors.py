@@ -12,7 +12,6 @@ from seppo_image import commands
 from tests.training.recorded import record
 from tests.training.together import finish, start
 
-pytestmark = pytest.mark.slow
 MODES = ("full", "lora")
 FIELDS = ("policy_winner", "policy_sample", "reference_winner", "reference_sample")
 

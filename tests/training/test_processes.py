@@ -18,7 +18,6 @@ from seppo_image import commands
 from tests.training.test_resume import assert_same_run
 from tests.training.together import finish, start
 
-pytestmark = pytest.mark.slow
 # six AdamW updates of at most 1e-3 each: as far as training can move a weight
 MOVED = 6e-3
 
@@ -40,7 +39,7 @@ def final(run: Path) -> dict[str, torch.Tensor]:
         ("lora", "seppo", 2),
         # errors and gradients on four are compared in test_process_errors; here are whole runs
         *(
-            pytest.param(*case, marks=pytest.mark.long)
+            pytest.param(*case, marks=pytest.mark.slow)
             for case in [("full", "sft", 2), ("full", "seppo", 4), ("lora", "seppo", 4)]
         ),
     ],

@@ -14,8 +14,6 @@ from seppo_core.run.logging import read_metrics
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 
-pytestmark = pytest.mark.slow
-
 
 class Killed(BaseException):
     """Stands for a process that is gone: nothing in the product catches it."""

@@ -10,8 +10,6 @@ from seppo_core.run import disk_budget as run_space
 from seppo_core.run.disk_budget import check_run_space, run_bytes
 from seppo_image import commands
 
-pytestmark = pytest.mark.slow
-
 
 def parts_of(workshop, config):
     adapter = commands.load(config)

@@ -16,8 +16,6 @@ from seppo_image import commands
 from seppo_video.__main__ import main as seppo_video
 from tests.training.test_processes import MOVED, final, launch
 
-pytestmark = pytest.mark.slow
-
 
 def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
     config = workshop.config(run, mode, preview=PreviewConfig(prompts=("a red wall",), every=1, per_prompt=1, steps=2))
@@ -104,7 +102,7 @@ def test_shards_resume_where_they_stopped_and_so_does_one_process_with_theirs(wo
     assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained on linear betas")
 def test_motion_in_shards_equals_one_process(clips, tmp_path):
     """Most of the model is frozen, and held once: as slices that policy and reference share."""

@@ -24,8 +24,6 @@ from seppo_image.__main__ import main
 from tests.training.disturb import at, saved, terminate
 from tests.training.test_resume import assert_same_run
 
-pytestmark = pytest.mark.slow
-
 MOMENTS = {
     "before an update": (Trainer, "_update", 6, 5),
     "between micro-batches": (Seppo, "loss", 7, 3),

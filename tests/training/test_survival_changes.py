@@ -11,8 +11,6 @@ from seppo_core.config.options import TrainRequest
 from seppo_image import commands
 from tests.training.test_resume import assert_same_run, logged
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def begun(whole_run, tmp_path):

@@ -13,8 +13,6 @@ from seppo_image.__main__ import main
 from tests.training.disturb import at, saved
 from tests.training.test_resume import assert_same_run
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def disk(tmp_path):

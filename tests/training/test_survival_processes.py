@@ -14,8 +14,6 @@ from seppo_core.run.checkpoint import CheckpointFolder
 from seppo_core.run.history import read_events, read_metrics
 from tests.training.together import finish, start, until, workers
 
-pytestmark = pytest.mark.slow
-
 
 def test_two_processes_stop_together_and_go_on(workshop, tmp_path):
     config = workshop.config(tmp_path / "run")
@@ -44,9 +42,9 @@ def test_two_processes_stop_together_and_go_on(workshop, tmp_path):
 @pytest.mark.parametrize(
     ("doing", "sharded", "whom"),
     [
-        pytest.param("samples", False, "process 0", marks=pytest.mark.long),
+        pytest.param("samples", False, "process 0", marks=pytest.mark.slow),
         ("samples", False, "process 1"),
-        pytest.param("samples", False, "launcher", marks=pytest.mark.long),
+        pytest.param("samples", False, "launcher", marks=pytest.mark.slow),
         ("samples", True, "process 1"),
         # process 1 waits for the other, which draws
         ("preview", False, "process 1"),

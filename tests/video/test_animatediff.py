@@ -17,8 +17,6 @@ from seppo_video.animatediff import AnimateDiff
 from seppo_video.motion import motion_adapter_of
 from tests import tiny
 
-pytestmark = pytest.mark.slow
-
 LINEAR = torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64), 0)
 
 

@@ -23,8 +23,6 @@ from tests import tiny, tiny_image, tiny_video
 from tests.contract.plain import encode_sdxl
 from tests.video.clips import moving
 
-pytestmark = pytest.mark.slow
-
 PROMPTS = ["a red house", "two cats"]
 
 

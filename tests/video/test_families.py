@@ -35,8 +35,6 @@ from tests import tiny_video
 from tests.tiny_image import T5_TOKENS
 from tests.video.clips import moving
 
-pytestmark = pytest.mark.slow
-
 BUILDERS = {
     "wan": tiny_video.wan,
     "ltx": tiny_video.ltx,
@@ -252,7 +250,7 @@ FIRST = [("wan", "lora"), ("ltx", "full"), ("cogvideox", "lora"), ("hunyuan", "l
 OTHER = [(family, "full" if mode == "lora" else "lora") for family, mode in FIRST]
 
 
-@pytest.mark.parametrize(("family", "mode"), FIRST + [pytest.param(*case, marks=pytest.mark.long) for case in OTHER])
+@pytest.mark.parametrize(("family", "mode"), FIRST + [pytest.param(*case, marks=pytest.mark.slow) for case in OTHER])
 def test_a_whole_run(bases, tmp_path, family, mode):
     """prepare, train, sample and export as the command line does, and plain diffusers on what was exported."""
     write_clips(tmp_path / "clips", 4, FRAMES[family])

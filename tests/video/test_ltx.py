@@ -9,8 +9,6 @@ from tests import tiny_video
 from tests.tiny_image import T5_TOKENS
 from tests.video.test_families import PROMPTS, normal
 
-pytestmark = pytest.mark.slow
-
 
 def test_ltx_decoder_that_is_told_a_timestep(tmp_path):
     adapter, plain = LTX(tiny_video.ltx(tmp_path, True)), tiny_video.ltx(tmp_path, True)

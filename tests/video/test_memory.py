@@ -20,8 +20,6 @@ from seppo_video.wan import Wan
 from tests import tiny, tiny_video
 from tests.core.winners import ListSource
 
-pytestmark = pytest.mark.slow
-
 CAUSAL = {
     "wan": (Wan, tiny_video.wan, 5),
     "ltx": (LTX, tiny_video.ltx, 9),

@@ -19,8 +19,6 @@ from seppo_video.plan import BASES, SHAPES, build, condition
 from tests.contract.families import FAMILIES as CONTRACT
 from tests.plan_cases import ROOT, check_condition, check_plan, parameters
 
-pytestmark = pytest.mark.slow
-
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/video").glob("*.yaml"))
 CONTRACT_VIDEO = [row for row in CONTRACT if len(row.latent_shape) == 4]
 PUBLISHED = {
@@ -81,7 +79,7 @@ def test_motion_modules_alone_are_their_own_share():
     assert trained["all"] == trained["motion"] + trained["spatial"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: Path(path).stem)
 def test_every_config_plans(path, capsys):
     check_plan(main, path, VideoConfig, capsys)

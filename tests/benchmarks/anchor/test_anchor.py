@@ -25,8 +25,6 @@ from seppo_image.config import ImageConfig
 from seppo_video import commands as video_commands
 from seppo_video.config import VideoConfig
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[3]
 JUDGE = ROOT / "tests" / "benchmarks" / "quality" / "judge_script.py"
 
@@ -165,7 +163,6 @@ def test_a_lora_run(tmp_path):
     assert not same.plus.any()
 
 
-@pytest.mark.slow
 def test_clips(tmp_path):
     folder = train(tmp_path, "video")
     options = ["--items", "4", "--draws", "2", "--bins", "1", "--points", "1", "--judges", "toy", "temporal_flickering"]

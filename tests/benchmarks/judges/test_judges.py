@@ -129,7 +129,6 @@ def call(place: Path, judge: str, *options: str, asks: str = "") -> subprocess.C
     return subprocess.run(command, input=asks, capture_output=True, text=True, cwd=place, env=paths, timeout=120)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("judge", COMMANDS)
 def test_a_judge_describes_itself_and_answers(place, judge):
     described = call(place, judge, *COMMANDS[judge], "--describe")
@@ -161,7 +160,6 @@ def test_a_judge_describes_itself_and_answers(place, judge):
         assert "gone.mp4" in answers["gone"]["error"] and answers["two"]["scores"]
 
 
-@pytest.mark.slow
 def test_what_is_missing_is_said(place):
     found = call(place, "videoreward", "--repository", "nowhere", "--weights", "reward", "--describe")
     assert found.returncode == 1 and "nowhere/inference.py, which is not there" in found.stderr

@@ -15,8 +15,6 @@ from benchmarks.evaluation import run as runner
 from benchmarks.evaluation import smoke as smoke_parts
 from benchmarks.evaluation.cli import main
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
@@ -265,7 +263,6 @@ def lines(out: Path, pattern: str) -> int:
     return sum(len(file.read_bytes().splitlines()) for file in out.glob(pattern))
 
 
-@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_to_the_same_report(smoke, tmp_path):
     for pattern, count in (
         ("cache/smoke/*", 1),

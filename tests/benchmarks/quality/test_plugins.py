@@ -15,8 +15,6 @@ from seppo_core.judging.external.process import read_answer
 from seppo_core.judging.external.spec import Plugin, describe, parse_plugins
 from tests.benchmarks.quality.fake import FakeSampler, open_plan, prompt_set
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = Path(__file__).with_name("judge_script.py")
 
 

@@ -10,8 +10,6 @@ from benchmarks.evaluation.columns import columns_of, mode_of, needs_references,
 from benchmarks.evaluation.prompt_files import import_prompts
 from benchmarks.evaluation.protocols import BUNDLED, PROTOCOLS, SETS, changed, label, with_changes
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda p: p.name)
 def test_protocols_hold_together(protocol):

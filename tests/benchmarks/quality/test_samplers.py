@@ -24,8 +24,6 @@ from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 
-pytestmark = pytest.mark.slow
-
 CPU = torch.device("cpu")
 PROMPTS = [Prompt(f"p{n}", text) for n, text in enumerate(["a red wall", "a blue wall", "green", "a dog", "a cat"])]
 

@@ -12,8 +12,6 @@ from benchmarks.evaluation.samples import SampleStore, sample_seed
 from benchmarks.evaluation.score import score
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, open_plan, prompt_set, protocol
 
-pytestmark = pytest.mark.slow
-
 
 def draw(store: SampleStore, sampler: FakeSampler, count: int = 6, **options):
     prompts = prompt_set(count).prompts
