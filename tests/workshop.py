@@ -57,11 +57,15 @@ def write_pictures(folder: Path, count: int) -> None:
     (folder / "metadata.jsonl").write_text("".join(rows))
 
 
-@pytest.fixture(scope="session")
-def workshop(tmp_path_factory) -> Workshop:
-    root = tmp_path_factory.mktemp("workshop")
+def make_workshop(root: Path) -> Workshop:
+    """A tiny base, ten pictures and their cache, in `root`."""
     tiny.stable_diffusion(root / "words").save_pretrained(root / "base")
     write_pictures(root / "pictures", 10)
     workshop = Workshop(root / "base", root / "pictures", root / "cache")
     commands.prepare(workshop.config(root / "unused"))
     return workshop
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory) -> Workshop:
+    return make_workshop(tmp_path_factory.mktemp("workshop"))

@@ -14,7 +14,7 @@ from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.run.folder_lock import RunFolderLock
 from seppo_core.training.trainer import Trainer
 from tests.bad_inputs.planted import disk_error, nan_loss, signals_at, vanishing
-from tests.bad_inputs.room import CONFIG, Case, edit, own_base, rows, write_rows
+from tests.bad_inputs.workspace import CONFIG, Case, edit, own_base, rows, write_rows
 
 
 def options(command: str, *more: str):

@@ -1,12 +1,14 @@
-"""A folder with everything in it that a run needs, to spoil one thing of."""
+"""A folder with everything that a run needs, in which one thing is then spoilt."""
 
+import contextlib
+import io
 import json
-import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main
@@ -18,24 +20,39 @@ PICTURES = 8
 
 @dataclass(frozen=True)
 class Case:
-    """One bad input. `spoil` is called in the room and returns the command line, without the config where it is the
-    usual one; `around` is entered while the command runs."""
+    """One bad input. `spoil` is called in the workspace and returns the command line; `around` is entered while the
+    command runs."""
 
     group: str
     what: str
     spoil: Callable[[], list[str]]
     status: int = 2
     says: str = ""
-    """What must be found in the answer, as a regular expression."""
+    """A regular expression that must be found in the answer: the key, the value, the limit or the cure."""
     around: Callable[[], AbstractContextManager] = nullcontext
     needs: str = "cache"
     """cache: prepared data; run: also a run that stands after update 4."""
     reads: Callable[[], str] | None = None
-    """Where the answer is not the last line of the error stream but lies in a file."""
+    """Reads the answer if it is not the last line of the error stream."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}: {self.what}"
+
+
+class Answer(NamedTuple):
+    """What the command line said to a bad input."""
+
+    argv: list[str]
+    status: int
+    text: str
+    """What `reads` found, else the last line of the error stream."""
+    errors: str
+    """The whole error stream."""
 
 
 def build(room: Path, workshop: Workshop) -> None:
-    """Fills `room`: base, pictures, config; then prepares and trains there, with the paths of `room` relative."""
+    """Fills `room` with base, pictures and config, then prepares and trains there; all paths are relative."""
     (room / "base").symlink_to(workshop.base)
     write_pictures(room / "pictures", PICTURES)
     config = workshop.config(Path("run"))
@@ -45,13 +62,25 @@ def build(room: Path, workshop: Workshop) -> None:
         data=replace(config.data, source="pictures", cache="cache", flip=False),
     )
     (room / CONFIG).write_text(resolved_yaml(config))
-    assert main(["prepare", CONFIG]) == 0
-    assert main(["train", CONFIG]) == 0
+    with contextlib.chdir(room):
+        assert main(["prepare", CONFIG]) == 0
+        assert main(["train", CONFIG]) == 0
     shutil.rmtree(room / "run" / "checkpoints" / "update-000006")
 
 
+def answer(case: Case, template: Path, room: Path) -> Answer:
+    """Makes the workspace `room` after `template`, spoils it as `case` says, and asks the command line."""
+    furnish(room, template, case.needs)
+    with contextlib.chdir(room):
+        argv = case.spoil()
+        with contextlib.redirect_stderr(io.StringIO()) as stream, case.around():
+            status = main(argv)
+        errors = stream.getvalue()
+        return Answer(argv, status, case.reads() if case.reads else errors.strip().splitlines()[-1], errors)
+
+
 def furnish(room: Path, template: Path, needs: str) -> None:
-    """Copies of what a case may spoil."""
+    """Copies what a case may spoil."""
     room.mkdir()
     shutil.copy(template / CONFIG, room)
     (room / "base").symlink_to((template / "base").resolve())
@@ -78,13 +107,3 @@ def rows() -> list[dict]:
 
 def write_rows(found: list[dict]) -> None:
     Path("pictures/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
-
-
-def normal(text: str, room: Path) -> str:
-    """What does not change from one machine, or run, to the next."""
-    text = text.replace(f"{room}/", "").replace(str(room), ".")
-    text = re.sub(r"process \d+ on \S+?([);])", r"process N on HOST\1", text)
-    text = re.sub(r"\b(?=[0-9]*[a-f])[0-9a-f]{8,}\b", "HASH", text)
-    text = re.sub(r"\(\d+ MB are free\)", "(N MB are free)", text)
-    text = re.sub(r"seppo \d+\.\d+\.\S+ -> \d+\.\d+\.[^)\s]+", "seppo OLD -> NEW", text)
-    return " ".join(text.split())
