@@ -11,7 +11,7 @@ from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.protocols import Protocol
 from benchmarks.evaluation.samplers import AdapterSampler, Job, Sampler
 from benchmarks.evaluation.samples import Record, SampleStore, sample_seed
-from seppo_core.run.logging import progress_bar
+from seppo_core.io.progress import progress_bar
 
 GIVE_UP_AFTER = 5
 """Samples in a row that fail at the start: then it is the model, not the prompts."""

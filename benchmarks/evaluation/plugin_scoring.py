@@ -5,10 +5,10 @@ from hashlib import sha256
 from benchmarks.evaluation.folder import JudgeEntry, Plan, PlanFolder
 from benchmarks.evaluation.lines import Shard
 from benchmarks.evaluation.score import tasks_of
+from seppo_core.io.progress import progress_bar
 from seppo_core.judging.columns import Score
 from seppo_core.judging.external.process import Ask, judge_all
 from seppo_core.judging.external.spec import Described, Plugin
-from seppo_core.run.logging import progress_bar
 
 LOG = "judge.log"
 

@@ -14,8 +14,8 @@ from benchmarks.evaluation.prompts import Prompt, text_mark
 from benchmarks.evaluation.references import References
 from benchmarks.evaluation.samples import Record, SampleStore
 from benchmarks.evaluation.scores import ScoreStore, ScoreWriter, score_key
+from seppo_core.io.progress import progress_bar
 from seppo_core.judging.columns import Score
-from seppo_core.run.logging import progress_bar
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from tqdm import tqdm
 from seppo_core.cache.encode_captions import TextEncoder
 from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.cache.reader import VERSION, Manifest
-from seppo_core.cache.writer import CacheFolder, Part, check_space, has_space
+from seppo_core.cache.writer import CacheFolder, Part
 from seppo_core.data.source import Source
 from seppo_core.distributed.progress import TeamProgress
 from seppo_core.distributed.ranks import ALONE, Ranks
 from seppo_core.io.locks import CacheLock
+from seppo_core.io.space import check_space, free_bytes
 from seppo_core.models.adapter import Adapter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -143,7 +144,7 @@ class _Preparation:
         latents = self.item_bytes * sum(len(self.shards[number]) for number in missing)
         # one an item is the most; only where that does not fit is it worth while to count them
         most = latents + self._text_bytes(len(self.source) + 1)
-        if has_space(self.target.folder, most):
+        if free_bytes(self.target.folder) >= most:
             return missing
         captions = self.source.distinct_captions()
         if captions is not None:

@@ -19,7 +19,6 @@ import json
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
-from hashlib import file_digest
 from itertools import accumulate
 from pathlib import Path
 
@@ -129,11 +128,6 @@ class WinnerCache:
         index = load_file(self.folder / "index.safetensors")
         self._caption, self._line = index["caption"], index["line"]
 
-    @classmethod
-    def open(cls, folder: str | Path) -> "WinnerCache":
-        """The same as calling the class."""
-        return cls(folder)
-
     def __reduce__(self):
         # mapped shards cannot travel to another process, the folder's name can
         return WinnerCache, (self.folder,)
@@ -201,12 +195,6 @@ class WinnerCache:
     def ids(self, indices: list[int]) -> list[str]:
         """Names of the items that stay the same when the data set grows or is reordered."""
         return [self._about(index)["id"] for index in indices]
-
-    def verify(self) -> None:
-        """Reads every file again; ValueError naming those whose content is not what `prepare` wrote."""
-        damaged = [s.file for s in self._files() if sha256_of(self.folder / s.file) != s.sha256]
-        if damaged:
-            raise ValueError(f"the cache at {self.folder} is damaged in {', '.join(damaged)}; {_CURE}")
 
     def _need(self, form: Form) -> None:
         if self.form != form:
@@ -298,12 +286,6 @@ _CURE = (
     "copy it anew from where it was made, or run `verify` with --mend true and then `prepare`, which encodes no more "
     "than that"
 )
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _float32(tensor: Tensor) -> Tensor:

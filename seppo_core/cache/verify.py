@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 
-from tqdm import tqdm
-
-from seppo_core.cache.reader import FORMAT, Manifest, Stored, sha256_of
+from seppo_core.cache.reader import FORMAT, Manifest, Stored
 from seppo_core.cache.writer import PARTS, STARTED, CacheFolder
+from seppo_core.io.hashing import sha256_file
 from seppo_core.io.locks import CacheLock
+from seppo_core.io.progress import progress_bar
 
 THREADS = 4
 
@@ -29,8 +29,9 @@ def find_damage(folder: Path, progress: bool = True) -> tuple[list[Damage], int]
     FileNotFoundError where there is no cache; ValueError where its manifest is of another version or unreadable.
     """
     files = _files(folder)
+    total = sum(stored.bytes for stored in files)
     with (
-        tqdm(total=sum(stored.bytes for stored in files), unit="B", unit_scale=True, disable=not progress) as bar,
+        progress_bar(total, unit="B", with_prefix=True, description="verify", visible=progress) as bar,
         ThreadPoolExecutor(THREADS) as pool,
     ):
         damaged = []
@@ -88,6 +89,6 @@ def _problem(folder: Path, stored: Stored) -> str | None:
         size = path.stat().st_size
         if size != stored.bytes:
             return f"has {size} bytes instead of {stored.bytes}"
-        return None if sha256_of(path) == stored.sha256 else "has another content than was written"
+        return None if sha256_file(path) == stored.sha256 else "has another content than was written"
     except OSError as error:
         return f"cannot be read ({error.strerror})"

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seppo_core.cache.reader import FORMAT, VERSION, Manifest, Stored, WinnerCache, sha256_of
+from seppo_core.cache.reader import FORMAT, VERSION, Manifest, Stored, WinnerCache
 from seppo_core.io.atomic import remove_leftovers, save_json, save_tensors, whole_file
+from seppo_core.io.hashing import sha256_file
 from seppo_core.io.locks import LOCK
 
 STARTED = "prepare.json"
@@ -155,7 +155,7 @@ class CacheFolder:
 
     def _stored(self, file: str, rows: int) -> Stored:
         path = self.folder / file
-        return Stored(file, rows, path.stat().st_size, sha256_of(path))
+        return Stored(file, rows, path.stat().st_size, sha256_file(path))
 
     def _holds_nothing(self) -> bool:
         return not (self.folder / "manifest.json").is_file() and not any(self.folder.glob("items-*.safetensors"))
@@ -188,27 +188,6 @@ class CacheFolder:
         for path in self.folder.iterdir():
             if _SHARD.fullmatch(path.name) and not (self.parts / f"{path.stem}.json").is_file():
                 path.unlink()
-
-
-def free_bytes(folder: Path) -> int:
-    """On the disk of `folder`, which need not be there yet."""
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(place).free
-
-
-def has_space(folder: Path, needed: int) -> bool:
-    """Whether the disk of `folder` has `needed` bytes free."""
-    return free_bytes(folder) >= needed
-
-
-def check_space(folder: Path, needed: int, what: str) -> None:
-    """OSError where the disk of `folder` has less than `needed` bytes free for `what`."""
-    free = free_bytes(folder)
-    if free < needed:
-        raise OSError(
-            f"{folder} needs {needed / 1e9:.1f} GB for {what} and its disk has {free / 1e9:.1f} GB free; free some, "
-            "name another disk, or store half precision (data.cache_dtype: bfloat16)"
-        )
 
 
 def _read_started(folder: Path) -> dict | None:

@@ -16,8 +16,7 @@ from seppo_core.config.method import MethodConfig
 from seppo_core.config.options import ExportRequest, SampleRequest, VerifyRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.source import Source
-from seppo_core.distributed.processes import make_accelerator
-from seppo_core.distributed.ranks import Ranks
+from seppo_core.distributed.ranks import Ranks, make_accelerator
 from seppo_core.export.model_card import write_card
 from seppo_core.export.samples import Draw, WriteSample, draw_samples
 from seppo_core.export.weights import merge_lora, write_full, write_lora
@@ -34,7 +33,7 @@ from seppo_core.models.vae import cast
 from seppo_core.models.vae_memory import tile_vae
 from seppo_core.run.checkpoint import load_weights
 from seppo_core.run.folder import check_model, find_checkpoint, open_run
-from seppo_core.run.wandb_log import require_wandb
+from seppo_core.run.logging import require_wandb
 from seppo_core.training.preview import Preview
 from seppo_core.training.trainer import Trainer
 

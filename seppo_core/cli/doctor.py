@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from seppo_core.io.space import free_bytes
+
 CORE = ("torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "numpy", "einops", "tyro", "av")
 EXTRAS = {
     "gpu": ("xformers", "bitsandbytes"),
@@ -215,7 +217,7 @@ def _disk(folder: Path) -> list[Finding]:
     hub = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     for name, place in (("here", folder.absolute()), ("hub cache", hub)):
         there = next(path for path in (place, *place.parents) if path.exists())
-        free = shutil.disk_usage(there).free
+        free = free_bytes(place)
         writable = os.access(there, os.W_OK)
         value = f"{_size(free)} free{'' if writable else ', read-only'}"
         little = f"{_size(free)} is little: a checkpoint of SD-1.5 takes 10 GB" if free < ROOM else None

@@ -1,12 +1,12 @@
 """Files found by their names alone, wherever under a folder they lie."""
 
 import os
-from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from seppo_core.data.source import BadItem
+from seppo_core.io.hashing import hash64
 
 SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".gif", ".avi")
 """Of clips; where a name has several, the first of these is taken."""
@@ -26,7 +26,7 @@ class FilenameIndex:
                 if suffix.lower() not in SUFFIXES:
                     continue
                 paths += os.fsencode(Path(folder, name).relative_to(root).as_posix())
-                hashes.append(_hash(stem))
+                hashes.append(hash64(os.fsencode(stem)))
                 starts.append(len(paths))
                 if len(hashes) == 65536:
                     hash_blocks.append(np.array(hashes, dtype=np.uint64))
@@ -45,7 +45,7 @@ class FilenameIndex:
         """BadItem where there is no such file, or more than one of the same suffix."""
         # the column may carry the suffix after all
         stem = stem[: -len(stem.rpartition(".")[2]) - 1] if stem.lower().endswith(SUFFIXES) else stem
-        wanted = np.uint64(_hash(stem))
+        wanted = np.uint64(hash64(os.fsencode(stem)))
         left, right = (int(np.searchsorted(self._hashes, wanted, side)) for side in ("left", "right"))
         # hashes of 64 bits may agree by chance
         found = [path for path in map(self._path, self._order[left:right]) if PurePosixPath(path).stem == stem]
@@ -58,7 +58,3 @@ class FilenameIndex:
 
     def _path(self, index: int) -> str:
         return os.fsdecode(self._paths[self._starts[index] : self._starts[index + 1]])
-
-
-def _hash(stem: str) -> int:
-    return int.from_bytes(blake2b(os.fsencode(stem), digest_size=8).digest())

@@ -16,6 +16,7 @@ from seppo_core.data.parquet import ParquetTable, Shard
 from seppo_core.data.records import Records
 from seppo_core.data.tables import TableRecords
 from seppo_core.data.tar import TarRecords
+from seppo_core.io.hashing import sha256_file
 
 Choose = Callable[[Sequence[str], str], Columns]
 
@@ -98,13 +99,7 @@ def hash_of(files: Sequence[Path]) -> str:
 
     So that anybody can make it: `sha256sum *.parquet | sha256sum` in the folder.
     """
-    hashes = []
-    for path in files:
-        digest = sha256()
-        with path.open("rb") as file:
-            while block := file.read(1024**2):
-                digest.update(block)
-        hashes.append(digest.hexdigest())
+    hashes = [sha256_file(path) for path in files]
     if len(files) == 1:
         return hashes[0]
     listing = "".join(f"{value}  {path.name}\n" for value, path in zip(hashes, files, strict=True))

@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from seppo_core.data.filename_index import FilenameIndex
 from seppo_core.data.records import Media, Record, Records
 from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, SourceLost
+from seppo_core.io.hashing import hash64, repeats
 
 Row = dict[str, object]
 
@@ -87,7 +88,7 @@ class TableRecords(Records):
     def _caption_hash(self, row: Row) -> int:
         """0 where it has none."""
         try:
-            return _hash(self.columns.caption(row, ""))
+            return hash64(self.columns.caption(row, "").encode())
         except BadItem:
             return 0
 
@@ -128,7 +129,7 @@ class TableRecords(Records):
                 record = self._record(row, self.rows.name(position))
                 halves = [(media.name, media.size) if media else None for media in (record.winner, record.loser)]
                 told = [record.id, record.caption, halves]
-                hashes[position], captions[position] = _hash(record.id), _hash(record.caption)
+                hashes[position], captions[position] = hash64(record.id.encode()), hash64(record.caption.encode())
             except BadItem as bad:
                 told = [bad.file, bad.reason]
             digest.update(json.dumps(told).encode())
@@ -138,13 +139,7 @@ class TableRecords(Records):
         return digest.hexdigest()
 
     def _note_repeats(self, hashes: np.ndarray) -> None:
-        order = np.argsort(hashes, kind="stable")
-        same = (hashes[order][1:] == hashes[order][:-1]) & (hashes[order][1:] != 0)
-        first = 0
-        for place in np.flatnonzero(same):
-            if place == 0 or not same[place - 1]:
-                first = int(order[place])
-            again = int(order[place + 1])
+        for again, first in repeats(hashes).items():
             reason = f"named twice, first on {self.rows.name(first)} of {self.files[0].name}"
             self._twice[again] = (self.record(again).id, reason)
 
@@ -153,8 +148,3 @@ def _distinct(hashes: Iterable[int]) -> int:
     """How many there are beside 0."""
     found = hashes if isinstance(hashes, np.ndarray) else np.fromiter(hashes, dtype=np.uint64)
     return int(np.count_nonzero(np.unique(found)))
-
-
-def _hash(text: str) -> int:
-    """Never 0."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) or 1

@@ -5,7 +5,7 @@ import re
 from array import array
 from collections.abc import Sequence
 from functools import partial
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from seppo_core.data.records import FixedFile, Media, Record, Records, Span
 from seppo_core.data.retry import is_transient, retry_io
 from seppo_core.data.source import BadItem
 from seppo_core.data.tar_index import Member, TarDamage, read_members
+from seppo_core.io.hashing import hash64, repeats
 
 MEDIA = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "mp4", "webm", "mkv", "mov", "avi")
 TEXTS = ("txt", "caption", "cls")
@@ -146,11 +147,9 @@ class TarRecords(Records):
 
     def _note_repeats(self) -> None:
         names = (self._name(position).encode() for position in range(len(self)))
-        digests = (int.from_bytes(blake2b(name, digest_size=8).digest()) for name in names)
-        hashes = np.fromiter(digests, dtype=np.uint64, count=len(self))
-        order = np.argsort(hashes, kind="stable")
-        for again in order[1:][hashes[order][1:] == hashes[order][:-1]]:
-            if (position := int(again)) not in self._bad:
+        hashes = np.fromiter(map(hash64, names), dtype=np.uint64, count=len(self))
+        for position in repeats(hashes):
+            if position not in self._bad:
                 self._bad[position] = (self._name(position), "there twice: an earlier sample has the same key")
 
     def _find_form(self) -> Form:

@@ -4,7 +4,6 @@ Files rather than collectives: a process may be minutes behind another, which wo
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from seppo_core.distributed.ranks import Ranks, exit_after_peer_failure
 from seppo_core.io.atomic import save_json
+from seppo_core.io.progress import progress_bar
 
 INTERVAL = 2.0
 """Seconds between two looks at the others."""
@@ -52,11 +52,7 @@ class TeamProgress:
             self._bar.close()
         self.counts = dict.fromkeys(COUNTS, 0)
         self._phase, self._before = phase, done
-        # a line every ten seconds is enough in a log file
-        rate = 0.1 if sys.stderr.isatty() else 10.0
-        self._bar = tqdm(
-            total=total, initial=done, desc=phase, unit=unit, disable=not self.visible, mininterval=rate, smoothing=0.1
-        )
+        self._bar = progress_bar(total, done, unit=unit, description=phase, visible=self.visible)
         self._look(at_once=True)
 
     def add(self, done: int, kept: int = 0, rejected: int = 0, left_out: int = 0) -> None:

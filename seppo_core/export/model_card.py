@@ -11,7 +11,7 @@ from seppo_core.config.schema import Config
 from seppo_core.export.snippets import quoted, script
 from seppo_core.models.adapter import Adapter
 from seppo_core.run.folder import environment
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 
 UNKNOWN = "unknown"
 EXPORTED = {"lora": "LoRA", "motion": "motion modules", "full": "whole pipeline"}

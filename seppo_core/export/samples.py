@@ -11,10 +11,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from seppo_core.io.atomic import save_text
+from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import sample
-from seppo_core.run.logging import progress_bar
 
 WriteSample = Callable[[Path, UInt8[Tensor, "f h w 3"]], Path]
 """Writes frames (one for an image) as a file named after a stem, and returns the file's path."""

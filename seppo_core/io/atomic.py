@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from seppo_core.io.disk_errors import telling
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MACHINE = blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 """In the names of temporary files: folders are shared between machines, and numbers of processes are not."""
@@ -65,8 +66,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
     """Writes a safetensors file whole or not at all."""
+    # imported here, so that the rest of the file needs no torch
+    from safetensors.torch import save_file
+
     with whole_file(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
@@ -123,6 +127,9 @@ def _is_alive(process: int) -> bool:
 
 
 def _flush(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        # Windows cannot open folders
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

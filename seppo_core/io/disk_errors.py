@@ -2,10 +2,11 @@
 
 import errno
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from seppo_core.io.space import free_bytes
 
 _CURES = {
     errno.ENOSPC: "free some space there",
@@ -79,16 +80,11 @@ def _number(error: Exception, path: Path) -> int | None:
     if isinstance(error, RuntimeError) and ("enforce fail at inline_container" in text or "PytorchStream" in text):
         known = next((number for words, number in _WORDS.items() if words in text), None)
         # torch counts what was written and says no more than that it was too little
-        return known or (errno.ENOSPC if _free(path) < NEARLY_FULL else errno.EIO)
+        return known or (errno.ENOSPC if free_bytes(path) < NEARLY_FULL else errno.EIO)
     return None
 
 
 def _reason(number: int, path: Path) -> str:
     if number == errno.ENOSPC:
-        return f"its disk is full ({_free(path) / 1e6:.0f} MB are free)"
+        return f"its disk is full ({free_bytes(path) / 1e6:.0f} MB are free)"
     return next((words.lower() for words, known in _WORDS.items() if known == number), errno.errorcode[number])
-
-
-def _free(path: Path) -> int:
-    place = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
-    return shutil.disk_usage(place).free

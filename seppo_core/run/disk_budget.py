@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from seppo_core.cache.writer import free_bytes
 from seppo_core.config.schema import Config
+from seppo_core.io.space import free_bytes
 
 PARTS = ("pool", "checkpoints", "buffer")
 """Folders of a run that `run_bytes` speaks of."""

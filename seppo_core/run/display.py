@@ -3,8 +3,7 @@
 import sys
 from typing import TextIO
 
-from tqdm import tqdm
-
+from seppo_core.io.progress import progress_bar
 from seppo_core.run.eta import TimeLeft, clock
 
 SHOWN = ("loss", "winner_error", "share_s_plus", "margin", "grad_norm")
@@ -21,9 +20,7 @@ class UpdateDisplay:
         self.visible = visible
         live = visible and self.stream.isatty()
         self.bar = (
-            tqdm(total=pace.total, initial=done, unit="update", desc=description, dynamic_ncols=True, file=self.stream)
-            if live
-            else None
+            progress_bar(pace.total, done, unit="update", description=description, stream=self.stream) if live else None
         )
         if visible and not live:
             self.say(f"{description}: {done} of {pace.total} updates are done")

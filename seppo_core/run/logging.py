@@ -3,19 +3,49 @@
 import json
 import math
 import os
-import sys
+import secrets
 from contextlib import ExitStack, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from seppo_core.io.atomic import save_text
 from seppo_core.io.disk_errors import telling
-from seppo_core.run.history import METRICS, read_lines, read_metrics
-from seppo_core.run.wandb_log import ProjectLog
+from seppo_core.run.history import METRICS, read_lines
 
-__all__ = ["RunLog", "progress_bar", "read_metrics"]
+
+class WeightsAndBiases:
+    """One run of a project, which a resumed run goes on with: its id lies in the run folder as `wandb.txt`.
+
+    Whether it talks to a server is wandb's own business (WANDB_MODE=offline keeps it on disk).
+    """
+
+    def __init__(self, project: str, folder: Path, config: dict[str, Any]):
+        require_wandb()
+        import wandb
+
+        path = folder / "wandb.txt"
+        if not path.exists():
+            save_text(path, secrets.token_hex(4) + "\n")
+        self._run = wandb.init(
+            project=project, name=folder.name, id=path.read_text(encoding="utf-8").strip(), resume="allow",
+            dir=str(folder), config=config,
+        )  # fmt: skip
+
+    def write(self, update: int, metrics: dict[str, float | int]) -> None:
+        """Scalars of one update; wandb leaves out updates that it has already, which a resumed run does again."""
+        self._run.log(dict(metrics), step=update)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def require_wandb() -> None:
+    """ValueError where wandb is not installed: to be asked before weights load."""
+    if find_spec("wandb") is None:
+        raise ValueError("log.wandb names a project, but wandb is not installed: pip install wandb, or leave it out")
 
 
 class RunLog:
@@ -24,7 +54,7 @@ class RunLog:
     A resumed run drops what was logged after its checkpoint: those updates are done, and logged, again.
     """
 
-    def __init__(self, folder: Path, update: int, wandb: ProjectLog | None = None):
+    def __init__(self, folder: Path, update: int, wandb: WeightsAndBiases | None = None):
         self.path = folder / METRICS
         if self.path.exists():
             kept = [line for line in read_lines(self.path) if line["update"] <= update]
@@ -67,17 +97,3 @@ class RunLog:
                 all_of_them.callback(self._wandb.close)
             all_of_them.callback(self.writer.close)
             all_of_them.callback(self._file.close)
-
-
-def progress_bar(total: int, initial: int = 0, *, unit: str, description: str, visible: bool = True) -> tqdm:
-    """A bar with rate and time left; on a plain terminal or in a file it prints at most one line every 30 seconds."""
-    return tqdm(
-        total=total,
-        initial=initial,
-        unit=unit,
-        desc=description,
-        disable=not visible,
-        dynamic_ncols=True,
-        mininterval=0.2 if sys.stderr.isatty() else 30,
-        leave=True,
-    )

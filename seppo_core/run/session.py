@@ -21,8 +21,7 @@ from seppo_core.run.eta import TimeLeft
 from seppo_core.run.folder_lock import RunFolderLock
 from seppo_core.run.health import Health, UnhealthyRun
 from seppo_core.run.history import EventName, add_event, read_metrics
-from seppo_core.run.logging import RunLog
-from seppo_core.run.wandb_log import ProjectLog
+from seppo_core.run.logging import RunLog, WeightsAndBiases
 
 AGREE_EVERY = 4
 """Micro-batches between two questions of several processes whether one of them was asked to stop."""
@@ -71,7 +70,7 @@ class RunWatch(AbstractContextManager):
             raise UnhealthyRun(self.health.fatal)
         if self._is_main:
             project = config.log.wandb
-            wandb = None if project is None else ProjectLog(project, self.folder, plain(config))
+            wandb = None if project is None else WeightsAndBiases(project, self.folder, plain(config))
             self._log = self._stack.enter_context(RunLog(self.folder, done, wandb))
             self._event("started", update=done, process=os.getpid())
         self.display = UpdateDisplay(

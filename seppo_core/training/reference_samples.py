@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from seppo_core.distributed.ranks import Ranks
+from seppo_core.io.progress import progress_bar
 from seppo_core.methods.reference import Reference
-from seppo_core.run.logging import progress_bar
 from seppo_core.run.session import RunWatch
 from seppo_core.training.generate import ReferenceSampler
 from seppo_core.training.parallel import ParallelStrategy

@@ -13,8 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.schema import Config
-from seppo_core.distributed.processes import make_accelerator
-from seppo_core.distributed.ranks import Ranks
+from seppo_core.distributed.ranks import Ranks, make_accelerator
 from seppo_core.distributed.signals import Stopped
 from seppo_core.methods.objectives import Method
 from seppo_core.methods.reference import ReferencePool

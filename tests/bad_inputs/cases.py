@@ -62,7 +62,7 @@ def occupied():
 
 
 def no_wandb():
-    return mock.patch("seppo_core.run.wandb_log.find_spec", lambda _: None)
+    return mock.patch("seppo_core.run.logging.find_spec", lambda _: None)
 
 
 def deepspeed():

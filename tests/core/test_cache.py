@@ -86,7 +86,7 @@ def test_half_precision_halves_the_files_and_reads_as_float32(tmp_path, dtype):
 def test_clips_keep_their_frames(tmp_path):
     source, adapter = ListSource(CAPTIONS[:3], frames=5), PixelAdapter()
     prepare(adapter, source, tmp_path / "cache", model="tiny", progress=False)
-    cache = WinnerCache.open(tmp_path / "cache")
+    cache = WinnerCache(tmp_path / "cache")
     assert (cache.kind, cache.latent_shape, cache.rows) == ("video", (12, 5, 4, 4), 1)
     expected = adapter.encode(unit(source.pixels(1))[None])
     assert torch.equal(cache.posterior([1], [False]).mean, expected.mean)
@@ -133,15 +133,10 @@ def test_what_is_not_a_whole_cache_is_refused_with_the_cure(tmp_path):
 
 
 def test_damaged_shards_are_found(tmp_path):
-    cache, _, _ = make(tmp_path / "cache")
-    cache.verify()
+    make(tmp_path / "cache")
     shard = tmp_path / "cache" / "items-00001.safetensors"
     whole = shard.read_bytes()
 
-    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    WinnerCache(tmp_path / "cache")
-    with pytest.raises(ValueError, match=r"damaged in items-00001\.safetensors"):
-        cache.verify()
     shard.write_bytes(b"\xff" * len(whole))
     with pytest.raises(ValueError, match=r"items-00001\.safetensors cannot be read"):
         WinnerCache(tmp_path / "cache").posterior([4], [False])

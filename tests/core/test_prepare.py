@@ -263,6 +263,6 @@ def test_bad_arguments_and_small_disks_are_refused(tmp_path, monkeypatch):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS | {"dtype": "half"})
     with pytest.raises(ValueError, match="batch_size 0"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS | {"batch_size": 0})
-    monkeypatch.setattr(cache_folder.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr("seppo_core.io.space.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(OSError, match="GB free"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS)

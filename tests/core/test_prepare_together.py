@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,7 +165,7 @@ def test_a_failed_process_and_a_silent_one_end_the_wait(tmp_path, monkeypatch):
 
 def test_the_texts_count_for_the_disk(tmp_path, monkeypatch, capsys):
     free = {"bytes": 10**9}
-    monkeypatch.setattr("seppo_core.cache.writer.free_bytes", lambda folder: free["bytes"])
+    monkeypatch.setattr("seppo_core.io.space.shutil.disk_usage", lambda _: SimpleNamespace(free=free["bytes"]))
 
     class Counting(ListSource):
         def distinct_captions(self):
@@ -200,7 +201,7 @@ def test_the_texts_count_for_the_disk(tmp_path, monkeypatch, capsys):
 
 
 def test_captions_are_counted_only_where_the_disk_may_be_too_small(tmp_path, monkeypatch):
-    monkeypatch.setattr("seppo_core.cache.writer.free_bytes", lambda folder: 10**12)
+    monkeypatch.setattr("seppo_core.io.space.shutil.disk_usage", lambda _: SimpleNamespace(free=10**12))
 
     class Dear(ListSource):
         def distinct_captions(self):

@@ -10,8 +10,7 @@ import pytest
 from seppo_core.run.display import UpdateDisplay
 from seppo_core.run.eta import TimeLeft, clock
 from seppo_core.run.history import add_event, read_events, read_metrics
-from seppo_core.run.logging import RunLog
-from seppo_core.run.wandb_log import ProjectLog, require_wandb
+from seppo_core.run.logging import RunLog, WeightsAndBiases, require_wandb
 
 
 def write(folder, updates, start=0, **options):
@@ -124,7 +123,7 @@ def test_clock(seconds, text):
 
 def test_wandb_is_asked_for_before_it_is_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    monkeypatch.setattr("seppo_core.run.wandb_log.find_spec", lambda _: None)
+    monkeypatch.setattr("seppo_core.run.logging.find_spec", lambda _: None)
     with pytest.raises(ValueError, match="wandb is not installed: pip install wandb"):
         require_wandb()
 
@@ -143,9 +142,9 @@ def test_wandb_gets_every_update_and_a_resume_its_run(tmp_path, monkeypatch):
     module = types.ModuleType("wandb")
     module.init = lambda **options: calls.append(options) or Run()
     monkeypatch.setitem(sys.modules, "wandb", module)
-    monkeypatch.setattr("seppo_core.run.wandb_log.find_spec", lambda _: object())
+    monkeypatch.setattr("seppo_core.run.logging.find_spec", lambda _: object())
     for start in (0, 2):
-        project = ProjectLog("toys", tmp_path, {"seed": 0})
+        project = WeightsAndBiases("toys", tmp_path, {"seed": 0})
         write(tmp_path, [start + 1, start + 2], start=start, wandb=project)
     first, second = calls[0], calls[4]
     assert first["project"] == "toys" and first["resume"] == "allow" and first["config"] == {"seed": 0}

@@ -13,7 +13,7 @@ from PIL import Image
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.models.adapter import Adapter
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 from seppo_image import commands as image_commands
 from seppo_image.__main__ import main as seppo_image
 from seppo_image.commands import load

@@ -11,7 +11,7 @@ from torch import nn
 from seppo_core.config.training import OptimizerConfig
 from seppo_core.plan.memory import moments
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 from seppo_core.training.optim import make_optimizer
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands

@@ -11,7 +11,7 @@ from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.method_specs import RECIPES
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 from seppo_core.run.status import read_status, status_text
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands

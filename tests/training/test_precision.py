@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seppo_core.config.loader import resolved_yaml
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.models.fingerprint import frozen_fingerprint
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 from seppo_image import commands
 from tests import tiny
 

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from seppo_core.config.loader import resolved_yaml
-from seppo_core.distributed.processes import FOREIGN, make_accelerator
-from seppo_core.distributed.ranks import Ranks
+from seppo_core.distributed.ranks import FOREIGN, Ranks, make_accelerator
 from seppo_core.methods.reference import FrozenCopy
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 from seppo_image import commands
 from tests.training.test_resume import assert_same_run
 from tests.training.together import finish, start

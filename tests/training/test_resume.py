@@ -10,7 +10,7 @@ import torch
 import seppo_core.run.checkpoint
 import seppo_core.training.trainer
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 

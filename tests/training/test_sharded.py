@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 from seppo_core.training.parallel import make_strategy
 from seppo_image import commands
 from seppo_video.__main__ import main as seppo_video

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from benchmarks.evaluation.anchor.run import Point, Run
 from seppo_core.export.samples import to_frames
 from seppo_core.io.atomic import save_tensors
+from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
 from seppo_core.methods.losses import anchor_sign
 from seppo_core.methods.step import Batch, pair_errors
 from seppo_core.models.sampling import make_scheduler, sample
 from seppo_core.models.tuning import load_trainable_state
-from seppo_core.run.logging import progress_bar
 
 REVISION = 1
 """Raised when a change here changes what is measured."""

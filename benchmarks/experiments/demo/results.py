@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from benchmarks.experiments.demo.plan import ARMS, NAMES, RECIPES, Places
 from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.report.statistics import Interval, mean_interval, paired_difference, sign_flip_test, win_rate
-from seppo_core.run.logging import read_metrics
+from seppo_core.run.history import read_metrics
 
 METHOD = "mean of the exact score over held-out prompts x seeds; 95 % bootstrap interval with the prompt as unit"
 WIN_RATE = "share of (prompt, seed) pairs that score above the base's sample from the same noise; ties count half"

@@ -12,7 +12,7 @@ from benchmarks.experiments.speed.memory import GIB, free_memory
 from benchmarks.experiments.speed.models import Conditions, random_adapter
 from benchmarks.experiments.speed.subjects import Subject, Tune
 from seppo_core.cli.commands import make_method, tune, with_method
-from seppo_core.distributed.processes import make_accelerator
+from seppo_core.distributed.ranks import make_accelerator
 from seppo_core.methods.objectives import Method
 from seppo_core.methods.reference import REFERENCE, LoraView, Reference, make_reference
 from seppo_core.methods.step import Batch

@@ -1,0 +1,29 @@
+"""Hashes of files and of names, and positions at which a hash repeats."""
+
+from hashlib import blake2b, file_digest
+from pathlib import Path
+
+import numpy as np
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def hash64(content: bytes) -> int:
+    """A hash of 64 bits that is the same in every process; never 0, which callers may use for "no value"."""
+    return int.from_bytes(blake2b(content, digest_size=8).digest()) or 1
+
+
+def repeats(hashes: np.ndarray) -> dict[int, int]:
+    """For every position whose hash stood earlier, the first position with that hash; hashes of 0 are ignored."""
+    order = np.argsort(hashes, kind="stable")
+    same = (hashes[order][1:] == hashes[order][:-1]) & (hashes[order][1:] != 0)
+    found, first = {}, 0
+    for place in np.flatnonzero(same):
+        if place == 0 or not same[place - 1]:
+            first = int(order[place])
+        found[int(order[place + 1])] = first
+    return found
