@@ -20,7 +20,7 @@ from benchmarks.experiments.full_size.tokenizers import make_tokenizer
 from benchmarks.experiments.full_size.watch import CommandFailed, watch
 from benchmarks.experiments.speed.subjects import BASES
 from seppo_core.plan.architecture import ArchitectureConfig, pipeline_architecture
-from tests.contract.families import FAMILIES
+from tests.contract.rows import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -29,7 +29,7 @@ from seppo_core.config.training import OptimizerConfig
 from seppo_core.plan.counter import Counter
 from seppo_core.training.batches import BatchMaker, WinnerOrder
 from seppo_image import commands
-from tests.contract.families import FAMILIES as ROWS
+from tests.contract.rows import FAMILIES as ROWS
 
 CPU = torch.device("cpu")
 

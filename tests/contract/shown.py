@@ -11,7 +11,7 @@ from seppo_core.export.weights import export_full, export_lora
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import sample
 from seppo_core.models.tuning import load_trainable_state, trainable_state, tune_full, tune_lora
-from tests.contract.families import Family
+from tests.contract.family import Family
 
 
 def shaken(adapter: Adapter) -> None:

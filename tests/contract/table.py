@@ -1,74 +1,39 @@
-"""The table of families, docs/families.md: what the contract tests of each, counted from the tests themselves.
+"""The table of families in docs/families.md and the README; `python -m tests.contract.table` writes both.
 
-Nothing is written down twice. A row is a row of `FAMILIES`; a count is that of the cases which apply to it; a size is
-that of the latents they are run at.
+Nothing is written down twice: a row is a row of the contract, what it says of a family is read from its adapter.
 """
 
-import re
-from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
-from inspect import getmembers, isfunction
-from itertools import product
 from pathlib import Path
-from types import FunctionType, ModuleType
 from typing import get_type_hints
 
 from benchmarks.experiments.full_size.report import millions
 from benchmarks.experiments.full_size.result import read_results
 from seppo_core.models.adapter import Adapter
-from tests.contract.families import FAMILIES, Family
-from tests.contract.plain import load_lora_by_peft
+from tests.contract.family import Family, load_lora
+from tests.contract.rows import FAMILIES
 
-FILES = sorted(path for path in Path(__file__).parent.glob("test_*.py") if path.name != "test_table.py")
-FULL_SIZE = Path(__file__).parents[2] / "docs" / "full_size.json"
-MODULES = [import_module(f"tests.contract.{path.stem}") for path in FILES]
+ROOT = Path(__file__).parents[2]
+FILE, README = ROOT / "docs" / "families.md", ROOT / "README.md"
+FULL_SIZE = ROOT / "docs" / "full_size.json"
+BEGIN, END = "<!-- families:begin -->\n", "<!-- families:end -->\n"
 HEAD = """\
 # Families
 
-What `tests/contract` runs for each family: a tiny pipeline of the family's own diffusers class, with random weights, on
-a CPU. Counted from the tests, and written by `SEPPO_WRITE=1 python -m pytest tests/contract/test_table.py`, which fails
-without the variable where this file is not what they yield.
+`tests/contract` runs every row: a tiny pipeline of the family's own diffusers class, with random weights, on a CPU. The
+cases hold the adapter to its pipeline, alone and in training; train a LoRA and the weights; and compare what plain
+diffusers draws from the exports. `python -m tests.contract.table` writes this file.
 
-- Contract: cases that hold the adapter to its pipeline, alone and in training; and mistakes, each made on purpose, that
-  have to break the comparison.
-- LoRA, Full, Export: the cases about training a LoRA, about training the weights, and about plain diffusers drawing the
-  same from what was exported. In brackets what loads the LoRA, what training can be kept to, and what can be exported.
-- Largest run: where `python -m benchmarks full_size` has run the recipe of a published base on random weights, its
-  parameters and the size (docs/full_size.md has the rest); else the latents of these cases, c × [f] × h × w.
+- Pipeline: the diffusers class that a base has to be saved from, and that an export loads as.
+- LoRA: what loads an exported LoRA.
+- Trained: what training can be kept to (`tune.scope`).
+- Exports: what `export` writes.
+- Largest run: if `python -m benchmarks full_size` has run a published base's recipe on random weights, its parameters
+  and the size (docs/full_size.md has the rest); else the latents of the contract's cases, c × [f] × h × w.
 
-| Family | Pipeline | Contract | LoRA | Full | Export | Largest run |
-|---|---|---|---|---|---|---|
+| Family | Pipeline | LoRA | Trained | Exports | Largest run |
+|---|---|---|---|---|---|
 """
-LORA, FULL, EXPORT, MISTAKE = r"(?i)lora", r"full|frozen_copy", r"exported", r"breaks_parity|notices"
-"""What a case's name says that it is about."""
-
-
-def cases(module: ModuleType, family: Family) -> Iterator[str]:
-    """The cases of a module that apply to a family: `test[argument-argument]`, the family left out."""
-    for name, function in getmembers(module, isfunction):
-        if name.startswith("test_"):
-            choices = [_choices(names, values, family) for names, values in _parameters(module, function)]
-            yield from (f"{name}[{'-'.join(sum(case, ()))}]" for case in product(*choices))
-
-
-def _parameters(module: ModuleType, function: FunctionType) -> Iterator[tuple[list[str], list[tuple]]]:
-    """Names of the arguments, and their values, of each of a test's parametrisations."""
-    shared = vars(module).get("pytestmark", [])
-    for mark in [*(shared if isinstance(shared, list) else [shared]), *vars(function).get("pytestmark", [])]:
-        if mark.name == "parametrize":
-            names, values = mark.args
-            names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-            yield names, [tuple(value) if len(names) > 1 else (value,) for value in values]
-
-
-def _choices(names: list[str], values: list[tuple], family: Family) -> list[tuple[str, ...]]:
-    """The values that go with the family, as texts."""
-    place = next((place for place, name in enumerate(names) if name in ("family", "name")), None)
-    if place is None:
-        return [tuple(map(str, value)) for value in values]
-    of = [(value[place].name if isinstance(value[place], Family) else value[place], value) for value in values]
-    return [tuple(str(x) for i, x in enumerate(value) if i != place) for name, value in of if name == family.name]
 
 
 def adapter_class(family: Family) -> type[Adapter]:
@@ -76,27 +41,22 @@ def adapter_class(family: Family) -> type[Adapter]:
 
 
 def row(family: Family) -> str:
-    found = [case for module in MODULES for case in cases(module, family)]
     kind = adapter_class(family)
-    count = {about: sum(bool(re.search(about, case)) for case in found) for about in (LORA, FULL, EXPORT, MISTAKE)}
-    exports = ["LoRA", "pipeline", *(["motion"] if "motion" in kind.trainable else [])]
     height, width = family.size
-    frames = f"{family.frames} frames of " if len(family.latent_shape) == 4 else ""
-    latents = f"{' × '.join(map(str, family.latent_shape))}: {frames}{height} × {width} pixels"
+    frames = f"{family.frames} frames of " if family.is_video else ""
     cells = [
         family.name,
         get_type_hints(kind)["pipeline"].__name__,
-        f"{len(found) - count[MISTAKE]} cases, {count[MISTAKE]} mistakes",
-        f"{count[LORA]} ({'peft' if family.load_lora is load_lora_by_peft else 'load_lora_weights'})",
-        f"{count[FULL]} ({', '.join(kind.trainable)})",
-        f"{count[EXPORT]} ({', '.join(exports)})",
-        largest(family) or latents,
+        "load_lora_weights" if family.load_lora is load_lora else "peft",
+        ", ".join(kind.trainable),
+        ", ".join(["LoRA", "pipeline", *(["motion"] if "motion" in kind.trainable else [])]),
+        largest(family) or f"{' × '.join(map(str, family.latent_shape))}: {frames}{height} × {width} pixels",
     ]
     return f"| {' | '.join(cells)} |\n"
 
 
 def largest(family: Family) -> str:
-    """What of the family was run at the size of a published base; "" where nothing was."""
+    """What of the family was run at the size of a published base; "" if nothing was."""
     found = [result for result in read_results(FULL_SIZE).values() if result.family == family.name]
     if not found:
         return ""
@@ -106,5 +66,17 @@ def largest(family: Family) -> str:
 
 
 def table() -> str:
-    """The whole file."""
+    """The whole of docs/families.md."""
     return HEAD + "".join(row(family) for family in FAMILIES)
+
+
+def readme(before: str) -> str:
+    """The README's text with the table's rows as they are now."""
+    rows = "".join(line + "\n" for line in table().splitlines() if line.startswith("|"))
+    head, _, rest = before.partition(BEGIN)
+    return head + BEGIN + rows + END + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    FILE.write_text(table(), encoding="utf-8")
+    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")

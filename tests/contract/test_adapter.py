@@ -11,7 +11,8 @@ from torch import Tensor
 
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import effective_config, make_scheduler, sample
-from tests.contract.families import FAMILIES, Family, is_flow
+from tests.contract.family import Family, is_flow
+from tests.contract.rows import FAMILIES
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 
@@ -35,7 +36,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def pixels_of(family: Family, batch: int = 2) -> Tensor:
-    frames = [family.frames] if len(family.latent_shape) == 4 else []
+    frames = [family.frames] if family.is_video else []
     return normal(batch, 3, *frames, *family.size).clamp(-1, 1)
 
 

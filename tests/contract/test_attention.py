@@ -15,7 +15,8 @@ from torch import Tensor
 from seppo_core.models import attention as ours
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
-from tests.contract.families import FAMILIES, Family
+from tests.contract.family import Family
+from tests.contract.rows import FAMILIES
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 

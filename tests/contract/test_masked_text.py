@@ -7,11 +7,13 @@ from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.data.source import Item
 from seppo_core.models.adapter import Adapter, CropInfo, Posterior
-from tests.contract.families import FAMILIES, Family
+from tests.contract.family import Family
+from tests.contract.rows import FAMILIES
+from tests.contract.table import adapter_class
 from tests.core.winners import ListSource
 
 PROMPTS = ["a red house", "two cats under a tree, far too long for so few tokens", ""]
-MASKED = [family for family in FAMILIES if family.name in ("sana", "pixart-sigma", "ltx", "hunyuan")]
+MASKED = [family for family in FAMILIES if adapter_class(family).masked_text]
 
 
 def predicted(adapter: Adapter, family: Family, condition: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -20,7 +20,8 @@ from seppo_core.models.tuning import (
     tune_full,
     tune_lora,
 )
-from tests.contract.families import FAMILIES, Family
+from tests.contract.family import Family
+from tests.contract.rows import FAMILIES
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 

@@ -8,8 +8,9 @@ import torch
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.wan import Wan
-from tests import tiny, tiny_image, tiny_video
-from tests.contract.families import FAMILIES
+from tests import tiny
+from tests.contract.families import animatediff_sdxl, sdxl
+from tests.contract.rows import FAMILIES
 from tests.contract.shown import ours, shown, theirs, trained
 
 BY_NAME = {family.name: family for family in FAMILIES}
@@ -36,9 +37,9 @@ def bases(tmp_path_factory) -> Path:
     tiny.stable_diffusion(folder / "words").save_pretrained(folder / "animatediff" / "image")
     tiny.motion().save_pretrained(folder / "animatediff" / "motion")
     tiny.animatediff(folder / "words").save_pretrained(folder / "animatediff" / "saved")
-    tiny_image.sdxl(folder / "words").save_pretrained(folder / "animatediff-sdxl" / "image")
-    tiny_video.sdxl_motion().save_pretrained(folder / "animatediff-sdxl" / "motion")
-    tiny_video.animatediff_sdxl(folder / "words").save_pretrained(folder / "animatediff-sdxl" / "saved")
+    sdxl.pipeline(folder / "words").save_pretrained(folder / "animatediff-sdxl" / "image")
+    animatediff_sdxl.motion().save_pretrained(folder / "animatediff-sdxl" / "motion")
+    animatediff_sdxl.pipeline(folder / "words").save_pretrained(folder / "animatediff-sdxl" / "saved")
     return folder
 
 
@@ -65,7 +66,7 @@ def test_the_shown_code_of_base_and_motion_draws_as_the_policy(bases, tmp_path, 
 def test_the_shown_code_samples_at_the_run_s_shift(tmp_path, name):
     family, base = BY_NAME[name], tmp_path / "base"
     family.pipeline(tmp_path / "words").save_pretrained(base)
-    adapter = Wan.load(str(base), dtype=torch.float32, text_tokens=tiny_image.T5_TOKENS, flow_shift=9.0)
+    adapter = Wan.load(str(base), dtype=torch.float32, text_tokens=tiny.T5_TOKENS, flow_shift=9.0)
     folder = trained(adapter, "lora", "all", tmp_path / "export")
     found = theirs(shown(adapter, "lora", {"base": str(base)}, folder), family)
     torch.testing.assert_close(found, ours(adapter, family), rtol=1e-3, atol=1e-4)

@@ -7,7 +7,8 @@ from seppo_core.models import attention
 from seppo_core.models.attention import set_attention
 from seppo_image.pixart import PixArtSigma
 from seppo_image.stable_diffusion import StableDiffusion
-from tests import tiny, tiny_image
+from tests import tiny
+from tests.contract.families import pixart
 
 
 def test_xformers_is_refused_off_cuda_though_it_imports_anywhere(tmp_path):
@@ -25,7 +26,7 @@ def test_xformers_that_is_not_installed_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_attention_that_xformers_cannot_compute_is_refused_anywhere(tmp_path, device):
-    adapter = PixArtSigma(tiny_image.pixart(tmp_path))
+    adapter = PixArtSigma(pixart.pipeline(tmp_path))
     processors = {name: type(one) for name, one in adapter.denoiser.attn_processors.items()}
     with pytest.raises(ValueError, match=r"cannot compute the attention of PixArtSigma.*; use loop\.attention=sdpa"):
         set_attention(adapter, "xformers", torch.device(device))
@@ -33,4 +34,4 @@ def test_attention_that_xformers_cannot_compute_is_refused_anywhere(tmp_path, de
 
 
 def test_sdpa_needs_nothing(tmp_path):
-    set_attention(PixArtSigma(tiny_image.pixart(tmp_path)), "sdpa", torch.device("cpu"))
+    set_attention(PixArtSigma(pixart.pipeline(tmp_path)), "sdpa", torch.device("cpu"))

@@ -11,8 +11,9 @@ from seppo_core.export.snippets import pipeline_code, script
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.stable_diffusion import StableDiffusion
-from tests import tiny, tiny_image
-from tests.contract.families import FAMILIES
+from tests import tiny
+from tests.contract.families import sd3
+from tests.contract.rows import FAMILIES
 from tests.contract.shown import ours, shown, theirs, trained
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +35,8 @@ def test_the_shown_code_takes_the_run_s_vae(tmp_path):
 def test_the_shown_code_leaves_out_the_t5_that_the_policy_never_heard(tmp_path):
     family = next(family for family in FAMILIES if family.name == "sd3")
     base = tmp_path / "base"
-    tiny_image.sd3(tmp_path / "words").save_pretrained(base)
-    adapter = StableDiffusion3.load(str(base), dtype=torch.float32, t5=False, text_tokens=tiny_image.T5_TOKENS)
+    sd3.pipeline(tmp_path / "words").save_pretrained(base)
+    adapter = StableDiffusion3.load(str(base), dtype=torch.float32, t5=False, text_tokens=tiny.T5_TOKENS)
     folder = trained(adapter, "lora", "all", tmp_path / "export")
     found = theirs(shown(adapter, "lora", {"base": str(base)}, folder), family)
     torch.testing.assert_close(found, ours(adapter, family), rtol=1e-3, atol=1e-4)

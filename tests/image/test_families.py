@@ -28,16 +28,17 @@ from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.flux import Flux, image_ids, pack, unpack
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.sdxl import StableDiffusionXL
-from tests import tiny_image
-from tests.contract.plain import encode_sdxl, load_lora, load_lora_by_peft
+from tests.contract.families import flux, pixart, sana, sd3, sdxl
+from tests.contract.family import encode_pair, load_lora
+from tests.tiny import T5_TOKENS, T5_WIDTH
 from tests.workshop import write_pictures
 
 BUILDERS = {
-    "sdxl": tiny_image.sdxl,
-    "sd3": tiny_image.sd3,
-    "flux": tiny_image.flux,
-    "sana": tiny_image.sana,
-    "pixart-sigma": tiny_image.pixart,
+    "sdxl": sdxl.pipeline,
+    "sd3": sd3.pipeline,
+    "flux": flux.pipeline,
+    "sana": sana.pipeline,
+    "pixart-sigma": pixart.pipeline,
 }
 PLAIN = {
     "sdxl": StableDiffusionXLPipeline,
@@ -46,7 +47,7 @@ PLAIN = {
     "sana": SanaPipeline,
     "pixart-sigma": PixArtSigmaPipeline,
 }
-LOAD_LORA = {"pixart-sigma": load_lora_by_peft}
+LOAD_LORA = {"pixart-sigma": pixart.load_lora_by_peft}
 PROMPTS = ["a red house", "two cats"]
 
 
@@ -86,15 +87,15 @@ def test_another_family_s_base_is_refused(bases, family):
 
 
 def test_what_is_no_text_to_image_model_is_refused(tmp_path):
-    inpainting = tiny_image.sdxl(tmp_path)
+    inpainting = sdxl.pipeline(tmp_path)
     inpainting.unet.register_to_config(in_channels=9)
     with pytest.raises(ValueError, match="takes 9 and gives 4 channels, the VAE's latents have 4"):
         StableDiffusionXL(inpainting)
-    playground = tiny_image.sdxl(tmp_path)
+    playground = sdxl.pipeline(tmp_path)
     playground.vae.register_to_config(latents_mean=[0.0] * 4)
     with pytest.raises(ValueError, match="normalises each channel"):
         StableDiffusionXL(playground)
-    distilled = tiny_image.sdxl(tmp_path)
+    distilled = sdxl.pipeline(tmp_path)
     distilled.unet.register_to_config(time_cond_proj_dim=32)
     with pytest.raises(ValueError, match="LCM"):
         StableDiffusionXL(distilled)
@@ -102,7 +103,7 @@ def test_what_is_no_text_to_image_model_is_refused(tmp_path):
 
 def test_sdxl_is_told_each_picture_s_size_and_crop(tmp_path):
     """Two pictures of different framing in one batch, against the pipeline that is told one framing at a time."""
-    adapter, plain = StableDiffusionXL(tiny_image.sdxl(tmp_path)), tiny_image.sdxl(tmp_path)
+    adapter, plain = StableDiffusionXL(sdxl.pipeline(tmp_path)), sdxl.pipeline(tmp_path)
     framings = [CropInfo(3024, 4033, 0, 24, 64, 96), CropInfo(70, 96, 3, 0, 64, 96)]
     framing = adapter.size_condition(framings)
     assert framing["time_ids"].dtype == torch.int64
@@ -123,8 +124,8 @@ def test_sdxl_is_told_each_picture_s_size_and_crop(tmp_path):
 
 @pytest.mark.parametrize("zeros", [True, False])
 def test_sdxl_empty_prompt_is_what_the_pipeline_s_config_says(tmp_path, zeros):
-    adapter, plain = StableDiffusionXL(tiny_image.sdxl(tmp_path, zeros)), tiny_image.sdxl(tmp_path, zeros)
-    expected, empty = encode_sdxl(plain, PROMPTS)
+    adapter, plain = StableDiffusionXL(sdxl.pipeline(tmp_path, zeros)), sdxl.pipeline(tmp_path, zeros)
+    expected, empty = encode_pair(plain, PROMPTS)
     found = adapter.encode_prompts([PROMPTS[0], "", PROMPTS[1]])
     for name, value in found.items():
         torch.testing.assert_close(value[[0, 2]], expected[name])
@@ -134,14 +135,14 @@ def test_sdxl_empty_prompt_is_what_the_pipeline_s_config_says(tmp_path, zeros):
 
 
 def test_flux_guidance_of_training_and_of_sampling(tmp_path):
-    adapter = Flux(tiny_image.flux(tmp_path), text_tokens=tiny_image.T5_TOKENS, training_guidance=2.0)
+    adapter = Flux(flux.pipeline(tmp_path), text_tokens=T5_TOKENS, training_guidance=2.0)
     condition = adapter.encode_prompts(PROMPTS)
     call = partial(adapter.predict, adapter.denoiser, normal(2, 4, 8, 12), torch.tensor([100.0, 900.0]))
     with torch.no_grad():
         training = call(condition)
         assert torch.equal(training, call(adapter.with_guidance(condition, 2.0)))
         assert (training - call(adapter.with_guidance(condition, 3.5))).abs().max() > 1e-2
-    schnell = Flux(tiny_image.flux(tmp_path, dev=False))
+    schnell = Flux(flux.pipeline(tmp_path, dev=False))
     assert schnell.guidance == "none"
     assert schnell.with_guidance(condition, 3.5) is condition
 
@@ -157,7 +158,7 @@ def test_flux_packing_is_the_pipeline_s():
 
 @pytest.mark.parametrize("wrap", [StableDiffusion3, Flux])
 def test_half_a_token_is_refused(tmp_path, wrap):
-    pipeline = tiny_image.sd3(tmp_path) if wrap is StableDiffusion3 else tiny_image.flux(tmp_path)
+    pipeline = sd3.pipeline(tmp_path) if wrap is StableDiffusion3 else flux.pipeline(tmp_path)
     with pytest.raises(ValueError, match=r"72 × 64 does not fit .* use e\.g\. 80 × 64"):
         wrap(pipeline).latent_shape(72, 64)
 
@@ -166,16 +167,16 @@ def test_t5_can_be_left_out(bases, tmp_path):
     adapter = StableDiffusion3.load(str(bases / "sd3"), dtype=torch.float32, t5=False, text_tokens=7)
     assert adapter.pipeline.text_encoder_3 is None
     text = adapter.encode_prompts(PROMPTS)["text"]
-    assert text.shape == (2, 16 + 7, tiny_image.T5_WIDTH)
+    assert text.shape == (2, 16 + 7, T5_WIDTH)
     assert (text[:, -7:] == 0).all()
     # CLIP's limit counts then, of 16 tokens
     assert adapter.truncated(["two cats under a tree"]) == [0]
-    whole = StableDiffusion3(tiny_image.sd3(tmp_path), text_tokens=30)
+    whole = StableDiffusion3(sd3.pipeline(tmp_path), text_tokens=30)
     assert whole.truncated(["two cats under a tree"]) == []
 
 
 def test_lora_of_sd3_leaves_out_what_cannot_learn(tmp_path):
-    adapter = StableDiffusion3(tiny_image.sd3(tmp_path))
+    adapter = StableDiffusion3(sd3.pipeline(tmp_path))
     tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2)
     marker = ".lora_A.policy.weight"
     names = {name.removesuffix(marker) for name, _ in adapter.denoiser.named_parameters() if name.endswith(marker)}
@@ -188,7 +189,7 @@ def test_lora_of_sd3_leaves_out_what_cannot_learn(tmp_path):
 
 
 def config_of(bases: Path, root: Path, family: str, mode: str) -> ImageConfig:
-    keys = {} if family == "sdxl" else {"text_tokens": tiny_image.T5_TOKENS}
+    keys = {} if family == "sdxl" else {"text_tokens": T5_TOKENS}
     data = ImageData(source=str(root / "pictures"), cache=str(root / "cache"), height=64, width=96, caption_dropout=0.3)
     base = ImageConfig(
         run=str(root / "run"), model=ImageModel(base=str(bases / family), family=family, **keys), data=data
@@ -227,7 +228,7 @@ def test_a_whole_run(bases, tmp_path, family, mode):
     plain.set_progress_bar_config(disable=True)
     adapter = commands.load(config)
     core_commands.load_policy_into(adapter, config, "latest")
-    options = {} if family == "sdxl" else {"max_sequence_length": tiny_image.T5_TOKENS}
+    options = {} if family == "sdxl" else {"max_sequence_length": T5_TOKENS}
     options |= {"use_resolution_binning": False} if family in ("sana", "pixart-sigma") else {}
     found = plain(
         PROMPTS, num_inference_steps=2, height=64, width=96, output_type="pt", guidance_scale=3.0,

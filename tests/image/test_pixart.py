@@ -15,7 +15,8 @@ from seppo_core.models.tuning import POLICY, load_trainable_state, trainable_sta
 from seppo_image import commands
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.pixart import PixArtSigma
-from tests import tiny_image
+from tests import tiny
+from tests.contract.families import pixart
 
 PROMPTS = ["a red house", "two cats"]
 
@@ -23,7 +24,7 @@ PROMPTS = ["a red house", "two cats"]
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pixart")
-    tiny_image.pixart(folder / "words").save_pretrained(folder / "base")
+    pixart.pipeline(folder / "words").save_pretrained(folder / "base")
     return folder / "base"
 
 
@@ -39,16 +40,16 @@ def normal(*shape: int) -> torch.Tensor:
 
 def test_pixart_alpha_is_refused(tmp_path):
     """It is a pipeline of other micro-conditions around the same class of transformer."""
-    pipeline = tiny_image.pixart(tmp_path)
+    pipeline = pixart.pipeline(tmp_path)
     pipeline.register_modules(transformer=changed(pipeline, use_additional_conditions=True))
     with pytest.raises(ValueError, match="PixArt-α"):
         PixArtSigma(pipeline)
 
 
 def test_pixart_without_a_variance_is_taken(tmp_path):
-    pipeline = tiny_image.pixart(tmp_path)
+    pipeline = pixart.pipeline(tmp_path)
     pipeline.register_modules(transformer=changed(pipeline, out_channels=4))
-    adapter = PixArtSigma(pipeline, tiny_image.T5_TOKENS)
+    adapter = PixArtSigma(pipeline, tiny.T5_TOKENS)
     x_t = normal(2, 4, 8, 12)
     condition = adapter.encode_prompts(PROMPTS)
     assert adapter.predict(adapter.denoiser, x_t, torch.tensor([1, 2]), condition).shape == x_t.shape

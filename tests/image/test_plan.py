@@ -13,12 +13,12 @@ from seppo_image.__main__ import main
 from seppo_image.commands import FAMILIES
 from seppo_image.config import ImageConfig
 from seppo_image.plan import BASES, SHAPES, condition
-from tests.contract.families import FAMILIES as CONTRACT
+from tests.contract.rows import FAMILIES as CONTRACT
 from tests.plan_cases import ROOT, check_condition, check_plan, parameters
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/image").glob("*.yaml"))
 QUICK = ["configs/image/sd15_pickapic_sft.yaml"]
-CONTRACT_IMAGE = [row for row in CONTRACT if len(row.latent_shape) == 3]
+CONTRACT_IMAGE = [row for row in CONTRACT if not row.is_video]
 PUBLISHED = {
     # millions of weights: of the model cards, papers and weight files
     "stable-diffusion-v1-5/stable-diffusion-v1-5": {"unet": 859.52, "vae": 83.65, "text_encoder": 123.06},

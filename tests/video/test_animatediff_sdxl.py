@@ -19,8 +19,9 @@ from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
 from seppo_video.frames import write_clip
-from tests import tiny, tiny_image, tiny_video
-from tests.contract.plain import encode_sdxl
+from tests import tiny
+from tests.contract.families import animatediff_sdxl, sdxl
+from tests.contract.family import encode_pair
 from tests.video.clips import moving
 
 PROMPTS = ["a red house", "two cats"]
@@ -30,9 +31,9 @@ PROMPTS = ["a red house", "two cats"]
 def folder(tmp_path_factory) -> Path:
     """An image base, a motion adapter, and the saved pipeline of the two."""
     folder = tmp_path_factory.mktemp("animatediff-sdxl")
-    tiny_image.sdxl(folder / "words").save_pretrained(folder / "base")
-    tiny_video.sdxl_motion().save_pretrained(folder / "motion")
-    tiny_video.animatediff_sdxl(folder / "words").save_pretrained(folder / "saved")
+    sdxl.pipeline(folder / "words").save_pretrained(folder / "base")
+    animatediff_sdxl.motion().save_pretrained(folder / "motion")
+    animatediff_sdxl.pipeline(folder / "words").save_pretrained(folder / "saved")
     return folder
 
 
@@ -47,7 +48,7 @@ def load(folder: Path, **options) -> AnimateDiffXL:
 
 def test_each_clip_is_told_its_size_and_crop(tmp_path):
     """Two clips of different framing in one batch, against the pipeline that is told one framing at a time."""
-    adapter, plain = AnimateDiffXL(tiny_video.animatediff_sdxl(tmp_path)), tiny_video.animatediff_sdxl(tmp_path)
+    adapter, plain = AnimateDiffXL(animatediff_sdxl.pipeline(tmp_path)), animatediff_sdxl.pipeline(tmp_path)
     framings = [CropInfo(1080, 1921, 0, 24, 64, 96), CropInfo(70, 96, 3, 0, 64, 96)]
     noise = normal(2, 4, 4, 8, 12)
     found = sample(
@@ -67,8 +68,8 @@ def test_each_clip_is_told_its_size_and_crop(tmp_path):
 
 @pytest.mark.parametrize("zeros", [True, False])
 def test_empty_prompt_is_what_the_pipeline_s_config_says(tmp_path, zeros):
-    adapter = AnimateDiffXL(tiny_video.animatediff_sdxl(tmp_path, zeros))
-    _, empty = encode_sdxl(tiny_video.animatediff_sdxl(tmp_path, zeros), PROMPTS)
+    adapter = AnimateDiffXL(animatediff_sdxl.pipeline(tmp_path, zeros))
+    _, empty = encode_pair(animatediff_sdxl.pipeline(tmp_path, zeros), PROMPTS)
     for name, value in adapter.encode_prompts([""]).items():
         torch.testing.assert_close(value, empty[name][:1])
         assert bool((value == 0).all()) == zeros
@@ -125,8 +126,8 @@ def test_what_does_not_fit_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="use a Stable Diffusion XL base"):
         AnimateDiffXL(tiny.animatediff(tmp_path / "words"))
     with pytest.raises(ValueError, match=r"use a Stable Diffusion 1\.5 base"):
-        AnimateDiff(tiny_video.animatediff_sdxl(tmp_path / "words"))
-    playground = tiny_video.animatediff_sdxl(tmp_path / "words")
+        AnimateDiff(animatediff_sdxl.pipeline(tmp_path / "words"))
+    playground = animatediff_sdxl.pipeline(tmp_path / "words")
     playground.vae.register_to_config(latents_mean=[0.0] * 4)
     with pytest.raises(ValueError, match="normalises each channel"):
         AnimateDiffXL(playground)

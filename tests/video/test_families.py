@@ -31,15 +31,15 @@ from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
 from seppo_video.frames import write_clip
 from seppo_video.hunyuan import HunyuanVideo
 from seppo_video.wan import Wan
-from tests import tiny_video
-from tests.tiny_image import T5_TOKENS
+from tests.contract.families import cogvideox, hunyuan, ltx, wan
+from tests.tiny import T5_TOKENS
 from tests.video.clips import moving
 
 BUILDERS = {
-    "wan": tiny_video.wan,
-    "ltx": tiny_video.ltx,
-    "cogvideox": partial(tiny_video.cogvideox, packed_frames=2),
-    "hunyuan": tiny_video.hunyuan,
+    "wan": wan.pipeline,
+    "ltx": ltx.pipeline,
+    "cogvideox": partial(cogvideox.pipeline, packed_frames=2),
+    "hunyuan": hunyuan.pipeline,
 }
 PLAIN = {"wan": WanPipeline, "ltx": LTXPipeline, "cogvideox": CogVideoXPipeline, "hunyuan": HunyuanVideoPipeline}
 FRAMES = {"wan": 5, "ltx": 9, "cogvideox": 9, "hunyuan": 5}
@@ -96,11 +96,11 @@ def test_another_family_s_base_is_refused(bases, family):
 
 
 def test_wan_2_2_is_refused(tmp_path):
-    two = tiny_video.wan(tmp_path)
+    two = wan.pipeline(tmp_path)
     two.register_to_config(boundary_ratio=0.9)
     with pytest.raises(ValueError, match="two transformers"):
         Wan(two)
-    per_token = tiny_video.wan(tmp_path)
+    per_token = wan.pipeline(tmp_path)
     per_token.register_to_config(expand_timesteps=True)
     with pytest.raises(ValueError, match="timestep for every token"):
         Wan(per_token)
@@ -120,7 +120,7 @@ def test_wan_s_flow_shift(tmp_path, unipc):
     """σ' = s σ / (1 + (s − 1) σ), whatever the solver calls s, and in the exported pipeline too."""
     grids = {}
     for shift in (1.0, 5.0):
-        adapter = Wan(tiny_video.wan(tmp_path, unipc), flow_shift=shift)
+        adapter = Wan(wan.pipeline(tmp_path, unipc), flow_shift=shift)
         adapter.timesteps(adapter.scheduler, 10, (4, 2, 4, 6), "cpu")
         grids[shift] = adapter.scheduler.sigmas.double()
         assert adapter.pipeline.scheduler is adapter.scheduler
@@ -134,7 +134,7 @@ def test_wan_s_flow_shift(tmp_path, unipc):
 
 
 def test_wan_cleans_captions_as_the_pipeline_does(tmp_path):
-    adapter, plain = Wan(tiny_video.wan(tmp_path), text_tokens=T5_TOKENS), tiny_video.wan(tmp_path)
+    adapter, plain = Wan(wan.pipeline(tmp_path), text_tokens=T5_TOKENS), wan.pipeline(tmp_path)
     messy = ["  a  red \n house ", "a &amp;lt; b"]
     expected, _ = plain.encode_prompt(messy, max_sequence_length=T5_TOKENS)
     found = adapter.encode_prompts(messy)["text"]
@@ -144,7 +144,7 @@ def test_wan_cleans_captions_as_the_pipeline_does(tmp_path):
 
 
 def test_hunyuan_guidance_of_training_and_of_sampling(tmp_path):
-    adapter = HunyuanVideo(tiny_video.hunyuan(tmp_path), text_tokens=T5_TOKENS, training_guidance=2.0)
+    adapter = HunyuanVideo(hunyuan.pipeline(tmp_path), text_tokens=T5_TOKENS, training_guidance=2.0)
     condition = adapter.encode_prompts(PROMPTS)
     call = partial(adapter.predict, adapter.denoiser, normal(2, 4, 2, 4, 6), torch.tensor([100.0, 900.0]))
     with torch.no_grad():
@@ -154,7 +154,7 @@ def test_hunyuan_guidance_of_training_and_of_sampling(tmp_path):
 
 
 def test_cogvideox_on_its_dpm_scheduler_samples_with_ddim(tmp_path):
-    pipeline = tiny_video.cogvideox(tmp_path)
+    pipeline = cogvideox.pipeline(tmp_path)
     ddim = pipeline.scheduler
     pipeline.scheduler = CogVideoXDPMScheduler.from_config(ddim.config)
     adapter = CogVideoX(pipeline)
@@ -165,7 +165,7 @@ def test_cogvideox_on_its_dpm_scheduler_samples_with_ddim(tmp_path):
 
 def test_cogvideox_s_shifted_signal_reaches_other_solvers(tmp_path):
     """Only its own schedulers know `snr_shift_scale`; another is handed the betas that it amounts to."""
-    base = tiny_video.cogvideox(tmp_path, rotary=False).scheduler
+    base = cogvideox.pipeline(tmp_path, rotary=False).scheduler
     assert base.config.snr_shift_scale == 3.0
     for name in ("ddim", "dpm++", "euler", "unipc"):
         alphas = make_scheduler(name, base).alphas_cumprod.double()
@@ -179,7 +179,7 @@ def test_cogvideox_s_shifted_signal_reaches_other_solvers(tmp_path):
 
 
 def test_cogvideox_rotary_of_another_size_than_it_was_trained_on(tmp_path):
-    for build in (tiny_video.cogvideox, BUILDERS["cogvideox"]):
+    for build in (cogvideox.pipeline, BUILDERS["cogvideox"]):
         pipeline = build(tmp_path)
         for frames, height, width in [(2, 4, 6), (4, 8, 10)]:
             expected = pipeline._prepare_rotary_positional_embeddings(
@@ -198,7 +198,7 @@ def test_the_nearest_number_of_frames(frames, nearest):
 
 
 def test_large_clips_are_decoded_in_tiles_and_encoded_whole(tmp_path, monkeypatch):
-    adapter = Wan(tiny_video.wan(tmp_path))
+    adapter = Wan(wan.pipeline(tmp_path))
     vae, tiled = adapter.pipeline.vae, []
     for name in ("tiled_encode", "tiled_decode"):
         right = getattr(vae, name)

@@ -5,13 +5,13 @@ import torch
 from diffusers import LTXPipeline
 
 from seppo_video.ltx import LTX
-from tests import tiny_video
-from tests.tiny_image import T5_TOKENS
+from tests.contract.families import ltx
+from tests.tiny import T5_TOKENS
 from tests.video.test_families import PROMPTS, normal
 
 
 def test_ltx_decoder_that_is_told_a_timestep(tmp_path):
-    adapter, plain = LTX(tiny_video.ltx(tmp_path, True)), tiny_video.ltx(tmp_path, True)
+    adapter, plain = LTX(ltx.pipeline(tmp_path, True)), ltx.pipeline(tmp_path, True)
     latents = normal(2, 8, 2, 2, 3)
     z = latents * plain.vae.latents_std.view(1, -1, 1, 1, 1) / 0.8 + plain.vae.latents_mean.view(1, -1, 1, 1, 1)
     with torch.no_grad():
@@ -22,7 +22,7 @@ def test_ltx_decoder_that_is_told_a_timestep(tmp_path):
 
 
 def test_ltx_does_not_draw_in_one_step_what_is_to_end_elsewhere(tmp_path):
-    adapter = LTX(tiny_video.ltx(tmp_path))
+    adapter = LTX(ltx.pipeline(tmp_path))
     shape = adapter.latent_shape(32, 32, 9)
     with pytest.raises(ValueError, match=r"steps=1 .* shift_terminal=0\.1.*2 steps or more"):
         adapter.timesteps(adapter.scheduler, 1, shape, "cpu")
@@ -32,7 +32,7 @@ def test_ltx_does_not_draw_in_one_step_what_is_to_end_elsewhere(tmp_path):
 
 def test_ltx_packing_is_the_pipeline_s(tmp_path):
     """Also for tokens of several latents, which no published model has."""
-    adapter = LTX(tiny_video.ltx(tmp_path), text_tokens=T5_TOKENS)
+    adapter = LTX(ltx.pipeline(tmp_path), text_tokens=T5_TOKENS)
     adapter.patch = {"pt": 2, "p": 2}
     latents, seen = normal(2, 8, 4, 4, 6), {}
 

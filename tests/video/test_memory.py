@@ -17,14 +17,15 @@ from seppo_video.cogvideox import CogVideoX
 from seppo_video.hunyuan import HunyuanVideo
 from seppo_video.ltx import LTX
 from seppo_video.wan import Wan
-from tests import tiny, tiny_video
+from tests import tiny
+from tests.contract.families import cogvideox, hunyuan, ltx, wan
 from tests.core.winners import ListSource
 
 CAUSAL = {
-    "wan": (Wan, tiny_video.wan, 5),
-    "ltx": (LTX, tiny_video.ltx, 9),
-    "cogvideox": (CogVideoX, tiny_video.cogvideox, 9),
-    "hunyuan": (HunyuanVideo, tiny_video.hunyuan, 5),
+    "wan": (Wan, wan.pipeline, 5),
+    "ltx": (LTX, ltx.pipeline, 9),
+    "cogvideox": (CogVideoX, cogvideox.pipeline, 9),
+    "hunyuan": (HunyuanVideo, hunyuan.pipeline, 5),
 }
 
 
@@ -77,7 +78,7 @@ def test_a_clip_that_does_not_fit_is_encoded_on_the_cpu(tmp_path, monkeypatch, c
 
 
 def test_where_nothing_fits_it_ends_with_the_cure(tmp_path, monkeypatch):
-    adapter = Wan(tiny_video.wan(tmp_path))
+    adapter = Wan(wan.pipeline(tmp_path))
     short_of_memory(adapter, monkeypatch, lambda *_: False)
     with pytest.raises(ValueError, match=r"one item of \(3, 5, 64, 96\) does not fit the memory; .*vae_tiling"):
         encoded(adapter, 5)

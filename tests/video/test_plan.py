@@ -16,11 +16,11 @@ from seppo_video.__main__ import main
 from seppo_video.commands import FAMILIES
 from seppo_video.config import VideoConfig, VideoTune
 from seppo_video.plan import BASES, SHAPES, build, condition
-from tests.contract.families import FAMILIES as CONTRACT
+from tests.contract.rows import FAMILIES as CONTRACT
 from tests.plan_cases import ROOT, check_condition, check_plan, parameters
 
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/video").glob("*.yaml"))
-CONTRACT_VIDEO = [row for row in CONTRACT if len(row.latent_shape) == 4]
+CONTRACT_VIDEO = [row for row in CONTRACT if row.is_video]
 PUBLISHED = {
     # millions of weights: of the model cards, papers and weight files
     "THUDM/CogVideoX-2b": {"transformer": 1693.8, "vae": 215.6, "text_encoder": 4762.0},

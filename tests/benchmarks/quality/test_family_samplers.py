@@ -13,7 +13,7 @@ from seppo_image.commands import FAMILIES as IMAGES
 from seppo_image.pixart import PixArtSigma
 from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.commands import FAMILIES as VIDEOS
-from tests import tiny_image, tiny_video
+from tests.contract.families import animatediff_sdxl, pixart, sdxl
 
 CPU = torch.device("cpu")
 SETTINGS = {"height": 64, "width": 64, "steps": 2, "seeds": (0,), "references": False, "guidance_scale": 3.0}
@@ -27,7 +27,7 @@ def test_every_family_is_recognised():
 
 
 def test_a_lora_in_peft_s_layout_is_put_on(tmp_path):
-    tiny_image.pixart(tmp_path / "words").save_pretrained(tmp_path / "base")
+    pixart.pipeline(tmp_path / "words").save_pretrained(tmp_path / "base")
     adapter = PixArtSigma.load(str(tmp_path / "base"), dtype=torch.float32)
     tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2)
     load_trainable_state(adapter.denoiser, {k: v + 0.2 for k, v in trainable_state(adapter.denoiser).items()})
@@ -42,8 +42,8 @@ def test_a_lora_in_peft_s_layout_is_put_on(tmp_path):
 
 
 def test_an_image_base_with_motion_is_a_video_model(tmp_path):
-    tiny_image.sdxl(tmp_path / "words").save_pretrained(tmp_path / "base")
-    tiny_video.sdxl_motion().save_pretrained(tmp_path / "motion")
+    sdxl.pipeline(tmp_path / "words").save_pretrained(tmp_path / "base")
+    animatediff_sdxl.motion().save_pretrained(tmp_path / "motion")
     protocol = with_changes(PROTOCOLS["smoke-video"], SETTINGS | {"frames": 4})
     spec = ModelSpec("m", str(tmp_path / "base"), parts=(("motion", str(tmp_path / "motion")),))
     with pytest.warns(UserWarning, match="linear betas"):
