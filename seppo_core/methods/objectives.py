@@ -19,7 +19,7 @@ from seppo_core.methods.baselines import (
 )
 from seppo_core.methods.losses import Errors, anchor_sign, flip, seppo_loss, sft_loss
 from seppo_core.methods.reference import Reference
-from seppo_core.methods.step import Batch, anchor_gap, pair_pass, reference_pair, winner_errors
+from seppo_core.methods.step import Batch, anchor_gap, pair_of, pair_pass, reference_pair, tied, winner_errors
 from seppo_core.models.adapter import Adapter
 
 Scalars = dict[str, Tensor]
@@ -90,9 +90,9 @@ class Contrastive(Method):
         # every pass of the reference, and every one without gradient, before the one that the gradient goes through
         averaged = self.anchor_draws and self.anchor_per == "sample"
         gap = anchor_gap(adapter, policy, reference, batch) if averaged else None
-        reference_winner, reference_sample = reference_pair(adapter, reference, batch)
+        held = reference_pair(adapter, reference, batch)
         winner, sample = pair_pass(adapter, policy, batch)
-        errors = Errors(winner.errors, sample.errors, reference_winner, reference_sample)
+        errors = pair_of(reference, winner.errors, sample.errors, *held)
         sign = self._sign(errors, gap, observed)
         metrics = {}
         if self.guard is not None:
@@ -124,7 +124,8 @@ class Contrastive(Method):
         with reference.active() as frozen:
             held = winner_errors(adapter, frozen, batch)
         with torch.no_grad():
-            return winner_errors(adapter, policy, batch) - held
+            own = winner_errors(adapter, policy, batch)
+        return own - tied(reference, held, own)
 
 
 @dataclass(frozen=True)
@@ -200,11 +201,12 @@ class Kto(Method):
         with reference.active() as frozen:
             held = winner_errors(adapter, frozen, batch)
         with torch.no_grad():
-            errors = LabelledErrors(winner_errors(adapter, policy, batch), held, batch.desirable)
-        return {"gain": errors.gain.mean()}
+            own = winner_errors(adapter, policy, batch)
+        return {"gain": (tied(reference, held, own) - own).mean()}
 
     def loss(self, adapter, policy, reference, batch, observed):
         with reference.active() as frozen:
             held = winner_errors(adapter, frozen, batch)
-        errors = LabelledErrors(winner_errors(adapter, policy, batch), held, batch.desirable)
+        own = winner_errors(adapter, policy, batch)
+        errors = LabelledErrors(own, tied(reference, held, own), batch.desirable)
         return kto_loss(errors, self.beta, observed["gain"], self.weights)

@@ -17,7 +17,7 @@ from seppo_core.config.method_specs import Strategy
 from seppo_core.distributed.dtensor import to_local
 from seppo_core.io.atomic import save_tensors
 from seppo_core.io.rng import keyed_generator
-from seppo_core.models.tuning import POLICY, copy_state, lora_layers, portable_name, trainable_parameters
+from seppo_core.models.tuning import POLICY, copy_state, lora_layers, portable_name, same_state, trainable_parameters
 
 REFERENCE = "reference"
 
@@ -90,9 +90,34 @@ class ReferencePool:
 class Reference(ABC):
     """An earlier policy, ready to predict. Nothing above asks which kind it is."""
 
-    @abstractmethod
+    equals_policy: bool = False
+    """Whether the reference is known to have the policy's weights, so that both tie whatever their kernels round to.
+    Always False unless the policy's optimizer is tracked (`track`)."""
+    _tracked: bool = False
+
+    def __init__(self, denoiser: nn.Module):
+        self.denoiser = denoiser
+
+    def track(self, optimizer: torch.optim.Optimizer) -> None:
+        """Keeps `equals_policy` up to date from now on: `load` compares the weights, and each step of the policy's
+        `optimizer` ends the equality, unless its learning rate is 0. Call it once."""
+        self._tracked = True
+
+        def stepped(optimizer: torch.optim.Optimizer, *_) -> None:
+            # a warm-up begins with a rate of 0, which changes no weight
+            if any(group["lr"] for group in optimizer.param_groups):
+                self.equals_policy = False
+
+        optimizer.register_step_post_hook(stepped)
+
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes on a snapshot's weights."""
+        """Takes on a snapshot's weights. If the model is sharded, all processes must call it."""
+        self._load(state)
+        self.equals_policy = self._tracked and same_state(trainable_parameters(self.denoiser), state)
+
+    @abstractmethod
+    def _load(self, state: dict[str, Tensor]) -> None:
+        """Copies a snapshot into the reference's own weights."""
 
     @abstractmethod
     def active(self) -> Iterator[nn.Module]:
@@ -108,6 +133,7 @@ class FrozenCopy(Reference):
     """
 
     def __init__(self, denoiser: nn.Module, offload: bool = False):
+        super().__init__(denoiser)
         trained = trainable_parameters(denoiser)
         shared = {id(p): p for p in denoiser.parameters() if not p.requires_grad}
         self.module = deepcopy(denoiser, memo=shared)
@@ -120,7 +146,7 @@ class FrozenCopy(Reference):
             for parameter in self._waiting.values():
                 parameter.data = parameter.data.cpu()
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         copy_state(self._held(), state)
 
     @contextmanager
@@ -153,11 +179,11 @@ class SwappedWeightsReference(Reference):
     """
 
     def __init__(self, denoiser: nn.Module):
-        self.denoiser = denoiser
+        super().__init__(denoiser)
         self._policy = trainable_parameters(denoiser)
         self._other = {name: parameter.detach().clone() for name, parameter in self._policy.items()}
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         copy_state(self._other, state)
 
     @contextmanager
@@ -184,7 +210,7 @@ class LoraView(Reference):
     """
 
     def __init__(self, denoiser: nn.Module):
-        self.denoiser = denoiser
+        super().__init__(denoiser)
         self._layers = lora_layers(denoiser)
         with warnings.catch_warnings():
             # peft warns of any second adapter; here it is meant
@@ -194,7 +220,7 @@ class LoraView(Reference):
             parameter.data = parameter.data.float()
         self._switch(POLICY)
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         copy_state(self._slot(), state)
 
     @contextmanager

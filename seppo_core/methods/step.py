@@ -1,5 +1,6 @@
 """One training step, in one direction: batch → errors → loss."""
 
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 from seppo_core.methods.losses import Errors, residual
 from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter, Condition
+
+TIE_TOLERANCE = 5e-3
+"""Relative difference of mean errors at equal weights that rounding explains: a GPU's passes with and without gradient
+may differ by 1e-3 in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,33 @@ def pair_pass(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> tuple[Pass
 def pair_errors(adapter: Adapter, policy: nn.Module, reference: Reference, batch: Batch) -> Errors:
     """Policy's and reference's errors on winners and samples: one concatenated forward pass each, the reference first.
 
-    Both passes have the same batch, so that equal weights run the same kernels and tie exactly. The reference comes
-    first because a LoRA reference may not be switched in between the policy's forward and backward.
+    The reference comes first because a LoRA reference may not be switched in between the policy's forward and backward.
     """
-    reference_winner, reference_sample = reference_pair(adapter, reference, batch)
+    held = reference_pair(adapter, reference, batch)
     winner, sample = pair_pass(adapter, policy, batch)
-    return Errors(winner.errors, sample.errors, reference_winner, reference_sample)
+    return pair_of(reference, winner.errors, sample.errors, *held)
+
+
+def pair_of(reference: Reference, winner: Tensor, sample: Tensor, *held: Tensor) -> Errors:
+    """The policy's errors on winners and samples beside those that were measured of the reference (`held`)."""
+    return Errors(winner, sample, *(tied(reference, *both) for both in zip(held, (winner, sample), strict=True)))
+
+
+def tied(reference: Reference, held: Float[Tensor, " b"], own: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """`held`, the errors that were measured of the reference; if it has the policy's weights, the policy's `own`.
+
+    Passes with and without gradient may run other kernels, and the anchor's sign must not hang on their rounding.
+    """
+    if not reference.equals_policy:
+        return held
+    own = own.detach()
+    if (gap := float((own - held).abs().mean())) > TIE_TOLERANCE * float(own.mean()):
+        warnings.warn(
+            f"policy and reference have the same weights but their errors differ by {gap:.3g} on average, with a mean "
+            f"of {float(own.mean()):.3g}: they run in different precision, or something random, dropout say, is on",
+            stacklevel=2,
+        )
+    return own
 
 
 def reference_pair(adapter: Adapter, reference: Reference, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -102,6 +128,8 @@ def anchor_gap(adapter: Adapter, policy: nn.Module, reference: Reference, batch:
 
     The same timesteps and noises for both. Below zero the policy is the better one.
     """
+    if reference.equals_policy:
+        return torch.zeros_like(batch.anchor_t[0], dtype=torch.float32)
     draws = [
         (batch.winner, noise, t, batch.condition) for t, noise in zip(batch.anchor_t, batch.anchor_noise, strict=True)
     ]

@@ -103,5 +103,12 @@ def copy_state(parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) ->
         parameter.copy_(shard_like(state[name], parameter))
 
 
+@torch.no_grad()
+def same_state(parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) -> bool:
+    """Whether `parameters` have exactly the values of `state`. If they are sharded, all processes must ask."""
+    # whole tensors, so that all processes come to the same answer, at the first difference
+    return all(torch.equal(whole := to_full(p.detach()), state[name].to(whole)) for name, p in parameters.items())
+
+
 def portable_name(name: str) -> str:
     return name.replace(f".{POLICY}.", ".")

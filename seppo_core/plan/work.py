@@ -306,9 +306,10 @@ class _Watched(Reference):
     """A reference whose FLOPs and peak are counted by themselves."""
 
     def __init__(self, reference: Reference, counter: Counter):
+        super().__init__(reference.denoiser)
         self.reference, self.counter, self.flops, self.peak = reference, counter, 0, 0
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         self.reference.load(state)
 
     @contextmanager

@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
@@ -67,6 +66,8 @@ class Trainer:
         decay = config.optimizer.ema_decay
         self.ema = None if decay is None else Ema(self.parameters, decay)
         optimizer = make_optimizer(config.optimizer, self.parameters)
+        if self.reference is not None:
+            self.reference.track(optimizer)
         self.schedule = make_schedule(config.optimizer, optimizer, self.total)
         self.policy, self.optimizer = self.layout.wrap(denoiser, optimizer)
 
@@ -165,8 +166,6 @@ class Trainer:
             for update in updates:
                 started, waited = time.perf_counter(), batches.waited
                 metrics = self._update(update, batches) | about
-                if update == first and drawn == iteration:
-                    _check_tie(metrics["gap_size"], self.config.method.effective_beta)
                 metrics["seconds"] = time.perf_counter() - started
                 metrics["data_seconds"] = batches.waited - waited
                 metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
@@ -297,14 +296,3 @@ def share_of_batch(ranks: Ranks, batch_size: int, micro_batch_size: int) -> rang
 def _add(totals: dict[str, torch.Tensor], metrics: dict[str, torch.Tensor], count: int) -> None:
     for name, value in metrics.items():
         totals[name] = totals.get(name, 0) + value.detach().float() / count
-
-
-def _check_tie(gap_size: float, beta: float) -> None:
-    """Policy and reference have equal weights here: a gap between them means that they run in different numerics."""
-    if beta * gap_size > 1e-2:
-        warnings.warn(
-            f"policy and reference have the same weights but their errors on the winners differ by {gap_size:.3g} on "
-            f"average, times beta {beta:g}: they run in different precision or kernels, and the anchor's signs are "
-            "noise until that is mended",
-            stacklevel=2,
-        )

@@ -74,6 +74,7 @@ def test_equal_weights_give_log_2_and_ties(family, tmp_path, mode, precision):
     else:
         adapter = lora_policy(family, tmp_path)
     reference = make_reference(adapter.denoiser)
+    reference.track(torch.optim.SGD(trainable_parameters(adapter.denoiser).values(), lr=0.1))
     reference.load(trainable_state(adapter.denoiser))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
         errors = pair_errors(adapter, adapter.denoiser, reference, batch_of(adapter, family))

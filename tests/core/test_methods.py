@@ -87,6 +87,83 @@ def test_the_averaged_anchor_ties_at_equal_weights(adapter, reference):
     assert metrics["share_s_minus"] == 1
 
 
+def ulps(value: torch.Tensor, count: int) -> torch.Tensor:
+    for _ in range(count):
+        value = torch.nextafter(value, torch.zeros_like(value) + torch.inf)
+    return value
+
+
+@pytest.mark.parametrize("moved", [lambda e: ulps(e, 4), lambda e: e * (1 - 1e-3), lambda e: e * (1 + 1e-3)])
+@pytest.mark.parametrize(
+    ("method", "at_tie"),
+    [
+        (Seppo(2000.0), log(2)),
+        (Seppo(2000.0, anchor_draws=2), log(2)),
+        (Seppo(2000.0, anchor_per="batch"), log(2)),
+        (Seppo(2000.0, "indicator"), log(2)),
+        (Dpo(2000.0), log(2)),
+        (Kto(2000.0), 0.5),
+    ],
+)
+def test_equal_weights_tie_whatever_the_reference_s_kernels_round_to(
+    adapter, reference, monkeypatch, method, at_tie, moved
+):
+    optimizer = torch.optim.SGD(trainable_parameters(adapter.denoiser).values(), lr=0.1)
+    reference.track(optimizer)
+    reference.load(trainable_state(adapter.denoiser))
+    predict, batch = adapter.predict, batch_of(adapter, 2)
+    x_t = []
+
+    def other_kernels(denoiser, *args):
+        prediction = predict(denoiser, *args)
+        if denoiser is not reference.module:
+            return prediction
+        x_t.append(args[0])
+        return moved(prediction)
+
+    monkeypatch.setattr(adapter, "predict", other_kernels)
+
+    def watched():
+        observed = method.observe(adapter, adapter.denoiser, reference, batch)
+        return method.loss(adapter, adapter.denoiser, reference, batch, observed)
+
+    loss, metrics = watched()
+    assert x_t
+    assert loss.item() == pytest.approx(at_tie, abs=1e-7)
+    assert metrics["gap_size"] == metrics["margin"] == 0
+    if isinstance(method, Seppo):
+        assert metrics["share_s_plus"] == 0
+    # gradients that are not finite, or a learning rate of 0: nothing has changed
+    loss.backward()
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step()
+    assert watched()[1]["gap_size"] == 0
+    optimizer.param_groups[0]["lr"] = 1e-3
+    optimizer.step()
+    assert watched()[1]["gap_size"] > 0
+
+
+def test_equality_is_known_of_a_tracked_policy_alone(adapter, reference):
+    state = trainable_state(adapter.denoiser)
+    reference.load(state)
+    assert not reference.equals_policy
+    reference.track(torch.optim.SGD(trainable_parameters(adapter.denoiser).values(), lr=0.1))
+    reference.load(state)
+    assert reference.equals_policy
+    name = next(iter(state))
+    reference.load(state | {name: ulps(state[name], 1)})
+    assert not reference.equals_policy
+
+
+def test_a_policy_that_does_not_repeat_itself_is_told_of(adapter, reference):
+    reference.track(torch.optim.SGD(trainable_parameters(adapter.denoiser).values(), lr=0.1))
+    reference.load(trainable_state(adapter.denoiser))
+    with torch.no_grad():
+        next(reference.module.parameters()).add_(0.3)
+    with pytest.warns(UserWarning, match="same weights but their errors differ"):
+        Seppo(50.0).loss(adapter, adapter.denoiser, reference, batch_of(adapter), {})
+
+
 @pytest.mark.parametrize("draws", [0, 3])
 def test_one_sign_for_the_batch(adapter, reference, draws):
     batch = batch_of(adapter, draws)

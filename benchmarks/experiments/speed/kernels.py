@@ -168,11 +168,12 @@ class Compiled(Reference):
 
     def __init__(self, reference: Reference, policy: nn.Module, graph: nn.Module):
         """`graph` is that of `policy`."""
+        super().__init__(policy)
         self.reference = reference
         with reference.active() as module:
             self.graph = graph if module is policy else torch.compile(module)
 
-    def load(self, state: dict[str, Tensor]) -> None:
+    def _load(self, state: dict[str, Tensor]) -> None:
         self.reference.load(state)
 
     @contextmanager
