@@ -19,7 +19,7 @@ from seppo_core.cache.writer import CacheFolder, Part
 from seppo_core.data.source import Source
 from seppo_core.distributed.progress import TeamProgress
 from seppo_core.distributed.ranks import ALONE, Ranks
-from seppo_core.io.locks import CacheLock
+from seppo_core.io.locks import LaunchLock
 from seppo_core.io.space import check_space, free_bytes
 from seppo_core.models.adapter import Adapter
 
@@ -86,7 +86,7 @@ def prepare(
     }
     fingerprint = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     target = CacheFolder(Path(folder), fingerprint, settings)
-    with CacheLock(target.parts) as lock:
+    with LaunchLock(target.parts) as lock:
         finished = ranks.run_on_main(lambda: _claim(target, lock, overwrite))
         if finished is not None:
             if progress and ranks.is_main:
@@ -250,7 +250,7 @@ class _Preparation:
         )
 
 
-def _claim(target: CacheFolder, lock: CacheLock, overwrite: bool) -> Manifest | None:
+def _claim(target: CacheFolder, lock: LaunchLock, overwrite: bool) -> Manifest | None:
     target.check_ours()
     lock.begin()
     return target.claim(overwrite)

@@ -9,7 +9,7 @@ from pathlib import Path
 from seppo_core.cache.reader import FORMAT, Manifest, Stored
 from seppo_core.cache.writer import PARTS, STARTED, CacheFolder
 from seppo_core.io.hashing import sha256_file
-from seppo_core.io.locks import CacheLock
+from seppo_core.io.locks import LaunchLock
 from seppo_core.io.progress import progress_bar
 
 THREADS = 4
@@ -47,7 +47,7 @@ def mend(folder: Path, damaged: list[Damage]) -> int:
 
     Tables are always made anew. ValueError where another process is writing to the folder.
     """
-    with CacheLock(folder / PARTS) as lock:
+    with LaunchLock(folder / PARTS) as lock:
         lock.begin()
         header = _header(folder)
         cache = CacheFolder(folder, header["fingerprint"], header["settings"])

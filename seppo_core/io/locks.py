@@ -1,75 +1,178 @@
-"""Keeps two launches of `prepare` from writing into one cache folder."""
+"""Locks on folders: the operating system frees them when their holder ends, even by kill -9, so none goes stale.
 
-import fcntl
+Each is a lock on the file `lock` in the folder, which also tells who holds it.
+"""
+
+import errno
 import json
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
+from filelock import FileLock, Timeout
+
+try:
+    import fcntl
+except ImportError:
+    # Windows has no shared locks
+    fcntl = None
+
 LOCK = "lock"
+PATIENCE = 2.0
+"""Seconds to wait for an exclusive lock: `holder_of` takes a shared one for an instant."""
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""Errors of a file system that has no locks, as some network file systems."""
 
 
-class CacheLock:
-    """A lock on a file that the system releases when the process ends, however it ends: none is ever left behind.
+class FolderLock:
+    """An exclusive lock on a folder, held within `with`; the folder must stay the same one meanwhile (`check`).
 
-    Every process of a launch holds it together with the others, and a launch begins by having it alone. So a new one is
-    refused as long as any process of the old one lives, orphans of a killed launcher among them.
+    Raises ValueError, naming the holder, if another process holds it. On a file system without locks there is none.
     """
 
     def __init__(self, folder: Path):
-        self.path = folder / LOCK
+        self.folder = folder
+        self._lock = FileLock(folder / LOCK)
+        self._identity: tuple[int, int] | None = None
+
+    def __enter__(self) -> "FolderLock":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._identity = _identity(self.folder)
+        try:
+            self._lock.acquire(timeout=PATIENCE, poll_interval=0.1)
+        except Timeout as error:
+            raise ValueError(in_use(self.folder, _read_holder(self.folder))) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return self
+        _write_holder(self.folder)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._lock.release()
+
+    def check(self) -> None:
+        """Raises OSError if the folder is gone or another one lies in its place, as after a mount vanished.
+
+        Without this check the next file would be written into the empty folder below the mount.
+        """
+        try:
+            now = _identity(self.folder)
+        except OSError as error:
+            raise OSError(_gone(self.folder, error.strerror)) from error
+        if now != self._identity:
+            raise OSError(_gone(self.folder, "another one lies in its place"))
+
+
+class LaunchLock:
+    """A lock on a folder that all processes of one launch share.
+
+    The first process begins it alone, the others join. A further launch is refused as long as any process of the first
+    one lives, among them orphans of a killed launcher. On Windows only the first process holds it.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
         self._file: TextIO | None = None
+        self._exclusive: FileLock | None = None
         self._began = False
 
     def begin(self) -> None:
-        """Takes the lock for this launch, by its first process. ValueError, with who has it, where it is taken."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+", encoding="utf-8")
-        # another launch may hold it alone for a moment, between having it alone and sharing it
-        for lock in (fcntl.LOCK_EX, fcntl.LOCK_SH):
-            try:
-                fcntl.flock(self._file, lock | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = self._holder()
-                self.release()
-                raise ValueError(
-                    f"{self.path.parent.parent} is being written by another `prepare` ({holder}); wait for it, or end "
-                    "it and run this again"
-                ) from error
-            if lock == fcntl.LOCK_EX:
-                self._file.truncate(0)
-                self._file.write(json.dumps(_about_us()))
-                self._file.flush()
-                self._began = True
+        """Takes the lock, in the first process of a launch. Raises ValueError, naming the holder, if it is taken."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if fcntl is None:
+                self._exclusive = FileLock(self.folder / LOCK)
+                self._exclusive.acquire(timeout=0)
+            else:
+                self._file = (self.folder / LOCK).open("a+", encoding="utf-8")
+                # alone for a moment, so that nobody else holds it, then shared, so that the others can join
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _write_holder(self.folder)
+                fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (BlockingIOError, Timeout) as error:
+            holder = _read_holder(self.folder)
+            self.release()
+            raise ValueError(
+                f"{self.folder.parent} is being written by another `prepare` ({holder}); wait for it, or end it and "
+                "run this again"
+            ) from error
+        self._began = True
 
     def join(self) -> None:
         """Takes part in the lock that the first process has begun."""
-        self._file = self.path.open("a+", encoding="utf-8")
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+        if fcntl is not None:
+            self._file = (self.folder / LOCK).open("a+", encoding="utf-8")
+            fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def release(self) -> None:
         if self._file is not None:
             if self._began:
                 self._file.truncate(0)
             self._file.close()
-            self._file, self._began = None, False
+        if self._exclusive is not None:
+            self._exclusive.release()
+        self._file, self._exclusive, self._began = None, None, False
 
-    def __enter__(self) -> "CacheLock":
+    def __enter__(self) -> "LaunchLock":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_) -> None:
         self.release()
 
-    def _holder(self) -> str:
+
+def holder_of(folder: Path) -> str | None:
+    """The process that holds the `FolderLock` of `folder`; None if there is none, or if nobody can tell (Windows)."""
+    path = folder / LOCK
+    if fcntl is None or not path.exists():
+        return None
+    with path.open("r", encoding="utf-8") as file:
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            return f"process {found['process']} on {found['host']} since {found['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "which has just begun"
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _read_holder(folder)
+        except OSError:
+            return None
+    return None
 
 
-def _about_us() -> dict[str, str | int]:
-    return {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+def in_use(folder: Path, holder: str) -> str:
+    """The error message for a run folder that another process trains in."""
+    return (
+        f"{folder} is being trained in by another process ({holder}); end that one first, or name another folder as "
+        "`run`"
+    )
+
+
+def _write_holder(folder: Path) -> None:
+    about = {"process": os.getpid(), "machine": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    # on Windows nobody else can write to a locked file, and it is only for messages
+    with suppress(PermissionError):
+        (folder / LOCK).write_text(json.dumps(about) + "\n", encoding="utf-8")
+
+
+def _read_holder(folder: Path) -> str:
+    try:
+        found = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+        # caches of earlier versions say `host`, runs of earlier versions do not say since when
+        machine = found["machine"] if "machine" in found else found["host"]
+        since = f" since {found['since']}" if "since" in found else ""
+        return f"process {found['process']} on {machine}{since}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "which has just begun"
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _gone(folder: Path, why: str) -> str:
+    return (
+        f"{folder} is no longer the folder that the run began in ({why}); was it moved, or its disk unmounted? Bring "
+        "it back and give the same command: it goes on from the last checkpoint"
+    )

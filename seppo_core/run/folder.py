@@ -7,9 +7,9 @@ from pathlib import Path
 from seppo_core.config.loader import config_differences, load_config, resolved_yaml
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_text
+from seppo_core.io.locks import LOCK, holder_of, in_use
 from seppo_core.io.versions import environment
 from seppo_core.run.checkpoint import CheckpointFolder
-from seppo_core.run.folder_lock import LOCK, holder_of
 from seppo_core.run.history import read_lines
 
 FREE_KEYS = (
@@ -46,10 +46,7 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
     path = folder / "config.yaml"
     holder = holder_of(folder)
     if holder is not None:
-        raise ValueError(
-            f"{folder} is being trained in by another process ({holder}); end that one first, or name another folder "
-            "as `run`"
-        )
+        raise ValueError(in_use(folder, holder))
     here = environment()
     if path.exists():
         stored = load_config(path, type(config))

@@ -16,9 +16,9 @@ from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.signals import Stopped, StopSignals
 from seppo_core.distributed.store import RunStore
+from seppo_core.io.locks import FolderLock
 from seppo_core.run.display import UpdateDisplay
 from seppo_core.run.eta import TimeLeft
-from seppo_core.run.folder_lock import RunFolderLock
 from seppo_core.run.health import Health, UnhealthyRun
 from seppo_core.run.history import EventName, add_event, read_metrics
 from seppo_core.run.logging import RunLog, WeightsAndBiases
@@ -46,7 +46,7 @@ class RunWatch(AbstractContextManager):
         self.pace = TimeLeft(loop.iterations * loop.updates, loop.updates, samples)
         self.signals = StopSignals()
         self._stack = ExitStack()
-        self._place: RunFolderLock | None = None
+        self._place: FolderLock | None = None
         self._log: RunLog | None = None
         self._looked = float("-inf")
 
@@ -59,7 +59,7 @@ class RunWatch(AbstractContextManager):
         return self
 
     def _take_place(self) -> None:
-        self._place = self._stack.enter_context(RunFolderLock(self.folder))
+        self._place = self._stack.enter_context(FolderLock(self.folder))
 
     def begin(self, done: int) -> None:
         """Opens the logs where `done` updates are done. UnhealthyRun where a gate that stops has spoken before."""

@@ -10,8 +10,8 @@ import yaml
 
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.monitoring import HealthConfig
+from seppo_core.io.locks import holder_of
 from seppo_core.run.eta import TimeLeft, clock
-from seppo_core.run.folder_lock import holder_of
 from seppo_core.run.health import Alarm, Health
 from seppo_core.run.history import METRICS, read_events, read_metrics
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from seppo_core.cache.encode_items import ItemEncoder
-from seppo_core.run.folder_lock import RunFolderLock
+from seppo_core.io.locks import FolderLock
 from seppo_core.training.trainer import Trainer
 from tests.bad_inputs.planted import disk_error, nan_loss, signals_at, vanishing
 from tests.bad_inputs.workspace import CONFIG, Case, edit, own_base, rows, write_rows
@@ -57,7 +57,7 @@ def other_denoiser() -> None:
 
 @contextmanager
 def occupied():
-    with RunFolderLock(Path("run")), mock.patch("seppo_core.run.folder_lock.PATIENCE", 0):
+    with FolderLock(Path("run")), mock.patch("seppo_core.io.locks.PATIENCE", 0):
         yield
 
 

@@ -9,7 +9,7 @@ from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.cache.verify import Damage, find_damage, mend
 from seppo_core.cache.writer import CacheFolder
-from seppo_core.io.locks import CacheLock
+from seppo_core.io.locks import LaunchLock
 from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, Killed, StoppingAdapter, content
 from tests.core.winners import ListSource, PixelAdapter
 
@@ -101,7 +101,7 @@ def test_what_is_no_cache_and_what_is_being_written_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no cache at"):
         find_damage(tmp_path / "nowhere", progress=False)
     make(tmp_path / "cache")
-    with CacheLock(tmp_path / "cache" / "parts") as lock:
+    with LaunchLock(tmp_path / "cache" / "parts") as lock:
         lock.begin()
         with pytest.raises(ValueError, match=r"is being written by another `prepare` \(process \d+ on "):
             mend(tmp_path / "cache", [])

@@ -14,7 +14,6 @@ from seppo_core.data.source import Item
 from seppo_core.distributed import progress as team_progress
 from seppo_core.distributed.progress import TeamProgress
 from seppo_core.distributed.ranks import Ranks
-from seppo_core.io.locks import CacheLock
 from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, content
 from tests.core.winners import ListSource, PixelAdapter
 
@@ -114,20 +113,6 @@ def test_killed_and_run_again_by_another_number_of_processes_gives_the_same_byte
 def test_where_one_process_fails_all_end_and_one_says_why(tmp_path):
     found = outcomes(*launch(tmp_path / "cache", 2, slow=True, fails=True))
     assert found == {0: ["left", 2], 1: ["planted", 0]}
-
-
-def test_a_lock_is_shared_by_a_launch_and_free_once_all_of_it_is_gone(tmp_path):
-    first, second, other = (CacheLock(tmp_path / "parts") for _ in range(3))
-    first.begin()
-    second.join()
-    with pytest.raises(ValueError, match="wait for it, or end it"):
-        other.begin()
-    first.release()
-    with pytest.raises(ValueError, match="wait for it, or end it"):
-        other.begin()
-    second.release()
-    other.begin()
-    other.release()
 
 
 def tell(folder: Path, rank: int, **counts: int) -> TeamProgress:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from seppo_core.config.loader import resolved_yaml
-from seppo_core.run.folder_lock import RunFolderLock
+from seppo_core.io.locks import FolderLock
 from seppo_core.run.status import read_status, status_text
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 
@@ -58,7 +58,7 @@ def told(run) -> str:
 
 
 def test_while_it_runs(run):
-    with RunFolderLock(run):
+    with FolderLock(run):
         status = read_status(run)
         text = told(run)
     assert (status.update, status.total, status.iteration, status.iterations) == (6, 12, 2, 3)

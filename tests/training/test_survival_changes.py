@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_moved_away_costs_no_more_than_its_updates(workshop
 
 
 def test_a_second_process_in_the_same_run_is_refused(workshop, begun, monkeypatch):
-    from seppo_core.run.folder_lock import RunFolderLock
+    from seppo_core.io.locks import FolderLock
 
-    with RunFolderLock(begun), pytest.raises(ValueError, match="is being trained in by another process"):
+    with FolderLock(begun), pytest.raises(ValueError, match="is being trained in by another process"):
         commands.train(workshop.config(begun))

@@ -25,8 +25,8 @@ from benchmarks.experiments.toy.task.captions import held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
 from seppo_core.config.loader import load_config
 from seppo_core.io.atomic import save_json, save_tensors
+from seppo_core.io.locks import holder_of
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
-from seppo_core.run.folder_lock import holder_of
 from seppo_core.run.history import read_metrics
 from seppo_image.__main__ import main as image_main
 from seppo_video.__main__ import main as video_main
