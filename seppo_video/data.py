@@ -14,6 +14,7 @@ from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.open import open_table
 from seppo_core.data.source import BadItem
+from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.adapter import CropInfo
 from seppo_core.models.crop import cover_crop
@@ -116,5 +117,5 @@ def even_indices(length: int, frames: int) -> list[int]:
 def window_indices(length: int, frames: int, stride: int, *key: int | str) -> list[int]:
     """`frames` frames, `stride` apart, from a start that is uniform over all that fit and decided by `key` alone."""
     room = length - (frames - 1) * stride
-    start = int(torch.randint(room, (), generator=keyed_generator("window", *key)))
+    start = int(torch.randint(room, (), generator=keyed_generator(purposes.WINDOW, *key)))
     return list(range(start, start + (frames - 1) * stride + 1, stride))

@@ -17,6 +17,7 @@ from benchmarks.evaluation.models import ModelSpec, run_config
 from benchmarks.evaluation.protocols import Protocol
 from seppo_core.cli.commands import load_policy_into
 from seppo_core.export.samples import to_frames
+from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.loading import DTYPE, pipeline_class
@@ -108,7 +109,7 @@ class AdapterSampler(Sampler):
             guidance_scale=self.protocol.guidance_scale,
             unconditional={key: value.to(device) for key, value in self._unconditional.items()},
             scheduler=self.scheduler,
-            generators=[keyed_generator(*key, "sampler") for key in keys],
+            generators=[keyed_generator(*key, purposes.SAMPLER) for key in keys],
         )
         return to_frames(self.adapter.decode(latents).float().cpu())
 

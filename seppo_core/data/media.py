@@ -16,6 +16,7 @@ from seppo_core.config.method_specs import Form
 from seppo_core.data.records import Media, Record, Records
 from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, first_line
+from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.adapter import CropInfo
 
@@ -130,7 +131,7 @@ class MediaSource(Source):
         return Item(record.id, media.name, record.caption, *self._decoded(media), label=good)
 
     def _either(self, record: Record) -> Media:
-        drawn = int(torch.randint(2, (), generator=keyed_generator("winner", self.seed, record.id)))
+        drawn = int(torch.randint(2, (), generator=keyed_generator(purposes.WINNER, self.seed, record.id)))
         return (record.winner, record.loser)[drawn]
 
     def _decoded(self, media: Media) -> tuple[UInt8[Tensor, "3 *frames h w"], CropInfo]:

@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from seppo_core.io import purposes
 from seppo_core.io.atomic import save_text
 from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal
@@ -43,7 +44,7 @@ class Draw:
     @torch.no_grad()
     def __call__(self, pairs: list[tuple[str, int]]) -> Float[Tensor, " b 3 *pixels"]:
         """Pixels in [-1, 1] for `pairs` of prompt and seed, float32 on the CPU."""
-        keys = [(seed, "draw", prompt) for prompt, seed in pairs]
+        keys = [(seed, purposes.DRAW, prompt) for prompt, seed in pairs]
         device = self.adapter.device
         condition = self.adapter.encode_prompts([prompt for prompt, _ in pairs])
         latents = sample(
@@ -55,7 +56,7 @@ class Draw:
             guidance_scale=self.guidance_scale,
             unconditional={key: value.to(device) for key, value in self._unconditional.items()},
             scheduler=self.scheduler,
-            generators=[keyed_generator(*key, "sampler") for key in keys],
+            generators=[keyed_generator(*key, purposes.SAMPLER) for key in keys],
         )
         return self.adapter.decode(latents).float().clamp(-1, 1).cpu()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from seppo_core.config.method_specs import Strategy
 from seppo_core.distributed.dtensor import to_local
+from seppo_core.io import purposes
 from seppo_core.io.atomic import save_tensors
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.tuning import POLICY, copy_state, lora_layers, portable_name, same_state, trainable_parameters
@@ -59,7 +60,7 @@ class ReferencePool:
         if self.strategy == "latest":
             return iteration
         if self.strategy == "random":
-            generator = keyed_generator(self.seed, "reference", iteration)
+            generator = keyed_generator(self.seed, purposes.REFERENCE, iteration)
             oldest = self._oldest(iteration)
             return oldest + int(torch.randint(iteration + 1 - oldest, (), generator=generator))
         raise ValueError(f'reference strategy {self.strategy!r} is not known; use "random", "latest" or "initial"')

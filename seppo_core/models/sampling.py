@@ -11,6 +11,7 @@ from diffusers.schedulers import SchedulerMixin
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.adapter import Adapter, Condition
 
@@ -143,7 +144,7 @@ def _generators(generators: list[Generator] | None, noise: Tensor) -> list[Gener
     if generators is None:
         # numpy has no bfloat16; float32 holds every half-precision value exactly
         items = noise.float().cpu().numpy()
-        return [keyed_generator("sample", blake2b(item.tobytes(), digest_size=16).hexdigest()) for item in items]
+        return [keyed_generator(purposes.SAMPLE, blake2b(item.tobytes(), digest_size=16).hexdigest()) for item in items]
     if len(generators) != len(noise):
         raise ValueError(f"{len(generators)} generators for {len(noise)} items; give one for each")
     return generators

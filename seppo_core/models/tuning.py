@@ -8,6 +8,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from seppo_core.distributed.dtensor import shard_like, to_full
+from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
 
 POLICY = "policy"
@@ -46,7 +47,7 @@ def tune_lora(
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
         # peft initialises from the global generator; keyed and forked, every process and every start gets the same
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed_generator(seed, "lora").initial_seed())
+            torch.manual_seed(keyed_generator(seed, purposes.LORA).initial_seed())
             # peft's own call: not every denoiser of diffusers has its LoRA methods
             inject_adapter_in_model(config, denoiser, POLICY)
     for layer in lora_layers(denoiser):

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from seppo_core.cache.reader import WinnerCache
+from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
 from seppo_core.methods.step import Batch
 from seppo_core.models.adapter import Adapter
@@ -33,7 +34,7 @@ class WinnerOrder:
 
 @lru_cache(maxsize=2)
 def _epoch_order(length: int, seed: int, epoch: int) -> Tensor:
-    return keyed_permutation(length, seed, "order", epoch)
+    return keyed_permutation(length, seed, purposes.ORDER, epoch)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class BatchMaker:
         if buffer is not None:
             sample = buffer.read(positions)
         elif self.losers:
-            noise = [self._posterior_noise("loser posterior", update, index) for index in indices]
+            noise = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
             sample = self.cache.loser_posterior(items, flipped).draw(torch.stack(noise))
             sample_condition = to_device(self.cache.loser_condition(items, dropped))
         anchor = self._anchor(update, indices) if self.anchor_draws else None
@@ -98,7 +99,7 @@ class BatchMaker:
         shape = (self.anchor_draws, *self.cache.latent_shape)
         u, noise = [], []
         for index in indices:
-            generator = keyed_generator(self.seed, "anchor", update, index)
+            generator = keyed_generator(self.seed, purposes.ANCHOR, update, index)
             u.append(torch.rand(self.anchor_draws, generator=generator, dtype=torch.float64))
             noise.append(torch.randn(shape, generator=generator))
         t = self.adapter.path.timesteps(torch.stack(u, dim=1).flatten())
@@ -112,7 +113,7 @@ class BatchMaker:
 
     def _draw(self, update: int, index: int) -> dict:
         shape = self.cache.latent_shape
-        generator = keyed_generator(self.seed, "draws", update, index)
+        generator = keyed_generator(self.seed, purposes.DRAWS, update, index)
         u, dropout, flip = torch.rand(3, generator=generator, dtype=torch.float64).unbind()
         winner_noise = torch.randn(shape, generator=generator)
         sample_noise = torch.randn(shape, generator=generator)
@@ -122,5 +123,5 @@ class BatchMaker:
             "flipped": self.flip and bool(flip < 0.5),
             "winner_noise": winner_noise,
             "sample_noise": winner_noise if self.noise == "shared" else sample_noise,
-            "posterior_noise": self._posterior_noise("posterior", update, index),
+            "posterior_noise": self._posterior_noise(purposes.POSTERIOR, update, index),
         }

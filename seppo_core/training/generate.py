@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seppo_core.cache.reader import WinnerCache
+from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler, sample
@@ -44,7 +45,7 @@ class ReferenceSampler:
         """
         items = [self.order.item(position) for position in positions]
         shape = self.cache.latent_shape
-        noise = torch.stack([keyed_normal(shape, self.seed, "sample", iteration, p) for p in positions])
+        noise = torch.stack([keyed_normal(shape, self.seed, purposes.SAMPLE, iteration, p) for p in positions])
         condition = self.cache.condition(items, [False] * len(items))
         latents = sample(
             self.adapter,
@@ -55,7 +56,7 @@ class ReferenceSampler:
             guidance_scale=self.guidance_scale,
             unconditional={key: value.to(self.device) for key, value in self.cache.unconditional().items()},
             scheduler=make_scheduler(self.scheduler, self.adapter.scheduler),
-            generators=[keyed_generator(self.seed, "sampler", iteration, p) for p in positions],
+            generators=[keyed_generator(self.seed, purposes.SAMPLER, iteration, p) for p in positions],
             progress=progress,
         )
         return self._through_pixels(latents, iteration, positions) if self.reencode else latents
@@ -67,5 +68,5 @@ class ReferenceSampler:
         pixels = ((pixels + 1) * 127.5).round() / 127.5 - 1
         posterior = self.adapter.encode(pixels)
         shape = self.cache.latent_shape
-        noise = torch.stack([keyed_normal(shape, self.seed, "reencode", iteration, p) for p in positions])
+        noise = torch.stack([keyed_normal(shape, self.seed, purposes.REENCODE, iteration, p) for p in positions])
         return posterior.draw(noise.to(posterior.mean))

@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from seppo_core.io import purposes
 from seppo_core.io.atomic import whole_file
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter, Condition
@@ -81,7 +82,7 @@ class Preview:
         rows = []
         for row in range(next(iter(self.condition.values())).shape[0]):
             one = {key: value[row : row + 1].to(device) for key, value in self.condition.items()}
-            keys = [(self.seed, "preview", row, column) for column in range(self.columns)]
+            keys = [(self.seed, purposes.PREVIEW, row, column) for column in range(self.columns)]
             latents = sample(
                 self.adapter,
                 denoiser,
@@ -91,7 +92,7 @@ class Preview:
                 guidance_scale=self.guidance_scale,
                 unconditional={key: value.to(device) for key, value in self.unconditional.items()},
                 scheduler=self.scheduler,
-                generators=[keyed_generator(*key, "sampler") for key in keys],
+                generators=[keyed_generator(*key, purposes.SAMPLER) for key in keys],
                 progress=progress,
             )
             with torch.no_grad():

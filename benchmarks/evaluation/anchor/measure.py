@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.evaluation.anchor.run import Point, Run
 from seppo_core.export.samples import to_frames
+from seppo_core.io import purposes
 from seppo_core.io.atomic import save_tensors
 from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
@@ -106,7 +107,7 @@ def _sample(run: Run, denoiser: nn.Module, items: list[int], seed: int, number: 
         guidance_scale=settings.guidance_scale,
         unconditional={key: value.to(device) for key, value in run.cache.unconditional().items()},
         scheduler=make_scheduler(settings.scheduler, run.adapter.scheduler),
-        generators=[keyed_generator(*key, "sampler") for key in keys],
+        generators=[keyed_generator(*key, purposes.SAMPLER) for key in keys],
     )
 
 

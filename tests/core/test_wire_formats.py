@@ -1,0 +1,86 @@
+"""Strings that runs and caches on disk depend on: if a test here fails, older runs and caches cannot go on."""
+
+import ast
+import json
+from hashlib import blake2b, sha256
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import seppo_core
+from seppo_core.cache.prepare import prepare
+from seppo_core.io import purposes
+from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
+from seppo_core.models.tuning import tune_lora
+from tests.core.winners import ListSource, PixelAdapter
+
+ROOT = Path(seppo_core.__file__).parent.parent
+PURPOSES = {
+    "ORDER": ("order", 5522212436552859130),
+    "DRAWS": ("draws", 9063534396729568348),
+    "POSTERIOR": ("posterior", 1686789948394953566),
+    "LOSER_POSTERIOR": ("loser posterior", 4210654870167989477),
+    "ANCHOR": ("anchor", 6179847707211168083),
+    "REFERENCE": ("reference", 7287823727291109739),
+    "SAMPLE": ("sample", 7542206509554382642),
+    "SAMPLER": ("sampler", 4123633419484892221),
+    "REENCODE": ("reencode", 850899657602807114),
+    "PREVIEW": ("preview", 7771818523677766357),
+    "DRAW": ("draw", 7581898702519582281),
+    "LORA": ("lora", 5383434957810030564),
+    "WINNER": ("winner", 2881808371399635852),
+    "WINDOW": ("window", 2184603682901659197),
+}
+"""By name of the constant: its value, and the seed of the generator of the key (5, value, 3)."""
+
+
+def test_purposes_and_their_seeds_are_pinned():
+    assert {name: value for name, value in vars(purposes).items() if name.isupper()} == {
+        name: value for name, (value, _) in PURPOSES.items()
+    }
+    for value, seed in PURPOSES.values():
+        digest = blake2b(f"(5, {value!r}, 3)".encode(), digest_size=8).digest()
+        assert keyed_generator(5, value, 3).initial_seed() == int.from_bytes(digest, "little") // 2 == seed
+
+
+def test_first_numbers_are_pinned():
+    u = torch.rand(3, generator=keyed_generator(5, purposes.DRAWS, 3), dtype=torch.float64)
+    assert u.tolist() == [0.8981920125415477, 0.14229236469051665, 0.5621669713080855]
+    assert keyed_normal((2,), 5, purposes.SAMPLE, 3).tolist() == pytest.approx([0.48377892, 1.46753395], rel=1e-6)
+    assert keyed_permutation(8, 5, purposes.ORDER, 3).tolist() == [6, 0, 2, 1, 4, 3, 7, 5]
+
+
+@pytest.mark.parametrize("package", ["seppo_core", "seppo_image", "seppo_video"])
+def test_keyed_draws_take_their_purpose_from_the_constants(package):
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.startswith("keyed_"):
+                words = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+                assert not words, f"{path.relative_to(ROOT)}:{node.lineno} {words}: use seppo_core.io.purposes"
+
+
+def test_settings_of_a_cache_and_their_hash_are_pinned(tmp_path):
+    source = ListSource(["a red box", "a dog"])
+    manifest = prepare(PixelAdapter(), source, tmp_path, model="tiny", shard_size=3, flip=True, progress=False)
+    settings = {
+        "version": 2,
+        "kind": "image",
+        "form": "winners",
+        "model": "tiny",
+        "source": source.fingerprint(),
+        "latent_shape": [12, 4, 4],
+        "dtype": "float32",
+        "flip": True,
+        "tiled": False,
+        "shard_size": 3,
+    }
+    assert manifest.settings == settings
+    assert manifest.fingerprint == sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def test_the_name_of_the_lora_is_pinned():
+    denoiser = nn.Sequential(nn.Linear(2, 2, bias=False))
+    tune_lora(denoiser, ["0"], rank=1)
+    assert set(denoiser.state_dict()) == {"0.base_layer.weight", "0.lora_A.policy.weight", "0.lora_B.policy.weight"}
