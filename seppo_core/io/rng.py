@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 
 def keyed_generator(*key: int | str) -> Generator:
-    """A CPU generator seeded by the key alone, e.g. `keyed_generator(seed, "noise", update, index)`.
+    """A CPU generator seeded by the key alone, e.g. `keyed_generator(seed, purposes.DRAWS, update, index)`.
 
     The same key gives the same numbers in any process, at any time, on any device count: this is what makes a resumed
     run exact and N processes equal one.
