@@ -2,45 +2,56 @@
 
 import sys
 from importlib import import_module
+from typing import NamedTuple
 
+
+class Command(NamedTuple):
+    """A module whose `main(argv) -> int` runs the command, what the command does, and arguments that go first."""
+
+    module: str
+    text: str
+    arguments: tuple[str, ...] = ()
+
+
+TABLES = "benchmarks.evaluation.paper.tables"
 COMMANDS = {
-    "demo": (
-        "benchmarks.experiments.demo.main",
-        "align the two small bases, score them and write runs/demo/index.html",
+    "demo": Command(
+        "benchmarks.experiments.demo.main", "align the two small bases, score them and write runs/demo/index.html"
     ),
-    "survival": (
-        "benchmarks.experiments.survival.main",
-        "kill a small run at random moments and compare its end with an undisturbed one",
-    ),
-    "quality": ("benchmarks.evaluation.cli", "score models under a named protocol: run, report, doctor"),
-    "toy": (
+    "toy": Command(
         "benchmarks.experiments.toy.main",
-        "every method on the embedded task, tuned alike, in one table with intervals",
+        "compare every method on the embedded task, tuned alike, in one table with intervals",
     ),
-    "anchor": (
-        "benchmarks.evaluation.anchor.main",
-        "precision and recall of s = ±1 in a trained run, against any scorer",
+    "quality": Command("benchmarks.evaluation.cli", "score models under a named protocol: run, report, doctor"),
+    "ab": Command(
+        "benchmarks.evaluation.human.main", "write a blind page for human judges, and turn its votes into win rates"
     ),
-    "ab": ("benchmarks.evaluation.human.main", "a blind page for human judges, and its votes as win rates"),
-    "loader": (
-        "benchmarks.experiments.loader.main",
-        "memory and speed of prepare and of the loader over 200,000 items",
+    "anchor": Command(
+        "benchmarks.evaluation.anchor.main", "measure precision and recall of s = ±1 in a trained run by any scorer"
     ),
-    "full_size": (
+    "table1": Command(TABLES, "SD-1.5 on Pick-a-Pic, as published and as measured here", ("1",)),
+    "table2": Command(TABLES, "SD-1.5 on the HPSv2 benchmark and PartiPrompts", ("2",)),
+    "table3": Command(TABLES, "AnimateDiff on ChronoMagic-Bench-150", ("3",)),
+    "table4": Command(TABLES, "the ablation", ("4",)),
+    "speed": Command(
+        "benchmarks.experiments.speed.main", "measure what training costs, part by part, as ratios within one run"
+    ),
+    "loader": Command(
+        "benchmarks.experiments.loader", "measure memory and speed of prepare and of the loader over 200,000 items"
+    ),
+    "full_size": Command(
         "benchmarks.experiments.full_size.main",
-        "every recipe on random weights of published sizes, beside plan",
+        "run every recipe on random weights of published sizes, and compare memory with `plan`",
     ),
-    "speed": ("benchmarks.experiments.speed.main", "what training costs, part by part, as ratios measured in one run"),
-    "table1": ("benchmarks.evaluation.paper.table1", "SD-1.5 on Pick-a-Pic, as published and as measured here"),
-    "table2": ("benchmarks.evaluation.paper.table2", "the same on the HPSv2 benchmark and PartiPrompts"),
-    "table3": ("benchmarks.evaluation.paper.table3", "AnimateDiff on ChronoMagic-Bench-150"),
-    "table4": ("benchmarks.evaluation.paper.table4", "the ablation"),
+    "survival": Command(
+        "benchmarks.experiments.survival.main",
+        "kill a small run at random moments and compare its end with an undisturbed run",
+    ),
 }
-"""By name: the module whose `main(argv) -> int` runs the command, and what it does."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; the exit status, 2 for a command that does not exist."""
+    """Runs one command and returns its exit status, or 2 for a command that does not exist."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
@@ -49,12 +60,13 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"benchmarks: {name} is not a command; use {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return import_module(COMMANDS[name][0]).main(rest)
+    command = COMMANDS[name]
+    return import_module(command.module).main([*command.arguments, *rest])
 
 
 def usage() -> str:
-    """What there is to call."""
-    commands = "\n".join(f"  {name:11}{text}" for name, (_, text) in COMMANDS.items())
+    """The list of commands."""
+    commands = "\n".join(f"  {name:11}{command.text}" for name, command in COMMANDS.items())
     return f"usage: python -m benchmarks COMMAND [options]\n\n{commands}\n\nCOMMAND --help lists the options of one."
 
 

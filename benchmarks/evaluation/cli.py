@@ -78,12 +78,12 @@ def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache:
 
     from benchmarks.evaluation import smoke
     from benchmarks.evaluation.columns import needs_of, needs_references, parse_places
-    from benchmarks.evaluation.lines import Shard
     from benchmarks.evaluation.metrics.catalogue import METRICS
     from benchmarks.evaluation.models import parse_models
     from benchmarks.evaluation.prompt_files import import_prompts
     from benchmarks.evaluation.prompts import PromptSet
     from benchmarks.evaluation.run import Evaluation
+    from benchmarks.evaluation.store import Shard
     from benchmarks.evaluation.trained_on import parse_rewards
     from seppo_core.judging.catalogue import SCORERS
     from seppo_core.judging.external.spec import parse_plugins

@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.evaluation.lines import LineWriter, Shard, read_lines
 from benchmarks.evaluation.models import ModelSpec, digest
 from benchmarks.evaluation.prompts import Prompt, PromptSet
 from benchmarks.evaluation.protocols import PROTOCOLS, SETS, Protocol, label
-from benchmarks.evaluation.samples import SampleStore
-from benchmarks.evaluation.scores import ScoreStore
+from benchmarks.evaluation.store import LineWriter, SampleStore, ScoreStore, Shard, read_lines
 from seppo_core.io.atomic import save_json
 
 FORMAT = 1

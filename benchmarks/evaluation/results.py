@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.evaluation.columns import judge_columns
 from benchmarks.evaluation.folder import JudgeEntry, ModelEntry, Plan, PlanFolder
 from benchmarks.evaluation.prompts import text_mark
-from benchmarks.evaluation.scores import score_key
+from benchmarks.evaluation.store import score_key
 from seppo_core.judging.columns import Column
 
 Array = NDArray[np.float64]

@@ -12,16 +12,15 @@ import torch
 from benchmarks.evaluation.columns import Places, needs_of, needs_references
 from benchmarks.evaluation.folder import ModelEntry, Plan, PlanFolder, entry_of
 from benchmarks.evaluation.generate import generate
-from benchmarks.evaluation.lines import Shard
 from benchmarks.evaluation.metric_adapters import load_judge
 from benchmarks.evaluation.models import Identities, ModelSpec, check_there, run_config
-from benchmarks.evaluation.plugin_scoring import score_with_plugin
 from benchmarks.evaluation.prompt_files import texts_of
 from benchmarks.evaluation.prompts import PromptSet, overlap
 from benchmarks.evaluation.protocols import Protocol
 from benchmarks.evaluation.references import References
 from benchmarks.evaluation.samplers import Sampler, check_fits, load_sampler
-from benchmarks.evaluation.score import score
+from benchmarks.evaluation.score import score, score_with_plugin
+from benchmarks.evaluation.store import Shard
 from seppo_core.judging.doctor import table
 from seppo_core.judging.external.spec import Described, Plugin, describe
 from seppo_core.judging.weights import WEIGHTS_VARIABLE

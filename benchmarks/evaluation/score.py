@@ -1,21 +1,22 @@
-"""Score: judges every sample that has no score yet, one judge on the device at a time; draws nothing."""
+"""Has every metric and every plug-in judge the samples that it has not judged yet."""
 
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 
 from benchmarks.evaluation.folder import JudgeEntry, Plan, PlanFolder
-from benchmarks.evaluation.lines import Shard
 from benchmarks.evaluation.metric_adapters import Judge, Sample, SetJudge
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt, text_mark
 from benchmarks.evaluation.references import References
-from benchmarks.evaluation.samples import Record, SampleStore
-from benchmarks.evaluation.scores import ScoreStore, ScoreWriter, score_key
+from benchmarks.evaluation.store import Record, SampleStore, ScoreStore, ScoreWriter, Shard, score_key
 from seppo_core.io.progress import progress_bar
 from seppo_core.judging.columns import Score
+from seppo_core.judging.external.process import Ask, judge_all
+from seppo_core.judging.external.spec import Described, Plugin
 
 
 @dataclass(frozen=True)
@@ -176,3 +177,50 @@ def _reference_features(
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
+
+
+LOG = "judge.log"
+
+
+def score_with_plugin(
+    folder: PlanFolder,
+    plan: Plan,
+    plugin: Plugin,
+    described: Described,
+    *,
+    shard: Shard | None = None,
+    retry: bool = False,
+) -> int:
+    """Has every sample without a score judged, and returns how many were asked for now.
+
+    Scores are written as they come, so that a stopped run goes on with the next sample. What the judge prints as errors
+    is kept beside them.
+    """
+    about = {"plugin": described.about, "column": plugin.name}
+    entry = JudgeEntry(plugin.name, described.fingerprint, about, 0)
+    store = folder.scores(entry)
+    tasks = tasks_of(folder, plan, store, {}, shard, retry)
+    folder.note_judge(entry)
+    if not tasks:
+        return 0
+    names = {name: column.name for name, column in zip(described.about["columns"], described.columns, strict=True)}
+    asks, keys = [], {}
+    with store.writer(about, shard) as writer, progress_bar(len(tasks), unit="sample", description=plugin.name) as bar:
+
+        def add(name: str, score: Score) -> None:
+            writer.add(keys[name], score)
+            bar.update()
+
+        for task in tasks:
+            name = sha256(task.key.encode()).hexdigest()[:20]
+            keys[name] = task.key
+            try:
+                # a file that was changed since must not be judged as the sample it was
+                task.store.read(task.record)
+            except (ValueError, OSError) as error:
+                add(name, Score({}, str(error)[:300]))
+                continue
+            path = (task.store.folder / str(task.record.file)).absolute()
+            asks.append(Ask(name, path, task.prompt.text, task.record.seed, plan.protocol.kind))
+        judge_all(plugin, asks, names, store.folder / LOG, add)
+    return len(tasks)

@@ -18,7 +18,7 @@ from benchmarks.evaluation.metrics.set_metrics import Distance, compare_sets
 from benchmarks.evaluation.prompts import Prompt, text_mark
 from benchmarks.evaluation.references import NO_REFERENCE
 from benchmarks.evaluation.results import Results
-from benchmarks.evaluation.scores import ScoreStore, score_key
+from benchmarks.evaluation.store import ScoreStore, score_key
 from seppo_core.io.atomic import save_json
 
 RESAMPLES = 1000

@@ -12,13 +12,11 @@ from transformers import CLIPTextModel, T5Tokenizer
 
 from benchmarks.experiments.full_size import main as command
 from benchmarks.experiments.full_size import run
-from benchmarks.experiments.full_size.base import make_model, numbers_on_disk, write_base
+from benchmarks.experiments.full_size.base import make_model, make_tokenizer, numbers_on_disk, write_base
 from benchmarks.experiments.full_size.cases import CASES, Case
-from benchmarks.experiments.full_size.report import markdown, millions
-from benchmarks.experiments.full_size.result import FORMAT, Beside, as_json, read_results
-from benchmarks.experiments.full_size.tokenizers import make_tokenizer
-from benchmarks.experiments.full_size.watch import CommandFailed, watch
-from benchmarks.experiments.speed.subjects import BASES
+from benchmarks.experiments.full_size.report import FORMAT, Beside, as_json, markdown, millions, read_results
+from benchmarks.experiments.full_size.run import CommandFailed, watch
+from benchmarks.experiments.speed.models import BASES
 from seppo_core.plan.architecture import ArchitectureConfig, pipeline_architecture
 from tests.contract.rows import FAMILIES
 

@@ -13,14 +13,20 @@ from torch import nn
 
 from benchmarks.__main__ import COMMANDS
 from benchmarks.experiments.speed import main as speed
-from benchmarks.experiments.speed.memory import measure_memory, megabytes
-from benchmarks.experiments.speed.names import NAMES
-from benchmarks.experiments.speed.progress import Progress
-from benchmarks.experiments.speed.ratios import ratio, spread
-from benchmarks.experiments.speed.results import measured
-from benchmarks.experiments.speed.runner import Runner
-from benchmarks.experiments.speed.stage import Comparison, Left, Prepared, Unavailable
-from benchmarks.experiments.speed.timing import Timer, Times, Variant, interleaved
+from benchmarks.experiments.speed.bench import Comparison, Left, Prepared, Unavailable
+from benchmarks.experiments.speed.main import NAMES
+from benchmarks.experiments.speed.measuring import (
+    Timer,
+    Times,
+    Variant,
+    interleaved,
+    measure_memory,
+    megabytes,
+    ratio,
+    spread,
+)
+from benchmarks.experiments.speed.report import measured
+from benchmarks.experiments.speed.runner import Progress, Runner
 
 CPU = torch.device("cpu")
 

@@ -16,11 +16,16 @@ from safetensors.torch import load_file
 from benchmarks.experiments.demo.plan import ROOT
 from benchmarks.experiments.speed import kernels
 from benchmarks.experiments.speed import main as speed
-from benchmarks.experiments.speed.bench import Bench, choose_tune
-from benchmarks.experiments.speed.models import encoding_adapter, with_weights
-from benchmarks.experiments.speed.names import NAMES
-from benchmarks.experiments.speed.stage import Stage, Unavailable
-from benchmarks.experiments.speed.subjects import FAMILIES, Subject, find_subject, known_bases
+from benchmarks.experiments.speed.bench import Bench, Stage, Unavailable, choose_tune
+from benchmarks.experiments.speed.main import NAMES
+from benchmarks.experiments.speed.models import (
+    FAMILIES,
+    Subject,
+    encoding_adapter,
+    find_subject,
+    known_bases,
+    with_weights,
+)
 from benchmarks.experiments.speed.updates import METHODS, passes
 from benchmarks.experiments.toy.task.bases import image_base, motion_adapter, video_base
 from seppo_core.cache.reader import WinnerCache
@@ -141,7 +146,7 @@ def test_what_is_trained_follows_the_memory(monkeypatch):
         choose_tune(find_subject("stable-diffusion-v1-5", tune="full"), "fp32", CPU)
     with pytest.raises(ValueError, match="try --dtype bf16"):
         choose_tune(find_subject("FLUX.1-dev", tune="lora"), "fp32", CPU)
-    monkeypatch.setattr("benchmarks.experiments.speed.bench.free_memory", lambda device: None)
+    monkeypatch.setattr("benchmarks.experiments.speed.bench.free_memory", lambda device: 30 * 1024**3)
     assert choose_tune(subject, "fp32", CPU) == ("full", "")
 
 
@@ -231,10 +236,8 @@ def test_what_cannot_be_measured_is_told(tmp_path, capsys):
     assert "nothing to move" in left["offload"]
     assert "CUDA" in left["optimizer"] or "bitsandbytes" in left["optimizer"]
     shown = capsys.readouterr().out
-    page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert "## Not measured" in shown and "Not measured here" in page
-    for reason in left.values():
-        assert reason in shown and reason.split("'")[0] in page
+    assert "## Not measured" in shown
+    assert all(reason in shown for reason in left.values())
 
 
 @pytest.mark.slow
@@ -254,8 +257,6 @@ def test_all_of_it_in_small(tmp_path, capsys):
     assert any("waiting for a batch" in remark for remark in measured["loader"]["remarks"])
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert text in capsys.readouterr().out and "| sft | 1 |" in text and "range (50 %)" in text
-    page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert "<svg" in page and "src=" not in page and "://" not in page.replace("http://www.w3.org", "")
     assert not list(tmp_path.glob(".speed-*"))
 
 

@@ -9,10 +9,8 @@ import torch
 
 from benchmarks.__main__ import COMMANDS
 from benchmarks.experiments.survival import main as survival
-from benchmarks.experiments.survival.compare import equal
+from benchmarks.experiments.survival.life import KILLS_IN_A_LIFE, PHASES, Life, Moment, equal, moments
 from benchmarks.experiments.survival.main import survive, table
-from benchmarks.experiments.survival.moments import KILLS_IN_A_LIFE, PHASES, Moment, moments
-from benchmarks.experiments.survival.places import Life
 
 
 def test_moments_depend_on_the_seed_alone():
@@ -118,7 +116,7 @@ def test_a_small_run_of_it(tmp_path, monkeypatch, capsys):
     assert {"weights", "optimiser", "metrics", "export", "cache"} <= report["lives"][0].keys()
     assert "The same as undisturbed, bit for bit" in capsys.readouterr().out
 
-    from benchmarks.experiments.survival.compare import compare
+    from benchmarks.experiments.survival.life import compare
 
     source = tmp_path / "out" / "data"
     one, other = (Life(tmp_path / "out" / name, source) for name in ("life-1", "undisturbed"))

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_type_hints
 
-from benchmarks.experiments.full_size.report import millions
-from benchmarks.experiments.full_size.result import read_results
+from benchmarks.experiments.full_size.report import millions, read_results
 from seppo_core.models.adapter import Adapter
 from tests.contract.family import Family, load_lora
 from tests.contract.rows import FAMILIES

@@ -8,9 +8,19 @@ import numpy as np
 import torch
 
 from benchmarks.evaluation.anchor.judging import Scores, both, make_judge, margin, needed
-from benchmarks.evaluation.anchor.measure import Measured, Plan, choose, measure
+from benchmarks.evaluation.anchor.measure import (
+    Measured,
+    Plan,
+    Point,
+    Run,
+    Which,
+    choose,
+    measure,
+    open_run,
+    points,
+    spread,
+)
 from benchmarks.evaluation.anchor.report import write_report
-from benchmarks.evaluation.anchor.run import Point, Run, Which, open_run, points, spread
 from benchmarks.evaluation.anchor.validity import by_bin, in_bins, rows_of, validity
 from benchmarks.evaluation.columns import Places
 from seppo_core.judging.doctor import table

@@ -14,7 +14,7 @@ from benchmarks.evaluation.columns import Places, mode_of, needs_of
 from benchmarks.evaluation.metric_adapters import Judge, Sample, load_judge
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import text_mark
-from benchmarks.evaluation.scores import ScoreStore, score_key
+from benchmarks.evaluation.store import ScoreStore, score_key
 from seppo_core.judging.columns import Kind, Score
 from seppo_core.judging.doctor import Need
 from seppo_core.judging.external.process import Ask, judge_all

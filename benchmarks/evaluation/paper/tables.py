@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.evaluation.analysis import read_report
 from benchmarks.evaluation.paper.published import DAGGER, MARK, TABLES, Heading, PublishedTable, as_the_paper
-from benchmarks.evaluation.report.report_file import read_report
 from benchmarks.evaluation.report.text import interval_text, latex_text
 
 MARK_NOTE = "‡ measured under another protocol than the paper's, as named in the row: not comparable with the others."
@@ -32,8 +31,9 @@ class Measured:
     extra: tuple[tuple[str, dict], ...] = ()
 
 
-def run(number: int, argv: Sequence[str] | None = None) -> int:
-    """The command `table<number>`; exit status 2 for a mistake on the command line."""
+def main(argv: Sequence[str]) -> int:
+    """The command `table<number>`; `argv` is the number and the options. Exit status 2 for a mistake in the options."""
+    number = int(argv[0])
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks table{number}",
         description=f"{TABLES[number].title}: the published table, and what was measured here.",
@@ -43,7 +43,7 @@ def run(number: int, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reports", nargs="+", type=Path, metavar="FOLDER", help=f"default: all under {REPORTS}")
     parser.add_argument("--rows", nargs="+", default=[], metavar="KEY=MODEL", help="which model is which row")
     parser.add_argument("--format", choices=["markdown", "latex", "json"], default="markdown")
-    asked = parser.parse_args(list(sys.argv[1:] if argv is None else argv))
+    asked = parser.parse_args(list(argv[1:]))
     table = TABLES[number]
     try:
         keys = parse_rows(asked.rows, table)

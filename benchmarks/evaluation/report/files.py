@@ -1,4 +1,4 @@
-"""Writes what an evaluation found: report.json, scores.csv, table.md, table.tex and index.html."""
+"""Writes the files of a report: JSON, CSV, Markdown, LaTeX and a page."""
 
 import csv
 import io

@@ -1,7 +1,10 @@
-"""Samples small enough for a page that holds many: tiny ones as they are, larger ones scaled down to JPEG."""
+"""Pictures, clips, bars and grids of a quality report."""
 
 import base64
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from einops import rearrange
@@ -9,8 +12,15 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from seppo_core.report.html import Html, element
+from benchmarks.evaluation.results import Results, prompt_means
+from benchmarks.evaluation.store import read_sample
+from seppo_core.judging.columns import Column
+from seppo_core.report.chart import ticks
+from seppo_core.report.grid import player
+from seppo_core.report.html import Html, element, join
 from seppo_core.report.media import sample
+from seppo_core.report.statistics import Interval
+from seppo_core.report.table import swatch
 
 TINY = 64
 """Pixels; up to here every pixel is shown as it is."""
@@ -53,3 +63,157 @@ def jpeg_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="JPEG", quality=QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 520, 150, 16, 6, 26
+BAR, GAP = 12, 10
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One model's value in one category."""
+
+    model: str
+    series: int
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Group:
+    """A category's value, how many prompts it has, and its bars."""
+
+    name: str
+    prompts: int
+    bars: Sequence[Bar]
+
+
+def bar_chart(title: str, groups: Sequence[Group], x_label: str, note: str = "") -> Html:
+    """A titled chart with a legend; a chart without any bar says so."""
+    groups = [group for group in groups if group.bars]
+    if not groups:
+        return element("figure", element("figcaption", title), element("p", "no data", class_="quiet"), class_="chart")
+    ends = [end for group in groups for bar in group.bars for end in (bar.interval.low, bar.interval.high)]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    room = 0.05 * (high - low) or 0.5
+    low, high = low - room, high + room
+
+    def x(value: float) -> float:
+        return round(LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
+
+    drawn, y = [], TOP
+    for group in groups:
+        extent = BAR * len(group.bars)
+        label = element("text", _short(group.name), x=LEFT - 8, y=y + extent / 2 + 4, text_anchor="end", class_="tick")
+        # a hint with the whole name, and what the interval rests on
+        drawn.append(element("g", element("title", f"{group.name}, {group.prompts} prompts"), label))
+        for bar in group.bars:
+            drawn += _bar(bar, group, x, y)
+            y += BAR
+        y += GAP
+    bottom = y - GAP + 4
+    axis = [element("line", x1=x(0), x2=x(0), y1=TOP - 4, y2=bottom, class_="axis")]
+    for value in ticks(low, high):
+        axis.append(element("line", x1=x(value), x2=x(value), y1=TOP - 4, y2=bottom, class_="gridline"))
+        axis.append(element("text", f"{value:g}", x=x(value), y=bottom + 13, text_anchor="middle", class_="tick"))
+    height = bottom + BOTTOM
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    axis.append(element("text", x_label, x=middle, y=height - 1, text_anchor="middle", class_="tick"))
+    svg = element("svg", *axis, *drawn, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title)
+    caption = element("figcaption", element("strong", title), element("span", note, class_="quiet") if note else None)
+    names = dict.fromkeys((bar.model, bar.series) for group in groups for bar in group.bars)
+    legend = element("div", *(element("span", swatch(s), name, class_="key") for name, s in names), class_="legend")
+    return element("figure", caption, svg, join(legend), class_="chart")
+
+
+def _bar(bar: Bar, group: Group, x, y: float) -> list[Html]:
+    value, low, high = bar.interval
+    start, end = sorted((x(0), x(value)))
+    hint = f"{bar.model}, {group.name}: {value:.4g}, 95 % interval {low:.4g} to {high:.4g}, {group.prompts} prompts"
+    shape = element("rect", x=start, y=y + 1, width=round(end - start, 1), height=BAR - 2, class_=f"dot s{bar.series}")
+    middle = y + BAR / 2
+    whisker = element("line", x1=x(low), x2=x(high), y1=middle, y2=middle, class_="axis")
+    return [element("g", element("title", hint), shape, whisker)]
+
+
+def _short(name: str, length: int = 22) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+EXTREMES, EVEN = 8, 8
+"""Prompts per model with the largest gains, as many with the largest losses, and prompts that nobody chose."""
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """A prompt, why it is shown, and the gains by which it can be sorted."""
+
+    row: int
+    why: str
+
+
+def gallery(results: Results, column: Column, baseline: str, pixels: int) -> Html:
+    """Largest wins, largest losses and evenly spaced prompts, every model's first sample with its score."""
+    names = results.names
+    means = {name: column.better * prompt_means(results.table(name, column.name)) for name in names}
+    others = [name for name in names if name != baseline]
+    gains = {name: means[name] - means[baseline] for name in others}
+    rows = chosen_rows(gains, len(results.plan.prompts))
+    heads = [element("th", element("button", "prompt", type="button"), scope="col"),
+             element("th", element("button", "shown for", type="button"), scope="col")]  # fmt: skip
+    for name in others:
+        inner = element("button", swatch(names.index(name) % 8), f"gain of {name}", type="button")
+        heads.append(element("th", inner, scope="col", class_="number"))
+    for number, name in enumerate(names):
+        inner = element("button", swatch(number % 8), name, type="button", title=f"Sort by {name}")
+        heads.append(element("th", inner, scope="col"))
+    body = [_row(results, column, item, gains, pixels) for item in rows]
+    caption = (
+        f"Each prompt's first sample under every model, {column.title} below it; gains are over {baseline}, all seeds "
+        "averaged, more is better. A click on a heading sorts: by a gain, wins come first and losses last."
+    )
+    inner = element(
+        "table", element("caption", caption), element("thead", element("tr", *heads)), element("tbody", *body),
+        class_="sortable grid",
+    )  # fmt: skip
+    frames = results.plan.protocol.frames
+    return join(player(frames) if frames > 1 else None, element("div", inner, class_="wide"))
+
+
+def chosen_rows(gains: dict[str, np.ndarray], prompts: int) -> list[GalleryRow]:
+    """Which prompts are shown, each once: wins and losses of every model, then evenly spaced ones."""
+    found: dict[int, str] = {}
+    for name, values in gains.items():
+        there = np.flatnonzero(np.isfinite(values))
+        order = there[np.argsort(-values[there], kind="stable")]
+        for row in order[values[order] > 0][:EXTREMES]:
+            found.setdefault(int(row), f"win of {name}")
+        for row in order[values[order] < 0][::-1][:EXTREMES]:
+            found.setdefault(int(row), f"loss of {name}")
+    for row in np.linspace(0, prompts - 1, min(EVEN, prompts)).round().astype(int):
+        found.setdefault(int(row), "not selected")
+    return [GalleryRow(row, why) for row, why in found.items()]
+
+
+def _row(results: Results, column: Column, item: GalleryRow, gains: dict[str, np.ndarray], pixels: int) -> Html:
+    prompt = results.plan.prompts.prompts[item.row]
+    cells = [element("th", prompt.text, scope="row", data_sort=prompt.text),
+             element("td", item.why, data_sort=item.why, class_="quiet")]  # fmt: skip
+    for values in gains.values():
+        gain = float(values[item.row]) * column.scale
+        text, key = ("–", -1e9) if np.isnan(gain) else (f"{gain:+.{column.digits}f}", gain)
+        cells.append(element("td", text, data_sort=key, class_="number"))
+    for model in results.models:
+        table = results.table(model.entry.name, column.name)
+        cells.append(_cell(model.files[item.row], table[item.row], column, prompt.text, model.entry.name, pixels))
+    return element("tr", *cells)
+
+
+def _cell(files: Sequence[str | None], scores: np.ndarray, column: Column, prompt: str, name: str, pixels: int) -> Html:
+    first = next((i for i, file in enumerate(files) if file is not None), None)
+    if first is None:
+        return element("td", "failed", data_sort=-1e9, class_="quiet")
+    score = float(scores[first]) * column.scale
+    text = "no score" if np.isnan(score) else f"{score:.{column.digits}f}"
+    picture = shown(read_sample(Path(str(files[first]))), f"{name}: {prompt}", pixels)
+    figure = element("figure", picture, element("figcaption", text))
+    return element("td", element("div", figure, class_="samples"), data_sort=-1e9 if np.isnan(score) else score)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.evaluation.report.bars import Bar, Group, bar_chart
-from benchmarks.evaluation.report.gallery import gallery
+from benchmarks.evaluation.report.media import Bar, Group, bar_chart, gallery
 from benchmarks.evaluation.report.text import (
     PUBLISHED,
     SEED_HEADINGS,

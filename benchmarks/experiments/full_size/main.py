@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.experiments.full_size.cases import CASES
-from benchmarks.experiments.status_line import StatusLine
+from seppo_core.report.status_line import StatusLine
 
 DOCS = Path("docs")
 NAME = "full_size"
@@ -48,10 +48,8 @@ def run(names: list[str], scratch: Path, out: Path, threads: int, keep: bool = F
     """Runs the cases and writes each result as it comes; 1 where any failed."""
     quiet()
     # imported late: a mistake in the call should be told before torch loads
-    from benchmarks.experiments.full_size.report import markdown
-    from benchmarks.experiments.full_size.result import as_json, read_results
-    from benchmarks.experiments.full_size.run import run_case
-    from benchmarks.experiments.full_size.watch import CommandFailed
+    from benchmarks.experiments.full_size.report import as_json, markdown, read_results
+    from benchmarks.experiments.full_size.run import CommandFailed, run_case
     from seppo_core.io.atomic import save_json, save_text
 
     results = read_results(out / f"{NAME}.json")

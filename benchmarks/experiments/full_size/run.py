@@ -2,8 +2,13 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -17,9 +22,8 @@ import seppo_image.plan
 import seppo_video.plan
 from benchmarks.experiments.full_size.base import denoiser_of, numbers_on_disk, write_base, write_single
 from benchmarks.experiments.full_size.cases import Case
-from benchmarks.experiments.full_size.result import Beside, Result
-from benchmarks.experiments.full_size.watch import CommandFailed, Watched, watch
-from benchmarks.experiments.speed.subjects import BASES, FAMILIES
+from benchmarks.experiments.full_size.report import Beside, Result
+from benchmarks.experiments.speed.models import BASES, FAMILIES
 from benchmarks.experiments.toy.task.sets import write_set
 from seppo_core.config.loader import load_config
 from seppo_core.config.options import PlanRequest
@@ -34,6 +38,89 @@ from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run.history import read_events, read_metrics
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
+
+
+def memory_of(process: int | str = "self") -> dict[str, int]:
+    """Bytes by field of /proc/PROCESS/status, such as VmRSS (resident now) and VmHWM (at most so far).
+
+    Empty for a process that has ended; FileNotFoundError for one that is gone, or on systems without /proc.
+    """
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    fields = (line.split() for line in lines)
+    return {field[0].rstrip(":"): int(field[1]) * 1024 for field in fields if field[-1] == "kB"}
+
+
+EVERY = 0.2
+"""Seconds between two looks."""
+
+
+class CommandFailed(RuntimeError):
+    """A command ended with another status than 0; says what it printed last."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a command took."""
+
+    seconds: float
+    peak: int
+    """Bytes: the most that the process had in memory (the system's own count, mapped files included)."""
+    looks: list[tuple[float, int]]
+    """Seconds since 1970, and bytes in memory then."""
+
+    def peak_between(self, begin: float, end: float) -> int:
+        """The most that was seen from `begin` to `end`, in seconds since 1970; 0 where there was no look."""
+        return max((size for moment, size in self.looks if begin <= moment <= end), default=0)
+
+
+def watch(command: list[str], root: Path, log: Path, threads: int, tick: Callable[[], None] = lambda: None) -> Watched:
+    """Runs `python COMMAND` in `root`, its output appended to `log`; `tick` is called at every look.
+
+    CommandFailed where it ends with another status than 0.
+    """
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        # what is freed goes back to the system at once, so that the system's count is that of what is alive
+        "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+        "MALLOC_ARENA_MAX": "2",
+        "PYTHONPATH": str(root),
+    }
+    log.parent.mkdir(parents=True, exist_ok=True)
+    looks, peak, begin = [], 0, time.monotonic()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=root, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            while process.poll() is None:
+                sizes = _memory(process.pid)
+                if sizes is not None:
+                    looks.append((time.time(), sizes[0]))
+                    peak = max(peak, sizes[1])
+                tick()
+                time.sleep(EVERY)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode:
+        last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
+        raise CommandFailed(f"python {' '.join(command)} ended with status {process.returncode}:\n{last}")
+    return Watched(time.monotonic() - begin, peak, looks)
+
+
+def _memory(process: int) -> tuple[int, int] | None:
+    """Bytes in memory now and at most so far; None once the process has ended."""
+    try:
+        counted = memory_of(process)
+    except OSError:
+        return None
+    return (counted["VmRSS"], counted["VmHWM"]) if counted else None
+
 
 ROOT = Path(__file__).parents[3]
 CAPTIONS = ("a red fox in the snow", "a lighthouse at dusk")

@@ -1,16 +1,18 @@
-"""A tuned model with reference and optimiser, and the trainer's update on it, taken apart."""
+"""A tuned model with reference and optimiser, the trainer's update on it, and what a comparison is given."""
 
-from collections.abc import Iterable, Iterator
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice, repeat
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.experiments.speed.memory import GIB, free_memory
-from benchmarks.experiments.speed.models import Conditions, random_adapter
-from benchmarks.experiments.speed.subjects import Subject, Tune
+from benchmarks.experiments.speed.measuring import GIB, Times, Variant, free_memory, nothing
+from benchmarks.experiments.speed.models import Conditions, Subject, Tune, random_adapter
 from seppo_core.cli.commands import make_method, tune, with_method
 from seppo_core.distributed.ranks import make_accelerator
 from seppo_core.methods.objectives import Method
@@ -172,7 +174,7 @@ def choose_tune(subject: Subject, precision: str, device: torch.device) -> tuple
     # weights, their gradients, two moments and a reference, all float32; a LoRA's own share is small
     needed = {"full": 20 * parameters, "lora": parameters * DTYPES[precision].itemsize}
     wanted = subject.wanted_tune
-    if free is None or needed[wanted] <= HEADROOM * free:
+    if needed[wanted] <= HEADROOM * free:
         return wanted, ""
     short = f"{needed[wanted] / GIB:.1f} GiB of the {free / GIB:.1f} that are free on the {device.type}"
     if wanted == "full" and subject.tune is None and needed["lora"] <= HEADROOM * free:
@@ -200,3 +202,75 @@ def _tensors_of(batch: Batch) -> Iterator[Tensor]:
 def _add(totals: dict[str, Tensor], metrics: dict[str, Tensor], count: int) -> None:
     for name, value in metrics.items():
         totals[name] = totals.get(name, 0) + value.detach().float() / count
+
+
+class Unavailable(Exception):
+    """A wish that cannot be met on this machine, with the reason in one line."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A variant, or a whole comparison, that was not measured. `failed` where it should have been possible."""
+
+    name: str
+    reason: str
+    failed: bool = False
+
+
+@dataclass
+class Prepared:
+    """A comparison, ready to be timed."""
+
+    variants: list[Variant]
+    """The first is the baseline."""
+    left: list[Left] = field(default_factory=list)
+    remarks: Callable[[Sequence[Times]], list[str]] = lambda times: []
+    """Sentences on what was measured, given the times."""
+    close: Callable[[], object] = nothing
+    """Brings the bench back to where it was."""
+
+
+@dataclass
+class Stage:
+    """The subject on its device, with one bench at a time."""
+
+    subject: Subject
+    mode: Tune
+    device: torch.device
+    precision: str
+    sampling_steps: int
+    folder: Path
+    """For what has to be on the disk meanwhile."""
+    named: bool = False
+    """Whether comparisons were asked for by name, and may take what they take."""
+    _bench: Bench | None = None
+
+    def bench(self, mode: Tune | None = None, precision: str | None = None) -> Bench:
+        """The subject tuned in `mode` and computed in `precision`, by default the run's. The last one is kept."""
+        mode, precision = mode or self.mode, precision or self.precision
+        kept = self._bench
+        # trained weights are float32 in any precision, those under a LoRA are not
+        if kept is None or kept.mode != mode or (mode == "lora" and kept.built_in != precision):
+            kept = None
+            self.clear()
+            self._bench = Bench(self.subject, mode, precision, self.device)
+        self._bench.compute_in(precision)
+        return self._bench
+
+    def clear(self) -> None:
+        """Lets the bench go, and its memory."""
+        self._bench = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One idea: what is compared and why one would ask."""
+
+    name: str
+    title: str
+    question: str
+    make: Callable[[Stage], Prepared]
+    """Unavailable where nothing of it can be measured here."""

@@ -1,21 +1,24 @@
-"""What reaches the step and when: cached latents or encoding as one goes, batches made ahead or when asked for."""
+"""What reaches the step and when: cached latents or encoding on the fly, batches made ahead or when asked for."""
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import repeat
+from pathlib import Path
 from statistics import median
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.experiments.speed.bench import DTYPES, Bench
-from benchmarks.experiments.speed.models import encoding_adapter
-from benchmarks.experiments.speed.stage import Prepared, Stage
-from benchmarks.experiments.speed.standin import stand_in_cache
-from benchmarks.experiments.speed.timing import Times, Variant
+from benchmarks.experiments.speed.bench import DTYPES, Bench, Prepared, Stage
+from benchmarks.experiments.speed.measuring import Times, Variant
+from benchmarks.experiments.speed.models import Modality, encoding_adapter
+from benchmarks.experiments.standin import EncoderOnly
+from seppo_core.cache.prepare import prepare
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.data.source import Item, Source
 from seppo_core.methods.step import Batch
-from seppo_core.models.adapter import Posterior
+from seppo_core.models.adapter import Condition, CropInfo, Posterior
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 from seppo_core.plan.counter import weights_of
 from seppo_core.training.batches import BatchMaker, WinnerOrder
@@ -160,3 +163,58 @@ class _Feed:
             update, range(self.maker.batch_size), None, self.bench.device
         )
         return Prefetch(make, keys, self.ahead)
+
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Blank(Source):
+    """Items without a picture, each with a caption of its own."""
+
+    items: int
+    kind: Modality
+    height: int
+    width: int
+    frames: int
+
+    def __len__(self) -> int:
+        return self.items
+
+    def item(self, position: int) -> Item:
+        clip = (self.frames,) if self.kind == "video" else ()
+        pixels = torch.zeros((), dtype=torch.uint8).expand(3, *clip, self.height, self.width)
+        whole = CropInfo(self.height, self.width, 0, 0, self.height, self.width)
+        return Item(str(position), str(position), f"item {position}", pixels, whole)
+
+    def fingerprint(self) -> str:
+        return str(self)
+
+
+class Shapes(EncoderOnly):
+    """Noise of the shapes of a bench's latents and conditions."""
+
+    def __init__(self, bench: Bench):
+        self.bench, self.path, self.denoiser = bench, bench.adapter.path, nn.Linear(1, 1)
+        self.masked_text = bench.adapter.masked_text
+
+    def encode(self, pixels: Tensor) -> Posterior:
+        mean = torch.randn(len(pixels), *self.bench.shape)
+        return Posterior(mean, mean - 3)
+
+    def encode_prompts(self, prompts: list[str]) -> Condition:
+        return self.bench.conditions.draw_text(len(prompts), CPU)
+
+    def size_condition(self, framings: list[CropInfo]) -> Condition:
+        return self.bench.adapter.size_condition(framings)
+
+    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
+        return self.bench.shape
+
+
+def stand_in_cache(folder: Path, bench: Bench, items: int) -> WinnerCache:
+    """`items` winners in `folder`, which must not be there yet."""
+    s = bench.subject
+    source = Blank(items, s.modality, s.height, s.width, s.frames)
+    prepare(Shapes(bench), source, folder, model="stand-in", progress=False)
+    return WinnerCache(folder)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.experiments.speed.bench import Bench
-from benchmarks.experiments.speed.stage import Left, Prepared, Stage, Unavailable
-from benchmarks.experiments.speed.timing import Times, Variant, nothing
+from benchmarks.experiments.speed.bench import Bench, Left, Prepared, Stage, Unavailable
+from benchmarks.experiments.speed.measuring import Times, Variant, nothing
 from seppo_core.methods.reference import Reference
 from seppo_core.methods.step import Batch
 from seppo_core.models.attention import set_attention

@@ -11,20 +11,50 @@ from pathlib import Path
 import torch
 from diffusers.utils import logging
 
-from benchmarks.experiments.speed.bench import choose_tune
-from benchmarks.experiments.speed.comparisons import COMPARISONS
-from benchmarks.experiments.speed.page import speed_page
-from benchmarks.experiments.speed.progress import Progress
-from benchmarks.experiments.speed.report import Report, markdown, names_of
-from benchmarks.experiments.speed.results import Result
-from benchmarks.experiments.speed.runner import Runner
-from benchmarks.experiments.speed.stage import Stage
-from benchmarks.experiments.speed.subjects import Subject, default_subjects, find_subject
-from benchmarks.experiments.speed.timing import Timer
+from benchmarks.experiments.speed.bench import Comparison, Stage, choose_tune
+from benchmarks.experiments.speed.feeding import cache, loader
+from benchmarks.experiments.speed.kernels import attention, compiled, precision
+from benchmarks.experiments.speed.measuring import Timer
+from benchmarks.experiments.speed.models import Subject, default_subjects, find_subject
+from benchmarks.experiments.speed.report import Report, Result, markdown, names_of
+from benchmarks.experiments.speed.runner import Progress, Runner
+from benchmarks.experiments.speed.updates import (
+    accumulation,
+    anchor,
+    checkpointing,
+    methods,
+    offload,
+    optimizer,
+    parts,
+    reference,
+)
 from seppo_core.io.atomic import save_json, save_text
-from seppo_core.report.page import save_page
 from seppo_core.report.provenance import provenance
 from seppo_core.run.eta import clock
+
+COMPARISONS = [
+    Comparison("methods", "An update by method", "What does a method cost beside supervised fine-tuning?", methods),
+    Comparison("parts", "Parts of a SePPO update", "Where does the time of an update go?", parts),
+    Comparison("anchor", "The averaged anchor", "What do further draws for the sign s cost?", anchor),
+    Comparison(
+        "accumulation", "Micro-batches at one batch size", "How much faster are larger micro-batches?", accumulation
+    ),
+    Comparison(
+        "checkpointing", "Gradient checkpointing", "What does recomputing activations cost, and save?", checkpointing
+    ),
+    Comparison("attention", "Attention kernels", "Which kernel is fastest here?", attention),
+    Comparison("precision", "Precision", "What does half precision gain?", precision),
+    Comparison("compile", "torch.compile", "What does compiling the denoiser gain, and when is it earned?", compiled),
+    Comparison("optimizer", "AdamW in 8 bits", "What do moments of 8 bits cost, and save?", optimizer),
+    Comparison(
+        "cache", "Cached latents", "What does encoding pictures in every step cost, as Diffusion-DPO's script does?",
+        cache,
+    ),
+    Comparison("loader", "The loader", "Does a step ever wait for its batch?", loader),
+    Comparison("offload", "A reference that waits on the CPU", "What does moving it cost, and save?", offload),
+    Comparison("reference", "The reference of a LoRA", "Is a second LoRA slower than a copy, and smaller?", reference),
+]  # fmt: skip
+
 
 ROUNDS = {"cpu": 9, "cuda": 20}
 SAMPLING_STEPS = {"cpu": 10, "cuda": 50}
@@ -93,10 +123,9 @@ def measure(asked: argparse.Namespace) -> int:
 def _write(report: Report, out: Path, began: float) -> None:
     text = markdown(report)
     save_text(out / "report.md", text)
-    save_page(out / "index.html", speed_page(report))
     state = "not complete: it was broken off" if report.partial else "complete"
     took = clock(time.monotonic() - began)
-    print(f"\n{text}\n{state}, {took} minutes; look at {out / 'index.html'}, numbers in report.json")
+    print(f"\n{text}\n{state}, {took} minutes; written to {out / 'report.md'}, numbers in report.json")
 
 
 def _device(wanted: str) -> torch.device:

@@ -11,9 +11,17 @@ from pathlib import Path
 
 from benchmarks.experiments.demo.plan import ROOT
 from benchmarks.experiments.demo.process import Launcher
-from benchmarks.experiments.survival.moments import KILLS_IN_A_LIFE, PHASES, moments
-from benchmarks.experiments.survival.places import IMAGES, Life
-from benchmarks.experiments.survival.runner import CommandFailed, Course, Kill, run_life
+from benchmarks.experiments.survival.life import (
+    IMAGES,
+    KILLS_IN_A_LIFE,
+    PHASES,
+    CommandFailed,
+    Course,
+    Kill,
+    Life,
+    moments,
+    run_life,
+)
 
 DEFAULT = Path("runs/survival")
 REPORT = "report.json"
@@ -47,7 +55,7 @@ def survive(out: Path, kills: int, seed: int) -> dict:
     FileExistsError where `out` holds what was not made here.
     """
     # imported late: a mistake in the call should be told before torch loads
-    from benchmarks.experiments.survival.compare import compare
+    from benchmarks.experiments.survival.life import compare
     from seppo_core.io.atomic import save_json
     from seppo_core.report.provenance import provenance
 

@@ -12,8 +12,7 @@ from einops import rearrange
 from safetensors.torch import load_file
 
 from benchmarks.evaluation.anchor.measure import Plan as AnchorPlan
-from benchmarks.evaluation.anchor.measure import choose, measure
-from benchmarks.evaluation.anchor.run import open_run, points
+from benchmarks.evaluation.anchor.measure import choose, measure, open_run, points
 from benchmarks.experiments.demo.judge import Judge
 from benchmarks.experiments.demo.plan import SCHEMAS
 from benchmarks.experiments.toy.arms import ARMS

@@ -11,10 +11,10 @@ from typing import TextIO
 from benchmarks.experiments.demo.display import clock
 from benchmarks.experiments.demo.process import Launcher, stop
 from benchmarks.experiments.demo.runner import TaskFailed
-from benchmarks.experiments.status_line import StatusLine
 from benchmarks.experiments.toy.places import Places, read_result, write_spec
 from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.queue import Job, left, next_job, note_failure
+from seppo_core.report.status_line import StatusLine
 
 POLL = 0.2
 PRELOAD = ("benchmarks.experiments.toy.cell",)
@@ -109,7 +109,7 @@ def _sweep(
                 display.show(_status(plan, places, running, worked, spent, jobs))
             time.sleep(POLL)
     finally:
-        display.clear()
+        display.close()
         stop([item.process for item in running])
 
 

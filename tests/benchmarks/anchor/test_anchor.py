@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.evaluation.anchor.main import main
-from benchmarks.evaluation.anchor.measure import Plan, measure
-from benchmarks.evaluation.anchor.run import open_run, points, spread
+from benchmarks.evaluation.anchor.measure import Plan, measure, open_run, points, spread
 from benchmarks.experiments.toy.task.captions import train_captions
 from benchmarks.experiments.toy.task.mixture import draw_samples
 from benchmarks.experiments.toy.task.score import score_images

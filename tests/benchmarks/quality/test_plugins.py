@@ -9,8 +9,8 @@ import pytest
 from benchmarks.evaluation.analysis import analyse
 from benchmarks.evaluation.generate import generate
 from benchmarks.evaluation.metrics.catalogue import METRICS
-from benchmarks.evaluation.plugin_scoring import score_with_plugin
 from benchmarks.evaluation.report.text import markdown
+from benchmarks.evaluation.score import score_with_plugin
 from seppo_core.judging.external.process import read_answer
 from seppo_core.judging.external.spec import Plugin, describe, parse_plugins
 from tests.benchmarks.quality.fake import FakeSampler, open_plan, prompt_set

@@ -13,7 +13,7 @@ from benchmarks.evaluation.models import Identities, ModelSpec, parse_model, par
 from benchmarks.evaluation.prompts import Prompt, PromptSet
 from benchmarks.evaluation.protocols import PROTOCOLS, with_changes
 from benchmarks.evaluation.samplers import AdapterSampler, Job, PipelineSampler, load_sampler
-from benchmarks.evaluation.samples import SampleStore, sample_seed
+from benchmarks.evaluation.store import SampleStore, sample_seed
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.schema import TuneConfig
 from seppo_core.export.weights import export_full, export_lora

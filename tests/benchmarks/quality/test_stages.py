@@ -6,10 +6,9 @@ import pytest
 
 from benchmarks.evaluation.analysis import analyse
 from benchmarks.evaluation.generate import generate, missing
-from benchmarks.evaluation.lines import LineWriter, Shard, read_lines
 from benchmarks.evaluation.prompts import Prompt
-from benchmarks.evaluation.samples import SampleStore, sample_seed
 from benchmarks.evaluation.score import score
+from benchmarks.evaluation.store import LineWriter, SampleStore, Shard, read_lines, sample_seed
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, open_plan, prompt_set, protocol
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.evaluation.analysis import FORMAT, KIND
 from benchmarks.evaluation.columns import columns_of
 from benchmarks.evaluation.paper.published import TABLES, published_beside
-from benchmarks.evaluation.paper.tables import run
+from benchmarks.evaluation.paper.tables import main
 from benchmarks.evaluation.protocols import PROTOCOLS, SETS
-from benchmarks.evaluation.report.report_file import FORMAT, KIND
 from benchmarks.evaluation.report.text import latex
 from benchmarks.evaluation.report.text import markdown as markdown_report
 from seppo_core.config.loader import key_types
@@ -81,7 +81,7 @@ def written(tmp_path, content, name="r"):
 
 
 def test_measured_rows_stand_below_their_published_ones(tmp_path, capsys):
-    assert run(1, ["--reports", written(tmp_path, report())]) == 0
+    assert main(["1", "--reports", written(tmp_path, report())]) == 0
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("| SePPO^w "))
     assert lines[at + 1].startswith(
@@ -100,40 +100,40 @@ def test_measured_rows_stand_below_their_published_ones(tmp_path, capsys):
     ids=["other protocol", "changed", "other prompts"],
 )
 def test_what_was_measured_otherwise_is_marked(content, tmp_path, capsys):
-    run(1, ["--reports", written(tmp_path, content)])
+    main(["1", "--reports", written(tmp_path, content)])
     text = capsys.readouterr().out
     assert re.search(r"\*measured: seppo, .*‡\*", text) and "not comparable" in text
 
 
 def test_rows_are_named_and_models_without_a_row_come_last(tmp_path, capsys):
     path = written(tmp_path, report(names=("mine", "ours|x")))
-    run(1, ["--reports", path, "--rows", "dpo=mine"])
+    main(["1", "--reports", path, "--rows", "dpo=mine"])
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("| Diffusion-DPO"))
     assert lines[at + 1].startswith("| *measured: mine")
     assert lines[at + 4 + 1].startswith("| SePPO^r") or lines[-1]
     assert any(line.startswith(r"| *measured: ours\|x") for line in lines)
     with pytest.raises(SystemExit):
-        run(1, ["--reports", path, "--rows", "nope=mine"])
+        main(["1", "--reports", path, "--rows", "nope=mine"])
     assert "should be KEY=MODEL" in capsys.readouterr().err
 
 
 def test_half_a_table_is_measured_by_half_its_prompts(tmp_path, capsys):
-    run(2, ["--reports", written(tmp_path, report(prompts="partiprompts"))])
+    main(["2", "--reports", written(tmp_path, report(prompts="partiprompts"))])
     line = next(line for line in capsys.readouterr().out.splitlines() if "measured: seppo" in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")][1:]
     assert [cell == "–" for cell in cells] == [True, False] * 4
-    run(3, ["--reports", str(tmp_path / "r")])
+    main(["3", "--reports", str(tmp_path / "r")])
     assert "Nothing is measured here yet" in capsys.readouterr().out
 
 
 def test_latex_and_json_say_the_same(tmp_path, capsys):
     path = written(tmp_path, report())
-    run(4, ["--reports", path, "--format", "json"])
+    main(["4", "--reports", path, "--format", "json"])
     content = json.loads(capsys.readouterr().out)
     assert content["measured"][1]["row"] == "seppo" and content["measured"][1]["comparable"]
     assert content["measured"][1]["values"][0] == pytest.approx([21.0, 20.79, 21.21])
-    run(1, ["--reports", path, "--format", "latex"])
+    main(["1", "--reports", path, "--format", "latex"])
     text = capsys.readouterr().out
     assert text.startswith(r"\begin{tabular}{lcccc}") and r"23.79$\dagger$" in text
     body = text[: text.index(r"\end{tabular}")]

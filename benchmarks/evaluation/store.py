@@ -1,7 +1,8 @@
-"""Samples on disk: lossless files and a manifest that says what each is, or why it is not there."""
+"""Samples and scores on disk: lines of JSON that several processes may add to, and the files that they name."""
 
 import json
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,13 +14,68 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.evaluation.lines import LineWriter, Shard, read_lines
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt, text_mark
 from seppo_core.io.atomic import save_json
+from seppo_core.judging.columns import Score
 from seppo_image.commands import write_image
 from seppo_video.commands import write_video
 from seppo_video.frames import open_clip, read_frames
+
+
+def read_lines(folder: Path, stem: str) -> Iterator[dict]:
+    """Every whole line of `stem.jsonl` and of the shards' `stem.1-of-4.jsonl`, files by name, lines in order."""
+    for path in sorted(folder.glob(f"{stem}*.jsonl")):
+        for line in path.read_text(encoding="utf-8").split("\n"):
+            try:
+                found = json.loads(line)
+            except json.JSONDecodeError:
+                # the line that was being written when a process was killed; its work is done again
+                continue
+            if isinstance(found, dict):
+                yield found
+
+
+class LineWriter:
+    """Adds lines to one file, each on disk before the next is made. Each process has a file of its own (`shard`)."""
+
+    def __init__(self, folder: Path, stem: str, shard: "Shard | None" = None):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / (f"{stem}.jsonl" if shard is None else f"{stem}.{shard.number}-of-{shard.count}.jsonl")
+        cut_off = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+        self._file = path.open("a", encoding="utf-8")
+        if cut_off:
+            self._file.write("\n")
+
+    def write(self, content: dict) -> None:
+        self._file.write(json.dumps(content, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> "LineWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+
+class Shard:
+    """Every `count`-th prompt from the `number`-th on: one process's part of the work."""
+
+    def __init__(self, number: int, count: int):
+        if not 1 <= number <= count:
+            raise ValueError(f"--shard {number}/{count}: the first number counts from 1 to the second")
+        self.number, self.count = number, count
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        number, slash, count = text.partition("/")
+        if not slash or not number.isdecimal() or not count.isdecimal():
+            raise ValueError(f"--shard {text!r} should be i/n, e.g. 1/4")
+        return cls(int(number), int(count))
+
+    def of(self, items: list) -> list:
+        return items[self.number - 1 :: self.count]
+
 
 MANIFEST = "manifest"
 ABOUT = "run.json"
@@ -138,3 +194,44 @@ def read_sample(path: Path) -> UInt8[Tensor, "f 3 h w"]:
 def sample_seed(prompt: Prompt, seed: int) -> int:
     """Where the noise of a sample comes from: prompt and seed alone, hence shared by all models and any order."""
     return int.from_bytes(sha256(f"{prompt.key} {seed}".encode()).digest()[:8], "little") >> 1
+
+
+STEM = "scores"
+
+
+def score_key(sample: str, prompt_mark: str, reference: str | None) -> str:
+    """What a score depends on beside the metric."""
+    return f"{sample} {prompt_mark} {reference or '-'}"
+
+
+class ScoreStore:
+    """The scores of one metric with one fingerprint, under `folder/<metric>@<fingerprint>/`."""
+
+    def __init__(self, folder: Path, metric: str, fingerprint: str):
+        slug = re.sub(r"[^\w.,=-]+", "_", metric).strip("_")
+        self.folder = folder / f"{slug}@{fingerprint[:12]}"
+        self.metric, self.fingerprint = metric, fingerprint
+        self.scores: dict[str, Score] = {}
+        for line in read_lines(self.folder, STEM):
+            self.scores[line["key"]] = Score(line.get("values") or {}, line.get("reason"))
+
+    def writer(self, about: dict[str, object], shard: Shard | None) -> "ScoreWriter":
+        """A file to add scores to; `about` says in judge.json what they depend on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "judge.json").exists():
+            save_json(self.folder / "judge.json", {"fingerprint": self.fingerprint, **about})
+        return ScoreWriter(self, shard)
+
+
+class ScoreWriter(LineWriter):
+    """Adds scores to a store and to its file."""
+
+    def __init__(self, store: ScoreStore, shard: Shard | None):
+        super().__init__(store.folder, STEM, shard)
+        self.store = store
+
+    def add(self, key: str, score: Score) -> None:
+        self.write(
+            {"key": key, "values": score.values} if score.reason is None else {"key": key, "reason": score.reason}
+        )
+        self.store.scores[key] = score

@@ -1,22 +1,60 @@
-"""The phases that are measured, each in a process of its own:
+"""`python -m benchmarks.experiments.loader_phases PHASE JSON` runs one phase of the loader's benchmark and logs memory.
 
-`python -m benchmarks.experiments.loader.phases PHASE JSON`.
+Each phase runs in a process of its own, so that its memory is its own.
 """
 
 import json
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
-from benchmarks.experiments.loader.memory import MemoryLog
-from benchmarks.experiments.loader.standin import MadeUpPictures, Sizes, StandInAdapter
+from benchmarks.experiments.standin import MadeUpPictures, Sizes, StandInAdapter
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.training.batches import BatchMaker, WinnerOrder
 from seppo_core.training.prefetch import Prefetch
+
+
+def read_memory() -> dict[str, float]:
+    """Memory of this process in MB: all that is resident, what the process allocated, and mapped pages of files."""
+    counted = psutil.Process().memory_info()
+    # `shared` is what Linux counts as pages of files, which the system may drop; other systems do not tell it apart
+    mapped = counted._asdict().get("shared", 0)
+    return {"resident": counted.rss / 1e6, "own": (counted.rss - mapped) / 1e6, "mapped": mapped / 1e6}
+
+
+@contextmanager
+def memory_log(path: Path, done: Callable[[], int], interval: float = 0.25) -> Iterator[None]:
+    """Writes a line of memory, seconds and progress to `path` every `interval` seconds, from a thread."""
+    stop, began = threading.Event(), time.perf_counter()
+
+    def write() -> None:
+        with path.open("w", encoding="utf-8") as file:
+            while True:
+                line = {"seconds": time.perf_counter() - began, "done": done()} | read_memory()
+                file.write(json.dumps(line) + "\n")
+                if stop.wait(interval):
+                    return
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The lines that `memory_log` wrote."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @dataclass(frozen=True)
@@ -37,7 +75,7 @@ class Task:
 def run_prepare(task: Task) -> float:
     """Seconds that encoding the whole set takes."""
     sizes = Sizes(**task.sizes)
-    source, read = MadeUpPictures(task.items, sizes), 0
+    read = 0
 
     class Counting(MadeUpPictures):
         def item(self, position: int):
@@ -46,7 +84,7 @@ def run_prepare(task: Task) -> float:
             return super().item(position)
 
     source = Counting(task.items, sizes)
-    with MemoryLog(Path(task.folder) / f"{task.name}.jsonl", lambda: read):
+    with memory_log(Path(task.folder) / f"{task.name}.jsonl", lambda: read):
         began = time.perf_counter()
         prepare(StandInAdapter(sizes), source, Path(task.folder) / "cache", model="stand-in", batch_size=64)
         return time.perf_counter() - began
@@ -61,7 +99,7 @@ def run_load(task: Task) -> float:
     made, device = 0, torch.device("cpu")
     # the permutation of the first epoch is not the loader's pace
     order.item(0)
-    with MemoryLog(Path(task.folder) / f"{task.name}.jsonl", lambda: made * task.batch_size):
+    with memory_log(Path(task.folder) / f"{task.name}.jsonl", lambda: made * task.batch_size):
         began = time.perf_counter()
         make = lambda update: maker.make(update, range(task.batch_size), None, device)  # noqa: E731
         threads = max(1, task.threads)
@@ -77,7 +115,7 @@ PHASES = {"prepare": run_prepare, "load": run_load}
 
 def arguments(phase: str, task: Task) -> list[str]:
     """The command that runs `phase` in a process of its own."""
-    return [sys.executable, "-m", "benchmarks.experiments.loader.phases", phase, json.dumps(asdict(task))]
+    return [sys.executable, "-m", "benchmarks.experiments.loader_phases", phase, json.dumps(asdict(task))]
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--items", type=int, default=200_000, help="of the synthetic set (default: %(default)s)")
     parser.add_argument("--real-items", type=int, default=4_000, help="of the set with latents of 4 x 64 x 64")
     parser.add_argument("--step", type=float, default=STEP, help="items/s of the fastest step to keep up with")
-    parser.add_argument("--out", type=Path, default=Path("runs/loader"), help="folder for caches, logs and plot")
-    parser.add_argument("--plot", type=Path, help="PNG to write (default: memory.png under --out)")
+    parser.add_argument("--out", type=Path, default=Path("runs/loader"), help="folder for caches and logs")
     parser.add_argument("--growth", type=float, default=150.0, help="MB of its own that a process may grow by")
     asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
     try:
@@ -31,12 +30,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(asked: argparse.Namespace) -> int:
-    """Prepares and loads both sets, prints the tables and draws the plot."""
+    """Prepares and loads both sets and prints the tables; returns the exit status."""
     # imported late: a mistake in the call should be told before torch loads
-    from benchmarks.experiments.loader.memory import read_log
-    from benchmarks.experiments.loader.phases import Task
-    from benchmarks.experiments.loader.plot import Panel, draw_memory
-    from benchmarks.experiments.loader.standin import STABLE_DIFFUSION, TINY
+    from benchmarks.experiments.loader_phases import Task, read_log
+    from benchmarks.experiments.standin import STABLE_DIFFUSION, TINY
 
     many, real = asked.out / "many", asked.out / "real"
     task = Task(str(many), asked.items, asdict(TINY), "prepare")
@@ -53,10 +50,6 @@ def measure(asked: argparse.Namespace) -> int:
         rate = asked.items / seconds[name]
         most = max(line["resident"] for line in log)
         print(f"| {name} | {rate:,.0f} | {early['own']:,.0f} | {log[-1]['own']:,.0f} | {most:,.0f} |")
-    plot = asked.plot or asked.out / "memory.png"
-    titles = {"prepare": "prepare", "load": "one epoch of the loader"}
-    panels = [Panel(f"{title}, {asked.items:,} items", read_log(many / f"{n}.jsonl")) for n, title in titles.items()]
-    draw_memory(panels, plot)
 
     task = Task(str(real), asked.real_items, asdict(STABLE_DIFFUSION), "prepare", batch_size=32)
     run("prepare", task)
@@ -70,7 +63,6 @@ def measure(asked: argparse.Namespace) -> int:
     print("\n| order of an epoch | seconds | MB |\n|---|--:|--:|")
     for length in (10**6, 10**7):
         print(f"| {length:,} items | {permutation_seconds(length):.2f} | {length * 8 / 1e6:,.0f} |")
-    print(f"\n{plot}")
     if grew > asked.growth:
         print(f"loader: a process grew by {grew:.0f} MB, more than --growth {asked.growth:g}", file=sys.stderr)
         return 1
@@ -79,7 +71,7 @@ def measure(asked: argparse.Namespace) -> int:
 
 def run(phase: str, task) -> float:
     """Seconds that `phase` took in a process of its own."""
-    from benchmarks.experiments.loader.phases import arguments
+    from benchmarks.experiments.loader_phases import arguments
 
     Path(task.folder).mkdir(parents=True, exist_ok=True)
     done = subprocess.run(arguments(phase, task), check=True, stdout=subprocess.PIPE, text=True)

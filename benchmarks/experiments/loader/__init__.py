@@ -1,1 +1,0 @@
-"""Memory and speed of preparation and of the loader over a synthetic set of any size."""

@@ -1,0 +1,334 @@
+"""One life of a small run: its folder, when to kill it, its commands in turn, and what it must share with another."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.experiments.demo.plan import ROOT
+from benchmarks.experiments.demo.process import Launcher
+from benchmarks.experiments.toy.task.bases import image_base
+from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
+from seppo_core.run.history import read_events, read_metrics
+
+IMAGES = 24
+COMMANDS = ("prepare", "train", "export")
+CONFIG = """\
+run: {life}/run
+model: {{base: {base}}}
+data: {{source: {source}, cache: {life}/cache, height: 16, width: 16, encode_batch_size: 4}}
+method: {{name: seppo, beta: 20}}
+reference_samples: {{scheduler: ddim, steps: 6, guidance_scale: 1, batch_size: 8}}
+loop: {{iterations: 4, updates: 5, batch_size: 8, micro_batch_size: 4, checkpoint_every: 2}}
+optimizer: {{lr: 1.0e-3, schedule: linear, warmup_updates: 2}}
+"""
+"""20 updates, checkpoints after 2, 4, 5, 6, …, four references of 40 samples each."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """One run from preparation to export, in a folder of its own."""
+
+    folder: Path
+    source: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    @property
+    def export(self) -> Path:
+        return self.folder / "exported"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    def write(self) -> None:
+        """Makes the folder, with the config in it."""
+        self.folder.mkdir(parents=True)
+        text = CONFIG.format(life=self.folder, base=image_base().relative_to(ROOT), source=self.source)
+        self.config.write_text(text, encoding="utf-8")
+
+    def command(self, name: str) -> tuple[str, ...]:
+        """The very same words every time: what a user types again after a kill."""
+        options = ("--out", str(self.export)) if name == "export" else ()
+        return ("-m", "seppo_image", name, str(self.config), *options)
+
+    def half_written(self) -> list[str]:
+        """Temporary files and folders that lie about now."""
+        found = [path for path in self.folder.rglob(".*.tmp") if not any(p.suffix == ".tmp" for p in path.parents)]
+        return sorted(str(path.relative_to(self.folder)) for path in found)
+
+    def updates(self) -> int:
+        """Whole lines of metrics."""
+        path = self.run / "metrics.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def encoded(self) -> set[tuple[str, int]]:
+        """Files of the cache as they stand, by name and time."""
+        found = set()
+        for name in _names(self.cache, "**/*"):
+            with suppress(FileNotFoundError):
+                found.add((name, Path(name).stat().st_mtime_ns))
+        return found
+
+    def starts(self) -> int:
+        """How often training has begun."""
+        return sum(event["event"] == "started" for event in read_events(self.run))
+
+    def samples(self) -> set[str]:
+        """Files of reference samples that lie in the buffer."""
+        return set(_names(self.run / "buffer", "iteration-*/samples-*.safetensors"))
+
+    def writing(self, folder: Path) -> set[str]:
+        """What in `folder` is being written, or was when a kill came: by its temporary name."""
+        return set(_names(folder, ".*.tmp"))
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    try:
+        return [str(path) for path in folder.glob(pattern)]
+    except FileNotFoundError:
+        # the process that is watched removes folders too
+        return []
+
+
+PHASES = ("preparation", "start", "generation", "step", "checkpoint", "snapshot", "anywhere", "export")
+SHARES = {
+    "prepare": ("preparation", "preparation", "start"),
+    "train": (
+        "start", "generation", "generation", "step", "step", "checkpoint", "checkpoint", "snapshot", "anywhere",
+    ),
+    "export": ("export", "export"),
+}  # fmt: skip
+"""The kills of one life, command by command."""
+KILLS_IN_A_LIFE = sum(map(len, SHARES.values()))
+AFTER = {
+    "preparation": 0.15,
+    "start": 1.5,
+    "generation": 0.08,
+    "step": 0.08,
+    "checkpoint": 0.02,
+    "snapshot": 0.01,
+    "export": 0.05,
+}
+"""Longest wait, in seconds, once the process is seen in a phase: about as long as it stays there."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A kill that is planned: in which phase, after how many signs of it, and how much later."""
+
+    phase: str
+    signs: int
+    wait: float
+    """Seconds after the last sign, or after the start; "anywhere" is a share of the undisturbed command's time."""
+
+    def watch(self, life: Life) -> Callable[[], bool]:
+        """Tells from the files, called over and over, whether the process has come to the phase. Made before it starts:
+        what lies there already is no sign."""
+        starts, samples = life.starts(), life.samples()
+        written = {
+            folder: life.writing(folder) for folder in (life.run / "checkpoints", life.run / "pool", life.folder)
+        }
+        encoded = life.encoded()
+        begun_at: list[int] = []
+
+        def stepped() -> bool:
+            # the start drops what was logged after the checkpoint that it goes on from
+            if not begun_at and life.starts() > starts:
+                begun_at.append(life.updates())
+            return bool(begun_at) and life.updates() >= begun_at[0] + self.signs
+
+        def writes(folder: Path) -> Callable[[], bool]:
+            return lambda: bool(life.writing(folder) - written[folder])
+
+        checks: dict[str, Callable[[], bool]] = {
+            "preparation": lambda: life.encoded() != encoded,
+            "generation": lambda: len(life.samples() - samples) >= self.signs,
+            "step": stepped,
+            "checkpoint": writes(life.run / "checkpoints"),
+            "snapshot": writes(life.run / "pool"),
+            "export": writes(life.folder),
+        }
+        return checks.get(self.phase, lambda: True)
+
+
+def moments(seed: int, life: int, command: str) -> list[Moment]:
+    """The kills of one command in one life, in the order in which they come."""
+    # text, since tuples are not seeds
+    draw = random.Random(f"{seed} {life} {command}")
+    phases = list(SHARES[command])
+    draw.shuffle(phases)
+    return [Moment(phase, draw.randint(1, 2), draw.uniform(0, AFTER.get(phase, 1.0))) for phase in phases]
+
+
+LOOK = 0.0005
+LONGEST = 300.0
+
+
+class CommandFailed(RuntimeError):
+    """A command ended with an error of its own; the message holds the end of its log."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill, and what was there right after it."""
+
+    life: int
+    command: str
+    phase: str
+    after_seconds: float
+    """Since the command was started."""
+    updates: int
+    """Updates in metrics.jsonl."""
+    samples: int
+    """Files in the samples' buffer."""
+    half_written: list[str]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How one life went."""
+
+    kills: list[Kill]
+    missed: int
+    """Moments that the command was through before."""
+    starts: int
+    seconds: dict[str, float]
+    """Of each command's last start, which nobody killed."""
+
+
+def run_life(
+    life: Life, number: int, launcher: Launcher, plans: dict[str, list[Moment]], usual: dict[str, float]
+) -> Course:
+    """Prepares, trains and exports; `plans` names the kills of each command, `usual` its undisturbed seconds.
+
+    Raises CommandFailed where a command that was started again does not go on.
+    """
+    kills: list[Kill] = []
+    missed = starts = 0
+    seconds: dict[str, float] = {}
+    for name in COMMANDS:
+        for moment in plans.get(name, []):
+            starts += 1
+            started = time.monotonic()
+            sign = moment.watch(life)
+            process = launcher.start(life.command(name), life.log)
+            if _kill(process, moment, sign, started, usual.get(name, 1.0)):
+                kills.append(
+                    Kill(
+                        number, name, moment.phase, round(time.monotonic() - started, 4), life.updates(),
+                        len(life.samples()), life.half_written(),
+                    )
+                )  # fmt: skip
+                continue
+            missed += 1
+            _check(process, life, name)
+            # through already: there is nothing left of this command to kill
+            break
+        if name == "export" and life.export.exists():
+            # which the command rightly refuses to write over
+            continue
+        starts += 1
+        started = time.monotonic()
+        process = launcher.start(life.command(name), life.log)
+        process.join(LONGEST)
+        _check(process, life, name)
+        seconds[name] = round(time.monotonic() - started, 3)
+    return Course(kills, missed, starts, seconds)
+
+
+def _kill(process: BaseProcess, moment: Moment, sign, started: float, usual: float) -> bool:
+    """Kills at the moment; False where the process ended first."""
+    while not sign():
+        if process.exitcode is not None:
+            return False
+        if time.monotonic() - started > LONGEST:
+            process.kill()
+            raise CommandFailed(f"nothing was seen of {moment.phase} within {LONGEST:.0f} seconds")
+        time.sleep(LOOK)
+    process.join(moment.wait if moment.phase in AFTER else moment.wait * usual)
+    if process.exitcode is not None:
+        return False
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    # it may have ended by itself in between
+    return process.exitcode != 0
+
+
+def _check(process: BaseProcess, life: Life, name: str) -> None:
+    if process.exitcode is None:
+        process.kill()
+    if process.exitcode != 0:
+        tail = "\n".join(life.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        raise CommandFailed(f"{name} ended with status {process.exitcode} in {life.folder}:\n{tail}")
+
+
+TIMINGS = ("seconds", "data_seconds", "samples_per_second")
+
+
+def compare(life: Life, undisturbed: Life) -> dict[str, bool]:
+    """By what is compared: whether it is the same, bit for bit."""
+    ours, theirs = (CheckpointFolder(one.run / "checkpoints").latest() for one in (life, undisturbed))
+    a, b = load_checkpoint(ours), load_checkpoint(theirs)
+    return {
+        "last update": a.progress == b.progress,
+        "weights": equal(a.policy, b.policy),
+        "optimiser": equal(a.optimizer, b.optimizer) and equal(a.scheduler, b.scheduler),
+        "metrics": _metrics(life) == _metrics(undisturbed),
+        "references": _files(life.run / "pool") == _files(undisturbed.run / "pool"),
+        "cache": _shards(life) == _shards(undisturbed),
+        "export": _files(life.export) == _files(undisturbed.export),
+        "nothing half-written": not life.half_written(),
+    }
+
+
+def equal(a: object, b: object) -> bool:
+    """Whether two nests of dicts, lists and tensors are the same, bit for bit."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(equal(one, other) for one, other in zip(a, b, strict=True))
+    return a == b
+
+
+def _metrics(life: Life) -> list[dict]:
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in read_metrics(life.run)]
+
+
+def _shards(life: Life) -> dict[str, str]:
+    manifest = json.loads((life.cache / "manifest.json").read_text(encoding="utf-8"))
+    files = {path.name: path for path in life.cache.iterdir() if path.suffix in (".safetensors", ".jsonl")}
+    return {name: _hash(path) for name, path in files.items()} | {"fingerprint": manifest["fingerprint"]}
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """Hashes of all weights under a folder, and of its JSON: no names of folders in them."""
+    found = (path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".txt"))
+    return {str(path.relative_to(folder)): _hash(path) for path in found}
+
+
+def _hash(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
