@@ -1,13 +1,12 @@
 """From scores to the statistics of a report, as one JSON value of a stated version."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.evaluation.folder import PlanFolder
 from benchmarks.evaluation.protocols import SETS, Protocol, changed
+from benchmarks.evaluation.report.text import FORMAT, KIND
 from benchmarks.evaluation.results import Array, ModelSamples, Results, category_values, collect, prompt_means, shared
 from benchmarks.evaluation.set_comparison import set_results, set_warnings
 from benchmarks.evaluation.trained_on import fitted, reward_warnings
@@ -22,27 +21,11 @@ from seppo_core.report.statistics import (
 )
 from seppo_core.report.statistics import win_rate as win_rate_of
 
-FORMAT = 1
-KIND = "seppo-quality-report"
 MANY_VALUES = 30
 """Values of a category column beyond which it is no breakdown any more."""
 CATEGORY_RESAMPLES = 2000
 POWER = 2.8016
 """Normal quantiles of 97.5 % and 80 % together: the smallest true difference that a test finds four times in five."""
-
-
-def read_report(path: Path) -> dict:
-    """report.json of a folder or by its own path. FileNotFoundError, or ValueError for another kind or format."""
-    file = path / "report.json" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no report.json; `quality report` makes one")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("kind") != KIND or content.get("format") != FORMAT:
-        raise ValueError(f"{file} is no quality report of format {FORMAT}; make it anew with `quality report`")
-    return content
 
 
 def analyse(folder: PlanFolder, baseline: str | None = None, set_resamples: int | None = None) -> tuple[dict, Results]:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.evaluation.analysis import read_report
 from benchmarks.evaluation.paper.published import DAGGER, MARK, TABLES, Heading, PublishedTable, as_the_paper
-from benchmarks.evaluation.report.text import interval_text, latex_text
+from benchmarks.evaluation.report.text import interval_text, latex_text, read_report
 
 MARK_NOTE = "‡ measured under another protocol than the paper's, as named in the row: not comparable with the others."
 REPORTS = Path("runs/quality")

@@ -1,6 +1,8 @@
 """A report's numbers as Markdown and as LaTeX (booktabs), the paper's rows set apart."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.evaluation.paper.published import DAGGER, PublishedTable, as_the_paper, published_beside
 from benchmarks.evaluation.paper.published import MARK as OTHERWISE
@@ -21,6 +23,23 @@ PUBLISHED = "as published; another protocol in all that the paper does not state
 OTHERWISE_NOTE = (
     f"{OTHERWISE} published under another protocol than that of this report: not comparable with what is measured here."
 )
+
+FORMAT = 1
+KIND = "seppo-quality-report"
+
+
+def read_report(path: Path) -> dict:
+    """report.json of a folder or by its own path. FileNotFoundError, or ValueError for another kind or format."""
+    file = path / "report.json" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no report.json; `quality report` makes one")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("kind") != KIND or content.get("format") != FORMAT:
+        raise ValueError(f"{file} is no quality report of format {FORMAT}; make it anew with `quality report`")
+    return content
 
 
 def markdown(report: dict) -> str:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evaluation.analysis import FORMAT, KIND
 from benchmarks.evaluation.columns import columns_of
 from benchmarks.evaluation.paper.published import TABLES, published_beside
 from benchmarks.evaluation.paper.tables import main
 from benchmarks.evaluation.protocols import PROTOCOLS, SETS
-from benchmarks.evaluation.report.text import latex
+from benchmarks.evaluation.report.text import FORMAT, KIND, latex
 from benchmarks.evaluation.report.text import markdown as markdown_report
 from seppo_core.config.loader import key_types
 from seppo_image.config import ImageConfig
