@@ -10,8 +10,9 @@ anything differs. See tools/README.md.
 """
 
 import argparse
+import contextlib
 import os
-import shutil
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 
 # one thread each: sums in another order would differ, and forked processes must inherit no thread pool
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "TQDM_DISABLE": "1"}
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 from gauge_cases import CASES
 from gauge_compare import Difference, first_difference
@@ -42,21 +44,17 @@ def main() -> int:
         for name, case in CASES.items():
             print(f"{name:16} {case.__doc__}")
         return 0
-    work = (arguments.keep or Path(tempfile.mkdtemp(prefix="gauge-"))).resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    if any(work.iterdir()):
-        parser.error(f"--keep={work} is not empty; name another folder")
-    tree = arguments.old_tree and arguments.old_tree.resolve()
-    try:
+    with contextlib.ExitStack() as stack:
+        work = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gauge-")))
+        work.mkdir(parents=True, exist_ok=True)
+        if any(work.iterdir()):
+            parser.error(f"--keep={work} is not empty; name another folder")
+        tree = arguments.old_tree
         if tree is None:
             tree = work / "old-tree"
-            _git("worktree", "add", "--detach", str(tree), arguments.old)
-        return run(tree, work, arguments.only or list(CASES))
-    finally:
-        if arguments.old_tree is None:
-            _git("worktree", "remove", "--force", str(work / "old-tree"))
-        if arguments.keep is None:
-            shutil.rmtree(work)
+            _git("worktree", "add", "--detach", str(tree.resolve()), arguments.old)
+            stack.callback(_git, "worktree", "remove", "--force", str(tree.resolve()))
+        return run(tree.resolve(), work.resolve(), arguments.only or list(CASES))
 
 
 def run(old_tree: Path, work: Path, names: list[str]) -> int:
@@ -73,8 +71,8 @@ def run(old_tree: Path, work: Path, names: list[str]) -> int:
             try:
                 facts[label][name] = CASES[name](side)
                 outcome = "done"
-            except CommandFailed as error:
-                facts[label][name] = {"failed": str(error)}
+            except (CommandFailed, OSError, LookupError, ValueError) as error:
+                facts[label][name] = {"failed": f"{type(error).__name__}: {error}"}
                 outcome = f"FAILED: {error}"
             print(f"{time.monotonic() - begun:6.1f} s  {label} {name}: {time.monotonic() - start:.1f} s, {outcome}")
             sys.stdout.flush()
@@ -90,7 +88,10 @@ def run(old_tree: Path, work: Path, names: list[str]) -> int:
         print(f"{name:16} {'yes' if found is None else 'NO':6} {', '.join(old)}")
         if found is not None:
             print(f"{'':16} first difference at {found.key}\n{'':16}   old: {found.old}\n{'':16}   new: {found.new}")
-    print(f"\n{len(names) - unequal} of {len(names)} cases are equal; {time.monotonic() - begun:.0f} s")
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    processor = sum(used.ru_utime + used.ru_stime for used in usage)
+    spent = f"{time.monotonic() - begun:.0f} s, {processor:.0f} processor seconds"
+    print(f"\n{len(names) - unequal} of {len(names)} cases are equal; {spent}")
     return 1 if unequal else 0
 
 

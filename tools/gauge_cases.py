@@ -3,13 +3,14 @@
 Recipes follow configs/toy, with a few updates. Option names are those of the old commit; the new one must accept them.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gauge_compare import cache_facts, export_facts, run_facts
-from gauge_side import Side, write_config
+from gauge_compare import cache_facts, export_facts, picture_digests, run_facts
+from gauge_side import CAPTIONS, Side, write_config
 
 Facts = dict[str, Any]
 SOURCES = {"winners": "winners", "pairs": "pairs.jsonl", "labels": "labels.jsonl"}
@@ -36,7 +37,7 @@ def _recipe(side: Side, kind: str, form: str, method: dict, **sections: dict) ->
 
 def _prepare(side: Side, kind: str, name: str, recipe: dict) -> Path:
     """Writes the config, prepares its cache if this side has not yet, and returns the config's path."""
-    config = write_config(side.here / "configs" / f"{name}.yaml", recipe | {"run": str(side.here / "runs" / name)})
+    config = write_config(side.config(name), recipe | {"run": str(side.here / "runs" / name)})
     cache = recipe["data"]["cache"]
     side.once(("cache", cache), lambda: side.command(f"seppo_{kind}", ["prepare", str(config)]))
     return config
@@ -56,6 +57,10 @@ def _seppo(side: Side) -> dict:
 
 def _lora(side: Side) -> dict:
     return _recipe(side, "image", "winners", {"name": "seppo", "beta": 20}, tune={"mode": "lora", "rank": 4})
+
+
+def _video(side: Side) -> dict:
+    return _recipe(side, "video", "winners", {"name": "seppo", "beta": 20}, loop={"iterations": 2})
 
 
 def _cache(side: Side, kind: str, form: str) -> Facts:
@@ -81,9 +86,14 @@ def image_seppo(side: Side) -> Facts:
 
 
 def image_batch(side: Side) -> Facts:
-    """SePPO with one sign per batch."""
+    """SePPO with one sign per batch and a running average of the weights; previews and samples as files."""
     method = {"name": "seppo", "beta": 20, "anchor_per": "batch"}
-    return run_facts(_run(side, "image", "batch", _recipe(side, "image", "winners", method)))
+    preview = {"prompts": CAPTIONS[:2], "every": 3, "per_prompt": 2, "scheduler": "ddim", "steps": 2}
+    recipe = _recipe(side, "image", "winners", method, preview=preview, optimizer={"ema_decay": 0.5})
+    run, out = _run(side, "image", "batch", recipe), side.here / "samples"
+    words = ["--prompts", *CAPTIONS, "--seeds", "0", "3", "--scheduler", "ddpm", "--steps", "3", "--out", str(out)]
+    side.command("seppo_image", ["sample", str(side.config("batch")), *words])
+    return run_facts(run) | {"previews": picture_digests(run / "previews"), "samples": picture_digests(out)}
 
 
 def image_kto(side: Side) -> Facts:
@@ -104,8 +114,7 @@ def image_lora(side: Side) -> Facts:
 
 def video_seppo(side: Side) -> Facts:
     """SePPO on clips (AnimateDiff)."""
-    recipe = _recipe(side, "video", "winners", {"name": "seppo", "beta": 20}, loop={"iterations": 2})
-    return run_facts(_run(side, "video", "video_seppo", recipe))
+    return run_facts(_run(side, "video", "video_seppo", _video(side)))
 
 
 def gloo(side: Side) -> Facts:
@@ -113,15 +122,26 @@ def gloo(side: Side) -> Facts:
     return run_facts(_run(side, "image", "gloo", _seppo(side), processes=2))
 
 
+def gloo_sharded(side: Side) -> Facts:
+    """The same with the weights sharded between the processes."""
+    recipe = _recipe(side, "image", "winners", {"name": "seppo", "beta": 20}, loop={"sharded": True, "iterations": 2})
+    return run_facts(_run(side, "image", "gloo_sharded", recipe, processes=2))
+
+
 def export(side: Side) -> Facts:
-    """Exported bytes: the full pipeline, a LoRA, and a LoRA merged into the pipeline."""
+    """Exported weights: a full pipeline, a LoRA, a LoRA merged into the pipeline, and a motion adapter."""
+    made: list[tuple[str, str, dict, str]] = [
+        ("image", "seppo", _seppo(side), "full"),
+        ("image", "lora", _lora(side), "lora"),
+        ("image", "lora", _lora(side), "full"),
+        ("video", "video_seppo", _video(side), "motion"),
+    ]
     facts = {}
-    for name, recipe, kind in (("seppo", _seppo, "full"), ("lora", _lora, "lora"), ("lora", _lora, "full")):
-        _run(side, "image", name, recipe(side))
-        out = side.here / "export" / f"{name}-{kind}"
-        words = ["export", str(side.here / "configs" / f"{name}.yaml"), "--kind", kind, "--out", str(out)]
-        side.command("seppo_image", words)
-        facts[f"{name} {kind}"] = export_facts(out)
+    for kind, name, recipe, what in made:
+        _run(side, kind, name, recipe)
+        out = side.here / "export" / f"{name}-{what}"
+        side.command(f"seppo_{kind}", ["export", str(side.config(name)), "--kind", what, "--out", str(out)])
+        facts[f"{name} {what}"] = export_facts(out)
     return facts
 
 
@@ -136,16 +156,25 @@ def resume(side: Side) -> Facts:
 
 
 def old_run(side: Side) -> Facts:
-    """The new side continues a run that the old one left half-finished; the old side also runs it undisturbed."""
-    recipe, run, cache = _seppo(side), side.here / "runs" / "half", side.here / "cache" / "half"
+    """The new side continues what the old one left half-finished, of full weights; the old side runs it undisturbed."""
+    return _old_run(side, "half", _seppo(side), image_seppo)
+
+
+def old_lora_run(side: Side) -> Facts:
+    """The same with a LoRA."""
+    return _old_run(side, "half_lora", _lora(side), image_lora)
+
+
+def _old_run(side: Side, name: str, recipe: dict, undisturbed: Callable[[Side], Facts]) -> Facts:
+    run, cache = side.here / "runs" / name, side.here / "cache" / name
     recipe["data"]["cache"] = str(cache)
     if side.is_old:
-        config = _prepare(side, "image", "half", recipe)
+        config = _prepare(side, "image", name, recipe)
         side.command("seppo_image", ["train", str(config)], stop_at=run / "metrics.jsonl")
-        return image_seppo(side)
-    shutil.copytree(side.old / "runs" / "half", run)
-    shutil.copytree(side.old / "cache" / "half", cache)
-    side.command("seppo_image", ["train", str(_prepare(side, "image", "half", recipe))])
+        return undisturbed(side)
+    shutil.copytree(side.old / "runs" / name, run)
+    shutil.copytree(side.old / "cache" / name, cache)
+    side.command("seppo_image", ["train", str(_prepare(side, "image", name, recipe))])
     return run_facts(run)
 
 
@@ -169,10 +198,34 @@ def old_cache(side: Side) -> Facts:
     return facts
 
 
+def half_cache(side: Side) -> Facts:
+    """The new side's `prepare` goes on with the old one's cache of pairs, of which the texts are missing."""
+    recipe, half = _recipe(side, "image", "pairs", {"name": "dpo", "beta": 20}), side.here / "cache" / "unfinished"
+    if side.is_old:
+        facts = _cache(side, "image", "pairs")
+        shutil.copytree(recipe["data"]["cache"], half)
+        manifest = json.loads((half / "manifest.json").read_text(encoding="utf-8"))
+        header = {key: manifest[key] for key in ("format", "version", "fingerprint", "settings")}
+        # this is what the old commit leaves if it is killed before it writes the texts
+        (half / "prepare.json").write_text(json.dumps(header), encoding="utf-8")
+        for name in ("manifest.json", "items.jsonl", "index.safetensors", "rejected.jsonl"):
+            (half / name).unlink()
+        for path in [*half.glob("text-*.safetensors"), *half.glob("parts/text-*.json")]:
+            path.unlink()
+        return facts | {"items encoded again": False}
+    shutil.copytree(side.old / "cache" / "unfinished", half)
+    items = half / "items-00000.safetensors"
+    before = items.stat()
+    _prepare(side, "image", "half_cache", recipe | {"data": recipe["data"] | {"cache": str(half)}})
+    after = items.stat()
+    again = (before.st_ino, before.st_mtime_ns) != (after.st_ino, after.st_mtime_ns)
+    return cache_facts(half) | {"items encoded again": again}
+
+
 CASES: dict[str, Callable[[Side], Facts]] = {
     case.__name__: case
     for case in (
         cache, cache_video, image_seppo, image_batch, image_kto, image_dpo_guard, image_lora, video_seppo, gloo,
-        export, resume, old_run, old_cache,
+        gloo_sharded, export, resume, old_run, old_lora_run, old_cache, half_cache,
     )
 }  # fmt: skip

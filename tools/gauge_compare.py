@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
 from safetensors.torch import load_file
 
 SHOWN = 160
@@ -90,6 +91,15 @@ def file_digest(path: Path) -> dict[str, str]:
         "header": _digest(json.dumps(header).encode()),
         "bytes": _digest(content[start:]),
     }
+
+
+def picture_digests(folder: Path) -> dict[str, str]:
+    """Size and a hash of the pixels of every PNG under `folder`."""
+    found = {}
+    for path in sorted(folder.rglob("*.png")):
+        with Image.open(path) as picture:
+            found[str(path.relative_to(folder))] = f"{picture.size} {_digest(picture.convert('RGB').tobytes())}"
+    return found
 
 
 def tensor_digests(path: Path) -> dict[str, str]:

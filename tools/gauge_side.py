@@ -47,6 +47,10 @@ class Side:
         self.here.mkdir()
         shutil.copytree(base, self.here / "base")
 
+    def config(self, name: str) -> Path:
+        """Where the config of run `name` lies."""
+        return self.here / "configs" / f"{name}.yaml"
+
     def put_away(self) -> None:
         """Moves what this side left to a folder of its name."""
         self.here.rename(self.work / self.label)
