@@ -6,15 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.open import open_table
-from seppo_core.data.source import BadItem
-from seppo_core.models.adapter import CropInfo
+from seppo_core.data.source import BadItem, View
 from seppo_core.models.crop import cover_crop
 
 MAX_PIXELS = 128 * 1024**2
@@ -50,15 +47,15 @@ class Pictures(Decoder):
     def settings(self) -> tuple[int | float | str | bool, ...]:
         return (*super().settings(), self.upscale, self.max_pixels)
 
-    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 h w"], CropInfo]:
+    def decode(self, name: str, content: Path | bytes) -> View:
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=self._formats) as opened:
             if opened.width * opened.height > self.max_pixels:
                 raise BadItem(name, f"{opened.width}x{opened.height} is over the limit of {self.max_pixels:,} pixels")
             image = to_rgb(ImageOps.exif_transpose(opened))
         if not self.upscale and (image.height < self.height or image.width < self.width):
             raise BadItem(name, f"{image.width}x{image.height} is smaller than {self.width}x{self.height}")
-        pixels, framing = cover_crop(image, self.height, self.width)
-        return rearrange(torch.from_numpy(pixels), "h w c -> c h w").contiguous(), framing
+        pixels, crop = cover_crop(image, self.height, self.width)
+        return View(rearrange(torch.from_numpy(pixels), "h w c -> c h w").contiguous(), crop)
 
 
 class ImageFolder(MediaSource):

@@ -8,12 +8,11 @@ import torch
 from einops import rearrange
 from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
 
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.open import open_table
-from seppo_core.data.source import BadItem
+from seppo_core.data.source import BadItem, View
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.adapter import CropInfo
@@ -58,7 +57,7 @@ class Clips(Decoder):
         window = (self.stride, self.seed) if self.sampling == "window" else ()
         return (*super().settings(), self.max_pixels, self.sampling, *window)
 
-    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 f h w"], CropInfo]:
+    def decode(self, name: str, content: Path | bytes) -> View:
         try:
             clip = open_clip(content, self.max_pixels)
             indices = self._indices(name, len(clip))
@@ -66,7 +65,7 @@ class Clips(Decoder):
         except ClipError as error:
             raise BadItem(name, str(error)) from error
         pixels = torch.from_numpy(np.stack([frame for frame, _ in cut]))
-        return rearrange(pixels, "f h w c -> c f h w").contiguous(), cut[0][1]
+        return View(rearrange(pixels, "f h w c -> c f h w").contiguous(), cut[0][1])
 
     def _indices(self, name: str, length: int) -> list[int]:
         if self.sampling == "even":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seppo_core.data.source import Item, Source
+from seppo_core.data.source import Item, Source, View
 from seppo_core.io.rng import keyed_normal
 from seppo_core.models.adapter import Adapter, Condition, CropInfo, Posterior
 from seppo_core.models.noise_path import FlowNoisePath
@@ -46,7 +46,7 @@ class MadeUpPictures(Source):
         pixels = torch.full((3, side, side), position % 256, dtype=torch.uint8)
         caption = f"picture of subject {position // self.sizes.captions}, in a style of its own"
         name = f"{position:08}.png"
-        return Item(name, name, caption, pixels, CropInfo(side, side, 0, 0, side, side))
+        return Item(name, name, caption, {"winner": View(pixels, CropInfo(side, side, 0, 0, side, side))})
 
     def distinct_captions(self) -> int:
         return -(-self.items // self.sizes.captions)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seppo_core.cache.encode_items import as_stored
-from seppo_core.cache.reader import STARTS
+from seppo_core.cache.manifest import STARTS
 from seppo_core.models.adapter import Adapter, Condition
 
 TEXT_BATCH = 32

@@ -11,9 +11,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from seppo_core.cache.reader import FRAME, LABEL, LOSER
-from seppo_core.data.source import BadItem, Item, LeftOut, Source
-from seppo_core.models.adapter import Adapter, CropInfo, Posterior
+from seppo_core.cache.manifest import CONDITION, LABEL
+from seppo_core.data.source import VIEWS, BadItem, Item, LeftOut, Source, View
+from seppo_core.models.adapter import Adapter, Posterior
 from seppo_core.models.vae_memory import slice_vae, vae_on_cpu
 
 NOT_FINITE = "its latents are not finite; a VAE in half precision may overflow"
@@ -102,30 +102,29 @@ class ItemEncoder:
         return item if item.caption.strip() else BadItem(item.file, "empty caption")
 
     def _batch(self, items: list[Item]) -> tuple[dict[str, Tensor], list[str | None]]:
-        """Tensors of the usable ones among `items`, and of each item what is wrong with it."""
-        tensors = self._half("", [item.pixels for item in items], [item.framing for item in items])
-        finite = [_finite(tensors, "")]
-        if self.source.form == "pairs":
-            losers = [item.loser for item in items]
-            tensors |= self._half(LOSER, losers, [item.loser_framing for item in items])
-            finite.append(_finite(tensors, LOSER))
+        """Tensors of the usable ones among `items`, and for every item what is wrong with it, or None."""
+        tensors: dict[str, Tensor] = {}
+        problems: list[str | None] = [None] * len(items)
+        for view in VIEWS[self.source.form]:
+            encoded = self._encode_view([item.views[view] for item in items])
+            whose = "the loser: " if view == "loser" else ""
+            for place, finite in enumerate(_finite(encoded)):
+                if not finite and problems[place] is None:
+                    problems[place] = whose + NOT_FINITE
+            tensors |= {f"{view}.{name}": tensor for name, tensor in encoded.items()}
         if self.source.form == "labels":
             tensors[LABEL] = torch.tensor([item.label for item in items]).to(torch.uint8)
-        problems = [
-            None if all(halves) else NOT_FINITE if not halves[0] else f"the loser: {NOT_FINITE}"
-            for halves in zip(*finite, strict=True)
-        ]
         usable = torch.tensor([problem is None for problem in problems])
         return {name: tensor[usable] for name, tensor in tensors.items()}, problems
 
-    def _half(self, prefix: str, pixels: list[Tensor], framings: list[CropInfo]) -> dict[str, Tensor]:
-        stacked = torch.stack(pixels)
-        rows = [self._posterior(stacked)] + ([self._posterior(stacked.flip(-1))] if self.flip else [])
-        framing = self.adapter.size_condition(framings)
+    def _encode_view(self, views: list[View]) -> dict[str, Tensor]:
+        pixels = torch.stack([view.pixels for view in views])
+        posteriors = [self._posterior(pixels)] + ([self._posterior(pixels.flip(-1))] if self.flip else [])
+        condition = self.adapter.size_condition([view.crop for view in views])
         return {
-            f"{prefix}mean": torch.stack([row.mean for row in rows], dim=1).to(self.dtype),
-            f"{prefix}logvar": torch.stack([row.logvar for row in rows], dim=1).to(self.dtype),
-            **{prefix + FRAME + name: as_stored(tensor, self.dtype) for name, tensor in framing.items()},
+            "mean": torch.stack([posterior.mean for posterior in posteriors], dim=1).to(self.dtype),
+            "logvar": torch.stack([posterior.logvar for posterior in posteriors], dim=1).to(self.dtype),
+            **{CONDITION[1:] + name: as_stored(tensor, self.dtype) for name, tensor in condition.items()},
         }
 
     def _posterior(self, pixels: UInt8[Tensor, "b 3 *shape"]) -> Posterior:
@@ -188,6 +187,6 @@ def as_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu()
 
 
-def _finite(tensors: dict[str, Tensor], prefix: str) -> list[bool]:
-    both = tensors[f"{prefix}mean"].isfinite() & tensors[f"{prefix}logvar"].isfinite()
+def _finite(encoded: dict[str, Tensor]) -> list[bool]:
+    both = encoded["mean"].isfinite() & encoded["logvar"].isfinite()
     return both.flatten(1).all(1).tolist()

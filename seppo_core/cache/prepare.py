@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from seppo_core.cache.encode_captions import TextEncoder
 from seppo_core.cache.encode_items import ItemEncoder
-from seppo_core.cache.reader import VERSION, Manifest
-from seppo_core.cache.writer import CacheFolder, Part
+from seppo_core.cache.manifest import FINGERPRINT_VERSION, Manifest
+from seppo_core.cache.writer import CacheFolder, ShardNote
 from seppo_core.data.source import Source
 from seppo_core.distributed.progress import TeamProgress
 from seppo_core.distributed.ranks import ALONE, Ranks
@@ -57,7 +57,7 @@ def prepare(
     tiles, so that a cache of others is not taken for this one. A shard holds `shard_size` rows of the source, or about
     128 MB. Items that cannot be used are skipped, counted and listed with the reason in `rejected.jsonl`.
 
-    All processes of a `team` call this with the same arguments, on one file system; each encodes its part of the shards
+    All processes of `ranks` call this with the same arguments, on one file system; each encodes its part of the shards
     and of the captions, and all return the same. A call with the same arguments, of any number of processes, goes on at
     the missing shards, or returns at once where all is done. `workers` threads of each process read files ahead.
 
@@ -73,7 +73,7 @@ def prepare(
     item_bytes = (1 + (source.form == "pairs")) * 2 * (1 + flip) * math.prod(shape) * DTYPES[dtype].itemsize
     shard_size = shard_size or _rows_in_shard(item_bytes)
     settings = {
-        "version": VERSION,
+        "version": FINGERPRINT_VERSION,
         "kind": source.kind,
         "form": source.form,
         "model": model,
@@ -101,7 +101,7 @@ def prepare(
 
 
 class _Preparation:
-    """One process's part in filling a claimed folder."""
+    """What one process does to fill a claimed folder."""
 
     def __init__(
         self,
@@ -126,8 +126,8 @@ class _Preparation:
         with TeamProgress(self.target.parts, self.ranks, self.visible) as progress:
             self._encode_items(missing, progress)
             text_rows: dict[str, int] = {"": 0}
-            for part in self._parts():
-                for item in part.items:
+            for note in self._notes():
+                for item in note.items:
                     text_rows.setdefault(item["caption"], len(text_rows))
             if self.ranks.is_main:
                 count = self._check_enough()
@@ -140,7 +140,7 @@ class _Preparation:
 
     def _missing(self) -> list[int]:
         """Numbers of the shards to encode; OSError where the disk has no room for them and for the texts."""
-        missing = [number for number in range(len(self.shards)) if self.target.part(_items(number)) is None]
+        missing = [number for number in range(len(self.shards)) if self.target.note(_items(number)) is None]
         latents = self.item_bytes * sum(len(self.shards[number]) for number in missing)
         # one an item is the most; only where that does not fit is it worth while to count them
         most = latents + self._text_bytes(len(self.source) + 1)
@@ -167,26 +167,26 @@ class _Preparation:
         mine = missing[self.ranks.rank :: self.ranks.world]
         done = len(self.source) - sum(len(self.shards[number]) for number in missing)
         progress.begin("encode", len(self.source), done, {"image": " images", "video": " clips"}[self.source.kind])
-        before = _count(self._parts())
+        before = _count(self._notes())
         positions = chain.from_iterable(self.shards[number] for number in mine)
         with closing(self.items.read_ahead(positions)) as items:
             for number in mine:
                 shard = self.items.shard(islice(items, len(self.shards[number])), progress.add)
-                part = self.target.save(_items(number), shard.tensors, len(shard.items), shard.items, shard.rejected)
-                progress.add(0, **_count([part])._asdict())
+                note = self.target.save(_items(number), shard.tensors, len(shard.items), shard.items, shard.rejected)
+                progress.add(0, **_count([note])._asdict())
                 now = _Count(*(had + progress.total(name) for name, had in before._asdict().items()))
                 progress.show(**{name: count for name, count in now._asdict().items() if name != "kept" and count})
                 # where not one was usable, going on costs little and shows whether any is
                 if now.kept and now.rejected > self.max_rejected_share * len(self.source):
-                    self.target.save_rejected(self._parts())
+                    self.target.save_rejected(self._notes())
                     raise ValueError(self._too_many(now.rejected, len(self.source)))
         notes = [self.target.parts / f"{_items(number)}.json" for number in missing]
         progress.wait(lambda: all(note.is_file() for note in notes))
 
     def _check_enough(self) -> _Count:
         """What there is; ValueError where that is nothing, or too little of the source."""
-        count = _count(self._parts())
-        self.target.save_rejected(self._parts())
+        count = _count(self._notes())
+        self.target.save_rejected(self._notes())
         if not count.kept:
             raise ValueError(f"nothing is left of the {len(self.source)} items of the source: {self._first_reasons()}")
         wanted = len(self.source) - count.left_out
@@ -200,7 +200,7 @@ class _Preparation:
             f"text-{number:05}": captions[start : start + self.text_rows]
             for number, start in enumerate(range(0, len(captions), self.text_rows))
         }
-        there = {name for name in parts if self.target.part(name) is not None}
+        there = {name for name in parts if self.target.note(name) is not None}
         progress.begin("captions", len(captions), sum(len(parts[name]) for name in there), " captions")
         # dealt out by number, for by now another process may have written some that this one takes for old
         for name in list(parts)[self.ranks.rank :: self.ranks.world]:
@@ -214,7 +214,7 @@ class _Preparation:
         manifest = Manifest(
             **{name: settings[name] for name in ("kind", "form", "model", "dtype")},
             latent_shape=self.items.shape,
-            rows=1 + self.items.flip,
+            mirrored=self.items.flip,
             items=count.kept,
             rejected=count.rejected,
             left_out=count.left_out,
@@ -222,9 +222,9 @@ class _Preparation:
             text_lengths=self.texts.lengths,
             fingerprint=self.target.fingerprint,
             settings=settings,
-            shards=tuple(part.stored for part in self._parts() if part.stored),
-            texts=tuple(self.target.part(name).stored for name in texts),
-            tables=(*self.target.save_items(self._parts(), text_rows), self.target.save_rejected(self._parts())),
+            shards=tuple(note.stored for note in self._notes() if note.stored),
+            texts=tuple(self.target.note(name).stored for name in texts),
+            tables=(*self.target.save_items(self._notes(), text_rows), self.target.save_rejected(self._notes())),
         )
         self.target.finish(manifest)
         if self.visible:
@@ -233,13 +233,13 @@ class _Preparation:
             tail = f"; {', '.join(told)}, see {self.target.folder / 'rejected.jsonl'}" if told else ""
             tqdm.write(f"{self.target.folder}: {count.kept} items with {manifest.captions} distinct captions{tail}")
 
-    def _parts(self) -> Iterator[Part]:
+    def _notes(self) -> Iterator[ShardNote]:
         """What is done of the items, in the order of the source."""
         numbers = range(len(self.shards))
-        return (part for number in numbers if (part := self.target.part(_items(number))) is not None)
+        return (note for number in numbers if (note := self.target.note(_items(number))) is not None)
 
     def _first_reasons(self, count: int = 3) -> str:
-        rejected = chain.from_iterable(part.rejected for part in self._parts())
+        rejected = chain.from_iterable(note.rejected for note in self._notes())
         reasons = [f"{rejection['file']}: {rejection['reason']}" for rejection in islice(rejected, count)]
         return f"{'; '.join(reasons)}; all of them in {self.target.folder / 'rejected.jsonl'}"
 
@@ -256,11 +256,11 @@ def _claim(target: CacheFolder, lock: LaunchLock, overwrite: bool) -> Manifest |
     return target.claim(overwrite)
 
 
-def _count(parts: Iterable[Part]) -> _Count:
+def _count(notes: Iterable[ShardNote]) -> _Count:
     kept = rejected = left_out = 0
-    for part in parts:
-        without = sum("left_out" in line for line in part.rejected)
-        kept, rejected, left_out = kept + len(part.items), rejected + len(part.rejected) - without, left_out + without
+    for note in notes:
+        without = sum("left_out" in line for line in note.rejected)
+        kept, rejected, left_out = kept + len(note.items), rejected + len(note.rejected) - without, left_out + without
     return _Count(kept, rejected, left_out)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 
-from seppo_core.cache.reader import FORMAT, Manifest, Stored
+from seppo_core.cache.manifest import FORMAT, Manifest, StoredFile
 from seppo_core.cache.writer import PARTS, STARTED, CacheFolder
 from seppo_core.io.hashing import sha256_file
 from seppo_core.io.locks import LaunchLock
@@ -58,17 +58,16 @@ def mend(folder: Path, damaged: list[Damage]) -> int:
             cache.forget(name)
         known = [Path(stored.file).stem for stored in _files(folder) if stored.file.startswith(("items-", "text-"))]
         cache.reopen()
-        return sum(cache.part(name) is None for name in known)
+        return sum(cache.note(name) is None for name in known)
 
 
-def _files(folder: Path) -> list[Stored]:
+def _files(folder: Path) -> list[StoredFile]:
     if (folder / "manifest.json").is_file() or not (folder / STARTED).is_file():
-        manifest = Manifest.read(folder)
-        return [*manifest.shards, *manifest.texts, *manifest.tables]
+        return list(Manifest.read(folder).files)
     header = _header(folder)
     cache = CacheFolder(folder, header["fingerprint"], header["settings"])
-    parts = (cache.part(path.stem) for path in sorted((folder / PARTS).glob("*.json")))
-    return [part.stored for part in parts if part is not None and part.stored is not None]
+    notes = (cache.note(path.stem) for path in sorted((folder / PARTS).glob("*.json")))
+    return [note.stored for note in notes if note is not None and note.stored is not None]
 
 
 def _header(folder: Path) -> dict:
@@ -81,14 +80,10 @@ def _header(folder: Path) -> dict:
     raise FileNotFoundError(f"no cache at {folder}; run `prepare` first")
 
 
-def _problem(folder: Path, stored: Stored) -> str | None:
-    path = folder / stored.file
+def _problem(folder: Path, stored: StoredFile) -> str | None:
     try:
-        if not path.is_file():
-            return "is missing"
-        size = path.stat().st_size
-        if size != stored.bytes:
-            return f"has {size} bytes instead of {stored.bytes}"
-        return None if sha256_file(path) == stored.sha256 else "has another content than was written"
+        if (problem := stored.size_problem(folder)) is not None:
+            return problem
+        return None if sha256_file(folder / stored.file) == stored.sha256 else "has another content than was written"
     except OSError as error:
         return f"cannot be read ({error.strerror})"

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seppo_core.cache.reader import FORMAT, VERSION, Manifest, Stored, WinnerCache
+from seppo_core.cache.manifest import FORMAT, READABLE, VERSION, Manifest, StoredFile
+from seppo_core.cache.reader import WinnerCache
 from seppo_core.io.atomic import remove_leftovers, save_json, save_tensors, whole_file
 from seppo_core.io.hashing import sha256_file
 from seppo_core.io.locks import LOCK
@@ -22,10 +23,10 @@ _NOTE = re.compile(r"(items|text|process)-\d{5,}\.json|\..*\.tmp")
 
 
 @dataclass(frozen=True)
-class Part:
-    """A finished shard and what it is about; `stored` is None where none of its items could be used."""
+class ShardNote:
+    """What `prepare` notes about a finished shard; `stored` is None if none of its items could be used."""
 
-    stored: Stored | None
+    stored: StoredFile | None
     items: list[dict[str, str]] = field(default_factory=list)
     rejected: list[dict[str, str]] = field(default_factory=list)
 
@@ -85,8 +86,8 @@ class CacheFolder:
         self._drop_unaccounted()
         return None
 
-    def part(self, name: str) -> Part | None:
-        """The note on shard `name`, e.g. "items-00003"; None while it is not done."""
+    def note(self, name: str) -> ShardNote | None:
+        """The note about shard `name`, e.g. "items-00003"; None if the shard is not done."""
         path = self.parts / f"{name}.json"
         if not path.is_file():
             return None
@@ -94,42 +95,38 @@ class CacheFolder:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["fingerprint"] != self.fingerprint:
                 return None
-            stored = None if found["stored"] is None else Stored(**found["stored"])
-            part = Part(stored, found["items"], found["rejected"])
+            stored = None if found["stored"] is None else StoredFile.from_json(found["stored"])
+            note = ShardNote(stored, found["items"], found["rejected"])
         except (ValueError, KeyError, TypeError):
             return None
-        if stored is not None:
-            shard = self.folder / stored.file
-            if not shard.is_file() or shard.stat().st_size != stored.bytes:
-                return None
-        return part
+        return note if stored is None or stored.size_problem(self.folder) is None else None
 
-    def save(self, name: str, tensors: dict[str, Tensor], rows: int, items: list, rejected: list) -> Part:
-        """Writes shard `name`, unless it has no rows, and then the note that it is done."""
+    def save(self, name: str, tensors: dict[str, Tensor], count: int, items: list, rejected: list) -> ShardNote:
+        """Writes shard `name` with `count` items or captions, unless that is 0, and then the note that it is done."""
         stored = None
-        if rows:
+        if count:
             save_tensors(self.folder / f"{name}.safetensors", tensors)
-            stored = self._stored(f"{name}.safetensors", rows)
-        part = Part(stored, items, rejected)
-        save_json(self.parts / f"{name}.json", {"fingerprint": self.fingerprint} | asdict(part))
-        return part
+            stored = self._stored(f"{name}.safetensors", count)
+        note = ShardNote(stored, items, rejected)
+        save_json(self.parts / f"{name}.json", {"fingerprint": self.fingerprint} | asdict(note))
+        return note
 
-    def save_rejected(self, parts: Iterator[Part]) -> Stored:
+    def save_rejected(self, notes: Iterator[ShardNote]) -> StoredFile:
         """Writes `rejected.jsonl`, in the order of the source."""
         lines = 0
         with whole_file(self.folder / "rejected.jsonl") as path, path.open("w", encoding="utf-8") as file:
-            for part in parts:
-                for rejection in part.rejected:
+            for note in notes:
+                for rejection in note.rejected:
                     file.write(json.dumps(rejection, ensure_ascii=False) + "\n")
                     lines += 1
         return self._stored("rejected.jsonl", lines)
 
-    def save_items(self, parts: Iterator[Part], text_rows: dict[str, int]) -> tuple[Stored, Stored]:
+    def save_items(self, notes: Iterator[ShardNote], text_rows: dict[str, int]) -> tuple[StoredFile, StoredFile]:
         """Writes `items.jsonl` and the index into it and into the text shards."""
         captions, offsets, end = [], [], 0
         with whole_file(self.folder / "items.jsonl") as path, path.open("wb") as file:
-            for part in parts:
-                for item in part.items:
+            for note in notes:
+                for item in note.items:
                     captions.append(text_rows[item["caption"]])
                     offsets.append(end)
                     end += file.write((json.dumps(item, ensure_ascii=False) + "\n").encode())
@@ -153,9 +150,9 @@ class CacheFolder:
         self._write_header()
         self._drop_finish()
 
-    def _stored(self, file: str, rows: int) -> Stored:
+    def _stored(self, file: str, count: int) -> StoredFile:
         path = self.folder / file
-        return Stored(file, rows, path.stat().st_size, sha256_file(path))
+        return StoredFile(file, count, path.stat().st_size, sha256_file(path))
 
     def _holds_nothing(self) -> bool:
         return not (self.folder / "manifest.json").is_file() and not any(self.folder.glob("items-*.safetensors"))
@@ -198,8 +195,8 @@ def _read_started(folder: Path) -> dict | None:
         except (OSError, ValueError):
             continue
         if isinstance(found, dict) and found.get("format") == FORMAT:
-            # a cache of another version has another fingerprint, whatever it says
-            return {"fingerprint": "", "settings": {}} if found.get("version") != VERSION else found
+            # a cache of an unknown version has another fingerprint, whatever it says
+            return found if found.get("version") in READABLE else {"fingerprint": "", "settings": {}}
     return None
 
 

@@ -7,8 +7,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.prepare import prepare as encode_winners
-from seppo_core.cache.reader import Manifest, WinnerCache
+from seppo_core.cache.reader import WinnerCache
 from seppo_core.cache.verify import find_damage, mend
 from seppo_core.config.config_checks import check_flow, check_not_flow
 from seppo_core.config.loader import load_config
@@ -280,7 +281,7 @@ def prompts_of(config: Config, request: SampleRequest) -> list[str]:
 
 
 def _check_cache(config: Config, cache: WinnerCache) -> None:
-    if config.data.flip and cache.manifest.rows < 2:
+    if config.data.flip and not cache.manifest.mirrored:
         raise ValueError(
             f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
         )

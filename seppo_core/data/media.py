@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from seppo_core.config.method_specs import Form
 from seppo_core.data.records import Media, Record, Records
 from seppo_core.data.retry import retry_io
-from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, first_line
+from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, View, first_line
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
-from seppo_core.models.adapter import CropInfo
 
 FORMS: dict[Form, tuple[Form, ...]] = {
     "winners": ("winners",),
@@ -39,7 +36,7 @@ class Decoder(ABC):
     """Larger files are refused unread."""
 
     @abstractmethod
-    def decode(self, name: str, content: Path | bytes) -> tuple[UInt8[Tensor, "3 *frames h w"], CropInfo]:
+    def decode(self, name: str, content: Path | bytes) -> View:
         """Pixels cut to size. BadItem, or whatever a library makes of damage, where that fails."""
 
     def settings(self) -> tuple[int | float | str | bool, ...]:
@@ -102,14 +99,9 @@ class MediaSource(Source):
             raise LeftOut(record.loser.name, "labelled bad")
         if self.form == "winners":
             chosen = self._either(record) if self.winner == "random" else record.winner
-            return Item(record.id, chosen.name, record.caption, *self._decoded(chosen))
-        return Item(
-            record.id,
-            record.winner.name,
-            record.caption,
-            *self._decoded(record.winner),
-            *self._decoded(record.loser),
-        )
+            return Item(record.id, chosen.name, record.caption, {"winner": self._decoded(chosen)})
+        views = {"winner": self._decoded(record.winner), "loser": self._decoded(record.loser)}
+        return Item(record.id, record.winner.name, record.caption, views)
 
     def distinct_captions(self) -> int | None:
         return self.records.distinct_captions()
@@ -128,13 +120,13 @@ class MediaSource(Source):
             raise BadItem(f"row {row}", f"cannot be read: {first_line(error)}") from error
 
     def _labelled(self, record: Record, media: Media, good: bool) -> Item:
-        return Item(record.id, media.name, record.caption, *self._decoded(media), label=good)
+        return Item(record.id, media.name, record.caption, {"item": self._decoded(media)}, label=good)
 
     def _either(self, record: Record) -> Media:
         drawn = int(torch.randint(2, (), generator=keyed_generator(purposes.WINNER, self.seed, record.id)))
         return (record.winner, record.loser)[drawn]
 
-    def _decoded(self, media: Media) -> tuple[UInt8[Tensor, "3 *frames h w"], CropInfo]:
+    def _decoded(self, media: Media) -> View:
         limit = self.decoder.max_bytes
         if media.size > limit:
             raise BadItem(media.name, f"{media.size:,} bytes are over the limit of {limit:,} (data.max_file_mb)")

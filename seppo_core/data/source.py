@@ -12,6 +12,10 @@ from seppo_core.models.adapter import CropInfo
 Kind = Literal["image", "video"]
 
 
+VIEWS: dict[Form, tuple[str, ...]] = {"winners": ("winner",), "pairs": ("winner", "loser"), "labels": ("item",)}
+"""Names of an item's views, by what the items are. A labelled item is neither winner nor loser."""
+
+
 class BadItem(Exception):
     """One item cannot be used, the others can: `file` as the source names it, and the reason in words."""
 
@@ -28,19 +32,23 @@ class SourceLost(FileNotFoundError):
     """The source as a whole can be read no more: its disk is gone, or its files were changed under way."""
 
 
+class View(NamedTuple):
+    """One picture or clip of an item, and how it was cut from the original."""
+
+    pixels: UInt8[Tensor, "3 *frames h w"]
+    crop: CropInfo
+
+
 class Item(NamedTuple):
-    """One captioned picture or clip: `pixels` (3, [f], h, w) uint8; `id` names it whatever its place in the table."""
+    """A caption with the pictures or clips that belong to it, all of one size, by name (`VIEWS`)."""
 
     id: str
+    """Stays the same if the item moves to another place in the table."""
     file: str
     caption: str
-    pixels: UInt8[Tensor, "3 *frames h w"]
-    framing: CropInfo
-    loser: UInt8[Tensor, "3 *frames h w"] | None = None
-    """Of pairs: the one that lost, of the size of `pixels`."""
-    loser_framing: CropInfo | None = None
+    views: dict[str, View]
     label: bool | None = None
-    """Of labelled items: whether it is desirable."""
+    """Whether a labelled item is desirable; None for other items."""
 
 
 class Source(ABC):

@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from seppo_core.cache.reader import Manifest
+from seppo_core.cache.manifest import Manifest
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.schema import Config
 from seppo_core.export.snippets import quoted, script

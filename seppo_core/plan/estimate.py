@@ -5,7 +5,7 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-from seppo_core.cache.reader import Manifest
+from seppo_core.cache.manifest import Manifest
 from seppo_core.config.gpus import GPUS, Gpu
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config

@@ -78,8 +78,8 @@ class BatchMaker:
             sample = buffer.read(positions)
         elif self.losers:
             noise = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
-            sample = self.cache.loser_posterior(items, flipped).draw(torch.stack(noise))
-            sample_condition = to_device(self.cache.loser_condition(items, dropped))
+            sample = self.cache.posterior(items, flipped, "loser").draw(torch.stack(noise))
+            sample_condition = to_device(self.cache.condition(items, dropped, "loser"))
         anchor = self._anchor(update, indices) if self.anchor_draws else None
         return Batch(
             winner=winner.to(device),

@@ -5,7 +5,7 @@ import torch
 
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
-from seppo_core.data.source import Item
+from seppo_core.data.source import Item, View
 from seppo_core.models.adapter import Adapter, CropInfo, Posterior
 from tests.contract.family import Family
 from tests.contract.rows import FAMILIES
@@ -53,8 +53,8 @@ def test_a_cached_condition_predicts_as_a_fresh_one(adapter, family, tmp_path):
         """Pictures of no consequence."""
 
         def item(self, position):
-            framing = CropInfo(64, 64, 0, 0, 64, 64)
-            return Item(f"{position}", f"{position}.png", self.captions[position], self.pixels(position), framing)
+            view = View(self.pixels(position), CropInfo(64, 64, 0, 0, 64, 64))
+            return Item(f"{position}", f"{position}.png", self.captions[position], {"winner": view})
 
     shape = family.latent_shape
     source = Texts(PROMPTS[:2])

@@ -11,7 +11,7 @@ from seppo_core.config.data import DataConfig
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.open import open_source, open_table
-from seppo_core.data.source import BadItem, Source
+from seppo_core.data.source import BadItem, Source, View
 from seppo_core.models.adapter import CropInfo
 
 
@@ -35,7 +35,7 @@ class OneByte(Decoder):
 
     def decode(self, name, content):
         value = (content if isinstance(content, bytes) else content.read_bytes())[0]
-        return torch.full((3, 1, 1), value, dtype=torch.uint8), CropInfo(1, 1, 0, 0, 1, 1)
+        return View(torch.full((3, 1, 1), value, dtype=torch.uint8), CropInfo(1, 1, 0, 0, 1, 1))
 
 
 def source_of(folder: Path, height: int, width: int, **how) -> MediaSource:
@@ -75,8 +75,8 @@ def read(source: Source) -> list[tuple[str, int, int | None, bool | None] | str]
         except BadItem as bad:
             found.append(bad.reason)
             continue
-        loser = None if item.loser is None else int(item.loser[0, 0, 0])
-        found.append((item.caption, int(item.pixels[0, 0, 0]), loser, item.label))
+        first, second = [int(view.pixels[0, 0, 0]) for view in item.views.values()] + [None] * (2 - len(item.views))
+        found.append((item.caption, first, second, item.label))
     return found
 
 

@@ -7,8 +7,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.prepare import prepare
-from seppo_core.cache.reader import Manifest, WinnerCache
+from seppo_core.cache.reader import WinnerCache
 from tests.core.winners import ListSource, PixelAdapter
 
 CAPTIONS = ["a red box", "a dog", "a red box", "a cat", "a dog", "a red box", "a bird"]
@@ -56,7 +57,7 @@ def test_items_are_named_and_captioned(tmp_path):
     cache, _, _ = make(tmp_path / "cache")
     assert cache.captions([5, 2, 3]) == ["a bird", "a red box", "a dog"]
     assert cache.ids([5, 2, 3]) == ["id 6", "id 2", "id 4"]
-    assert (cache.kind, cache.latent_shape, cache.rows) == ("image", (12, 4, 4), 2)
+    assert (cache.kind, cache.latent_shape, cache.manifest.mirrored) == ("image", (12, 4, 4), True)
     assert [json.loads(line) for line in (tmp_path / "cache" / "rejected.jsonl").read_text().splitlines()] == [
         {"file": "3.png", "reason": "planted"}
     ]
@@ -67,7 +68,7 @@ def test_each_distinct_caption_is_encoded_and_stored_once(tmp_path):
     assert cache.manifest.captions == 3
     # the empty caption is asked for once more, for its shape
     assert sorted(adapter.prompts) == ["", "", "a bird", "a dog", "a red box"]
-    assert sum(stored.rows for stored in cache.manifest.texts) == 4
+    assert sum(stored.count for stored in cache.manifest.texts) == 4
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -80,21 +81,21 @@ def test_half_precision_halves_the_files_and_reads_as_float32(tmp_path, dtype):
     assert torch.equal(half.condition([1], [False])["text"], exact.condition([1], [False])["text"].to(kind).float())
     assert half.condition([1], [False])["size"].dtype == torch.int64
     with safe_open(tmp_path / "half" / "items-00000.safetensors", framework="pt") as shard:
-        assert shard.get_tensor("mean").dtype == kind
+        assert shard.get_tensor("winner.mean").dtype == kind
 
 
 def test_clips_keep_their_frames(tmp_path):
     source, adapter = ListSource(CAPTIONS[:3], frames=5), PixelAdapter()
     prepare(adapter, source, tmp_path / "cache", model="tiny", progress=False)
     cache = WinnerCache(tmp_path / "cache")
-    assert (cache.kind, cache.latent_shape, cache.rows) == ("video", (12, 5, 4, 4), 1)
+    assert (cache.kind, cache.latent_shape, cache.manifest.mirrored) == ("video", (12, 5, 4, 4), False)
     expected = adapter.encode(unit(source.pixels(1))[None])
     assert torch.equal(cache.posterior([1], [False]).mean, expected.mean)
 
 
 def test_mirrored_rows_that_were_not_prepared_are_refused(tmp_path):
     cache, _, _ = make(tmp_path / "cache", flip=False)
-    with pytest.raises(ValueError, match="no mirrored pictures"):
+    with pytest.raises(ValueError, match=r"data\.flip=true"):
         cache.posterior([0, 1], [False, True])
     with pytest.raises(IndexError, match=r"row 6 is not in 0\.\.5"):
         cache.posterior([6], [False])
@@ -117,7 +118,7 @@ def test_what_is_not_a_whole_cache_is_refused_with_the_cure(tmp_path):
     content = json.loads(manifest.read_text())
 
     manifest.write_text(json.dumps(content | {"version": 99}))
-    with pytest.raises(ValueError, match="format version 99, this program reads 2"):
+    with pytest.raises(ValueError, match=r"version 99, this program reads 2, 3"):
         WinnerCache(tmp_path / "cache")
     manifest.write_text(json.dumps({"a": 1}))
     with pytest.raises(ValueError, match="is not the manifest of a cache"):

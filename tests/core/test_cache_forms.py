@@ -31,16 +31,16 @@ def unit(pixels: Tensor) -> Tensor:
 def test_both_halves_of_a_pair_are_the_adapters(tmp_path, flipped):
     cache, source = make(tmp_path / "cache", "pairs")
     assert (cache.form, cache.manifest.form, len(cache)) == ("pairs", "pairs", 6)
-    for loser, read in [(False, cache.posterior), (True, cache.loser_posterior)]:
+    for loser, view in [(False, "winner"), (True, "loser")]:
         pixels = torch.stack([source.pixels(position, loser) for position in POSITIONS])
         expected = PixelAdapter().encode(unit(pixels.flip(-1) if flipped else pixels))
-        found = read(list(range(6)), [flipped] * 6)
+        found = cache.posterior(list(range(6)), [flipped] * 6, view)
         assert torch.equal(found.mean, expected.mean) and torch.equal(found.logvar, expected.logvar)
 
 
 def test_a_loser_has_the_pairs_text_and_its_own_framing(tmp_path):
     cache, _ = make(tmp_path / "cache", "pairs")
-    winner, loser = (read([3, 0], [False, True]) for read in (cache.condition, cache.loser_condition))
+    winner, loser = (cache.condition([3, 0], [False, True], view) for view in ("winner", "loser"))
     assert winner.keys() == loser.keys() == {"text", "mask", "size"}
     assert torch.equal(winner["text"], loser["text"]) and torch.equal(winner["mask"], loser["mask"])
     assert winner["size"].tolist() == [[104, 3], [100, 3]] and loser["size"].tolist() == [[304, 3], [300, 3]]
@@ -58,14 +58,14 @@ def test_what_the_cache_does_not_hold_is_refused(tmp_path, form):
     cache, _ = make(tmp_path / "cache", form)
     arguments = ([0], [False])
     for wanted, read in [
-        ("pairs", lambda: cache.loser_posterior(*arguments)),
-        ("pairs", lambda: cache.loser_condition(*arguments)),
+        ("pairs", lambda: cache.posterior(*arguments, "loser")),
+        ("pairs", lambda: cache.condition(*arguments, "loser")),
         ("labels", lambda: cache.labels([0])),
     ]:
         if wanted == form:
             read()
         else:
-            with pytest.raises(ValueError, match=f"holds {form}, not {wanted}; run `prepare` for {wanted}"):
+            with pytest.raises(ValueError, match=rf"holds {form}.* data\.form={wanted}"):
                 read()
 
 
@@ -85,7 +85,7 @@ def test_a_pair_is_rejected_whole_where_one_latent_is_not_finite(tmp_path):
     assert [line["file"] for line in lines] == ["1.png", "3.png", "4.png"]
     assert "not finite" in lines[0]["reason"] and lines[2]["reason"].startswith("the loser: its latents are not finite")
     expected = PixelAdapter().encode(unit(source.pixels(6, loser=True))[None])
-    assert torch.equal(cache.loser_posterior([3], [False]).mean, expected.mean)
+    assert torch.equal(cache.posterior([3], [False], "loser").mean, expected.mean)
 
 
 def test_another_form_is_another_cache(tmp_path):

@@ -111,8 +111,8 @@ def test_a_note_of_another_cache_or_a_damaged_one_does_not_count(tmp_path):
     make(tmp_path / "cache")
     header = json.loads((tmp_path / "cache" / "manifest.json").read_text())
     ours = CacheFolder(tmp_path / "cache", header["fingerprint"], header["settings"])
-    assert len(ours.part("items-00000").items) == 3
+    assert len(ours.note("items-00000").items) == 3
     # what an orphan of a launch with other settings would leave
-    assert CacheFolder(tmp_path / "cache", "another", {}).part("items-00000") is None
+    assert CacheFolder(tmp_path / "cache", "another", {}).note("items-00000") is None
     (tmp_path / "cache" / "parts" / "items-00000.json").write_text('{"finger')
-    assert ours.part("items-00000") is None
+    assert ours.note("items-00000") is None

@@ -43,7 +43,7 @@ def test_pairs_by_verdict_and_ties_left_out(judged):
     assert read(source) == [("AB", A, B, None), ("CD", D, C, None), "tie"]
     assert isinstance(faults(source)[2], LeftOut)
     item = source.item(1)
-    assert (item.file, item.id) == ("D.png", "C.png D.png") and item.loser_framing == item.framing
+    assert (item.file, item.id) == ("D.png", "C.png D.png") and item.views["loser"].crop == item.views["winner"].crop
 
 
 def test_pairs_serve_as_winners_and_as_labels(judged):

@@ -25,7 +25,7 @@ def test_tables_of_both_forms_and_the_usual_captions(tmp_path, column, table):
         ("sub/a.png", "a, red\nbox"),
         ("b.png", "é"),
     ]
-    assert source.item(1).id == "b.png" and source.item(1).pixels.flatten().tolist() == [66] * 3
+    assert source.item(1).id == "b.png" and source.item(1).views["winner"].pixels.flatten().tolist() == [66] * 3
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_what_webdataset_writes_is_read_as_it_reads_it(tmp_path):
     gc.collect()
     source = opened(tmp_path)
     found = [source.item(position) for position in range(len(source))]
-    assert [(i.id.split(".tar/")[1], i.caption, int(i.pixels[0, 0, 0])) for i in found] == expected
+    assert [(i.id.split(".tar/")[1], i.caption, int(i.views["winner"].pixels[0, 0, 0])) for i in found] == expected
     assert len(found) == 39 and found[12].id == "w-001.tar/dir.d/00013"
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seppo_core.config.method_specs import Form
-from seppo_core.data.source import BadItem, Item, Source
+from seppo_core.data.source import VIEWS, BadItem, Item, Source, View
 from seppo_core.models.adapter import Adapter, Condition, CropInfo, Posterior
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
 
@@ -36,12 +36,12 @@ class ListSource(Source):
         file = f"{position}.png"
         if position in self.bad:
             raise BadItem(file, self.bad[position])
-        framing = CropInfo(100 + position, 200, 0, 3, 8, 8)
-        item = Item(f"id {position}", file, self.captions[position], self.pixels(position), framing)
+        crop = CropInfo(100 + position, 200, 0, 3, 8, 8)
+        views = {VIEWS[self.form][0]: View(self.pixels(position), crop)}
         if self.form == "pairs":
-            loser = self.pixels(position, loser=True)
-            return item._replace(loser=loser, loser_framing=framing._replace(original_height=300 + position))
-        return item._replace(label=position % 3 == 0) if self.form == "labels" else item
+            views["loser"] = View(self.pixels(position, loser=True), crop._replace(original_height=300 + position))
+        label = position % 3 == 0 if self.form == "labels" else None
+        return Item(f"id {position}", file, self.captions[position], views, label)
 
     def fingerprint(self) -> str:
         return repr((self.captions, self.bad, self.frames, self.form))

@@ -35,7 +35,7 @@ def folder(path: Path, **files: Image.Image | bytes) -> Path:
 
 
 def loaded(path: Path, height: int = 16, width: int = 16, **options) -> np.ndarray:
-    return ImageFolder(path, height, width, **options).item(0).pixels.permute(1, 2, 0).numpy()
+    return ImageFolder(path, height, width, **options).item(0).views["winner"].pixels.permute(1, 2, 0).numpy()
 
 
 def png_claiming(width: int, height: int) -> bytes:
@@ -67,8 +67,8 @@ def test_exif_turns_a_picture_upright(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(PIXELS[:, :8]).save(buffer, "png", exif=exif)
     source = ImageFolder(folder(tmp_path, a_png=buffer.getvalue()), 8, 16)
-    assert (source.item(0).pixels.permute(1, 2, 0).numpy() == np.rot90(PIXELS[:, :8], -1)).all()
-    assert source.item(0).framing[:2] == (8, 16)
+    assert (source.item(0).views["winner"].pixels.permute(1, 2, 0).numpy() == np.rot90(PIXELS[:, :8], -1)).all()
+    assert source.item(0).views["winner"].crop[:2] == (8, 16)
 
 
 def test_transparency_lies_on_white(tmp_path):

@@ -38,7 +38,7 @@ def test_pick_a_pic_down_to_a_cache_of_pairs(tmp_path):
     assert cache.ids([0, 1, 2]) == [f"train-0.parquet:{row}" for row in (0, 1, 5)]
     winners, losers = (
         (cache.posterior([0, 1, 2], [False] * 3).mean * 127.5 + 127.5),
-        (cache.loser_posterior([0, 1, 2], [False] * 3).mean * 127.5 + 127.5),
+        (cache.posterior([0, 1, 2], [False] * 3, "loser").mean * 127.5 + 127.5),
     )
     assert torch.allclose(winners.mean((1, 2, 3)), torch.tensor([10.0, 210, 40]), atol=1)
     assert torch.allclose(losers.mean((1, 2, 3)), torch.tensor([200.0, 20, 220]), atol=1)

@@ -42,26 +42,27 @@ def frames_of(pixels: torch.Tensor) -> np.ndarray:
 def test_even_frames_of_the_whole_clip(folder):
     item = ClipFolder(folder, 32, 48, frames=8).item(0)
     # i · 19 / 7, rounded: 0, 2.71, 5.43, 8.14, 10.86, 13.57, 16.29, 19
-    assert (frames_of(item.pixels) == moving(20)[[0, 3, 5, 8, 11, 14, 16, 19]]).all()
-    assert item.pixels.dtype == torch.uint8 and item.framing == (32, 48, 0, 0, 32, 48)
+    assert (frames_of(item.views["winner"].pixels) == moving(20)[[0, 3, 5, 8, 11, 14, 16, 19]]).all()
+    assert item.views["winner"].pixels.dtype == torch.uint8 and item.views["winner"].crop == (32, 48, 0, 0, 32, 48)
 
 
 def test_a_window_depends_on_seed_and_name_alone(folder):
     clip = moving(20)
     starts = set()
     for seed in range(30):
-        found = frames_of(ClipFolder(folder, 32, 48, frames=4, sampling="window", stride=3, seed=seed).item(0).pixels)
+        item = ClipFolder(folder, 32, 48, frames=4, sampling="window", stride=3, seed=seed).item(0)
+        found = frames_of(item.views["winner"].pixels)
         start = next(i for i in range(20) if (clip[i] == found[0]).all())
         assert (found == clip[start : start + 10 : 3]).all()
         starts.add(start)
     assert min(starts) == 0 and max(starts) == 10
     again = ClipFolder(captioned(folder, "short.mp4", "long.mp4"), 32, 48, 4, sampling="window", stride=3, seed=29)
-    assert (frames_of(again.item(1).pixels) == found).all()
+    assert (frames_of(again.item(1).views["winner"].pixels) == found).all()
 
 
 def test_frames_are_cropped_alike(folder):
-    item = ClipFolder(folder, 32, 32, frames=2).item(0)
-    assert (frames_of(item.pixels) == moving(20)[[0, 19], :, 8:40]).all() and item.framing.left == 8
+    pixels, crop = ClipFolder(folder, 32, 32, frames=2).item(0).views["winner"]
+    assert (frames_of(pixels) == moving(20)[[0, 19], :, 8:40]).all() and crop.left == 8
 
 
 @pytest.mark.parametrize("reader", ["auto", "pyav"])
@@ -74,7 +75,7 @@ def test_short_and_broken_clips_are_rejected_with_the_reason(folder, reader):
     window = ClipFolder(folder, 32, 48, frames=4, sampling="window", stride=7, reader=reader)
     with pytest.raises(BadItem, match="too short: it has 20 frames, 22 are needed for 4 at a stride of 7"):
         window.item(0)
-    assert ClipFolder(folder, 32, 48, frames=5).item(1).pixels.shape == (3, 5, 32, 48)
+    assert ClipFolder(folder, 32, 48, frames=5).item(1).views["winner"].pixels.shape == (3, 5, 32, 48)
 
 
 def test_the_fingerprint_follows_what_changes_frames_and_not_the_reader(folder):

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from seppo_core.cache.encode_items import ItemEncoder
-from seppo_core.data.source import Item
+from seppo_core.data.source import Item, View
 from seppo_core.models.adapter import CropInfo
 from seppo_core.models.vae_memory import slice_vae, tile_vae
 from seppo_video.animatediff import AnimateDiff
@@ -30,9 +30,9 @@ CAUSAL = {
 
 
 def clips(frames: int, count: int = 3) -> list[Item]:
-    generator, framing = torch.Generator().manual_seed(0), CropInfo(64, 96, 0, 0, 64, 96)
+    generator, crop = torch.Generator().manual_seed(0), CropInfo(64, 96, 0, 0, 64, 96)
     pixels = torch.randint(0, 256, (count, 3, frames, 64, 96), generator=generator).byte()
-    return [Item(f"{number}", f"{number}.mp4", "a", clip, framing) for number, clip in enumerate(pixels)]
+    return [Item(f"{number}", f"{number}.mp4", "a", {"winner": View(clip, crop)}) for number, clip in enumerate(pixels)]
 
 
 def encoded(adapter, frames: int) -> dict[str, torch.Tensor]:
@@ -67,7 +67,7 @@ def test_a_clip_that_does_not_fit_is_encoded_on_the_cpu(tmp_path, monkeypatch, c
     expected = encoded(independent, frames)
     tries = short_of_memory(adapter, monkeypatch, lambda dtype, _: dtype == torch.float32)
     found = encoded(adapter, frames)
-    for name in ("mean", "logvar"):
+    for name in ("winner.mean", "winner.logvar"):
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
     # each is tried on the device first; of a batch of two the first, which comes before the other
     assert [dtype for dtype, _ in tries] == [torch.bfloat16, *[torch.bfloat16, torch.float32] * 3]
@@ -90,7 +90,7 @@ def test_frames_that_are_pictures_are_encoded_one_by_one(tmp_path, monkeypatch, 
     expected = encoded(adapter, 4)
     tries = short_of_memory(adapter, monkeypatch, lambda _, shape: shape[0] == 1)
     found = encoded(adapter, 4)
-    for name in ("mean", "logvar"):
+    for name in ("winner.mean", "winner.logvar"):
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
     assert [shape[0] for _, shape in tries] == [8, 4, *[1] * 12]
     assert "one by one" in capsys.readouterr().out and not slice_vae(adapter)

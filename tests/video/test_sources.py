@@ -37,7 +37,7 @@ def test_chronomagic_finds_clips_anywhere_under_the_folder(tmp_path):
     source = opened(tmp_path, Clips(32, 48, 8))
     item = source.item(0)
     assert (item.id, item.caption) == ("part1/3d_printing_19.mp4", caption)
-    assert (item.pixels.permute(1, 2, 3, 0).numpy() == moving(8)).all()
+    assert (item.views["winner"].pixels.permute(1, 2, 3, 0).numpy() == moving(8)).all()
     assert (source.item(1).file, source.item(1).caption) == ("part2/deep/blooming_02.mp4", "A flower\nopens")
     assert [bad.reason for bad in faults(source)[2:]] == [
         "no such file: no gone.mp4 anywhere under the folder",
@@ -115,14 +115,14 @@ def test_clips_in_tars_and_parquet(tmp_path):
     pq.write_table(pa.table({"video": [{"bytes": first, "path": "a.mp4"}], "text": ["a"]}), tmp_path / "v.parquet")
     for source in (opened(tmp_path / "clips", Clips(32, 48, 4)), opened(tmp_path / "v.parquet", Clips(32, 48, 4))):
         # i · 7 / 3, rounded: 0, 2.33, 4.67, 7
-        assert (source.item(0).pixels.permute(1, 2, 3, 0).numpy() == moving(8)[[0, 2, 5, 7]]).all()
+        assert (source.item(0).views["winner"].pixels.permute(1, 2, 3, 0).numpy() == moving(8)[[0, 2, 5, 7]]).all()
         assert source.kind == "video" and source.item(0).caption == "a"
     source = opened(tmp_path / "clips", Clips(32, 48, 4))
-    assert (source.item(1).pixels.permute(1, 2, 3, 0).numpy() == moving(9)[[0, 3, 5, 8]]).all()
+    assert (source.item(1).views["winner"].pixels.permute(1, 2, 3, 0).numpy() == moving(9)[[0, 3, 5, 8]]).all()
     assert all(bad and bad.reason for bad in faults(source)[2:])
     # a window's start is drawn by the name inside the archive
     window = opened(tmp_path / "clips", Clips(32, 48, 2, "window", 3, seed=1))
-    assert (window.item(0).pixels == window.item(0).pixels).all()
+    assert (window.item(0).views["winner"].pixels == window.item(0).views["winner"].pixels).all()
     small = opened(tmp_path / "clips", Clips(32, 48, 4, max_pixels=100))
     assert "over the limit of 100" in faults(small)[0].reason
 
@@ -134,6 +134,6 @@ def test_pairs_of_clips(tmp_path):
     (tmp_path / "metadata.csv").write_text(rows)
     source = opened(tmp_path, Clips(32, 48, 4), form="pairs")
     item = source.item(0)
-    assert item.pixels.shape == item.loser.shape == (3, 4, 32, 48)
-    assert (item.loser.permute(1, 2, 3, 0).numpy() == moving(12)[[0, 4, 7, 11]]).all()
+    assert item.views["winner"].pixels.shape == item.views["loser"].pixels.shape == (3, 4, 32, 48)
+    assert (item.views["loser"].pixels.permute(1, 2, 3, 0).numpy() == moving(12)[[0, 4, 7, 11]]).all()
     assert (faults(source)[1].file, faults(source)[1].reason[:9]) == ("short.mp4", "too short")

@@ -16,7 +16,7 @@ from benchmarks.experiments.speed.models import Modality, encoding_adapter
 from benchmarks.experiments.standin import EncoderOnly
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
-from seppo_core.data.source import Item, Source
+from seppo_core.data.source import Item, Source, View
 from seppo_core.methods.step import Batch
 from seppo_core.models.adapter import Condition, CropInfo, Posterior
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
@@ -185,7 +185,7 @@ class Blank(Source):
         clip = (self.frames,) if self.kind == "video" else ()
         pixels = torch.zeros((), dtype=torch.uint8).expand(3, *clip, self.height, self.width)
         whole = CropInfo(self.height, self.width, 0, 0, self.height, self.width)
-        return Item(str(position), str(position), f"item {position}", pixels, whole)
+        return Item(str(position), str(position), f"item {position}", {"winner": View(pixels, whole)})
 
     def fingerprint(self) -> str:
         return str(self)
