@@ -1,6 +1,6 @@
 """Sampling: drives any diffusers scheduler over an adapter, latents in, latents out."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from copy import deepcopy
 from hashlib import blake2b
 from inspect import signature
@@ -27,7 +27,6 @@ SCHEDULERS = {
 """Names of solvers and the diffusers classes behind them."""
 
 
-@torch.no_grad()
 def sample(
     adapter: Adapter,
     denoiser: nn.Module,
@@ -39,7 +38,6 @@ def sample(
     unconditional: Condition | None = None,
     scheduler: SchedulerMixin | None = None,
     generators: list[Generator] | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Float[Tensor, "b c *shape"]:
     """Latents of `denoiser` for `condition`, from unit normal `noise`; in the noise's dtype and on its device.
 
@@ -48,11 +46,36 @@ def sample(
     `unconditional` is then the condition of "" (batch 1 or b). Names it lacks keep the item's own value (a size, say).
     `scheduler` defaults to the adapter's and is left untouched. Solvers that add noise draw each item's from its own
     generator of `generators`, or, without any, from one keyed by the item's initial noise: an item's result does not
-    depend on the batch that it is in. `progress` is told (steps done, all steps), the solver's warm-up included.
+    depend on the batch that it is in.
 
     Raises ValueError where the inputs do not fit together and FloatingPointError where latents are not finite.
     """
+    for latents in sample_steps(  # noqa: B007
+        adapter, denoiser, condition, noise=noise, steps=steps, guidance_scale=guidance_scale,
+        unconditional=unconditional, scheduler=scheduler, generators=generators,
+    ):  # fmt: skip
+        pass
+    return latents
+
+
+def sample_steps(
+    adapter: Adapter,
+    denoiser: nn.Module,
+    condition: Condition,
+    *,
+    noise: Float[Tensor, "b c *shape"],
+    steps: int,
+    guidance_scale: float,
+    unconditional: Condition | None = None,
+    scheduler: SchedulerMixin | None = None,
+    generators: list[Generator] | None = None,
+) -> Iterator[Float[Tensor, "b c *shape"]]:
+    """The latents after each step of the solver, its warm-up included; the last are those that `sample` returns.
+
+    The caller may look at other things between two steps, or end sampling there.
+    """
     batch = len(noise)
+    noise = noise.detach()
     for name, value in condition.items():
         if len(value) != batch:
             raise ValueError(f"condition {name!r} is for {len(value)} items, the noise for {batch}")
@@ -70,21 +93,21 @@ def sample(
     # flow-matching schedulers start from unit noise and have neither of the two
     latents = noise * scheduler.init_noise_sigma if hasattr(scheduler, "init_noise_sigma") else noise
     scales_input = hasattr(scheduler, "scale_model_input")
-    for index, t in enumerate(timesteps):
-        x_t = torch.cat([latents, latents]) if guided else latents
-        if scales_input:
-            x_t = scheduler.scale_model_input(x_t, t)
-        # some solvers return latents in the prediction's dtype, which would round them at every step
-        prediction = adapter.predict(denoiser, x_t, t.expand(len(x_t)), condition).to(latents.dtype)
-        if guided:
-            without, given = prediction.chunk(2)
-            prediction = without + guidance_scale * (given - without)
-        latents = scheduler.step(prediction, t, latents, **step_options, return_dict=False)[0]
-        if progress is not None:
-            progress(index + 1, len(timesteps))
-
-    _check_finite(latents, steps, guidance_scale)
-    return latents
+    for number, t in enumerate(timesteps, start=1):
+        # not around the yield: what the caller does there is the caller's
+        with torch.no_grad():
+            x_t = torch.cat([latents, latents]) if guided else latents
+            if scales_input:
+                x_t = scheduler.scale_model_input(x_t, t)
+            # some solvers return latents in the prediction's dtype, which would round them at every step
+            prediction = adapter.predict(denoiser, x_t, t.expand(len(x_t)), condition).to(latents.dtype)
+            if guided:
+                without, given = prediction.chunk(2)
+                prediction = without + guidance_scale * (given - without)
+            latents = scheduler.step(prediction, t, latents, **step_options, return_dict=False)[0]
+        if number == len(timesteps):
+            _check_finite(latents, steps, guidance_scale)
+        yield latents
 
 
 def make_scheduler(name: str | None, base: SchedulerMixin) -> SchedulerMixin:

@@ -1,6 +1,6 @@
 """Grids of fixed prompts from fixed noise, drawn as training goes: people look before they read."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from seppo_core.io import purposes
 from seppo_core.io.atomic import whole_file
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter, Condition
-from seppo_core.models.sampling import sample
+from seppo_core.models.sampling import sample_steps
 
 
 class Preview:
@@ -65,25 +65,20 @@ class Preview:
     def _file(self, update: int) -> Path | None:
         return next(self.folder.glob(f"update-{update:06d}.*"), None)
 
-    def draw(
-        self,
-        denoiser: nn.Module,
-        update: int,
-        writer: SummaryWriter | None = None,
-        save: bool = True,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Path | None:
+    def render(
+        self, denoiser: nn.Module, update: int, writer: SummaryWriter | None = None, save: bool = True
+    ) -> Iterator[Path | None]:
         """Samples, saves `update-000030.png` (or .webp) and, with a writer, shows the same in TensorBoard.
 
-        Without `save` it only samples: of a sharded denoiser all processes must. `progress` is called between the
-        solver's steps (`sample`).
+        Yields None after each of the solver's steps, and at last the file. Without `save` it only samples: of a sharded
+        denoiser all processes must.
         """
         device = self.adapter.device
         rows = []
         for row in range(next(iter(self.condition.values())).shape[0]):
             one = {key: value[row : row + 1].to(device) for key, value in self.condition.items()}
             keys = [(self.seed, purposes.PREVIEW, row, column) for column in range(self.columns)]
-            latents = sample(
+            for latents in sample_steps(  # noqa: B007
                 self.adapter,
                 denoiser,
                 {key: value.expand(self.columns, *value.shape[1:]) for key, value in one.items()},
@@ -93,19 +88,19 @@ class Preview:
                 unconditional={key: value.to(device) for key, value in self.unconditional.items()},
                 scheduler=self.scheduler,
                 generators=[keyed_generator(*key, purposes.SAMPLER) for key in keys],
-                progress=progress,
-            )
+            ):
+                yield None
             with torch.no_grad():
                 rows.append(self.adapter.decode(latents).float().cpu())
         if not save:
-            return None
+            return
         frames = grid_frames(torch.stack(rows))
         if update > 0 and self.with_start and (start := self._file(0)) is not None:
             frames = beside(load_frames(start), frames)
         path = save_frames(frames, self.folder / f"update-{update:06d}")
         if writer is not None:
             writer.add_image("preview", frames[len(frames) // 2], update, dataformats="HWC")
-        return path
+        yield path
 
 
 def grid_frames(pixels: Tensor) -> Tensor:

@@ -3,17 +3,78 @@
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.config.method import ReferenceSamplesConfig
 from seppo_core.distributed.ranks import Ranks
+from seppo_core.distributed.store import RunStore
+from seppo_core.io import purposes
 from seppo_core.io.progress import progress_bar
+from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.methods.reference import Reference
-from seppo_core.run.session import RunWatch
-from seppo_core.training.generate import ReferenceSampler
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.sampling import make_scheduler, sample_steps
+from seppo_core.run.recorder import RunRecorder
+from seppo_core.run.stopping import StopCoordinator
+from seppo_core.training.batches import WinnerOrder
 from seppo_core.training.parallel import ParallelStrategy
 from seppo_core.training.sample_buffer import SampleBuffer
+
+COMPARED = 64
+"""Samples whose variance is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceSampler:
+    """Latents that a reference generates for the captions of the winners at given positions.
+
+    The initial noise of a sample is keyed by (seed, iteration, position): two uses of one winner in an iteration get
+    two different samples, and no draw depends on the batch or process it is made in.
+    """
+
+    adapter: Adapter
+    cache: WinnerCache
+    order: WinnerOrder
+    seed: int
+    settings: ReferenceSamplesConfig
+    device: torch.device
+
+    def steps(self, reference: nn.Module, iteration: int, positions: range) -> Iterator[Tensor]:
+        """Latents for `positions`, (n, c, [f], h, w), after each step of the solver, in the cache's latent space; the
+        last are the samples."""
+        items = [self.order.item(position) for position in positions]
+        shape = self.cache.latent_shape
+        noise = torch.stack([keyed_normal(shape, self.seed, purposes.SAMPLE, iteration, p) for p in positions])
+        condition = self.cache.condition(items, [False] * len(items))
+        for latents in sample_steps(
+            self.adapter,
+            reference,
+            {key: value.to(self.device) for key, value in condition.items()},
+            noise=noise.to(self.device),
+            steps=self.settings.steps,
+            guidance_scale=self.settings.guidance_scale,
+            unconditional={key: value.to(self.device) for key, value in self.cache.unconditional().items()},
+            scheduler=make_scheduler(self.settings.scheduler, self.adapter.scheduler),
+            generators=[keyed_generator(self.seed, purposes.SAMPLER, iteration, p) for p in positions],
+        ):
+            yield latents
+        if self.settings.reencode:
+            yield self._through_pixels(latents, iteration, positions)
+
+    def _through_pixels(self, latents: Tensor, iteration: int, positions: range) -> Tensor:
+        """Decodes to 8-bit pixels and encodes again, as a winner's file is: so that the loss cannot tell winner from
+        sample by the autoencoder's trace. Draws from the posterior as training draws the winners."""
+        pixels = self.adapter.decode(latents).clamp(-1, 1)
+        pixels = ((pixels + 1) * 127.5).round() / 127.5 - 1
+        posterior = self.adapter.encode(pixels)
+        shape = self.cache.latent_shape
+        noise = torch.stack([keyed_normal(shape, self.seed, purposes.REENCODE, iteration, p) for p in positions])
+        return posterior.draw(noise.to(posterior.mean))
 
 
 class ReferenceSamples:
@@ -23,16 +84,16 @@ class ReferenceSamples:
     last chunk and no more. What a chunk holds does not depend on who generates it.
     """
 
-    def __init__(self, folder: Path, layout: ParallelStrategy, generator: ReferenceSampler, size: int, chunk: int):
+    def __init__(self, folder: Path, layout: ParallelStrategy, sampler: ReferenceSampler, *, size: int, chunk: int):
         self.folder, self.layout = folder, layout
         self.ranks = Ranks.of(layout.accelerator)
-        self.generator = generator
+        self.sampler = sampler
         self.size, self.chunk = size, chunk
 
-    def fill(self, iteration: int, reference: Reference, watch: RunWatch) -> SampleBuffer:
-        """Generates what of the iteration's samples is not there yet.
+    def fill(self, iteration: int, reference: Reference, stop: StopCoordinator, recorder: RunRecorder) -> SampleBuffer:
+        """Generates those of the iteration's samples that are not there yet.
 
-        Stopped where a signal comes to any process; the chunks that are whole by then need not be generated again.
+        Raises Stopped if a signal comes to any process; the chunks that are whole by then need not be generated again.
         """
         # the chunk is part of the name: files of another chunk size hold other positions
         folder = self.folder / f"iteration-{iteration:04d}-by-{self.chunk}"
@@ -45,17 +106,14 @@ class ReferenceSamples:
         bar = progress_bar(
             count, unit="sample", description=f"samples for iteration {iteration}", visible=self.ranks.is_main
         )
-        with watch.apart(), bar, reference.active() as denoiser, self.layout.accelerator.autocast():
+        with stop.independent(), bar, reference.active() as denoiser, self.layout.accelerator.autocast():
 
-            def generate(positions: range) -> torch.Tensor:
-                with watch.breakable():
-                    return self.generator(denoiser, iteration, positions, watch.look)
+            def generate(positions: range) -> Tensor:
+                return stop.drain(self.sampler.steps(denoiser, iteration, positions))
 
-            turns = (
-                self._rounds(len(missing)) if self.layout.collective else self._claims(len(missing), iteration, watch)
-            )
-            for number in turns:
-                watch.look()
+            collective, chunks = self.layout.collective, len(missing)
+            for number in self._rounds(chunks) if collective else self._claims(chunks, iteration, stop.store):
+                stop.check_local()
                 if number is None:
                     generate(missing[0])
                 else:
@@ -63,7 +121,7 @@ class ReferenceSamples:
                     # of all processes: what comes before is done, or nearly
                     bar.update(min((number + 1) * self.chunk, count) - bar.n)
             bar.update(count - bar.n)
-        watch.sampled(count, started)
+        recorder.sampled(count, time.perf_counter() - started)
         return buffer
 
     def remove(self, keep: Path | None = None) -> None:
@@ -77,9 +135,9 @@ class ReferenceSamples:
         buffer.remove_leftovers()
         return buffer.missing()
 
-    def _claims(self, chunks: int, iteration: int, watch: RunWatch) -> Iterator[int]:
+    def _claims(self, chunks: int, iteration: int, store: RunStore) -> Iterator[int]:
         """Numbers of chunks that this process is the first to take, for as long as there are any."""
-        while (number := watch.board.claim(f"samples of iteration {iteration}")) < chunks:
+        while (number := store.claim(f"samples of iteration {iteration}")) < chunks:
             yield number
 
     def _rounds(self, chunks: int) -> Iterator[int | None]:
@@ -90,3 +148,22 @@ class ReferenceSamples:
         for first in range(0, chunks, self.ranks.world):
             number = first + self.ranks.rank
             yield number if number < chunks else None
+
+
+def sample_variance(buffer: SampleBuffer, count: int = COMPARED) -> float | None:
+    """Variance over `count` samples, evenly spaced in the buffer, averaged over the elements of a latent.
+
+    A policy whose samples become alike, or flat, loses it. None for a single sample. One sample is in memory at a time
+    (Welford's update), since latents of clips are large.
+    """
+    size = buffer.stop - buffer.start
+    taken = min(count, size)
+    if taken < 2:
+        return None
+    mean = spread = torch.zeros((), dtype=torch.float64)
+    for number in range(taken):
+        sample = buffer.read([buffer.start + number * size // taken])[0].double()
+        change = sample - mean
+        mean = mean + change / (number + 1)
+        spread = spread + change * (sample - mean)
+    return float((spread / (taken - 1)).mean())

@@ -22,16 +22,15 @@ from seppo_core.models.attention import set_attention
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state
 from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
 from seppo_core.run.disk_budget import check_run_space, run_bytes
-from seppo_core.run.session import RunWatch
+from seppo_core.run.recorder import RunEvents, RunRecorder
+from seppo_core.run.stopping import StopCoordinator
 from seppo_core.training.batches import BatchMaker, WinnerOrder
-from seppo_core.training.generate import ReferenceSampler
 from seppo_core.training.optim import Ema, Stepper, make_optimizer, make_schedule
 from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
 from seppo_core.training.preview import Preview
-from seppo_core.training.reference_samples import ReferenceSamples
+from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, sample_variance
 from seppo_core.training.sample_buffer import SampleBuffer
-from seppo_core.training.spread import sample_variance
 
 
 class Trainer:
@@ -90,18 +89,14 @@ class Trainer:
             anchor_draws=method.anchor_draws,
         )  # fmt: skip
         s = config.reference_samples
-        generator = ReferenceSampler(
-            adapter, cache, order, config.seed, s.steps, s.guidance_scale, s.scheduler, s.reencode,
-            self.accelerator.device,
-        )  # fmt: skip
+        sampler = ReferenceSampler(
+            adapter=adapter, cache=cache, order=order, seed=config.seed, settings=s, device=self.accelerator.device
+        )
         self.samples = ReferenceSamples(
-            folder / "buffer", self.layout, generator, loop.updates * loop.batch_size, s.batch_size
+            folder / "buffer", self.layout, sampler, size=loop.updates * loop.batch_size, chunk=s.batch_size
         )
         self.progress = Progress()
-        self.watch = RunWatch(
-            config, folder, self.accelerator, generates=method.recipe.second == "generated",
-            collective=self.layout.collective,
-        )  # fmt: skip
+        self.stop = StopCoordinator(self.accelerator, collective=self.layout.collective)
 
     @property
     def is_main(self) -> bool:
@@ -114,32 +109,33 @@ class Trainer:
         SIGTERM and SIGINT save and raise Stopped. UnhealthyRun where a health gate says stop, OSError where the disk
         refuses; the last checkpoint is then as it was.
         """
-        with self.watch:
+        with self.stop, RunEvents(self.folder, self.ranks, self.stop.store) as events:
             latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
             needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
             self.ranks.run_on_main(lambda: check_run_space(self.folder, needed))
             self._resume()
-            self.watch.begin(self.progress.update)
-            try:
-                self._train(preview)
-            except Stopped as stopped:
-                # before the first update there is nothing to keep
-                if self.progress.update:
-                    self._save()
-                where = f"after update {self.progress.update} of {self.total}"
-                raise Stopped(stopped.signum, where) from stopped
+            generates = self.method.recipe.second == "generated"
+            with RunRecorder(self.config, events, done=self.progress.update, generates=generates) as recorder:
+                try:
+                    self._train(recorder, preview)
+                except Stopped as stopped:
+                    # before the first update there is nothing to keep
+                    if self.progress.update:
+                        self._save(recorder)
+                    where = f"after update {self.progress.update} of {self.total}"
+                    raise Stopped(stopped.signum, where) from stopped
             if self.is_main:
                 self.samples.remove()
             self.accelerator.wait_for_everyone()
 
-    def _train(self, preview: Preview | None) -> None:
+    def _train(self, recorder: RunRecorder, preview: Preview | None) -> None:
         # one that a stop kept from being drawn is drawn now, if the first process says so: it may be there any moment
         if preview and not self.ranks.run_on_main(lambda: preview.drawn(self.progress.update)):
-            self._draw(preview)
+            self._draw(preview, recorder)
         for iteration in range(self.progress.update // self.config.loop.updates, self.config.loop.iterations):
-            self._iterate(iteration, preview)
+            self._iterate(iteration, recorder, preview)
 
-    def _iterate(self, iteration: int, preview: Preview | None) -> None:
+    def _iterate(self, iteration: int, recorder: RunRecorder, preview: Preview | None) -> None:
         loop = self.config.loop
         first, last = iteration * loop.updates, (iteration + 1) * loop.updates
         drawn, buffer = None, None
@@ -153,7 +149,7 @@ class Trainer:
             drawn = self.pool.draw(iteration)
             self.reference.load(self.pool.load(drawn))
             if self.method.recipe.second == "generated":
-                buffer = self.samples.fill(iteration, self.reference, self.watch)
+                buffer = self.samples.fill(iteration, self.reference, self.stop, recorder)
         about = {"iteration": iteration} | (
             {} if drawn is None else {"reference": drawn, "pool": self.pool.entries(iteration)}
         )
@@ -170,12 +166,12 @@ class Trainer:
                 metrics["data_seconds"] = batches.waited - waited
                 metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
                 done = self.progress.update
-                self.watch.updated(done, metrics)
+                recorder.updated(done, metrics)
                 if done % loop.checkpoint_every == 0 or done == last:
-                    self._save()
-                self.watch.agree()
+                    self._save(recorder)
+                self.stop.check_all_ranks()
                 if preview:
-                    self._draw(preview)
+                    self._draw(preview, recorder)
         self.accelerator.wait_for_everyone()
         if buffer and self.is_main:
             buffer.remove()
@@ -194,7 +190,7 @@ class Trainer:
         totals: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(islice(batches, count)):
             # gradients of an update that is broken off are dropped; it is done again, whole
-            self.watch.poll(number)
+            self.stop.check_between(number)
             is_last = number == count - 1
             sync = nullcontext() if is_last else self.layout.accumulating(self.policy)
             with sync, self.accelerator.autocast():
@@ -213,7 +209,7 @@ class Trainer:
         """What the method has to know of the whole batch before any of its loss."""
         totals: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(batches):
-            self.watch.poll(number)
+            self.stop.check_between(number)
             with self.accelerator.autocast():
                 observed = self.method.observe(self.adapter, self.adapter.denoiser, self.reference, batch)
             _add(totals, observed, len(self.micro_batches))
@@ -224,25 +220,23 @@ class Trainer:
         values = self.accelerator.reduce(torch.stack([totals[name] for name in names]), reduction="mean")
         return dict(zip(names, values, strict=True))
 
-    def _draw(self, preview: Preview) -> None:
+    def _draw(self, preview: Preview, recorder: RunRecorder) -> None:
         """The preview, where it is due: at the start, at the end, and as often as the config says."""
         if self.progress.update not in (0, self.total) and not preview.due(self.progress.update):
             return
-        with self.watch.apart():
+        with self.stop.independent():
             if not (self.is_main or self.layout.collective):
                 return
             average = self.ema.in_place() if self.ema else nullcontext()
-            with average, self.accelerator.autocast(), self.watch.breakable():
-                preview.draw(
-                    self._denoiser, self.progress.update, self.watch.writer, save=self.is_main,
-                    progress=self.watch.look,
-                )  # fmt: skip
+            with average, self.accelerator.autocast():
+                steps = preview.render(self._denoiser, self.progress.update, recorder.writer, save=self.is_main)
+                self.stop.drain(steps)
 
     @property
     def _denoiser(self) -> torch.nn.Module:
         return self.adapter.denoiser
 
-    def _save(self) -> None:
+    def _save(self, recorder: RunRecorder) -> None:
         self.accelerator.wait_for_everyone()
         scaler = self.accelerator.scaler
         # all processes gather, and the main one keeps
@@ -255,7 +249,7 @@ class Trainer:
             self.ema.state(keep=self.is_main) if self.ema else {},
         )
         if self.is_main:
-            with self.watch.saving(self.progress.update):
+            with recorder.saving(self.progress.update):
                 self.checkpoints.save(checkpoint)
         self.accelerator.wait_for_everyone()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath
-from seppo_core.models.sampling import SCHEDULERS, effective_config, make_scheduler, sample
+from seppo_core.models.sampling import SCHEDULERS, effective_config, make_scheduler, sample, sample_steps
 from tests import tiny
 
 STEPS = 8
@@ -193,15 +193,18 @@ def test_schedulers_are_left_untouched(name):
     assert torch.equal(first, drawn(adapter, normal(1, 4, 8, 8), means(3.0), scheduler=scheduler))
 
 
-def test_progress_tells_every_step():
-    told = []
-    adapter = Toy(ddim())
+def test_the_caller_sees_every_step():
+    adapter, noise = Toy(ddim()), normal(1, 4, 8, 8)
     pndm = make_scheduler("pndm", tiny.scheduler())
-    drawn(
-        adapter, normal(1, 4, 8, 8), means(3.0), scheduler=pndm, progress=lambda done, total: told.append((done, total))
-    )
+    options = {"noise": noise, "steps": STEPS, "guidance_scale": 1.0, "scheduler": pndm}
+    seen = []
+    for latents in sample_steps(adapter, adapter.denoiser, means(3.0), **options):
+        # between two steps the caller's own mode holds
+        assert torch.is_grad_enabled() and not latents.requires_grad
+        seen.append(latents)
     # the multistep solver takes its first step twice
-    assert told == [(done, STEPS + 1) for done in range(1, STEPS + 2)]
+    assert len(seen) == STEPS + 1
+    assert torch.equal(seen[-1], sample(adapter, adapter.denoiser, means(3.0), **options))
 
 
 def test_no_gradient_is_recorded():

@@ -126,28 +126,26 @@ def kill_while_writing(patch, victim: str, moment: str) -> None:
 
 
 def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, tmp_path, monkeypatch):
-    from seppo_core.training.generate import ReferenceSampler
+    from seppo_core.training.reference_samples import ReferenceSampler
 
-    generate = ReferenceSampler.__call__
+    generate = ReferenceSampler.steps
     calls = []
 
-    def dying(self, reference, iteration, positions, progress):
+    def dying(self, reference, iteration, positions):
         calls.append(positions)
         if len(calls) == 6:
             raise Killed
-        return generate(self, reference, iteration, positions, progress)
+        return generate(self, reference, iteration, positions)
 
     config = workshop.config(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(ReferenceSampler, "__call__", dying)
+        patch.setattr(ReferenceSampler, "steps", dying)
         with pytest.raises(Killed):
             commands.train(config)
     kept = calls[:5]
     calls.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            ReferenceSampler, "__call__", lambda self, r, i, p, look: calls.append(p) or generate(self, r, i, p, look)
-        )
+        patch.setattr(ReferenceSampler, "steps", lambda self, r, i, p: calls.append(p) or generate(self, r, i, p))
         commands.train(config)
     assert not {p.start for p in calls} & {p.start for p in kept}, "samples that were there are not generated again"
     assert_same_run(tmp_path / "run", undisturbed["full", "seppo"])

@@ -16,8 +16,8 @@ from seppo_core.run.checkpoint import load_policy
 from seppo_core.run.health import UnhealthyRun
 from seppo_core.run.history import read_events, read_metrics
 from seppo_core.run.status import read_status, status_text
-from seppo_core.training.generate import ReferenceSampler
 from seppo_core.training.preview import Preview
+from seppo_core.training.reference_samples import ReferenceSampler
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from seppo_image.__main__ import main
@@ -27,8 +27,8 @@ from tests.training.test_resume import assert_same_run
 MOMENTS = {
     "before an update": (Trainer, "_update", 6, 5),
     "between micro-batches": (Seppo, "loss", 7, 3),
-    "while samples are drawn": (ReferenceSampler, "__call__", 6, 3),
-    "before anything is done": (ReferenceSampler, "__call__", 2, 0),
+    "while samples are drawn": (ReferenceSampler, "steps", 6, 3),
+    "before anything is done": (ReferenceSampler, "steps", 2, 0),
 }
 """Where the signal comes, and the update that is the last one saved."""
 
@@ -51,11 +51,12 @@ def test_a_signal_saves_leaves_and_goes_on(workshop, whole_run, tmp_path, monkey
 
 
 def test_a_signal_while_a_sample_is_drawn_does_not_wait_for_it(workshop, tmp_path, monkeypatch):
-    def slow():
+    def slow(*_):
         terminate()
         time.sleep(30)
+        yield
 
-    monkeypatch.setattr(ReferenceSampler, "__call__", lambda *_: slow())
+    monkeypatch.setattr(ReferenceSampler, "steps", slow)
     began = time.monotonic()
     with pytest.raises(Stopped):
         commands.train(workshop.config(tmp_path / "run"))
@@ -66,7 +67,7 @@ def test_a_signal_in_a_preview_draws_it_after_the_resume(workshop, tmp_path, mon
     preview = replace(workshop.config(tmp_path).preview, prompts=("a red wall",), every=4, steps=2, per_prompt=1)
     config = workshop.config(tmp_path / "run", preview=preview)
     with monkeypatch.context() as patch:
-        at(patch, Preview, "draw", 2, terminate)
+        at(patch, Preview, "render", 2, terminate)
         with pytest.raises(Stopped, match="after update 4 of 6"):
             commands.train(config)
     commands.train(config)
@@ -146,9 +147,13 @@ def test_a_learning_rate_that_ruins_the_model_is_seen(workshop, tmp_path, capsys
 
 
 def test_samples_that_collapse_are_seen(workshop, tmp_path, monkeypatch, capsys):
-    generate = ReferenceSampler.__call__
-    shrink = lambda self, reference, i, p, look: generate(self, reference, i, p, look) * (0.1 if i else 1)  # noqa: E731
-    monkeypatch.setattr(ReferenceSampler, "__call__", shrink)
+    steps = ReferenceSampler.steps
+
+    def shrunk(self, reference, iteration, positions):
+        for latents in steps(self, reference, iteration, positions):
+            yield latents * (0.1 if iteration else 1)
+
+    monkeypatch.setattr(ReferenceSampler, "steps", shrunk)
     commands.train(workshop.config(tmp_path / "run"))
     assert "health: collapse at update 4: the variance of the reference's samples is" in capsys.readouterr().err
     lines = read_metrics(tmp_path / "run")

@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from seppo_core.config.loader import load_config
-from seppo_core.training.generate import ReferenceSampler
+from seppo_core.training.reference_samples import ReferenceSampler
 from seppo_image import commands
 from seppo_image.config import ImageConfig
 
@@ -21,19 +21,18 @@ SECONDS = 1.0
 
 def main(folder: Path, config: ImageConfig, dies: bool) -> None:
     rank = int(os.environ["RANK"])
-    generate, taken = ReferenceSampler.__call__, []
+    generate, taken = ReferenceSampler.steps, []
 
-    def uneven(self, reference, iteration, positions, progress):
+    def uneven(self, reference, iteration, positions):
         taken.append(positions.start)
         if rank == 1:
             if dies:
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(SECONDS)
-        latents = generate(self, reference, iteration, positions, progress)
+        yield from generate(self, reference, iteration, positions)
         (folder / f"rank-{rank}.json").write_text(json.dumps({"taken": taken, "until": time.time()}))
-        return latents
 
-    with mock.patch.object(ReferenceSampler, "__call__", uneven):
+    with mock.patch.object(ReferenceSampler, "steps", uneven):
         commands.train(config)
 
 

@@ -1,0 +1,157 @@
+"""What a run keeps of itself in its folder: the lock, events, logs and health; and what it shows on the terminal."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from torch.distributed import DistError
+from torch.utils.tensorboard import SummaryWriter
+
+from seppo_core.config.loader import plain
+from seppo_core.config.schema import Config
+from seppo_core.distributed.ranks import Ranks
+from seppo_core.distributed.signals import Stopped
+from seppo_core.distributed.store import RunStore
+from seppo_core.io.locks import FolderLock
+from seppo_core.run.display import UpdateDisplay
+from seppo_core.run.eta import TimeLeft
+from seppo_core.run.health import Health, UnhealthyRun
+from seppo_core.run.history import EventName, add_event, read_metrics
+from seppo_core.run.logging import RunLog, WeightsAndBiases
+
+
+class RunEvents(AbstractContextManager):
+    """Holds the lock of a run's folder, and writes into `events.jsonl` how the run went and ended.
+
+    To be entered on all processes before anything in the folder is touched; the first of them locks and writes. If
+    another run holds the folder, all leave.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks, store: RunStore):
+        self.folder, self.ranks, self.store = folder, ranks, store
+        self._lock = FolderLock(folder)
+
+    def __enter__(self) -> "RunEvents":
+        self.ranks.run_on_main(self._lock.__enter__)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace) -> None:
+        if kind is None:
+            self.add("finished")
+        elif issubclass(kind, Exception | Stopped):
+            # on a full disk not even this can be written; what ended the run is told all the same
+            with suppress(OSError):
+                self._ended(error)
+        gone = self._gone() if isinstance(error, Exception) else None
+        if self.ranks.is_main:
+            self._lock.__exit__(kind, error, trace)
+        if gone is not None:
+            # a folder that vanished shows first in whatever file is read next; this says what happened
+            raise gone from error
+
+    def add(self, name: EventName, **details: float | int | str) -> None:
+        """Writes one event, on the first process."""
+        if self.ranks.is_main:
+            add_event(self.folder, name, **details)
+
+    def check_folder(self) -> None:
+        """OSError if the folder is gone or replaced by another; for the first process to call."""
+        if self.ranks.is_main:
+            self._lock.check()
+
+    def _gone(self) -> OSError | None:
+        try:
+            self.check_folder()
+        except OSError as error:
+            return error
+        return None
+
+    def _ended(self, error: BaseException) -> None:
+        why = " ".join(str(error).split())[:300]
+        if isinstance(error, Stopped):
+            self.add("stopped", why=why)
+        elif self._first_to_fail():
+            # by the process that knows why: its end is the end of the others
+            rank = {} if self.ranks.world == 1 else {"rank": self.ranks.rank}
+            if _is_loss(error):
+                add_event(self.folder, "stopped", why=f"another process was lost: {why}", **rank)
+            else:
+                add_event(self.folder, "failed", why=why, **rank)
+
+    def _first_to_fail(self) -> bool:
+        try:
+            return self.store.fail()
+        except RuntimeError:
+            # the store went with the process that held it
+            return self.ranks.is_main
+
+
+class RunRecorder(AbstractContextManager):
+    """Writes `metrics.jsonl` and TensorBoard, shows progress on the terminal and looks at the run's health.
+
+    The first process writes and shows. The health gates look on every process, which all see the same numbers, so that
+    all stop together. None of it moves a weight. It begins after `done` updates; UnhealthyRun if a gate has stopped the
+    run before.
+    """
+
+    def __init__(self, config: Config, events: RunEvents, *, done: int, generates: bool):
+        loop, folder, is_main = config.loop, events.folder, events.ranks.is_main
+        self.events = events
+        history = [line for line in read_metrics(folder) if line["update"] <= done]
+        self._health = Health.of(config.health, config.method, loop.batch_size, history)
+        if self._health.fatal is not None:
+            raise UnhealthyRun(self._health.fatal)
+        self._stack = ExitStack()
+        self._log: RunLog | None = None
+        if is_main:
+            project = config.log.wandb
+            wandb = None if project is None else WeightsAndBiases(project, folder, plain(config))
+            self._log = self._stack.enter_context(RunLog(folder, done, wandb))
+            events.add("started", update=done, process=os.getpid())
+        samples = loop.updates * loop.batch_size if generates else 0
+        self._pace = TimeLeft(loop.iterations * loop.updates, loop.updates, samples)
+        self._display = UpdateDisplay(
+            self._pace, done, description=f"{config.method.name} on {folder.name}", visible=is_main
+        )
+        self._stack.callback(self._display.close)
+
+    def __exit__(self, *error) -> None:
+        self._stack.__exit__(*error)
+
+    @property
+    def writer(self) -> SummaryWriter | None:
+        """TensorBoard's, on the first process."""
+        return None if self._log is None else self._log.writer
+
+    def sampled(self, count: int, seconds: float) -> None:
+        """Records that `count` reference samples took so many `seconds`."""
+        self._pace.samples(count, seconds)
+        self.events.add("samples", count=count, seconds=round(seconds, 3))
+
+    def updated(self, done: int, metrics: dict[str, float | int]) -> None:
+        """After every update: logs, shows, looks at its health. UnhealthyRun if a gate says stop."""
+        if self._log is not None:
+            self.events.check_folder()
+            self._log.write(done, metrics)
+        self._display.show(done, metrics)
+        for alarm in self._health.look({"update": done, **metrics}):
+            self._display.say(f"health: {alarm}")
+            self.events.add("alarm", gate=alarm.gate, update=done, since=alarm.since, saw=alarm.saw)
+        if self._health.fatal is not None:
+            raise UnhealthyRun(self._health.fatal)
+
+    @contextmanager
+    def saving(self, done: int) -> Iterator[None]:
+        """Context of writing the checkpoint after `done` updates, on the first process."""
+        self.events.check_folder()
+        if self._log is not None:
+            self._log.sync()
+        yield
+        self.events.add("checkpoint", update=done)
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Whether a collective broke off because another process is gone. That is no fault of the run, which can go on."""
+    # gloo's errors have no class of their own
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
