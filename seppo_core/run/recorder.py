@@ -33,8 +33,11 @@ class RunEvents(AbstractContextManager):
         self._lock = FolderLock(folder)
 
     def __enter__(self) -> "RunEvents":
-        self.ranks.run_on_main(self._lock.__enter__)
+        self.ranks.run_on_main(self._take)
         return self
+
+    def _take(self) -> None:
+        self._lock.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace) -> None:
         if kind is None:
