@@ -8,16 +8,16 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Adapter, Condition, Posterior
-from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.adapter import JOINT_ATTENTION
+from seppo_core.models.image_adapter import ImageAdapter
+from seppo_core.models.latents import Condition
+from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
-from seppo_core.models.shift import dynamic_shift
+from seppo_core.models.sampling import dynamic_shift
 from seppo_core.models.text import encode_text, tokenize, too_long
-from seppo_core.models.vae import decode_images, encode_images
-from seppo_image.pipelines import check_channels, latent_shape
 
 
-class Flux(Adapter):
+class Flux(ImageAdapter):
     """A view of a `FluxPipeline`; its transformer is the denoiser, its VAE and two text encoders are frozen.
 
     Where the transformer has guidance embedded (dev), sampling tells it the sampler's scale and training
@@ -26,24 +26,14 @@ class Flux(Adapter):
 
     pipeline: FluxPipeline
     component = "transformer"
-    lora_targets = {  # noqa: RUF012
-        "all": [
-            *("to_q", "to_k", "to_v", "to_out.0"),
-            *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-        ]
-    }
-    trainable = {"all": ".*"}  # noqa: RUF012
+    lora_targets = JOINT_ATTENTION
+    patch = 2
 
     def __init__(self, pipeline: FluxPipeline, text_tokens: int = 512, training_guidance: float = 3.5):
-        check_channels(pipeline, pipeline.transformer, packed=4)
-        self.pipeline = pipeline
+        super().__init__(pipeline, FlowNoisePath(), packed=4)
         self.text_tokens = text_tokens
         self.training_guidance = training_guidance
-        self.denoiser = pipeline.transformer
-        self.scheduler = pipeline.scheduler
-        self.path = FlowNoisePath()
         self.guidance = "embedded" if pipeline.transformer.config.guidance_embeds else "none"
-        freeze(pipeline, pipeline.transformer)
 
     @classmethod
     def load(
@@ -80,15 +70,6 @@ class Flux(Adapter):
         """Positions of the prompts that lose their ends in T5; CLIP gives no more than their gist."""
         return too_long(self.pipeline.tokenizer_2, prompts, self.text_tokens)
 
-    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
-        return encode_images(self.pipeline.vae, pixels)
-
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        return decode_images(self.pipeline.vae, latents)
-
-    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int]:
-        return latent_shape(self.pipeline, height, width, frames, packed=2)
-
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
@@ -119,14 +100,6 @@ class Flux(Adapter):
             mu=dynamic_shift(scheduler.config, tokens),
         )
         return scheduler.timesteps
-
-    def export_pipeline(self) -> FluxPipeline:
-        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
-        components = self.pipeline.components | {
-            "transformer": self.denoiser,
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
-        return FluxPipeline(**components)
 
 
 def pack(latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b tokens c*4"]:

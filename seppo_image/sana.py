@@ -7,12 +7,11 @@ from diffusers import AutoencoderDC, SanaPipeline
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Adapter, Condition, Posterior
-from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.image_adapter import ImageAdapter
+from seppo_core.models.latents import MASKED_TEXT, Condition, Posterior
+from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
-from seppo_core.models.vae import decode_images
-from seppo_image.pipelines import check_channels, latent_shape
 
 INSTRUCTION = "\n".join(signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default)
 """What the pipeline says to the language model before each caption, though not before the empty one."""
@@ -20,27 +19,20 @@ NO_SPREAD = -60.0
 """Log-variance of latents that the autoencoder knows exactly: finite, and nothing beside any mean."""
 
 
-class Sana(Adapter):
+class Sana(ImageAdapter):
     """A view of a `SanaPipeline`; its transformer is the denoiser, its autoencoder and language model are frozen."""
 
     pipeline: SanaPipeline
     component = "transformer"
     guidance = "cfg"
-    masked_text = {"text": "mask"}  # noqa: RUF012
-    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
-    trainable = {"all": ".*"}  # noqa: RUF012
+    masked_text = MASKED_TEXT
 
     def __init__(self, pipeline: SanaPipeline, text_tokens: int = 300):
-        check_channels(pipeline, pipeline.transformer)
         if pipeline.transformer.config.guidance_embeds:
             raise ValueError("the transformer is distilled with embedded guidance (Sprint); use the base it came from")
         pipeline.tokenizer.padding_side = "right"
-        self.pipeline = pipeline
+        super().__init__(pipeline, FlowNoisePath())
         self.text_tokens = text_tokens
-        self.denoiser = pipeline.transformer
-        self.scheduler = pipeline.scheduler
-        self.path = FlowNoisePath()
-        freeze(pipeline, pipeline.transformer)
 
     @classmethod
     def load(
@@ -91,12 +83,6 @@ class Sana(Adapter):
         mean = torch.cat(latents) * vae.config.scaling_factor
         return Posterior(mean, torch.full_like(mean, NO_SPREAD))
 
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        return decode_images(self.pipeline.vae, latents)
-
-    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int]:
-        return latent_shape(self.pipeline, height, width, frames, packed=self.denoiser.config.patch_size)
-
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
@@ -108,11 +94,3 @@ class Sana(Adapter):
             timestep=t * self.denoiser.config.timestep_scale,
             return_dict=False,
         )[0]
-
-    def export_pipeline(self) -> SanaPipeline:
-        """The pipeline around the current denoiser, sharing its weights; the autoencoder may be float32 beside it."""
-        components = self.pipeline.components | {
-            "transformer": self.denoiser,
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
-        return SanaPipeline(**components)

@@ -7,18 +7,16 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from seppo_core.models.adapter import Adapter, Condition, Posterior
-from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.adapter import JOINT_ATTENTION
+from seppo_core.models.image_adapter import ImageAdapter
+from seppo_core.models.latents import Condition
+from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
-from seppo_core.models.shift import dynamic_shift
+from seppo_core.models.sampling import dynamic_shift
 from seppo_core.models.text import encode_clip, encode_text, too_long
-from seppo_core.models.vae import decode_images, encode_images
-from seppo_image.pipelines import check_channels, latent_shape
-
-ATTENTION = "to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_out"
 
 
-class StableDiffusion3(Adapter):
+class StableDiffusion3(ImageAdapter):
     """A view of a `StableDiffusion3Pipeline`; its transformer is the denoiser, VAE and text encoders are frozen.
 
     `text_tokens` is the length that captions have for T5. A pipeline without T5 gets zeros in its place, as the model
@@ -28,19 +26,15 @@ class StableDiffusion3(Adapter):
     pipeline: StableDiffusion3Pipeline
     component = "transformer"
     guidance = "cfg"
-    trainable = {"all": ".*"}  # noqa: RUF012
 
     def __init__(self, pipeline: StableDiffusion3Pipeline, text_tokens: int = 256):
-        check_channels(pipeline, pipeline.transformer)
-        self.pipeline = pipeline
+        super().__init__(pipeline, FlowNoisePath())
         self.text_tokens = text_tokens
-        self.denoiser = pipeline.transformer
-        self.scheduler = pipeline.scheduler
-        self.path = FlowNoisePath()
         # the last block's answer about the text is dropped, so that a LoRA on its query would never learn
         last = pipeline.transformer.config.num_layers - 1
-        self.lora_targets = {"all": rf"transformer_blocks\.(?!{last}\.attn\.add_q_proj).*\.({ATTENTION})"}
-        freeze(pipeline, pipeline.transformer)
+        self.lora_targets = {
+            "all": rf"transformer_blocks\.(?!{last}\.attn\.add_q_proj).*\.({'|'.join(JOINT_ATTENTION['all'])})"
+        }
 
     @classmethod
     def load(
@@ -83,15 +77,6 @@ class StableDiffusion3(Adapter):
             return super().truncated(prompts)
         return too_long(self.pipeline.tokenizer_3, prompts, self.text_tokens)
 
-    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
-        return encode_images(self.pipeline.vae, pixels)
-
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        return decode_images(self.pipeline.vae, latents)
-
-    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int]:
-        return latent_shape(self.pipeline, height, width, frames, packed=self.denoiser.config.patch_size)
-
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
@@ -114,11 +99,3 @@ class StableDiffusion3(Adapter):
     def loading_code(self) -> dict[str, str]:
         # a base has T5 and would use it, where the policy was told zeros; an export has none, which diffusers must hear
         return {} if self.pipeline.text_encoder_3 is not None else {"text_encoder_3": "None", "tokenizer_3": "None"}
-
-    def export_pipeline(self) -> StableDiffusion3Pipeline:
-        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
-        components = self.pipeline.components | {
-            "transformer": self.denoiser,
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
-        return StableDiffusion3Pipeline(**components)

@@ -5,35 +5,25 @@ from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Adapter, Condition, CropInfo, Posterior
+from seppo_core.models.checks import check_unnormalised
 from seppo_core.models.crop import time_ids, uncropped
-from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.image_adapter import ImageAdapter
+from seppo_core.models.latents import Condition, CropInfo
+from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.text import encode_clip_pair
-from seppo_core.models.vae import decode_images, encode_images
-from seppo_image.pipelines import check_channels, latent_shape
 
 
-class StableDiffusionXL(Adapter):
+class StableDiffusionXL(ImageAdapter):
     """A view of a `StableDiffusionXLPipeline`; its UNet is the denoiser, its VAE and two text encoders are frozen."""
 
     pipeline: StableDiffusionXLPipeline
     guidance = "cfg"
     xformers = True
-    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
-    trainable = {"all": ".*"}  # noqa: RUF012
 
     def __init__(self, pipeline: StableDiffusionXLPipeline):
-        check_channels(pipeline, pipeline.unet)
-        if pipeline.unet.config.time_cond_proj_dim is not None:
-            raise ValueError("the UNet is distilled with embedded guidance (LCM); use the base it was distilled from")
-        if pipeline.vae.config.latents_mean is not None:
-            raise ValueError("this VAE normalises each channel by itself (Playground 2.5); use an SDXL one as `vae`")
-        self.pipeline = pipeline
-        self.denoiser = pipeline.unet
-        self.scheduler = pipeline.scheduler
-        self.path = DiffusionNoisePath.from_scheduler(pipeline.scheduler)
-        freeze(pipeline, pipeline.unet)
+        check_unnormalised(pipeline.vae)
+        super().__init__(pipeline, DiffusionNoisePath.from_scheduler(pipeline.scheduler))
 
     @classmethod
     def load(
@@ -61,15 +51,6 @@ class StableDiffusionXL(Adapter):
         """{"time_ids": (b, 6)}: each picture's size and crop (see `time_ids`)."""
         return {"time_ids": time_ids(framings)}
 
-    def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
-        return encode_images(self.pipeline.vae, pixels)
-
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        return decode_images(self.pipeline.vae, latents)
-
-    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int]:
-        return latent_shape(self.pipeline, height, width, frames)
-
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
@@ -85,12 +66,7 @@ class StableDiffusionXL(Adapter):
         )[0]
 
     def export_pipeline(self) -> StableDiffusionXLPipeline:
-        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half UNet."""
-        components = self.pipeline.components | {
-            "unet": self.denoiser,
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
-        zeros = self.pipeline.config.force_zeros_for_empty_prompt
-        return StableDiffusionXLPipeline(
-            **components, force_zeros_for_empty_prompt=zeros, add_watermarker=self.pipeline.watermark is not None
-        )
+        exported = super().export_pipeline()
+        # diffusers would take one if its package is installed
+        exported.watermark = self.pipeline.watermark
+        return exported

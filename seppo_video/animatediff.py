@@ -8,7 +8,7 @@ from einops import repeat
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Condition
+from seppo_core.models.latents import Condition
 from seppo_core.models.text import encode_text
 from seppo_video.motion import MotionFamily, load_with_motion
 
@@ -55,7 +55,3 @@ class AnimateDiff(MotionFamily):
         # every frame attends to the text by itself; frames of one clip are neighbours, as inside the UNet
         text = repeat(condition["text"].to(dtype), "b s d -> (b f) s d", f=x_t.shape[2])
         return denoiser(x_t.to(dtype), t, encoder_hidden_states=text, return_dict=False)[0]
-
-    def export_pipeline(self) -> AnimateDiffPipeline:
-        """The pipeline around the current denoiser, its motion as a `motion_adapter` too; shares all other weights."""
-        return AnimateDiffPipeline(**self.export_components())

@@ -9,8 +9,9 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.export.snippets import Sources, pipeline_code, quoted
-from seppo_core.models.adapter import Condition, CropInfo
+from seppo_core.models.checks import check_unnormalised
 from seppo_core.models.crop import time_ids, uncropped
+from seppo_core.models.latents import Condition, CropInfo
 from seppo_core.models.text import encode_clip_pair
 from seppo_video.motion import MotionFamily, load_with_motion
 
@@ -28,8 +29,7 @@ class AnimateDiffXL(MotionFamily):
     def __init__(self, pipeline: AnimateDiffSDXLPipeline, schedule: Literal["linear", "base"] = "linear"):
         if pipeline.unet.config.addition_embed_type != "text_time":
             raise ValueError("the UNet is not told sizes beside its text; use a Stable Diffusion XL base")
-        if pipeline.vae.config.latents_mean is not None:
-            raise ValueError("this VAE normalises each channel by itself (Playground 2.5); use an SDXL one as `vae`")
+        check_unnormalised(pipeline.vae)
         super().__init__(pipeline, schedule)
 
     @classmethod
@@ -86,8 +86,3 @@ class AnimateDiffXL(MotionFamily):
             "# diffusers leaves this one at random, and with it what the UNet is told of size and caption",
             "pipe.unet.add_embedding.load_state_dict(unet.add_embedding.state_dict())",
         ]
-
-    def export_pipeline(self) -> AnimateDiffSDXLPipeline:
-        """The pipeline around the current denoiser, its motion as a `motion_adapter` too; shares all other weights."""
-        zeros = self.pipeline.config.force_zeros_for_empty_prompt
-        return AnimateDiffSDXLPipeline(**self.export_components(), force_zeros_for_empty_prompt=zeros)

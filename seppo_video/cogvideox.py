@@ -11,16 +11,17 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Adapter, Condition, Posterior
-from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.checks import check_frames
+from seppo_core.models.latents import Condition, Posterior
+from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import effective_config
 from seppo_core.models.text import encode_text, too_long
-from seppo_core.models.vae import check_size
-from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
+from seppo_core.models.video_adapter import Strides, VideoAdapter
+from seppo_core.models.video_vae import Scaling
 
 
-class CogVideoX(Adapter):
+class CogVideoX(VideoAdapter):
     """A view of a `CogVideoXPipeline`; its transformer is the denoiser, its VAE and text encoder are frozen.
 
     1.5 packs pairs of latent frames into a token. A clip has an odd number of them, so that its first is there twice,
@@ -29,24 +30,20 @@ class CogVideoX(Adapter):
     """
 
     pipeline: CogVideoXPipeline
-    component = "transformer"
     guidance = "cfg"
-    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
-    trainable = {"all": ".*"}  # noqa: RUF012
 
     def __init__(self, pipeline: CogVideoXPipeline):
-        vae, transformer = pipeline.vae.config, pipeline.transformer
-        check_channels(transformer, vae.latent_channels)
+        transformer = pipeline.transformer.config
         if isinstance(pipeline.scheduler, CogVideoXDPMScheduler):
             pipeline.scheduler = CogVideoXDDIMScheduler.from_config(effective_config(pipeline.scheduler))
-        self.pipeline = pipeline
-        self.denoiser = transformer
-        self.scheduler = pipeline.scheduler
-        self.path = DiffusionNoisePath.from_scheduler(self.scheduler)
-        self.scaling = Scaling.uniform(vae.scaling_factor)
-        self.packed_frames = transformer.config.patch_size_t or 1
-        self.text_tokens = transformer.config.max_text_seq_length
-        freeze(pipeline, transformer)
+        super().__init__(
+            pipeline,
+            DiffusionNoisePath.from_scheduler(pipeline.scheduler),
+            Scaling.uniform(pipeline.vae.config.scaling_factor),
+            Strides(pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal, transformer.patch_size),
+        )
+        self.packed_frames = transformer.patch_size_t or 1
+        self.text_tokens = transformer.max_text_seq_length
 
     @classmethod
     def load(
@@ -73,22 +70,19 @@ class CogVideoX(Adapter):
         return too_long(self.pipeline.tokenizer, prompts, self.text_tokens)
 
     def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
-        posterior = encode_clips(self.pipeline.vae, pixels, self.scaling)
+        posterior = super().encode(pixels)
         repeats = -posterior.mean.shape[2] % self.packed_frames
         return Posterior(*(torch.cat([x[:, :, :1]] * repeats + [x], dim=2) for x in posterior))
 
     def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
         # the VAE knows odd numbers of latent frames only, so that an even one has the first twice
-        return decode_clips(self.pipeline.vae, latents[:, :, 1 - latents.shape[2] % 2 :], self.scaling)
+        return super().decode(latents[:, :, 1 - latents.shape[2] % 2 :])
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
-        p = self.pipeline
-        space, time = p.vae_scale_factor_spatial, p.vae_scale_factor_temporal
         # the VAE decodes latent frames two at a time after the first
-        check_frames(frames, 2 * time)
-        check_size(height, width, space * self.denoiser.config.patch_size)
-        count = (frames - 1) // time + 1
-        return p.vae.config.latent_channels, count + -count % self.packed_frames, height // space, width // space
+        check_frames(frames, 2 * self.strides.time)
+        channels, count, rows, columns = super().latent_shape(height, width, frames)
+        return channels, count + -count % self.packed_frames, rows, columns
 
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
@@ -102,14 +96,6 @@ class CogVideoX(Adapter):
             return_dict=False,
         )[0]
         return rearrange(prediction, "b f c h w -> b c f h w")
-
-    def export_pipeline(self) -> CogVideoXPipeline:
-        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
-        components = self.pipeline.components | {
-            "transformer": self.denoiser,
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
-        return CogVideoXPipeline(**components)
 
 
 def rotary_embedding(

@@ -8,19 +8,20 @@ from diffusers.schedulers import SchedulerMixin
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Adapter, Condition, Posterior
-from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.adapter import JOINT_ATTENTION
+from seppo_core.models.latents import MASKED_TEXT, Condition
+from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
-from seppo_core.models.vae import check_size
-from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
+from seppo_core.models.video_adapter import Strides, VideoAdapter
+from seppo_core.models.video_vae import Scaling
 
 CLIP_TOKENS = 77
 LAYER = -3
 """Of the language model's layers, the one that captions are taken from."""
 
 
-class HunyuanVideo(Adapter):
+class HunyuanVideo(VideoAdapter):
     """A view of a `HunyuanVideoPipeline`; its transformer is the denoiser, VAE and text encoders are frozen.
 
     Sampling tells the transformer the sampler's guidance scale and training `training_guidance`. `text_tokens` is the
@@ -28,29 +29,25 @@ class HunyuanVideo(Adapter):
     """
 
     pipeline: HunyuanVideoPipeline
-    component = "transformer"
     guidance = "embedded"
-    masked_text = {"text": "mask"}  # noqa: RUF012
-    lora_targets = {  # noqa: RUF012
-        "all": [
-            *("to_q", "to_k", "to_v", "to_out.0"),
-            *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-        ]
-    }
-    trainable = {"all": ".*"}  # noqa: RUF012
+    masked_text = MASKED_TEXT
+    lora_targets = JOINT_ATTENTION
 
     def __init__(self, pipeline: HunyuanVideoPipeline, text_tokens: int = 256, training_guidance: float = 6.0):
-        check_channels(pipeline.transformer, pipeline.vae.config.latent_channels)
         if not pipeline.transformer.config.guidance_embeds:
             raise ValueError("the transformer has no guidance embedded; use a text-to-video base of HunyuanVideo 1.0")
-        self.pipeline = pipeline
+        super().__init__(
+            pipeline,
+            FlowNoisePath(),
+            Scaling.uniform(pipeline.vae.config.scaling_factor),
+            Strides(
+                pipeline.vae_scale_factor_spatial,
+                pipeline.vae_scale_factor_temporal,
+                pipeline.transformer.config.patch_size,
+            ),
+        )
         self.text_tokens = text_tokens
         self.training_guidance = training_guidance
-        self.denoiser = pipeline.transformer
-        self.scheduler = pipeline.scheduler
-        self.path = FlowNoisePath()
-        self.scaling = Scaling.uniform(pipeline.vae.config.scaling_factor)
-        freeze(pipeline, pipeline.transformer)
 
     @classmethod
     def load(
@@ -93,19 +90,6 @@ class HunyuanVideo(Adapter):
         length = DEFAULT_PROMPT_TEMPLATE["crop_start"] + self.text_tokens
         return too_long(self.pipeline.tokenizer, _instructed(prompts), length)
 
-    def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
-        return encode_clips(self.pipeline.vae, pixels, self.scaling)
-
-    def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
-        return decode_clips(self.pipeline.vae, latents, self.scaling)
-
-    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
-        p = self.pipeline
-        space, time = p.vae_scale_factor_spatial, p.vae_scale_factor_temporal
-        check_frames(frames, time)
-        check_size(height, width, space * self.denoiser.config.patch_size)
-        return p.vae.config.latent_channels, (frames - 1) // time + 1, height // space, width // space
-
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c f h w"]:
@@ -127,14 +111,6 @@ class HunyuanVideo(Adapter):
         """Evenly spaced σ, which the scheduler shifts by its constant; its own grid would end elsewhere."""
         scheduler.set_timesteps(sigmas=np.linspace(1, 0, steps + 1)[:-1], device=device)
         return scheduler.timesteps
-
-    def export_pipeline(self) -> HunyuanVideoPipeline:
-        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
-        components = self.pipeline.components | {
-            "transformer": self.denoiser,
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
-        return HunyuanVideoPipeline(**components)
 
 
 def _instructed(prompts: list[str]) -> list[str]:

@@ -8,16 +8,16 @@ from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Adapter, Condition, Posterior
-from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.latents import MASKED_TEXT, Condition
+from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
-from seppo_core.models.shift import dynamic_shift
+from seppo_core.models.sampling import dynamic_shift
 from seppo_core.models.text import tokenize, too_long
-from seppo_core.models.vae import check_size
-from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
+from seppo_core.models.video_adapter import Strides, VideoAdapter
+from seppo_core.models.video_vae import Scaling, decode_clips
 
 
-class LTX(Adapter):
+class LTX(VideoAdapter):
     """A view of an `LTXPipeline`; its transformer is the denoiser, its VAE and text encoder are frozen.
 
     `fps` tells the denoiser how far apart frames are in time: what the winners' frames were taken at. `text_tokens` is
@@ -25,25 +25,22 @@ class LTX(Adapter):
     """
 
     pipeline: LTXPipeline
-    component = "transformer"
     guidance = "cfg"
-    masked_text = {"text": "mask"}  # noqa: RUF012
-    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
-    trainable = {"all": ".*"}  # noqa: RUF012
+    masked_text = MASKED_TEXT
 
     def __init__(self, pipeline: LTXPipeline, text_tokens: int = 128, fps: float = 25):
         vae, transformer = pipeline.vae, pipeline.transformer
         # a token is a patch of latents, of one latent in all published models
         self.patch = {"pt": transformer.config.patch_size_t, "p": transformer.config.patch_size}
-        check_channels(transformer, vae.config.latent_channels * self.patch["pt"] * self.patch["p"] ** 2)
-        self.pipeline = pipeline
+        super().__init__(
+            pipeline,
+            FlowNoisePath(),
+            Scaling.per_channel(vae.latents_mean, vae.latents_std, vae.config.scaling_factor),
+            Strides(pipeline.vae_spatial_compression_ratio, pipeline.vae_temporal_compression_ratio, self.patch["p"]),
+            packed=self.patch["pt"] * self.patch["p"] ** 2,
+        )
         self.text_tokens = text_tokens
         self.fps = fps
-        self.denoiser = transformer
-        self.scheduler = pipeline.scheduler
-        self.path = FlowNoisePath()
-        self.scaling = Scaling.per_channel(vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
-        freeze(pipeline, transformer)
 
     @classmethod
     def load(
@@ -76,27 +73,17 @@ class LTX(Adapter):
     def truncated(self, prompts: list[str]) -> list[int]:
         return too_long(self.pipeline.tokenizer, prompts, self.text_tokens)
 
-    def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
-        return encode_clips(self.pipeline.vae, pixels, self.scaling)
-
     def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
         """A decoder that could remove noise of its own (0.9.1 and later) is told that there is none."""
         vae = self.pipeline.vae
         told = [torch.zeros(1, device=vae.device, dtype=vae.dtype)] if vae.config.timestep_conditioning else []
         return decode_clips(vae, latents, self.scaling, *told)
 
-    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
-        p = self.pipeline
-        space, time = p.vae_spatial_compression_ratio, p.vae_temporal_compression_ratio
-        check_frames(frames, time)
-        check_size(height, width, space * self.patch["p"])
-        return p.vae.config.latent_channels, (frames - 1) // time + 1, height // space, width // space
-
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c f h w"]:
         dtype = next(denoiser.parameters()).dtype
-        space, time = self.pipeline.vae_spatial_compression_ratio, self.pipeline.vae_temporal_compression_ratio
+        space, time, _ = self.strides
         grid = {"f": x_t.shape[2] // self.patch["pt"], "h": x_t.shape[3] // self.patch["p"]}
         tokens = denoiser(
             hidden_states=rearrange(
@@ -135,11 +122,3 @@ class LTX(Adapter):
             mu=dynamic_shift(scheduler.config, latents),
         )
         return scheduler.timesteps
-
-    def export_pipeline(self) -> LTXPipeline:
-        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
-        components = self.pipeline.components | {
-            "transformer": self.denoiser,
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
-        return LTXPipeline(**components)

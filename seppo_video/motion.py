@@ -1,6 +1,7 @@
 """Image models with motion modules between their layers: what AnimateDiff's families share (arXiv 2307.04725, 2023)."""
 
 import warnings
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -8,7 +9,6 @@ from diffusers import (
     AnimateDiffPipeline,
     AnimateDiffSDXLPipeline,
     AutoencoderKL,
-    AutoencoderTiny,
     DDIMScheduler,
     MotionAdapter,
     UNet2DConditionModel,
@@ -20,11 +20,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seppo_core.export.snippets import FOLDER, Sources, pipeline_code, quoted
-from seppo_core.models.adapter import Adapter, Posterior
-from seppo_core.models.loading import DTYPE, component_source, freeze, pipeline_class
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.checks import check_size, latent_channels
+from seppo_core.models.latents import Posterior
+from seppo_core.models.loading import DTYPE, component_source, pipeline_class
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import effective_config
-from seppo_core.models.vae import cast, check_size, decode_images, encode_images
+from seppo_core.models.vae import cast, decode_images, encode_images
 
 MotionPipeline = AnimateDiffPipeline | AnimateDiffSDXLPipeline
 P = TypeVar("P", AnimateDiffPipeline, AnimateDiffSDXLPipeline)
@@ -55,31 +57,24 @@ class MotionFamily(Adapter):
     pipeline: MotionPipeline
     guidance = "cfg"
     xformers = True
-    lora_targets = {  # noqa: RUF012
-        "all": f".*{ATTENTION}",
-        "motion": rf".*motion_modules\..*{ATTENTION}",
-        "spatial": rf"(?!.*motion_modules\.).*{ATTENTION}",
-    }
-    trainable = {  # noqa: RUF012
-        "all": ".*",
-        "motion": r".*motion_modules\.",
-        "spatial": r"(?!.*motion_modules\.)",
-    }
+    lora_targets = MappingProxyType(
+        {
+            "all": f".*{ATTENTION}",
+            "motion": rf".*motion_modules\..*{ATTENTION}",
+            "spatial": rf"(?!.*motion_modules\.).*{ATTENTION}",
+        }
+    )
+    trainable = MappingProxyType({"all": ".*", "motion": r".*motion_modules\.", "spatial": r"(?!.*motion_modules\.)"})
 
     def __init__(self, pipeline: MotionPipeline, schedule: Literal["linear", "base"] = "linear"):
-        _check_channels(pipeline)
         if schedule not in ("linear", "base"):
             raise ValueError(f'schedule={schedule!r} is not known; use "linear" or "base"')
-        self.pipeline = pipeline
         self.schedule = schedule
-        self.denoiser = pipeline.unet
         # the UNet holds a copy of the motion weights that training moves; this one would go stale
         pipeline.register_modules(motion_adapter=None)
         if schedule == "linear":
             pipeline.scheduler = _linear_scheduler(pipeline.scheduler)
-        self.scheduler = pipeline.scheduler
-        self.path = DiffusionNoisePath.from_scheduler(self.scheduler)
-        freeze(pipeline, pipeline.unet)
+        super().__init__(pipeline, DiffusionNoisePath.from_scheduler(pipeline.scheduler))
 
     def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
         posterior = encode_images(self.pipeline.vae, rearrange(pixels, "b c f h w -> (b f) c h w"))
@@ -95,7 +90,7 @@ class MotionFamily(Adapter):
             raise ValueError(f"{frames} frames do not fit motion modules that know {limit} positions; use 1 to {limit}")
         factor = self.pipeline.vae_scale_factor
         check_size(height, width, factor)
-        return self.pipeline.vae.config.latent_channels, frames, height // factor, width // factor
+        return latent_channels(self.pipeline.vae), frames, height // factor, width // factor
 
     def motion_adapter(self) -> MotionAdapter:
         """A MotionAdapter with a copy of the denoiser's motion weights, to go with any other base of the family."""
@@ -134,12 +129,8 @@ class MotionFamily(Adapter):
         return pipeline_code(self.pipeline, base, motion_adapter="motion_adapter")
 
     def export_components(self) -> dict[str, Any]:
-        """The pipeline's components around the current denoiser, its motion as a `motion_adapter` too."""
-        return self.pipeline.components | {
-            "unet": self.denoiser,
-            "motion_adapter": self.motion_adapter(),
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
+        """Also the denoiser's motion as a `motion_adapter`, which diffusers saves beside the UNet."""
+        return super().export_components() | {"motion_adapter": self.motion_adapter()}
 
 
 def load_with_motion(
@@ -255,18 +246,3 @@ def _check_fit(unet: dict, motion: dict, complaint: str) -> None:
     for name in ("block_out_channels", "motion_max_seq_length", "use_motion_mid_block"):
         if name in unet and name in motion and unet[name] != motion[name]:
             raise ValueError(f"{complaint}: {name} is {motion[name]} against {unet[name]}; name one made for it")
-
-
-def _check_channels(pipeline: MotionPipeline) -> None:
-    """ValueError for a VAE without a posterior, and for UNets that take or give more than its latents."""
-    unet, vae = pipeline.unet.config, pipeline.vae
-    if isinstance(vae, AutoencoderTiny):
-        raise ValueError("AutoencoderTiny has no posterior to draw latents from; use an AutoencoderKL as `vae`")
-    channels = vae.config.latent_channels
-    if unet.in_channels != channels or unet.out_channels != channels:
-        raise ValueError(
-            f"the UNet takes {unet.in_channels} and gives {unet.out_channels} channels, the VAE {channels}; "
-            "inpainting, PIA and editing models are not supported, use a text-to-video one"
-        )
-    if unet.time_cond_proj_dim is not None:
-        raise ValueError("the UNet is distilled with embedded guidance (LCM); use the base it was distilled from")

@@ -8,15 +8,15 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.export.snippets import Sources
-from seppo_core.models.adapter import Adapter, Condition, Posterior
-from seppo_core.models.loading import freeze, load_pipeline
+from seppo_core.models.latents import Condition
+from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
-from seppo_core.models.vae import check_size
-from seppo_video.causal import Scaling, check_channels, check_frames, decode_clips, encode_clips
+from seppo_core.models.video_adapter import Strides, VideoAdapter
+from seppo_core.models.video_vae import Scaling
 
 
-class Wan(Adapter):
+class Wan(VideoAdapter):
     """A view of a `WanPipeline`; its transformer is the denoiser, its VAE and text encoder are frozen.
 
     `text_tokens` is the length of captions, `flow_shift` moves the sampler's time grid towards noise: 3 suits 480p,
@@ -24,24 +24,25 @@ class Wan(Adapter):
     """
 
     pipeline: WanPipeline
-    component = "transformer"
     guidance = "cfg"
-    lora_targets = {"all": ["to_q", "to_k", "to_v", "to_out.0"]}  # noqa: RUF012
-    trainable = {"all": ".*"}  # noqa: RUF012
 
     def __init__(self, pipeline: WanPipeline, text_tokens: int = 512, flow_shift: float | None = None):
         _refuse(pipeline)
         if flow_shift is not None:
             pipeline.scheduler = _shifted(pipeline.scheduler, flow_shift)
         vae = pipeline.vae.config
-        self.pipeline = pipeline
+        super().__init__(
+            pipeline,
+            FlowNoisePath(),
+            Scaling.per_channel(vae.latents_mean, vae.latents_std),
+            Strides(
+                pipeline.vae_scale_factor_spatial,
+                pipeline.vae_scale_factor_temporal,
+                pipeline.transformer.config.patch_size[-1],
+            ),
+        )
         self.text_tokens = text_tokens
-        self.denoiser = pipeline.transformer
-        self.scheduler = pipeline.scheduler
-        self.path = FlowNoisePath()
         self.flow_shift = flow_shift
-        self.scaling = Scaling.per_channel(vae.latents_mean, vae.latents_std)
-        freeze(pipeline, pipeline.transformer)
 
     @classmethod
     def load(
@@ -73,19 +74,6 @@ class Wan(Adapter):
     def truncated(self, prompts: list[str]) -> list[int]:
         return too_long(self.pipeline.tokenizer, [prompt_clean(prompt) for prompt in prompts], self.text_tokens)
 
-    def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
-        return encode_clips(self.pipeline.vae, pixels, self.scaling)
-
-    def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
-        return decode_clips(self.pipeline.vae, latents, self.scaling)
-
-    def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
-        p = self.pipeline
-        space, time = p.vae_scale_factor_spatial, p.vae_scale_factor_temporal
-        check_frames(frames, time)
-        check_size(height, width, space * self.denoiser.config.patch_size[-1])
-        return p.vae.config.z_dim, (frames - 1) // time + 1, height // space, width // space
-
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c f h w"]:
@@ -105,14 +93,6 @@ class Wan(Adapter):
             lines.append(f"pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, {shift})")
         return lines
 
-    def export_pipeline(self) -> WanPipeline:
-        """The pipeline around the current denoiser, sharing its weights; the VAE may be float32 beside a half one."""
-        components = self.pipeline.components | {
-            "transformer": self.denoiser,
-            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
-        }
-        return WanPipeline(**components)
-
 
 def _shifted(scheduler: SchedulerMixin, flow_shift: float) -> SchedulerMixin:
     """The same solver on a grid shifted by `flow_shift`."""
@@ -130,4 +110,3 @@ def _refuse(pipeline: WanPipeline) -> None:
         raise ValueError("Wan 2.2 with two transformers, one for each half of the timesteps, is not supported; use 2.1")
     if pipeline.config.expand_timesteps:
         raise ValueError("Wan 2.2 with a timestep for every token (TI2V) is not supported; use 2.1")
-    check_channels(pipeline.transformer, pipeline.vae.config.z_dim)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from seppo_core.cache.manifest import CONDITION, LABEL
 from seppo_core.data.source import VIEWS, BadItem, Item, LeftOut, Source, View
 from seppo_core.models.adapter import Adapter, Posterior
-from seppo_core.models.vae_memory import slice_vae, vae_on_cpu
+from seppo_core.models.vae import slice_vae, vae_on_cpu
 
 NOT_FINITE = "its latents are not finite; a VAE in half precision may overflow"
 
@@ -157,7 +157,7 @@ class ItemEncoder:
             self.batch_size = len(part) // 2
             tqdm.write(f"out of memory: encoding {self.batch_size} at a time from here on")
             return True
-        if part.ndim == 5 and slice_vae(self.adapter):
+        if part.ndim == 5 and slice_vae(self.adapter.pipeline.vae):
             tqdm.write("out of memory: encoding the frames of a clip one by one from here on")
             return True
         return False
@@ -173,7 +173,7 @@ class ItemEncoder:
                 "differ a little (data.vae_tiling: true)"
             )
         try:
-            with vae_on_cpu(self.adapter):
+            with vae_on_cpu(self.adapter.pipeline.vae):
                 return self._encoded(part)
         except torch.OutOfMemoryError:
             raise ValueError(

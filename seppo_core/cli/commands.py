@@ -30,8 +30,7 @@ from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath
 from seppo_core.models.noise_path import Path as NoisePath
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, tune_full, tune_lora
-from seppo_core.models.vae import cast
-from seppo_core.models.vae_memory import tile_vae
+from seppo_core.models.vae import cast, tile_vae
 from seppo_core.run.checkpoint import load_weights
 from seppo_core.run.folder import check_model, find_checkpoint, open_run
 from seppo_core.run.logging import require_wandb
@@ -100,7 +99,7 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
             # the denoiser has no part in this, and its memory is better used
             module.to("meta" if name == adapter.component else accelerator.device)
     if d.vae_tiling:
-        tile_vae(adapter)
+        tile_vae(adapter.pipeline.vae)
     return encode_winners(
         adapter,
         source,
@@ -309,7 +308,7 @@ def _encode_as_prepared(adapter: Adapter, config: Config, cache: WinnerCache) ->
     in nothing that the autoencoder adds."""
     # of the cache: the config may have been changed since
     if cache.manifest.settings["tiled"]:
-        tile_vae(adapter)
+        tile_vae(adapter.pipeline.vae)
     if not wants_float32(adapter.pipeline):
         cast(adapter.pipeline.vae, model_dtype(config))
 

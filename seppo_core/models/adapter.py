@@ -1,8 +1,11 @@
 """The one interface that a model family implements."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path as FilePath
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from diffusers import DiffusionPipeline
@@ -12,33 +15,20 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from seppo_core.export.snippets import FOLDER, Sources, pipeline_code, quoted
+from seppo_core.models.checks import check_channels
+from seppo_core.models.latents import Condition, CropInfo, Posterior
+from seppo_core.models.loading import freeze
+from seppo_core.models.lora_files import load_lora_folder, save_lora_folder
 from seppo_core.models.noise_path import Path
 from seppo_core.models.text import too_long
 
-Condition = dict[str, Tensor]
-"""What the denoiser is told besides x_t and t: named tensors, each batch-first, (b, ...)."""
-
-
-class Posterior(NamedTuple):
-    """The VAE's Gaussian over unit-variance latents: `mean` and `logvar`, each (b, c, [f], h, w), float32."""
-
-    mean: Tensor
-    logvar: Tensor
-
-    def draw(self, noise: Tensor) -> Tensor:
-        """Latents for unit normal `noise` of the posterior's shape; zero noise gives the mode."""
-        return self.mean + torch.exp(0.5 * self.logvar) * noise
-
-
-class CropInfo(NamedTuple):
-    """How an item's pixels were cut out of its file: size before the crop, where the crop begins, size after it."""
-
-    original_height: int
-    original_width: int
-    top: int
-    left: int
-    height: int
-    width: int
+LoraTargets = Mapping[str, str | list[str]]
+"""peft's `target_modules` by scope."""
+ATTENTION: LoraTargets = MappingProxyType({"all": ["to_q", "to_k", "to_v", "to_out.0"]})
+JOINT_ATTENTION: LoraTargets = MappingProxyType(
+    {"all": [*ATTENTION["all"], "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]}
+)
+"""Of transformers in which caption and latents attend to each other."""
 
 
 class Adapter(ABC):
@@ -63,13 +53,29 @@ class Adapter(ABC):
     float32 under autocast. True is for what the contract has compared."""
     guidance: Literal["cfg", "embedded", "none"]
     """Classifier-free, by two forward passes; embedded, told to a distilled denoiser (`with_guidance`); or none."""
-    lora_targets: dict[str, str | list[str]]
+    lora_targets: LoraTargets = ATTENTION
     """What a LoRA may sit on, by scope: peft `target_modules`. All have "all"; videos add "motion" and "spatial"."""
-    masked_text: dict[str, str] = {}  # noqa: RUF012
-    """Tensors of `encode_prompts` that the denoiser reads only where a mask says so, and that mask, by name. A cache
-    stores no more of them; elsewhere they come back as zeros."""
-    trainable: dict[str, str]
+    lora_format: Literal["diffusers", "peft"] = "diffusers"
+    """How LoRA files are laid out: for the pipeline's `load_lora_weights`, or, if it has no such method, for
+    `PeftModel.from_pretrained(denoiser, folder)`."""
+    masked_text: Mapping[str, str] = MappingProxyType({})
+    """Tensors of `encode_prompts` of which the denoiser reads only what a mask marks, and that mask, by name. A cache
+    stores no more of them; the rest comes back as zeros."""
+    trainable: Mapping[str, str] = MappingProxyType({"all": ".*"})
     """What full fine-tuning may touch, by scope: a regular expression that parameter names match from their start."""
+
+    def __init__(self, pipeline: DiffusionPipeline, path: Path, *, packed: int = 1, variance: bool = False):
+        """Takes over `pipeline`, whose denoiser learns along `path`, and freezes all but the denoiser.
+
+        `packed` latents make a token of the denoiser; with `variance` it answers a learnt variance behind its
+        prediction. Raises ValueError for a pipeline of this class that is not a text-to-image or text-to-video model.
+        """
+        self.pipeline = pipeline
+        self.denoiser = pipeline.components[self.component]
+        check_channels(pipeline.vae, self.denoiser, packed, variance)
+        self.scheduler = pipeline.scheduler
+        self.path = path
+        freeze(pipeline, self.denoiser)
 
     @abstractmethod
     def encode_prompts(self, prompts: list[str]) -> Condition:
@@ -86,12 +92,20 @@ class Adapter(ABC):
         """
         return condition
 
+    def guide(
+        self, without: Float[Tensor, " b c *shape"], given: Float[Tensor, " b c *shape"], scale: float
+    ) -> Float[Tensor, " b c *shape"]:
+        """The guided prediction, of those `without` and `given` the caption (classifier-free guidance, arXiv
+        2207.12598, 2022)."""
+        return without + scale * (given - without)
+
     def truncated(self, prompts: list[str]) -> list[int]:
         """Positions of the prompts that are longer than the text encoder's limit and lose their ends."""
         return too_long(self.pipeline.tokenizer, prompts)
 
     @abstractmethod
-    def encode(self, pixels: Float[Tensor, " b 3 *shape"]) -> Posterior: ...
+    def encode(self, pixels: Float[Tensor, " b 3 *shape"]) -> Posterior:
+        """The VAE's posterior of pixels in [-1, 1], as the denoiser sees latents."""
 
     @abstractmethod
     def decode(self, latents: Float[Tensor, " b c *shape"]) -> Float[Tensor, " b 3 *pixels"]:
@@ -113,15 +127,17 @@ class Adapter(ABC):
         return scheduler.timesteps
 
     def load_lora(self, source: str, name: str) -> None:
-        """Puts the LoRA of `source`, a folder, file or hub id, on the denoiser as peft's adapter `name`.
-
-        Families whose diffusers pipeline has no LoRA loader override this, `save_lora` and `lora_code` (see
-        `lora_files`).
-        """
-        self.pipeline.load_lora_weights(source, adapter_name=name)
+        """Puts the LoRA of `source`, a folder, file or hub id, on the denoiser as peft's adapter `name`."""
+        if self.lora_format == "peft":
+            load_lora_folder(self.denoiser, source, name)
+        else:
+            self.pipeline.load_lora_weights(source, adapter_name=name)
 
     def save_lora(self, folder: FilePath, state: dict[str, Tensor], config: LoraConfig) -> None:
-        """Writes a LoRA of the denoiser, its tensors by portable name, for the pipeline's `load_lora_weights`."""
+        """Writes a LoRA of the denoiser, its tensors by portable name, in the family's `lora_format`."""
+        if self.lora_format == "peft":
+            save_lora_folder(folder, state, config)
+            return
         # without this metadata a loader takes alpha for the rank, and the LoRA acts at another strength
         self.pipeline.save_lora_weights(
             folder,
@@ -129,9 +145,22 @@ class Adapter(ABC):
             **{f"{self.component}_lora_adapter_metadata": config.to_dict()},
         )
 
-    @abstractmethod
+    def export_components(self) -> dict[str, Any]:
+        """The components of the exported pipeline, the current denoiser among them."""
+        return self.pipeline.components | {
+            self.component: self.denoiser,
+            "scheduler": type(self.scheduler).from_config(self.scheduler.config),
+        }
+
     def export_pipeline(self) -> DiffusionPipeline:
-        """A plain diffusers pipeline around the current denoiser, whose `save_pretrained` anyone can load."""
+        """A plain diffusers pipeline around the current denoiser, whose `save_pretrained` anyone can load.
+
+        It shares the weights; the VAE may be float32 beside a half-precision denoiser.
+        """
+        components, kind = self.export_components(), type(self.pipeline)
+        # what the pipeline was told beside its components
+        options = {name: value for name, value in self.pipeline.config.items() if name in signature(kind).parameters}
+        return kind(**options | components)
 
     def usage(self, kind: str, sources: Sources) -> list[str]:
         """Python, line by line, that makes a plain diffusers pipeline, `pipe`, of an export in `FOLDER`.
@@ -152,6 +181,12 @@ class Adapter(ABC):
 
     def lora_code(self) -> list[str]:
         """Puts on `pipe` what `save_lora` wrote."""
+        if self.lora_format == "peft":
+            name = self.component
+            return [
+                "from peft import PeftModel",
+                f"pipe.{name} = PeftModel.from_pretrained(pipe.{name}, {quoted(FOLDER)})",
+            ]
         return [f"pipe.load_lora_weights({quoted(FOLDER)})"]
 
     @property

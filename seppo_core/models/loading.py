@@ -61,6 +61,7 @@ def load_pipeline(
     variant: str | None = None,
     without: tuple[str, ...] = (),
     autoencoder: type[ModelMixin] = AutoencoderKL,
+    **options: bool,
 ) -> P:
     """The pipeline at `base`, a folder or a hub id, optionally with the VAE of `vae` and `without` some components.
 
@@ -81,6 +82,7 @@ def load_pipeline(
         variant=variant,
         use_safetensors=True,
         **components,
+        **options,
         # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
         **{DTYPE: {"vae": torch.float32, "default": dtype}},
     )

@@ -7,6 +7,7 @@ from inspect import signature
 
 import diffusers
 import torch
+from diffusers.configuration_utils import FrozenDict
 from diffusers.schedulers import SchedulerMixin
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
@@ -103,7 +104,7 @@ def sample_steps(
             prediction = adapter.predict(denoiser, x_t, t.expand(len(x_t)), condition).to(latents.dtype)
             if guided:
                 without, given = prediction.chunk(2)
-                prediction = without + guidance_scale * (given - without)
+                prediction = adapter.guide(without, given, guidance_scale)
             latents = scheduler.step(prediction, t, latents, **step_options, return_dict=False)[0]
         if number == len(timesteps):
             _check_finite(latents, steps, guidance_scale)
@@ -146,6 +147,18 @@ def effective_config(scheduler: SchedulerMixin) -> dict:
     pipeline is saved and every value counts as chosen: the same solver would step differently before and after.
     """
     return {name: value for name, value in scheduler.config.items() if name != "_use_default_values"}
+
+
+def dynamic_shift(config: FrozenDict, tokens: int, max_shift: float = 1.15) -> float:
+    """The μ that a scheduler's `set_timesteps` takes: linear in `tokens`, the length of the denoiser's sequence.
+
+    μ goes from `base_shift` at `base_image_seq_len` to `max_shift` at `max_image_seq_len`, as the scheduler's `config`
+    says or, where it is silent, from 0.5 at 256 to the pipeline's own `max_shift` at 4096; σ is then shifted by a
+    factor of e^μ (SD3, arXiv 2403.03206, 2024, section 5.3.2).
+    """
+    low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    start, end = config.get("base_shift", 0.5), config.get("max_shift", max_shift)
+    return start + (end - start) * (tokens - low) / (high - low)
 
 
 def _with_unconditional(condition: Condition, unconditional: Condition | None, batch: int) -> Condition:

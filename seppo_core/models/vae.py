@@ -1,6 +1,9 @@
-"""Pixels to latents of unit variance and back, for the autoencoders that diffusers' image models share."""
+"""Pixels to latents of unit variance and back, for the autoencoders of diffusers' image models; and how any
+autoencoder can do with less memory."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -8,7 +11,7 @@ from diffusers.configuration_utils import FrozenDict
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seppo_core.models.adapter import Posterior
+from seppo_core.models.latents import Posterior
 
 
 class ImageVAE(Protocol):
@@ -57,17 +60,50 @@ def _shift_and_scale(vae: ImageVAE) -> tuple[float, float]:
     return vae.config.get("shift_factor") or 0.0, vae.config["scaling_factor"]
 
 
-def check_size(height: int, width: int, factor: int) -> None:
-    """ValueError, with the nearest size that fits, unless both are positive multiples of `factor` pixels per latent."""
-    fitting = [max(factor, (size + factor // 2) // factor * factor) for size in (height, width)]
-    if [height, width] != fitting:
-        raise ValueError(
-            f"height × width = {height} × {width} does not fit a VAE that packs {factor} × {factor} pixels per latent; "
-            f"use e.g. {fitting[0]} × {fitting[1]}"
-        )
-
-
 def cast(module: nn.Module, dtype: torch.dtype) -> None:
     """`module.to(dtype)` where that changes anything; diffusers writes to the log at every call."""
     if module.dtype != dtype:
         module.to(dtype)
+
+
+def tile_vae(vae: nn.Module) -> None:
+    """Makes `vae` encode in overlapping tiles, blended: memory stops growing with the picture, and latents change a
+    little. Raises ValueError if the autoencoder cannot."""
+    # some inherit the method and raise, some lack it
+    try:
+        vae.enable_tiling()
+    except (AttributeError, NotImplementedError) as error:
+        raise ValueError(f"{type(vae).__name__} cannot encode in tiles; set data.vae_tiling: false") from error
+
+
+def slice_vae(vae: nn.Module) -> bool:
+    """Makes `vae` encode a clip's frames one by one if they are pictures to it; False if nothing is gained.
+
+    Changes nothing but rounding. An autoencoder of clips has one frame's latents depend on those before: what its
+    slicing parts is a batch, and a batch of one clip has no parts.
+    """
+    if not hasattr(vae, "use_slicing") or vae.use_slicing or any(isinstance(m, nn.Conv3d) for m in vae.modules()):
+        return False
+    vae.enable_slicing()
+    return True
+
+
+@contextmanager
+def vae_on_cpu(vae: nn.Module) -> Iterator[None]:
+    """Keeps `vae` on the CPU inside, in float32, which not all of its kernels can do without.
+
+    Changes nothing but rounding, and takes many times as long.
+    """
+    device, dtypes = vae.device, [tensor.dtype for tensor in _tensors(vae)]
+    # diffusers' own `to` writes to the log whenever it is given a dtype
+    nn.Module.to(vae, "cpu", torch.float32)
+    try:
+        yield
+    finally:
+        vae.to(device)
+        for tensor, dtype in zip(_tensors(vae), dtypes, strict=True):
+            tensor.data = tensor.data.to(dtype)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -18,7 +18,7 @@ from seppo_core.methods.step import Batch
 from seppo_core.models.adapter import Adapter, Condition, CropInfo
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import trainable_parameters
-from seppo_core.models.vae_memory import tile_vae
+from seppo_core.models.vae import tile_vae
 from seppo_core.plan.build import runnable
 from seppo_core.plan.counter import Cost, Counter, bytes_of, checkpointing, cost_of, counting, weights_of
 from seppo_core.plan.weights import Weights, count_weights, module_of
@@ -288,7 +288,7 @@ def _decoded(config: Config) -> list[int]:
 def _encoding(config: Config, adapter: Adapter, count: int) -> Cost:
     d = config.data
     if d.vae_tiling:
-        tile_vae(adapter)
+        tile_vae(adapter.pipeline.vae)
     size = (3, d.frames, d.height, d.width) if d.frames > 1 else (3, d.height, d.width)
     return cost_of(lambda: adapter.encode(torch.randn(count, *size)), weights_of(adapter.pipeline.vae))
 

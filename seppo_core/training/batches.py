@@ -72,13 +72,13 @@ class BatchMaker:
         flipped = [draw["flipped"] for draw in draws]
         dropped = [draw["dropped"] for draw in draws]
         to_device = lambda condition: {key: value.to(device) for key, value in condition.items()}  # noqa: E731
-        winner = self.cache.posterior(items, flipped).draw(torch.stack([draw["posterior_noise"] for draw in draws]))
+        winner = self.cache.posterior(items, flipped).sample(torch.stack([draw["posterior_noise"] for draw in draws]))
         sample, sample_condition = None, None
         if buffer is not None:
             sample = buffer.read(positions)
         elif self.losers:
             noise = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
-            sample = self.cache.posterior(items, flipped, "loser").draw(torch.stack(noise))
+            sample = self.cache.posterior(items, flipped, "loser").sample(torch.stack(noise))
             sample_condition = to_device(self.cache.condition(items, dropped, "loser"))
         anchor = self._anchor(update, indices) if self.anchor_draws else None
         return Batch(

@@ -74,7 +74,7 @@ class ReferenceSampler:
         posterior = self.adapter.encode(pixels)
         shape = self.cache.latent_shape
         noise = torch.stack([keyed_normal(shape, self.seed, purposes.REENCODE, iteration, p) for p in positions])
-        return posterior.draw(noise.to(posterior.mean))
+        return posterior.sample(noise.to(posterior.mean))
 
 
 class ReferenceSamples:

@@ -153,12 +153,12 @@ def test_pickled_weights_are_not_loaded(folder, tmp_path):
 
 def test_other_pipelines(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
-    with pytest.raises(ValueError, match=r"is a StableDiffusionXLPipeline; use a StableDiffusionPipeline"):
+    with pytest.raises(ValueError, match=r"is a StableDiffusionXLPipeline.*StableDiffusionPipeline"):
         StableDiffusion.load(str(tmp_path), dtype=torch.float32)
 
 
 def test_inpainting_unet(tmp_path):
-    with pytest.raises(ValueError, match="takes 9 channels and the VAE gives 4; inpainting"):
+    with pytest.raises(ValueError, match=r"takes 9 .* latents have 4"):
         StableDiffusion(StableDiffusionPipeline(**parts(tmp_path) | {"unet": tiny.unet(in_channels=9)}))
 
 

@@ -22,10 +22,10 @@ from seppo_core.cli import commands as core_commands
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.config.schema import TuneConfig
+from seppo_core.models.checks import check_frames
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import make_scheduler
 from seppo_video import commands
-from seppo_video.causal import check_frames
 from seppo_video.cogvideox import CogVideoX, rotary_embedding
 from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
 from seppo_video.frames import write_clip

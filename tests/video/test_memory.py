@@ -11,7 +11,7 @@ from torch import nn
 from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.data.source import Item, View
 from seppo_core.models.adapter import CropInfo
-from seppo_core.models.vae_memory import slice_vae, tile_vae
+from seppo_core.models.vae import slice_vae, tile_vae
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.cogvideox import CogVideoX
 from seppo_video.hunyuan import HunyuanVideo
@@ -93,7 +93,7 @@ def test_frames_that_are_pictures_are_encoded_one_by_one(tmp_path, monkeypatch, 
     for name in ("winner.mean", "winner.logvar"):
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
     assert [shape[0] for _, shape in tries] == [8, 4, *[1] * 12]
-    assert "one by one" in capsys.readouterr().out and not slice_vae(adapter)
+    assert "one by one" in capsys.readouterr().out and not slice_vae(adapter.pipeline.vae)
 
 
 @pytest.mark.parametrize("family", CAUSAL)
@@ -104,6 +104,6 @@ def test_decoding_leaves_the_encoder_s_tiles_as_they_were(tmp_path, family):
     latents = torch.zeros(1, *adapter.latent_shape(64, 96, frames))
     adapter.decode(latents)
     assert not adapter.pipeline.vae.use_tiling
-    tile_vae(adapter)
+    tile_vae(adapter.pipeline.vae)
     adapter.decode(latents)
     assert adapter.pipeline.vae.use_tiling

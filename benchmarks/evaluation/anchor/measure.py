@@ -246,7 +246,7 @@ def _signs(run: Run, items: list[int], samples: Tensor, plan: Plan) -> dict[str,
             noises[0] = torch.zeros_like(noises[0])
         t = run.adapter.path.timesteps(u)
         batch = Batch(
-            winner=posterior.draw(noises[0]).to(device),
+            winner=posterior.sample(noises[0]).to(device),
             condition=condition,
             t=t.to(device),
             winner_noise=noises[1].to(device),

@@ -47,13 +47,13 @@ def cache(stage: Stage) -> Prepared:
     kept = Posterior(batch.winner, torch.full_like(batch.winner, -10.0))
 
     def from_cache() -> None:
-        latents = kept.draw(torch.randn_like(kept.mean))
+        latents = kept.sample(torch.randn_like(kept.mean))
         bench.update(method, [replace(batch, winner=latents, sample=latents.flip(0))])
 
     @torch.no_grad()
     def encoded() -> dict[str, Tensor]:
         posterior = encoder.encode(pixels)
-        latents = posterior.draw(torch.randn_like(posterior.mean)).to(batch.winner)
+        latents = posterior.sample(torch.randn_like(posterior.mean)).to(batch.winner)
         winner, sample = latents.chunk(2)
         return {"winner": winner, "sample": sample}
 

@@ -88,7 +88,7 @@ def test_measured_signs_and_samples_are_the_models_own(run, tmp_path):
     # the gap of one draw, from the two models by themselves
     adapter, cache = opened.adapter, opened.cache
     key = (0, "anchor draw", 4, 2)
-    x_0 = cache.posterior([4], [False]).draw(keyed_normal(cache.latent_shape, *key, "posterior")[None])
+    x_0 = cache.posterior([4], [False]).sample(keyed_normal(cache.latent_shape, *key, "posterior")[None])
     noise, t = keyed_normal(cache.latent_shape, *key, "winner")[None], found.t[1, 2][None]
     errors = []
     for state in (point.policy_state(), point.reference_state()):

@@ -1,4 +1,4 @@
-"""What families with a causal video VAE do alike: whole clips to latents and back, and which of them fit."""
+"""Clips to latents of unit variance and back, for causal video VAEs, whose frames depend on those before."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from diffusers.models import ModelMixin
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from seppo_core.models.adapter import Posterior
+from seppo_core.models.latents import Posterior
 
 
 class Scaling(NamedTuple):
@@ -75,23 +75,3 @@ def _tiles(vae: ModelMixin) -> Iterator[None]:
         yield
     finally:
         vae.use_tiling = before
-
-
-def check_frames(frames: int, step: int) -> None:
-    """ValueError, with the nearest count that fits, unless `frames` are one and a multiple of `step`."""
-    fitting = max(0, (frames - 1 + step // 2) // step) * step + 1
-    if frames != fitting:
-        raise ValueError(
-            f"{frames} frames do not fit a VAE that takes one frame and then {step} at a time; "
-            f"use {step}k + 1, e.g. {fitting}"
-        )
-
-
-def check_channels(denoiser: nn.Module, channels: int) -> None:
-    """ValueError unless the denoiser takes and gives the VAE's latents, and nothing beside them."""
-    taken, given = denoiser.config.in_channels, denoiser.config.out_channels or denoiser.config.in_channels
-    if (taken, given) != (channels, channels):
-        raise ValueError(
-            f"the denoiser takes {taken} and gives {given} channels, the VAE's latents have {channels}; "
-            "image-to-video, control and editing models are not supported, use a text-to-video base"
-        )
