@@ -6,6 +6,7 @@ time of a small calibration loop, so that the reports of two machines compare.
 
 import os
 import platform
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,8 +25,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def processor_seconds() -> float:
-    """The processor time of this process and of the children that it has waited for, user and system together."""
-    return time.process_time() + sum(os.times()[2:4])
+    """The processor time of this process, of the children that it has waited for and of those of the fork server."""
+    return time.process_time() + sum(os.times()[2:4]) + server_seconds()
+
+
+def server_seconds() -> float:
+    """The processor time of the server that `tests.training.together` forks processes from, while it runs."""
+    module = sys.modules.get("multiprocessing.forkserver")
+    pid = module and module._forkserver._forkserver_pid
+    if not pid or not Path(f"/proc/{pid}/stat").is_file():
+        return 0.0
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def processor_name() -> str:
@@ -70,6 +81,12 @@ class CpuTimes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] += vars(report).get("cpu_seconds", 0.0)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        # waits for the server, so that its time is among that of this process's children
+        if module := sys.modules.get("multiprocessing.forkserver"):
+            module._forkserver._stop()
 
     def pytest_unconfigure(self, config: pytest.Config) -> None:
         # only now have the workers ended, whose time is part of the sum; they themselves write nothing

@@ -13,6 +13,8 @@ from seppo_core.models.sampling import sample
 from tests.contract.mistakes import Mistaken, wrong_sign
 from tests.contract.rows import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 BY_NAME = {family.name: family for family in FAMILIES}
 PROMPTS = ["a red house", "two cats under a tree, far too long for so few tokens"]
 MISTAKES = {f"{row.name} {what}": (row.name, mistake) for row in FAMILIES for what, mistake in row.mistakes.items()}

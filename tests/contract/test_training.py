@@ -188,7 +188,7 @@ def ours(adapter: Adapter, noise: Tensor) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("alpha", [2, 5, 1.5])
+@pytest.mark.parametrize("alpha", [1.5, *(pytest.param(alpha, marks=pytest.mark.slow) for alpha in (2, 5))])
 def test_exported_lora_in_a_plain_pipeline_gives_the_same_latents(family, tmp_path, alpha):
     adapter = lora_policy(family, tmp_path, alpha=alpha)
     LoraView(adapter.denoiser)  # the reference's slot must not leak into the file

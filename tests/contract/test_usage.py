@@ -43,6 +43,7 @@ def bases(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "scope"), [("lora", "all"), ("lora", "motion"), ("lora", "spatial"), ("motion", "motion"), ("full", "all")]
 )
@@ -62,6 +63,7 @@ def test_the_shown_code_of_base_and_motion_draws_as_the_policy(bases, tmp_path, 
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wan", "wan-flow-match"])
 def test_the_shown_code_samples_at_the_run_s_shift(tmp_path, name):
     family, base = BY_NAME[name], tmp_path / "base"

@@ -131,6 +131,7 @@ def test_attention_is_fused_and_masks_and_heads_of_any_kind_pass():
         assert F.scaled_dot_product_attention(flat, flat, flat).shape == flat.shape
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_saves_memory_and_costs_a_forward_pass():
     costs = []
     for checkpointed in (False, True):
@@ -157,7 +158,7 @@ def test_autocast_raises_norms_as_on_a_gpu():
         assert (half @ half.T).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_parameters_are_those_of_the_real_model(workshop, tmp_path, mode):
     config = workshop.config(tmp_path / "run", mode)
     adapter = load(config)
@@ -174,6 +175,7 @@ def test_parameters_are_those_of_the_real_model(workshop, tmp_path, mode):
     assert held.get("LoRA, float32", 0) == (trained if mode == "lora" else 0)
 
 
+@pytest.mark.slow
 def test_disk_is_that_of_a_real_run(workshop, tmp_path):
     config = workshop.config(tmp_path / "run", "lora")
     plan = plan_of(config)
@@ -214,12 +216,14 @@ def test_counts_and_flops_add_up(workshop, tmp_path):
     assert plan.hours.total == plan.hours.training + plan.hours.generation
 
 
+@pytest.mark.slow
 def test_the_solver_s_own_steps_count(workshop, tmp_path):
     config = workshop.config(tmp_path / "run", "lora")
     samples = replace(config.reference_samples, scheduler="pndm", steps=50, guidance_scale=1.0)
     assert work_of(replace(config, reference_samples=samples)).calls == 51
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "passes", "reference_passes"), [("sft", 1, 0), ("mapo", 2, 0), ("dpo", 2, 2), ("kto", 1, 1)]
 )
@@ -237,6 +241,7 @@ def test_each_method_pays_for_its_own_passes(workshop, tmp_path, method, passes,
     assert (work.weights.reference > 0) == (reference_passes > 0)
 
 
+@pytest.mark.slow
 def test_anchor_draws_are_paid_for(workshop, tmp_path):
     config = workshop.config(tmp_path / "run", "lora")
     more = replace(config, method=replace(config.method, anchor_draws=3))
@@ -247,6 +252,7 @@ def test_anchor_draws_are_paid_for(workshop, tmp_path):
     assert drawn.steps[False].flops - plain.steps[False].flops == 2 * extra
 
 
+@pytest.mark.slow
 def test_ema_and_8_bit_and_several_gpus_show_in_memory(workshop, tmp_path):
     config = workshop.config(tmp_path / "run")
     config = replace(config, optimizer=OptimizerConfig(lr=1e-3, name="adamw8bit", ema_decay=0.9))
@@ -258,6 +264,7 @@ def test_ema_and_8_bit_and_several_gpus_show_in_memory(workshop, tmp_path):
     assert plan_of(config).disk.checkpoints == pytest.approx(3 * (8 + 2) * work.weights.trained, rel=0.01)
 
 
+@pytest.mark.slow
 def test_says_what_would_make_it_fit(workshop, tmp_path):
     config = workshop.config(tmp_path / "run")
     work = work_of(config)
@@ -271,6 +278,7 @@ def test_says_what_would_make_it_fit(workshop, tmp_path):
     assert holding(100 * GIB)[0] == "H200 141 GB SXM" and holding(1000 * GIB) == []
 
 
+@pytest.mark.slow
 def test_notes_say_what_is_amiss(workshop, tmp_path):
     config = workshop.config(tmp_path / "run")
     uneven = plan_of(config, gpus=3)
@@ -334,6 +342,7 @@ def test_spans_are_in_people_s_units():
     ]
 
 
+@pytest.mark.slow
 def test_a_lora_on_motion_or_half_precision_is_read_from_the_config(workshop, tmp_path):
     config = workshop.config(tmp_path / "run", "lora")
     half = replace(config, model=replace(config.model, dtype="bfloat16"), tune=TuneConfig(mode="lora", rank=8))

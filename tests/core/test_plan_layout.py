@@ -60,6 +60,7 @@ def four_processes():
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_slices_are_those_that_torch_makes(config, work, four_processes):
     adapter = load(config)
     tune(adapter, config)
@@ -83,6 +84,7 @@ def test_slices_are_those_that_torch_makes(config, work, four_processes):
     assert phases["training"][GATHERED] == 2 * (outside + 2 * max(sizes))
 
 
+@pytest.mark.slow
 def test_shards_change_what_each_gpu_holds(config, work):
     whole, shards = memory(config, work, 4), memory(setting(config, "loop", sharded=True), work, 4)
     assert whole["training"]["gradient buckets between GPUs"] == 4 * work.weights.trained
@@ -128,6 +130,7 @@ def test_an_offloaded_reference_is_there_while_it_predicts(config, work):
     assert work.reference_peak < work.steps[True].peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "entries"),
     [
@@ -150,6 +153,7 @@ def test_disk_of_the_pool_is_what_train_asks_for(config, method, entries):
     assert (disk.pool, disk.samples) == (entries * weights, asked["reference samples"])
 
 
+@pytest.mark.slow
 def test_cures_name_shards_or_the_cpu(config, work):
     needed = peak(memory(config, work, 1), prepare=False)
     small = replace(GPUS["a10"], memory_gib=(needed - work.weights.reference / 2) / GIB)
@@ -167,6 +171,7 @@ def test_cures_name_shards_or_the_cpu(config, work):
     assert "sharded" not in cures(half, work, BUILD, condition, old, 8)[0]
 
 
+@pytest.mark.slow
 def test_every_phase_that_is_too_large_is_eased(config):
     config = replace(config, preview=PreviewConfig(prompts=("a wall",), per_prompt=40, steps=2))
     config = setting(config, "loop", gradient_checkpointing=False, micro_batch_size=2)
@@ -223,6 +228,7 @@ def test_prepare_is_planned_for_the_batch_that_it_comes_down_to(config, work, mo
     assert any("reduces it to 2" in note for note in plan.notes)
 
 
+@pytest.mark.slow
 def test_a_vae_that_takes_parts_gains_nothing_from_smaller_batches(config, work):
     parted = replace(work, encoding_one=work.encoding)
     assert preparing(config, parted, 1) == preparing(config, parted, 8) == preparing(config, work, 8)

@@ -1,6 +1,5 @@
 """Several processes fill one cache, and two launches never do."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -16,9 +15,7 @@ from seppo_core.distributed.progress import TeamProgress
 from seppo_core.distributed.ranks import Ranks
 from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, content
 from tests.core.winners import ListSource, PixelAdapter
-
-SPAWN = multiprocessing.get_context("spawn")
-"""Not forked: torch has threads by now."""
+from tests.training.together import FORKSERVER, free_port
 
 
 class SlowAdapter(PixelAdapter):
@@ -52,14 +49,10 @@ def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: bool,
 
 
 def launch(folder: Path, world: int, slow: bool = False, fails: bool = False):
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    told = SPAWN.Queue()
+    port = free_port()
+    told = FORKSERVER.Queue()
     processes = [
-        SPAWN.Process(target=one, args=(folder, rank, world, port, slow, fails, told)) for rank in range(world)
+        FORKSERVER.Process(target=one, args=(folder, rank, world, port, slow, fails, told)) for rank in range(world)
     ]
     for process in processes:
         process.start()

@@ -10,7 +10,7 @@ from seppo_core.config.loader import resolved_yaml
 from seppo_core.run.history import read_events, read_metrics
 from seppo_image import commands
 from tests.training import uneven
-from tests.training.together import finish, start
+from tests.training.together import start, torchrun
 
 CHUNKS = 24
 
@@ -33,9 +33,8 @@ def path(workshop, tmp_path):
 
 
 def test_none_waits_for_another_for_more_than_its_last_chunk(path, tmp_path):
-    process = start(2, "tests.training.uneven", tmp_path, path)
-    output = finish(process)
-    assert process.returncode == 0, output[-3000:]
+    launch = start(2, "tests.training.uneven", tmp_path, path, log=tmp_path / "log")
+    assert launch.finish() == 0, launch.output[-3000:]
     quick, slow = told(tmp_path)
     assert sorted(quick["taken"] + slow["taken"]) == list(range(CHUNKS)), "each is generated once"
     # a share of half each would keep the quick one waiting for most of twelve seconds
@@ -45,16 +44,14 @@ def test_none_waits_for_another_for_more_than_its_last_chunk(path, tmp_path):
 
 @pytest.mark.slow
 def test_a_chunk_that_died_with_its_process_is_generated_by_the_next_launch(workshop, path, tmp_path):
-    process = start(2, "tests.training.uneven", tmp_path, path, "dies")
-    output = finish(process, timeout=120)
-    assert process.returncode != 0, output[-3000:]
+    done = torchrun(2, "tests.training.uneven", tmp_path, path, "dies")
+    assert done.returncode != 0, done.stdout[-3000:]
     there = {int(file.stem.rpartition("-")[2]) for file in (tmp_path / "run" / "buffer").rglob("samples-*")}
     # torchrun ended the other as well
     assert len(there) < CHUNKS
     assert read_events(tmp_path / "run")[-1]["event"] == "stopped", "a lost process is no failure of the run"
-    again = start(2, "seppo_image", "train", path)
-    output = finish(again)
-    assert again.returncode == 0, output[-3000:]
+    again = start(2, "seppo_image", "train", path, log=tmp_path / "log")
+    assert again.finish() == 0, again.output[-3000:]
     drawn = [event["count"] for event in read_events(tmp_path / "run") if event["event"] == "samples"]
     assert drawn == [CHUNKS - len(there)]
     commands.train(config_of(workshop, tmp_path / "one"))

@@ -15,7 +15,7 @@ from seppo_core.run.history import read_metrics
 from seppo_core.run.status import read_status, status_text
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
-from tests.training.test_processes import launch
+from tests.training.test_processes import trained
 
 VARIANTS = {
     "seppo": MethodConfig(beta=50),
@@ -139,8 +139,8 @@ def test_the_whole_batch_is_that_of_all_processes(workshop, caches, tmp_path, na
     config = config_of(workshop, caches, tmp_path / "two", VARIANTS[name], "full")
     path = tmp_path / "config.yaml"
     path.write_text(resolved_yaml(config))
-    done = launch(path, 2)
-    assert done.returncode == 0, done.stderr[-3000:]
+    status, told = trained(path, 2)
+    assert status == 0, told[-3000:]
     commands.train(replace(config, run=str(tmp_path / "one")))
     two, one = read_metrics(tmp_path / "two"), read_metrics(tmp_path / "one")
     assert len(two) == len(one) == 6

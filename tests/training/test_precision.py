@@ -1,17 +1,12 @@
 """Mixed precision through the real command, in a process of its own: accelerate fixes a process's precision once."""
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.run.history import read_metrics
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.training.together import start
 
 
 @pytest.mark.parametrize("mode", ["full", "lora"])
@@ -20,11 +15,8 @@ def test_bf16_trains_and_starts_at_log_2(workshop, tmp_path, mode):
     text = resolved_yaml(workshop.config(tmp_path / "run", mode))
     assert "mixed_precision: 'no'" in text or "mixed_precision: no" in text
     path.write_text(text.replace("mixed_precision: 'no'", "mixed_precision: bf16"))
-    done = subprocess.run(
-        [sys.executable, "-m", "seppo_image", "train", str(path)],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    launch = start(1, "seppo_image", "train", path, log=tmp_path / "log")
+    assert launch.finish() == 0, launch.output[-2000:]
     metrics = read_metrics(tmp_path / "run")
     assert len(metrics) == 6
     # equal weights under one autocast: a tie to the last bit

@@ -1,10 +1,5 @@
 """`prepare` and `verify` from the command line: on several processes, replaced, damaged, mended."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +9,7 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main as seppo_image
 from tests.core.test_prepare import content
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.training.together import start
 
 
 @pytest.fixture
@@ -26,38 +20,27 @@ def config(workshop, tmp_path) -> Path:
     return path
 
 
-def launch(config: Path, processes: int) -> subprocess.Popen:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        [*command, "-m", "seppo_image", "prepare", str(config)],
-        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
 def test_under_a_launcher_the_cache_is_the_one_of_a_single_process(workshop, config, tmp_path):
-    process = launch(config, 2)
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, told[-3000:]
+    launch = start(2, "seppo_image", "prepare", config, log=tmp_path / "log")
+    assert launch.finish() == 0, launch.output[-3000:]
+    told = launch.output
     assert told.count("10 items with 4 distinct captions") == 1 and "10/10" in told
     assert content(tmp_path / "cache") == content(workshop.cache)
 
 
-def test_a_refusal_under_a_launcher_is_told_once(workshop, config):
+def test_a_refusal_under_a_launcher_is_told_once(workshop, config, tmp_path):
     text = config.read_text()
     config.write_text(text.replace(str(config.parent / "cache"), str(workshop.source)))
-    process = launch(config, 2)
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode != 0 and told.count("holds files that are no cache") == 1, told[-3000:]
+    launch = start(2, "seppo_image", "prepare", config, log=tmp_path / "log")
+    assert launch.finish() != 0
+    assert launch.output.count("holds files that are no cache") == 1, launch.output[-3000:]
 
 
 def test_sigterm_and_the_same_command_goes_on(workshop, config, tmp_path):
-    process = launch(config, 2)
-    while not (tmp_path / "cache" / "prepare.json").exists():
-        assert process.poll() is None, process.stdout.read()[-3000:]
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    launch = start(2, "seppo_image", "prepare", config, log=tmp_path / "log")
+    launch.until((tmp_path / "cache" / "prepare.json").exists)
+    launch.terminate()
+    launch.finish()
     assert seppo_image(["prepare", str(config)]) == 0
     assert content(tmp_path / "cache") == content(workshop.cache)
 

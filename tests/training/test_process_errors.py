@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from seppo_core.config.loader import resolved_yaml
 from seppo_image import commands
 from tests.training.recorded import record
-from tests.training.together import finish, start
+from tests.training.together import start
 
 MODES = ("full", "lora")
 FIELDS = ("policy_winner", "policy_sample", "reference_winner", "reference_sample")
@@ -37,15 +37,14 @@ def alone(workshop, tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_errors_and_gradients_equal_those_of_one_process(workshop, alone, tmp_path, processes):
     configs = [tmp_path / f"{mode}.yaml" for mode in MODES]
     for mode, path in zip(MODES, configs, strict=True):
         shutil.copytree(alone[mode][0], tmp_path / mode)
         path.write_text(resolved_yaml(config_of(workshop, tmp_path / mode, mode)))
-    process = start(processes, "tests.training.recorded", tmp_path, *configs)
-    output = finish(process)
-    assert process.returncode == 0, output[-3000:]
+    launch = start(processes, "tests.training.recorded", tmp_path, *configs, log=tmp_path / "log")
+    assert launch.finish() == 0, launch.output[-3000:]
     for mode in MODES:
         one = alone[mode][1]
         several = [load_file(tmp_path / f"{mode}-{rank}.safetensors") for rank in range(processes)]

@@ -14,7 +14,7 @@ from seppo_core.run.history import read_metrics
 from seppo_core.training.parallel import make_strategy
 from seppo_image import commands
 from seppo_video.__main__ import main as seppo_video
-from tests.training.test_processes import MOVED, final, launch
+from tests.training.test_processes import MOVED, final, trained
 
 
 def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
@@ -28,14 +28,14 @@ def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
     return replace(config, loop=loop, optimizer=optimizer, reference_samples=samples)
 
 
-@pytest.fixture(scope="module", params=["full", "lora"])
+@pytest.fixture(scope="module", params=["full", pytest.param("lora", marks=pytest.mark.slow)])
 def both(workshop, tmp_path_factory, request):
     """The mode, and a folder with its whole run in `shards` and in `one`; not to be written to."""
     folder = tmp_path_factory.mktemp(request.param)
     path = folder / "config.yaml"
     path.write_text(resolved_yaml(config_of(workshop, folder / "shards", request.param, True)))
-    done = launch(path, 2)
-    assert done.returncode == 0, done.stderr[-3000:]
+    status, told = trained(path, 2)
+    assert status == 0, told[-3000:]
     commands.train(config_of(workshop, folder / "one", request.param, False))
     return request.param, folder
 
@@ -81,6 +81,7 @@ def test_a_checkpoint_of_shards_is_a_whole_one(both):
         torch.testing.assert_close(average, value, rtol=0, atol=0.05 * MOVED)
 
 
+@pytest.mark.slow
 def test_shards_resume_where_they_stopped_and_so_does_one_process_with_theirs(workshop, both, tmp_path):
     mode, folder = both
     for name in ("shards", "one", "again"):
@@ -93,11 +94,11 @@ def test_shards_resume_where_they_stopped_and_so_does_one_process_with_theirs(wo
     assert_close(tmp_path / "shards", folder / "one")
     path = tmp_path / "config.yaml"
     path.write_text(resolved_yaml(config_of(workshop, tmp_path / "one", mode, True)))
-    done = launch(path, 2)
-    assert done.returncode == 0, done.stderr[-3000:]
+    status, told = trained(path, 2)
+    assert status == 0, told[-3000:]
     assert_close(tmp_path / "one", folder / "one")
-    done = launch(path, 2, "seppo_image", "--run", str(tmp_path / "again"))
-    assert done.returncode == 0, done.stderr[-3000:]
+    status, told = trained(path, 2, "seppo_image", "--run", str(tmp_path / "again"))
+    assert status == 0, told[-3000:]
     again, undisturbed = final(tmp_path / "again"), final(folder / "shards")
     assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
 
@@ -110,8 +111,8 @@ def test_motion_in_shards_equals_one_process(clips, tmp_path):
     tuning = ("--tune.mode", "full", "--tune.scope", "motion")
     assert seppo_video(["prepare", str(path)]) == 0
     assert seppo_video(["train", str(path), "--run", str(tmp_path / "one"), *tuning]) == 0
-    done = launch(path, 2, "seppo_video", "--run", str(tmp_path / "shards"), *tuning, "--loop.sharded", "true")
-    assert done.returncode == 0, done.stderr[-3000:]
+    status, told = trained(path, 2, "seppo_video", "--run", str(tmp_path / "shards"), *tuning, "--loop.sharded", "true")
+    assert status == 0, told[-3000:]
     shards, one = read_metrics(tmp_path / "shards"), read_metrics(tmp_path / "one")
     assert len(shards) == len(one) == 4
     assert shards[0]["winner_error"] == pytest.approx(one[0]["winner_error"], rel=1e-5)

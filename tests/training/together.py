@@ -1,50 +1,108 @@
-"""Starts what tests run on several processes of this machine: CPU, gloo."""
+"""Starts what tests run in several processes of this machine (CPU, gloo).
 
+`start` forks them from a server that has imported torch and diffusers once; `torchrun` starts the real launcher, whose
+processes each import everything anew, which takes 15 seconds of processor time.
+"""
+
+import multiprocessing
 import os
+import runpy
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing import connection
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["tests.training.preload"])
 
 
-def start(processes: int, module: str, *arguments: str | Path) -> subprocess.Popen:
-    """torchrun with `python -m module arguments`, its output and errors in one."""
+class Launch:
+    """Processes that run one module, by rank, as torchrun would start them on one machine.
+
+    If one fails, the others are told to end, as torchrun does it.
+    """
+
+    def __init__(self, processes: int, module: str, arguments: Sequence[str], log: Path):
+        self.log = log
+        log.touch()
+        port = free_port()
+        self.workers = [
+            FORKSERVER.Process(target=run_rank, args=(rank, processes, port, module, arguments, log))
+            for rank in range(processes)
+        ]
+        for worker in self.workers:
+            worker.start()
+
+    @property
+    def output(self) -> str:
+        """What all of them have written to their output and error streams."""
+        return self.log.read_text(errors="replace")
+
+    def poll(self) -> int | None:
+        """The exit status: None while one runs, else the first that is not 0."""
+        statuses = [worker.exitcode for worker in self.workers]
+        if any(statuses):
+            self.terminate()
+        return None if None in statuses else next(filter(None, statuses), 0)
+
+    def terminate(self) -> None:
+        for worker in self.workers:
+            worker.terminate()
+
+    def finish(self, timeout: float = 300) -> int:
+        """Waits for all; kills them if they take longer than `timeout` seconds. Returns the exit status."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None and time.monotonic() < deadline:
+            connection.wait([worker.sentinel for worker in self.workers if worker.exitcode is None], timeout=1)
+        for worker in self.workers:
+            worker.kill()
+            worker.join()
+        return self.poll()
+
+    def until(self, ready: Callable[[], bool], timeout: float = 200) -> None:
+        """Waits until `ready()`; if the processes end before, that is an error."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if self.poll() is not None or time.monotonic() > deadline:
+                self.finish(timeout=0)
+                raise AssertionError(self.output[-3000:])
+            time.sleep(0.05)
+
+
+def start(processes: int, module: str, *arguments: str | Path, log: Path) -> Launch:
+    """Runs `python -m module arguments` in forked processes whose output goes to the new file `log`."""
+    return Launch(processes, module, [str(argument) for argument in arguments], log)
+
+
+def torchrun(processes: int, module: str, *arguments: str | Path) -> subprocess.CompletedProcess:
+    """Runs `python -m module arguments` under the real torchrun; output and errors are one text."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return subprocess.Popen(
+    return subprocess.run(
         [*launcher, "-m", "--", module, *map(str, arguments)],
         cwd=ROOT, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=300, check=False,
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen, timeout: float = 300) -> str:
-    """What it has said, once it has ended."""
-    try:
-        return process.communicate(timeout=timeout)[0]
-    finally:
-        process.kill()
+def run_rank(rank: int, world: int, port: int, module: str, arguments: Sequence[str], log: Path) -> None:
+    """What a forked process does: the environment that torchrun gives, then the module."""
+    with log.open("a") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    os.chdir(ROOT)
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ |= ENVIRONMENT | {name: str(value) for name, value in ranks.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def until(process: subprocess.Popen, ready: Callable[[], bool], timeout: float = 200) -> None:
-    """Waits for what the process is to bring about; ends it where it does not."""
-    deadline = time.monotonic() + timeout
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.terminate()
-            raise AssertionError(finish(process)[-3000:])
-        time.sleep(0.05)
-
-
-def workers(process: subprocess.Popen) -> dict[int, int]:
-    """Process numbers of a torchrun's workers by rank; Linux alone tells."""
-    found = {}
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for child in children:
-        variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        for variable in variables:
-            if variable.startswith(b"RANK="):
-                found[int(variable[5:])] = int(child)
-    return found
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
