@@ -334,12 +334,8 @@ def test_options_are_checked(values, message):
 
 
 def test_spans_are_in_people_s_units():
-    assert [span(hours) for hours in (0.5, 3, 240, 24 * 365 * 3)] == [
-        "30.0 minutes",
-        "3.0 hours",
-        "10.0 days",
-        "3.0 years",
-    ]
+    spans = [span(hours) for hours in (0.5, 3, 240, 24 * 365 * 3)]
+    assert spans == ["30.0 minutes", "3.0 hours", "10.0 days", "3.0 years"]
 
 
 @pytest.mark.slow
