@@ -16,7 +16,7 @@ class Command(NamedTuple):
 TABLES = "benchmarks.evaluation.paper.tables"
 COMMANDS = {
     "demo": Command(
-        "benchmarks.experiments.demo.main", "align the two small bases, score them and write runs/demo/index.html"
+        "benchmarks.experiments.toy.demo", "align the two small bases, score them and write runs/demo/index.html"
     ),
     "toy": Command(
         "benchmarks.experiments.toy.main",

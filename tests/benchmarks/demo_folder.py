@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from einops import rearrange
 
-from benchmarks.experiments.demo.plan import ARMS, RECIPES, Places
+from benchmarks.experiments.toy.demo_plan import ARMS, TRAINED, DemoPaths
 from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
 from benchmarks.experiments.toy.task.render import caption_indices, clean_clips, clean_images
@@ -25,7 +25,7 @@ def write_finished(
     drawing = (clean_images if modality == "image" else clean_clips)(caption_indices(modality, captions))
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn((prompts, seeds, *drawing.shape[1:]), generator=generator)
-    places = Places(out)
+    paths = DemoPaths(out)
     for arm in ARMS:
         for update in [0] if arm == "base" else [UPDATES // 2, UPDATES]:
             worse = NOISE["base"] + (NOISE[arm] - NOISE["base"]) * (update / UPDATES if update else 1)
@@ -40,9 +40,9 @@ def write_finished(
                 "samples": rearrange(frames, "(p s) ... -> p s ...", s=seeds)[:, :count],
             }
             metadata = {"prompts": json.dumps([rename(c) for c in captions]), "seeds": json.dumps(list(range(count)))}
-            save_tensors(places.scores(modality) / arm / f"update-{update:06d}.safetensors", tensors, metadata)
-        if arm in RECIPES:
-            folder = places.run(modality, arm)
+            save_tensors(paths.scores(modality) / arm / f"update-{update:06d}.safetensors", tensors, metadata)
+        if arm in TRAINED:
+            folder = paths.run(modality, arm)
             folder.mkdir(parents=True)
             lines = [json.dumps(_metrics(arm, update)) for update in range(1, UPDATES + 1)]
             (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

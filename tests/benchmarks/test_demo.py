@@ -5,20 +5,30 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.experiments.demo import plan as plan_module
-from benchmarks.experiments.demo.display import Display, clock, overall_line, task_line
-from benchmarks.experiments.demo.folder import MARKER, DemoFolder
-from benchmarks.experiments.demo.main import main, write_reports
-from benchmarks.experiments.demo.plan import ARMS, RECIPES, ROOT, Places, Scale, Task, load_configs, plan
-from benchmarks.experiments.demo.process import Launcher
-from benchmarks.experiments.demo.runner import Running, State, TaskFailed, run_tasks
-from benchmarks.experiments.demo.watch import Step, watch_judge, watch_training
+from benchmarks.experiments.toy import demo_plan
+from benchmarks.experiments.toy.arms import ROOT
+from benchmarks.experiments.toy.demo import MARKER, DemoFolder, main, write_reports
+from benchmarks.experiments.toy.demo_plan import (
+    ARMS,
+    TRAINED,
+    DemoPaths,
+    Scale,
+    Step,
+    Task,
+    load_configs,
+    plan,
+    watch_judge,
+    watch_training,
+)
+from benchmarks.experiments.toy.demo_runner import Seen, State, overall_line, run_tasks, task_line, time_left
+from benchmarks.experiments.toy.plan import arm_config
+from benchmarks.experiments.toy.processes import Launcher, TaskFailed
 from seppo_core.report.statistics import mean_interval
 from seppo_image.config import ImageConfig
 from tests.benchmarks.demo_folder import write_finished
@@ -34,8 +44,8 @@ def run(tasks: list[Task], folder: Path, done: dict | None = None, workers: int 
     """Names of the finished tasks in the order in which they finished."""
     order: list[str] = []
     run_tasks(
-        tasks, done or {}, Places(folder).log, Launcher(ROOT, preload=()), workers=workers, show=lambda state: None,
-        finished=lambda task, seconds: order.append(task.name),
+        tasks, done or {}, DemoPaths(folder).log, Launcher(ROOT, preload=()), workers=workers, stream=io.StringIO(),
+        finished=lambda name, seconds: order.append(name),
     )  # fmt: skip
     return order
 
@@ -44,7 +54,7 @@ def run(tasks: list[Task], folder: Path, done: dict | None = None, workers: int 
 
 
 def test_plan_needs_only_what_comes_before_and_covers_every_arm():
-    tasks = plan(Places(Path("runs/demo")), ("image", "video"), 0, Scale())
+    tasks = plan(DemoPaths(Path("runs/demo")), ("image", "video"), 0, Scale())
     known: set[str] = set()
     for one in tasks:
         assert known.issuperset(one.needs), one.name
@@ -60,26 +70,25 @@ def test_plan_needs_only_what_comes_before_and_covers_every_arm():
 @pytest.mark.parametrize("modality", ["image", "video"])
 def test_arms_are_trained_from_one_base_for_as_many_updates(modality):
     configs = load_configs(modality)
-    assert set(configs) == set(RECIPES) == set(ARMS) - {"base"}
-    assert [configs[arm].method.name for arm in RECIPES] == ["sft", "sft", "seppo", "seppo"]
+    assert set(configs) == set(TRAINED) == set(ARMS) - {"base"}
+    assert [configs[arm].method.name for arm in TRAINED] == ["sft", "sft", "seppo", "seppo"]
     assert configs["seppo"].method.effective_flipper == "sign"
     assert configs["seppo_anchor_off"].method.effective_flipper == "off"
     assert len({(c.model.base, c.loop.iterations * c.loop.updates) for c in configs.values()}) == 1
 
 
-def test_arms_that_cannot_be_compared_are_refused(tmp_path, monkeypatch):
-    for arm in RECIPES:
-        path = plan_module.config_path("image", arm)
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        values["loop"]["updates"] += arm == "sft"
-        (tmp_path / path.name).write_text(yaml.safe_dump(values), encoding="utf-8")
-    monkeypatch.setattr(plan_module, "CONFIGS", tmp_path)
-    with pytest.raises(ValueError, match=r"must share the number of updates.*image_sft\.yaml"):
+def test_arms_that_cannot_be_compared_are_refused(monkeypatch):
+    def longer_sft(modality, arm):
+        config = arm_config(modality, arm)
+        return replace(config, loop=replace(config.loop, updates=config.loop.updates + (arm.name == "SFT")))
+
+    monkeypatch.setattr(demo_plan, "arm_config", longer_sft)
+    with pytest.raises(ValueError, match=r"number of updates.*image_sft\.yaml"):
         load_configs("image")
 
 
 def test_commands_are_those_a_user_types():
-    tasks = {one.name: one for one in plan(Places(Path("runs/demo")), ("image",), 3, Scale())}
+    tasks = {one.name: one for one in plan(DemoPaths(Path("runs/demo")), ("image",), 3, Scale())}
     command = tasks["image/train/seppo"].command
     assert command[:4] == ("-m", "seppo_image", "train", "configs/toy/image_seppo.yaml")
     assert ("--seed", "3") == command[command.index("--seed") :][:2]
@@ -222,21 +231,15 @@ def test_the_judge_is_followed_by_its_counts(tmp_path):
 
 
 def test_status_lines_say_stage_count_rate_and_time_left():
-    steps = iter([Step("update", 20, 100, 0.2), Step("update", 60, 100, 0.6)])
-    item = Running(Task("t", "SePPO", "image", (), watch=lambda: next(steps)), None, time.monotonic() - 10)
-    assert "SePPO: running for 0:10" in task_line(item)
-    item.look()
-    item.look()
+    one = Task("t", "SePPO", "image", (), weight=10)
+    assert "SePPO: running for 0:10" in task_line(Seen(one, 10, None, None))
+    item = Seen(one, 10, Step("update", 20, 100, 0.2), Step("update", 60, 100, 0.6))
     # 40 updates and 0.4 of the way in 10 s; 0.4 are left
     assert task_line(item) == "image  SePPO: update 60/100 (60 %), 4.0 updates/s, 0:10 left"
-    state = State([item], 3, 9, 65, 70.2)
-    assert overall_line(state) == "demo   3 of 9 steps done, 1:05 so far, about 1:10 left"
-    stream = io.StringIO()
-    display = Display(stream)
-    display.show(state)
-    display.show(state)
-    assert stream.getvalue().count("demo   3 of 9") == 1
-    assert clock(59.6) == "1:00"
+    # a weight of 6 is done in 10 s beside one of 10 in 6 s; one of 20 waits and 4 are left, for two workers
+    assert time_left([task("w", weight=20)], [item], 10, 6, 2) == pytest.approx(12 * 16 / 16)
+    assert time_left([], [item], 0, 0, 2) is None
+    assert overall_line(State([item], 3, 9, 65, 70.2)) == "demo   3 of 9 steps done, 1:05 so far, about 1:10 left"
 
 
 # what comes out
@@ -278,25 +281,25 @@ def test_an_unfavourable_result_is_told_and_is_no_failure(tmp_path, capsys, monk
 
 
 def test_mean_is_over_prompts_with_the_interval_of_the_statistics(finished):
-    from benchmarks.experiments.demo.results import load_results
+    from benchmarks.experiments.toy.demo_results import load_results
 
-    result = load_results(Places(finished), "image", {})
+    result = load_results(DemoPaths(finished), "image", {})
     for arm in result.arms.values():
         assert arm.mean == mean_interval(arm.scores) and arm.scores.shape == (12, 3)
     assert [update for update, _ in result.arms["seppo"].curve] == [0, 30, 60]
 
 
 def test_arms_judged_on_other_prompts_are_refused(tmp_path):
-    from benchmarks.experiments.demo.results import load_results
+    from benchmarks.experiments.toy.demo_results import load_results
 
     write_finished(tmp_path, "image", prompts=3, seeds=2)
-    scores = Places(tmp_path).scores("image")
+    scores = DemoPaths(tmp_path).scores("image")
     other = tmp_path / "other"
     write_finished(other, "image", prompts=4, seeds=2)
     name = "seppo/update-000060.safetensors"
-    (scores / name).write_bytes((Places(other).scores("image") / name).read_bytes())
+    (scores / name).write_bytes((DemoPaths(other).scores("image") / name).read_bytes())
     with pytest.raises(ValueError, match="other prompts or seeds"):
-        load_results(Places(tmp_path), "image", {})
+        load_results(DemoPaths(tmp_path), "image", {})
 
 
 # the command line

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiments.demo.folder import MARKER
-from benchmarks.experiments.demo.plan import ARMS, ROOT, Places
+from benchmarks.experiments.toy.arms import ROOT
+from benchmarks.experiments.toy.demo import MARKER
+from benchmarks.experiments.toy.demo_plan import ARMS, DemoPaths
 
 SMALL = """
 import sys
 from pathlib import Path
-from benchmarks.experiments.demo.main import run_demo
-from benchmarks.experiments.demo.plan import Scale
+from benchmarks.experiments.toy.demo import run_demo
+from benchmarks.experiments.toy.demo_plan import Scale
 short = ("--loop.iterations", "2", "--loop.updates", "2", "--optimizer.warmup_updates", "1")
 two = {"image": 2, "video": 2}
 scale = Scale(images=16, clips=8, seeds=two, prompts=4, curve_points=two, overrides=short)
@@ -43,7 +44,7 @@ def test_the_whole_demo_in_small(tmp_path, modality):
     marker = json.loads((out / MARKER).read_text(encoding="utf-8"))
     del marker["done"][f"{modality}/score/seppo"]
     (out / MARKER).write_text(json.dumps(marker), encoding="utf-8")
-    removed = sorted((Places(out).scores(modality) / "seppo").iterdir())[-1]
+    removed = sorted((DemoPaths(out).scores(modality) / "seppo").iterdir())[-1]
     removed.unlink()
     again = small_demo(out, modality, "resume")
     assert removed.exists()

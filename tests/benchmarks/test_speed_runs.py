@@ -13,7 +13,6 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from safetensors.torch import load_file
 
-from benchmarks.experiments.demo.plan import ROOT
 from benchmarks.experiments.speed import kernels
 from benchmarks.experiments.speed import main as speed
 from benchmarks.experiments.speed.bench import Bench, Stage, Unavailable, choose_tune
@@ -27,6 +26,7 @@ from benchmarks.experiments.speed.models import (
     with_weights,
 )
 from benchmarks.experiments.speed.updates import METHODS, passes
+from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.task.bases import image_base, motion_adapter, video_base
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.schema import TuneConfig

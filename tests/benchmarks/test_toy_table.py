@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.experiments.demo.plan import ROOT
+from benchmarks.experiments.toy.arms import ROOT
+from benchmarks.experiments.toy.folder import Paths, read_result, read_spec
 from benchmarks.experiments.toy.main import write_report
-from benchmarks.experiments.toy.places import Places, read_result, read_spec
 from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.results import difference, load_table
 from benchmarks.experiments.toy.task.captions import held_out
@@ -19,14 +19,14 @@ FEW = ("seppo", "sft", "dpo")
 SCORES = {"base": 0.6, "sft": 0.65, "sft_matched": 0.66, "seppo": 0.7, "dpo": 0.58}
 
 
-def write_all(places: Places, plan: Plan, arms: tuple[str, ...] = FEW, seeds: int = 3) -> None:
+def write_all(paths: Paths, plan: Plan, arms: tuple[str, ...] = FEW, seeds: int = 3) -> None:
     """Every cell of these arms; the higher rate is the better one."""
-    write_cell(places, plan.base(), SCORES["base"])
+    write_cell(paths, plan.base(), SCORES["base"])
     for arm in arms:
         for cell in plan.tuning("main", arm):
-            write_cell(places, cell, 10 * cell.rate)
+            write_cell(paths, cell, 10 * cell.rate)
         for cell in plan.final("main", arm, 3e-3)[:seeds]:
-            write_cell(places, cell, SCORES[arm])
+            write_cell(paths, cell, SCORES[arm])
 
 
 def test_differences_are_paired_by_seed_and_the_base_is_one_for_all():
@@ -43,9 +43,9 @@ def test_differences_are_paired_by_seed_and_the_base_is_one_for_all():
 
 
 def test_rows_hold_what_the_cells_hold(tmp_path):
-    plan, places = small_plan(), Places(tmp_path)
-    write_all(places, plan)
-    table = load_table(plan, places)
+    plan, paths = small_plan(), Paths(tmp_path)
+    write_all(paths, plan)
+    table = load_table(plan, paths)
     rows = {row.arm: row for row in table.rows}
     # luck of seeds 1 to 3 is 0.02 on average
     assert rows["seppo"].mean.value == pytest.approx(SCORES["seppo"] + 0.02)
@@ -62,17 +62,17 @@ def test_rows_hold_what_the_cells_hold(tmp_path):
 
 
 def test_seconds_of_a_run_that_was_broken_off_are_not_counted(tmp_path):
-    plan, places = small_plan(), Places(tmp_path)
-    write_all(places, plan)
-    write_cell(places, plan.cell("main", "seppo", 3e-3, 1, "final"), 0.7, seconds=None)
-    row = next(row for row in load_table(plan, places).rows if row.arm == "seppo")
+    plan, paths = small_plan(), Paths(tmp_path)
+    write_all(paths, plan)
+    write_cell(paths, plan.cell("main", "seppo", 3e-3, 1, "final"), 0.7, seconds=None)
+    row = next(row for row in load_table(plan, paths).rows if row.arm == "seppo")
     assert row.seconds == 10 and len(row.seeds) == 3
 
 
 def test_markdown_marks_what_is_missing(tmp_path):
-    plan, places = small_plan(), Places(tmp_path)
-    write_all(places, plan, seeds=2)
-    table = load_table(plan, places)
+    plan, paths = small_plan(), Paths(tmp_path)
+    write_all(paths, plan, seeds=2)
+    table = load_table(plan, paths)
     rows = {row.arm: cells(row) for row in table.rows}
     assert all(len(row) == len(HEADINGS) for row in rows.values())
     assert rows["seppo"][2] == "2 of 3 †" and rows["seppo"][1] == "0.003*"
@@ -84,9 +84,9 @@ def test_markdown_marks_what_is_missing(tmp_path):
 
 
 def test_report_is_versioned_and_its_page_stands_alone(tmp_path, capsys):
-    plan, places = small_plan(regimes=("main", "few")), Places(tmp_path)
-    write_all(places, plan)
-    assert write_report(plan, places, tmp_path, True, 1.0) == 0
+    plan, paths = small_plan(regimes=("main", "few")), Paths(tmp_path)
+    write_all(paths, plan)
+    assert write_report(plan, paths, tmp_path, True, 1.0) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert (report["format"], report["kind"], report["partial"]) == (1, "seppo-toy-report", True)
     seppo = next(row for row in report["rows"] if row["arm"] == "seppo" and row["regime"] == "main")
@@ -104,8 +104,8 @@ def test_mistakes_on_the_command_line(capsys):
 
 
 def test_a_stored_cell_reads_back_as_it_was(tmp_path):
-    plan, places = small_plan(), Places(tmp_path)
+    plan, paths = small_plan(), Paths(tmp_path)
     cell = plan.cell("main", "seppo", 1e-3, 1, "final")
-    write_cell(places, cell, 0.5)
-    assert read_spec(places.cell(cell)) == cell and read_result(places, cell).cell == cell
+    write_cell(paths, cell, 0.5)
+    assert read_spec(paths.cell(cell)) == cell and read_result(paths, cell).cell == cell
     assert (ROOT / cell.config).is_file()

@@ -9,12 +9,11 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from benchmarks.experiments.demo.plan import ROOT
-from benchmarks.experiments.toy import strong
-from benchmarks.experiments.toy.arms import ARMS, BACKWARD, passes_per_item
+from benchmarks.experiments.toy import cell as cell_module
+from benchmarks.experiments.toy.arms import ARMS, BACKWARD, ROOT, passes_per_item
 from benchmarks.experiments.toy.cell import main as cell_main
 from benchmarks.experiments.toy.data import write_data
-from benchmarks.experiments.toy.places import Places, read_result, write_spec
+from benchmarks.experiments.toy.folder import Paths, read_result, write_spec
 from benchmarks.experiments.toy.plan import Plan, Scale, arm_config
 from seppo_core.config.loader import load_config
 from seppo_image.__main__ import main as image_main
@@ -23,31 +22,31 @@ from seppo_image.config import ImageConfig
 SMALL = """
 import sys
 from pathlib import Path
-from benchmarks.experiments.demo.plan import ROOT
-from benchmarks.experiments.demo.process import Launcher
+from benchmarks.experiments.toy.arms import ROOT
+from benchmarks.experiments.toy.processes import Launcher
 from benchmarks.experiments.toy.main import write_report
-from benchmarks.experiments.toy.places import Places, read_result, write_spec
+from benchmarks.experiments.toy.folder import Paths, read_result, write_spec
 from benchmarks.experiments.toy.plan import Plan, Scale
 from benchmarks.experiments.toy.sweep import PRELOAD, sweep
 if __name__ == "__main__":
     scale = Scale(8, 2, 2, 2, 1, (1e-3,), 0, 1, 1, prompts=3, anchor_items=4, anchor_draws=2)
     plan, out = Plan(sys.argv[2], scale, seeds=int(sys.argv[3]), only=tuple(sys.argv[4:])), Path(sys.argv[1])
-    done = sweep(plan, Places(out), Launcher(ROOT, PRELOAD), jobs=2)
-    sys.exit(write_report(plan, Places(out), out, done, 1.0))
+    done = sweep(plan, Paths(out), Launcher(ROOT, PRELOAD), jobs=2)
+    sys.exit(write_report(plan, Paths(out), out, done, 1.0))
 """
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Places:
+def prepared(tmp_path_factory) -> Paths:
     """Eight of everything, encoded."""
-    places = Places(tmp_path_factory.mktemp("toy"))
-    write_data(places.data("image"), "image", 8, seed=0)
+    paths = Paths(tmp_path_factory.mktemp("toy"))
+    write_data(paths.data("image"), "image", 8, seed=0)
     first = {about.data: about.config for about in reversed(ARMS.values()) if about.config}
     for kind, name in first.items():
         config = f"configs/toy/image_{name}.yaml"
-        options = ("--data.source", str(places.source("image", kind)), "--data.cache", str(places.cache("image", kind)))
+        options = ("--data.source", str(paths.source("image", kind)), "--data.cache", str(paths.cache("image", kind)))
         assert image_main(["prepare", str(ROOT / config), *options]) == 0
-    return places
+    return paths
 
 
 @pytest.mark.slow
@@ -66,9 +65,9 @@ def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     plan = Plan("image", Scale(8, 2, 2, 2, 1))
     cell = plan.cell("main", arm, 1e-3, 1, "final")
-    places = ("--data.source", str(prepared.source("image", cell.data)),
+    paths = ("--data.source", str(prepared.source("image", cell.data)),
               "--data.cache", str(prepared.cache("image", cell.data)))  # fmt: skip
-    assert image_main(["train", cell.config, "--run", str(tmp_path / "run"), *places, *cell.options]) == 0
+    assert image_main(["train", cell.config, "--run", str(tmp_path / "run"), *paths, *cell.options]) == 0
     config = arm_config("image", ARMS[arm])
     assert counted == cell.passes == 2 * 2 * 2 * passes_per_item(config.method, config.reference_samples)
 
@@ -76,10 +75,10 @@ def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_strong_base_is_what_training_and_judging_start_from(prepared, monkeypatch):
     monkeypatch.setattr(
-        strong, "STRONG", ("--loop.updates", "2", "--loop.iterations", "1", "--optimizer.warmup_updates", "1")
+        cell_module, "STRONG", ("--loop.updates", "2", "--loop.iterations", "1", "--optimizer.warmup_updates", "1")
     )
     monkeypatch.chdir(ROOT)
-    assert strong.main([str(prepared.out), "image"]) == 0
+    assert cell_main(["strong", str(prepared.out), "image"]) == 0
     assert [path.name for path in prepared.strong("image").parent.iterdir()] == ["strong"]
     plan = Plan("image", Scale(8, 2, 2, 2, 1, noises=1, prompts=3, anchor_items=4), regimes=("strong",))
     base, trained = plan.base("strong"), plan.cell("strong", "seppo", 1e-3, 1, "final")

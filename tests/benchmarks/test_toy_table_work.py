@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiments.demo.runner import TaskFailed
-from benchmarks.experiments.toy import sweep as sweep_module
-from benchmarks.experiments.toy.places import Places, read_spec
+from benchmarks.experiments.toy import processes
+from benchmarks.experiments.toy.folder import Paths, read_spec
 from benchmarks.experiments.toy.plan import LADDER
+from benchmarks.experiments.toy.processes import TaskFailed
 from benchmarks.experiments.toy.queue import (
     best_rate,
     beyond,
@@ -31,88 +31,88 @@ from tests.benchmarks.toy_cells import small_plan, write_cell
 
 
 def test_work_goes_from_data_to_rates_to_seeds(tmp_path):
-    plan, places = small_plan(only=("sft", "dpo")), Places(tmp_path)
-    assert next_job(plan, places, ()).name == "data"
-    assert next_job(plan, places, {"data"}) is None
-    save_json(places.data("image") / "data.json", {"scores": {}})
-    assert next_job(plan, places, ()).cell == plan.base()
-    write_cell(places, plan.base(), 0.6)
+    plan, paths = small_plan(only=("sft", "dpo")), Paths(tmp_path)
+    assert next_job(plan, paths, ()).name == "data"
+    assert next_job(plan, paths, {"data"}) is None
+    save_json(paths.data("image") / "data.json", {"scores": {}})
+    assert next_job(plan, paths, ()).cell == plan.base()
+    write_cell(paths, plan.base(), 0.6)
 
-    prepare = next_job(plan, places, ())
+    prepare = next_job(plan, paths, ())
     assert prepare.name == "prepare-image-winners" and prepare.command[:3] == ("-m", "seppo_image", "prepare")
     # while that runs, pairs can be encoded
-    pairs = next_job(plan, places, {prepare.name})
+    pairs = next_job(plan, paths, {prepare.name})
     assert pairs.name == "prepare-image-pairs" and ("--data.form", "pairs") == pairs.command[-2:]
     for kind in ("winners", "pairs"):
-        save_json(places.cache("image", kind) / "manifest.json", {})
+        save_json(paths.cache("image", kind) / "manifest.json", {})
 
     order = []
-    while (job := next_job(plan, places, ())) is not None:
+    while (job := next_job(plan, paths, ())) is not None:
         order.append((job.cell.arm, job.cell.role, job.cell.rate, job.cell.seed))
-        write_cell(places, job.cell, 10 * job.cell.rate)
+        write_cell(paths, job.cell, 10 * job.cell.rate)
     rates = [(arm, "tune", rate, 0) for arm in ("sft", "dpo") for rate in (1e-3, 3e-3)]
     assert order == rates + [(arm, "final", 3e-3, seed) for seed in (1, 2, 3) for arm in ("sft", "dpo")]
 
 
 def test_a_strong_base_is_trained_before_all_that_starts_from_it(tmp_path):
-    plan, places = small_plan(only=("seppo",), seeds=1, regimes=("strong", "strong_weak")), Places(tmp_path)
-    save_json(places.data("image") / "data.json", {"scores": {}})
+    plan, paths = small_plan(only=("seppo",), seeds=1, regimes=("strong", "strong_weak")), Paths(tmp_path)
+    save_json(paths.data("image") / "data.json", {"scores": {}})
     assert [base.base for base in plan.bases()] == ["strong"], "one for both"
     names = []
-    while (job := next_job(plan, places, ())) is not None:
+    while (job := next_job(plan, paths, ())) is not None:
         names.append(job.name if job.cell is None else f"{job.cell.regime}-{job.cell.arm}")
         if job.cell is not None:
-            write_cell(places, job.cell, 0.6)
+            write_cell(paths, job.cell, 0.6)
         elif "prepare" in job.command:
             save_json(Path(job.command[job.command.index("--data.cache") + 1]) / "manifest.json", {})
         else:
-            save_json(places.strong("image") / "model_index.json", {})
+            save_json(paths.strong("image") / "model_index.json", {})
     tuned_and_trained = ["strong-seppo"] * 3
     assert names == [
         "prepare-image-winners", "strong-image", "strong-base", *tuned_and_trained, "prepare-image-weak",
         *(name.replace("strong", "strong_weak") for name in tuned_and_trained),
     ]  # fmt: skip
-    table = load_table(plan, places)
+    table = load_table(plan, paths)
     assert [row.arm for row in table.of("strong_weak") if row.seeds] == ["base", "seppo"]
     assert [one.second for one in table.comparisons if one.regime == "strong"] == ["base"]
 
 
 def test_busy_cells_are_not_begun_twice_and_unknown_rates_wait(tmp_path):
-    plan, places = small_plan(only=("sft",)), Places(tmp_path)
-    save_json(places.data("image") / "data.json", {"scores": {}})
-    save_json(places.cache("image", "winners") / "manifest.json", {})
-    write_cell(places, plan.base(), 0.6)
+    plan, paths = small_plan(only=("sft",)), Paths(tmp_path)
+    save_json(paths.data("image") / "data.json", {"scores": {}})
+    save_json(paths.cache("image", "winners") / "manifest.json", {})
+    write_cell(paths, plan.base(), 0.6)
     first, second = plan.tuning("main", "sft")
-    write_cell(places, first, 0.6)
-    assert next_job(plan, places, ()).cell == second
-    assert next_job(plan, places, {second.name}) is None
-    waiting = [can_begin for _, can_begin in cells_to_do(plan, places)]
+    write_cell(paths, first, 0.6)
+    assert next_job(plan, paths, ()).cell == second
+    assert next_job(plan, paths, {second.name}) is None
+    waiting = [can_begin for _, can_begin in cells_to_do(plan, paths)]
     assert waiting == [True, False, False, False]
 
 
 def test_best_rate_needs_all_of_them_and_takes_the_lower_of_a_tie(tmp_path):
-    plan, places = small_plan(), Places(tmp_path)
+    plan, paths = small_plan(), Paths(tmp_path)
     low, high = plan.tuning("main", "sft")
-    write_cell(places, low, 0.6)
-    assert best_rate(plan, places, "main", "sft") is None
-    write_cell(places, high, 0.6)
-    assert best_rate(plan, places, "main", "sft") == low.rate
-    write_cell(places, high, 0.7)
-    assert best_rate(plan, places, "main", "sft") == high.rate
+    write_cell(paths, low, 0.6)
+    assert best_rate(plan, paths, "main", "sft") is None
+    write_cell(paths, high, 0.6)
+    assert best_rate(plan, paths, "main", "sft") == low.rate
+    write_cell(paths, high, 0.7)
+    assert best_rate(plan, paths, "main", "sft") == high.rate
 
 
 def test_a_best_rate_at_the_edge_is_looked_beyond_as_often_as_allowed(tmp_path):
-    plan, places = small_plan(only=("sft",)), Places(tmp_path)
+    plan, paths = small_plan(only=("sft",)), Paths(tmp_path)
     plan.scale = replace(plan.scale, extend=2)
-    write_cell(places, plan.base(), 0.6)
-    save_json(places.data("image") / "data.json", {"scores": {}})
-    save_json(places.cache("image", "winners") / "manifest.json", {})
+    write_cell(paths, plan.base(), 0.6)
+    save_json(paths.data("image") / "data.json", {"scores": {}})
+    save_json(paths.cache("image", "winners") / "manifest.json", {})
     tried = []
-    while (job := next_job(plan, places, ())).cell.role == "tune":
+    while (job := next_job(plan, paths, ())).cell.role == "tune":
         tried.append(job.cell.rate)
-        write_cell(places, job.cell, -job.cell.rate)  # the lower the better
+        write_cell(paths, job.cell, -job.cell.rate)  # the lower the better
     assert tried == [1e-3, 3e-3, 3e-4, 1e-4] and job.cell.rate == 1e-4
-    row = next(row for row in load_table(plan, places).rows if row.arm == "sft")
+    row = next(row for row in load_table(plan, paths).rows if row.arm == "sft")
     assert [rate for rate, _ in row.tuning] == [1e-4, 3e-4, 1e-3, 3e-3] and row.at_edge
 
 
@@ -123,20 +123,20 @@ def test_no_rate_is_looked_for_beyond_one_inside_the_grid_or_the_ladders_end():
 
 
 def test_a_rate_that_failed_is_not_chosen_and_can_be_tried_again(tmp_path):
-    plan, places = small_plan(only=("sft",)), Places(tmp_path)
+    plan, paths = small_plan(only=("sft",)), Paths(tmp_path)
     low, high = plan.tuning("main", "sft")
-    write_cell(places, low, 0.6)
-    note_failure(places, high, "loss is not finite")
-    assert best_rate(plan, places, "main", "sft") == low.rate
-    assert failure(places, high) == "loss is not finite"
-    note_failure(places, low, "nor here")
-    (places.cell(low) / "cell.json").unlink()
-    assert best_rate(plan, places, "main", "sft") is None
+    write_cell(paths, low, 0.6)
+    note_failure(paths, high, "loss is not finite")
+    assert best_rate(plan, paths, "main", "sft") == low.rate
+    assert failure(paths, high) == "loss is not finite"
+    note_failure(paths, low, "nor here")
+    (paths.cell(low) / "cell.json").unlink()
+    assert best_rate(plan, paths, "main", "sft") is None
     # no rate came through: nothing is left to be done
-    write_cell(places, plan.base(), 0.6)
-    assert list(cells_to_do(plan, places)) == []
-    forget_failures(places)
-    assert len(list(cells_to_do(plan, places))) == 2 + 3
+    write_cell(paths, plan.base(), 0.6)
+    assert list(cells_to_do(plan, paths)) == []
+    forget_failures(paths)
+    assert len(list(cells_to_do(plan, paths))) == 2 + 3
 
 
 # the sweep
@@ -152,8 +152,8 @@ class Done:
 class Pretend:
     """A launcher whose processes do their work at once: `fail` names jobs that end with status 1."""
 
-    def __init__(self, places: Places, fail: str = "-"):
-        self.places, self.fail, self.began = places, fail, []
+    def __init__(self, paths: Paths, fail: str = "-"):
+        self.paths, self.fail, self.began = paths, fail, []
 
     def start(self, command, log: Path) -> Done:
         self.began.append(log.stem)
@@ -162,58 +162,58 @@ class Pretend:
             log.write_text("traceback\nseppo-image: it broke\n")
             return Done(1)
         if "benchmarks.experiments.toy.data" in command:
-            save_json(self.places.data("image") / "data.json", {"scores": {}})
+            save_json(self.paths.data("image") / "data.json", {"scores": {}})
         elif "prepare" in command:
             save_json(Path(command[command.index("--data.cache") + 1]) / "manifest.json", {})
         else:
             cell = read_spec(Path(command[-1]))
-            write_cell(self.places, cell, 0.6)
+            write_cell(self.paths, cell, 0.6)
         return Done(0)
 
 
 @pytest.fixture(autouse=True)
 def quick_poll(monkeypatch):
-    monkeypatch.setattr(sweep_module, "POLL", 0.0)
+    monkeypatch.setattr(processes, "POLL", 0.0)
 
 
 def test_sweep_runs_all_once_and_then_nothing(tmp_path):
-    plan, places, stream = small_plan(only=("sft", "dpo"), seeds=1), Places(tmp_path), io.StringIO()
-    launcher = Pretend(places)
-    assert sweep(plan, places, launcher, jobs=2, stream=stream)
+    plan, paths, stream = small_plan(only=("sft", "dpo"), seeds=1), Paths(tmp_path), io.StringIO()
+    launcher = Pretend(paths)
+    assert sweep(plan, paths, launcher, jobs=2, stream=stream)
     assert len(launcher.began) == len(set(launcher.began)) == 1 + 1 + 2 + 4 + 2
     assert "DPO, pairs, lr 0.001, seed 1: R 0.61" in stream.getvalue()
-    again = Pretend(places)
-    assert sweep(plan, places, again, stream=stream) and again.began == []
-    more = Pretend(places)
-    assert sweep(small_plan(only=("sft", "dpo"), seeds=2), places, more, stream=stream) and len(more.began) == 2
+    again = Pretend(paths)
+    assert sweep(plan, paths, again, stream=stream) and again.began == []
+    more = Pretend(paths)
+    assert sweep(small_plan(only=("sft", "dpo"), seeds=2), paths, more, stream=stream) and len(more.began) == 2
 
 
 def test_no_cell_begins_after_the_budget(tmp_path):
-    plan, places = small_plan(), Places(tmp_path)
-    launcher = Pretend(places)
-    assert not sweep(plan, places, launcher, budget=0, stream=io.StringIO())
+    plan, paths = small_plan(), Paths(tmp_path)
+    launcher = Pretend(paths)
+    assert not sweep(plan, paths, launcher, budget=0, stream=io.StringIO())
     assert launcher.began == []
 
 
 def test_a_cell_that_fails_is_noted_and_the_rest_goes_on(tmp_path):
-    plan, places, stream = small_plan(only=("sft",), seeds=2), Places(tmp_path), io.StringIO()
-    assert sweep(plan, places, Pretend(places, fail="main-sft-lr0.003"), stream=stream)
+    plan, paths, stream = small_plan(only=("sft",), seeds=2), Paths(tmp_path), io.StringIO()
+    assert sweep(plan, paths, Pretend(paths, fail="main-sft-lr0.003"), stream=stream)
     assert "FAILED, seppo-image: it broke" in stream.getvalue()
-    table = load_table(plan, places)
+    table = load_table(plan, paths)
     (row,) = [row for row in table.rows if row.arm == "sft"]
     assert row.rate == 1e-3 and row.seeds == (1, 2) and row.tuning[1] == (3e-3, None)
     assert "it broke" in row.failures[0] and "it broke" in markdown(table, plan, {})
 
 
 def test_data_that_cannot_be_written_end_the_sweep(tmp_path):
-    places = Places(tmp_path)
+    paths = Paths(tmp_path)
     with pytest.raises(TaskFailed, match="writing the data ended with status 1: seppo-image: it broke"):
-        sweep(small_plan(), places, Pretend(places, fail="data"), stream=io.StringIO())
+        sweep(small_plan(), paths, Pretend(paths, fail="data"), stream=io.StringIO())
 
 
 def test_processes_end_with_the_sweep_and_none_is_begun_after_a_signal(tmp_path):
     """A signal that comes in the middle of a start waits until the process is known, and then ends it."""
-    plan, places = small_plan(), Places(tmp_path)
+    plan, paths = small_plan(), Paths(tmp_path)
     ended = []
 
     class Long:
@@ -233,14 +233,14 @@ def test_processes_end_with_the_sweep_and_none_is_begun_after_a_signal(tmp_path)
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stop:
-        sweep(plan, places, Interrupted(), jobs=1, stream=io.StringIO())
+        sweep(plan, paths, Interrupted(), jobs=1, stream=io.StringIO())
     assert stop.value.code == 143 and len(ended) == 1
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("status", [BUSY, 143, -9])
 def test_a_cell_that_is_ended_or_held_from_outside_stops_the_sweep_and_is_no_failure(tmp_path, status):
-    plan, places = small_plan(only=("sft",)), Places(tmp_path)
+    plan, paths = small_plan(only=("sft",)), Paths(tmp_path)
 
     class Held(Pretend):
         def start(self, command, log):
@@ -248,5 +248,5 @@ def test_a_cell_that_is_ended_or_held_from_outside_stops_the_sweep_and_is_no_fai
             return Done(status) if log.stem.startswith("main-sft") else done
 
     with pytest.raises(TaskFailed, match=f"ended with status {status}"):
-        sweep(plan, places, Held(places), stream=io.StringIO())
-    assert all(failure(places, cell) is None for cell in plan.tuning("main", "sft"))
+        sweep(plan, paths, Held(paths), stream=io.StringIO())
+    assert all(failure(paths, cell) is None for cell in plan.tuning("main", "sft"))

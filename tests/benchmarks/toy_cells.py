@@ -4,17 +4,17 @@ import numpy as np
 import torch
 
 from benchmarks.experiments.toy.cell import prompts_of
-from benchmarks.experiments.toy.places import FORMAT, Places, write_spec
+from benchmarks.experiments.toy.folder import FORMAT, Paths, write_spec
 from benchmarks.experiments.toy.plan import Cell, Plan, Scale
 from seppo_core.io.atomic import save_json, save_tensors
 
 
-def write_cell(places: Places, cell: Cell, score: float, *, seconds: float | None = 10.0, spread: float = 0.05) -> None:
+def write_cell(paths: Paths, cell: Cell, score: float, *, seconds: float | None = 10.0, spread: float = 0.05) -> None:
     """What a cell leaves: scores around `score`, and where it has an anchor, signs that are right for half the items.
 
     Prompts keep their difficulty and seeds their luck in every cell, so that differences are paired.
     """
-    folder = places.cell(cell)
+    folder = paths.cell(cell)
     prompts = prompts_of(cell)
     shape = (len(prompts), cell.noises)
     difficulty = np.linspace(-spread, spread, shape[0])[:, None]

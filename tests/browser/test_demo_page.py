@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiments.demo.main import write_reports
+from benchmarks.experiments.toy.demo import write_reports
 from tests.benchmarks.demo_folder import write_finished
 from tests.browser.browsing import NEEDED, found_in
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks.experiments.full_size.cases import CASES
-from seppo_core.report.status_line import StatusLine
+from seppo_core.report.status_line import StatusLines
 
 DOCS = Path("docs")
 NAME = "full_size"
@@ -53,7 +53,7 @@ def run(names: list[str], scratch: Path, out: Path, threads: int, keep: bool = F
     from seppo_core.io.atomic import save_json, save_text
 
     results = read_results(out / f"{NAME}.json")
-    line, failed, begin = StatusLine(sys.stdout, live=1, plain=60), [], time.monotonic()
+    line, failed, begin = StatusLines(sys.stdout, live=1, plain=60), [], time.monotonic()
     for place, name in enumerate(names):
         step, case_begin = ["start"], time.monotonic()
 

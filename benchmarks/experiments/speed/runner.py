@@ -13,7 +13,7 @@ from benchmarks.experiments.speed.bench import Comparison, Left, Prepared, Stage
 from benchmarks.experiments.speed.measuring import Memory, Timer, Times, garbage_collected, interleaved, measure_memory
 from benchmarks.experiments.speed.report import Result, measured
 from seppo_core.data.source import first_line
-from seppo_core.report.status_line import StatusLine
+from seppo_core.report.status_line import StatusLines
 from seppo_core.run.eta import clock
 
 
@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, total: int, stream: TextIO | None = None, now: Callable[[], float] = time.monotonic):
         self.total, self.now = total, now
-        self.line = StatusLine(stream or sys.stdout, live=0.2, plain=20.0, now=now)
+        self.line = StatusLines(stream or sys.stdout, live=0.2, plain=20.0, now=now)
         self.spent: list[float] = []
         self._began = now()
         self._title = ""

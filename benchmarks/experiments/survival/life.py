@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.experiments.demo.plan import ROOT
-from benchmarks.experiments.demo.process import Launcher
+from benchmarks.experiments.toy.arms import ROOT
+from benchmarks.experiments.toy.processes import Launcher
 from benchmarks.experiments.toy.task.bases import image_base
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run.history import read_events, read_metrics

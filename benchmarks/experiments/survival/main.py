@@ -9,8 +9,6 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.experiments.demo.plan import ROOT
-from benchmarks.experiments.demo.process import Launcher
 from benchmarks.experiments.survival.life import (
     IMAGES,
     KILLS_IN_A_LIFE,
@@ -22,6 +20,8 @@ from benchmarks.experiments.survival.life import (
     moments,
     run_life,
 )
+from benchmarks.experiments.toy.arms import ROOT
+from benchmarks.experiments.toy.processes import Launcher
 
 DEFAULT = Path("runs/survival")
 REPORT = "report.json"

@@ -1,9 +1,18 @@
 """What is compared: every method as a config in configs/toy, and what each costs in passes through the denoiser."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.schema import Config
+from seppo_image.config import ImageConfig
+from seppo_video.config import VideoConfig
+
+ROOT = Path(__file__).resolve().parents[3]
+SCHEMAS: dict[Modality, type[Config]] = {"image": ImageConfig, "video": VideoConfig}
+PROGRAMS: dict[Modality, str] = {"image": "seppo_image", "video": "seppo_video"}
 
 Data = Literal["winners", "pairs", "either", "labels", "continued"]
 Group = Literal["controls", "SePPO and its ablations", "further options", "rivals"]

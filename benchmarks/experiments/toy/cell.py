@@ -1,4 +1,7 @@
-"""`python -m benchmarks.experiments.toy.cell OUT CELL_FOLDER`: trains one cell with the real command, and judges it."""
+"""`python -m benchmarks.experiments.toy.cell OUT CELL_FOLDER` trains one cell with the real command, and judges it.
+
+`... cell strong OUT MODALITY` trains the strong base that some regimes start from.
+"""
 
 import json
 import shutil
@@ -13,14 +16,13 @@ from safetensors.torch import load_file
 
 from benchmarks.evaluation.anchor.measure import Plan as AnchorPlan
 from benchmarks.evaluation.anchor.measure import choose, measure, open_run, points
-from benchmarks.experiments.demo.judge import Judge
-from benchmarks.experiments.demo.plan import SCHEMAS
-from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.arms import ARMS, SCHEMAS
 from benchmarks.experiments.toy.data import validation
-from benchmarks.experiments.toy.places import FORMAT, Places, read_spec
-from benchmarks.experiments.toy.plan import Cell, config_path
+from benchmarks.experiments.toy.folder import FORMAT, Paths, read_spec
+from benchmarks.experiments.toy.judge import Judge
+from benchmarks.experiments.toy.plan import STRONG, Cell, config_path
 from benchmarks.experiments.toy.sweep import BUSY
-from benchmarks.experiments.toy.task.captions import held_out
+from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
 from seppo_core.config.loader import load_config
 from seppo_core.io.atomic import save_json, save_tensors
@@ -37,7 +39,9 @@ NOISE = 1000
 
 def main(arguments: list[str]) -> int:
     """The exit status: that of the command that failed, if one did."""
-    places, folder = Places(Path(arguments[0])), Path(arguments[1])
+    if arguments[0] == "strong":
+        return train_strong_base(Paths(Path(arguments[1])), arguments[2])
+    paths, folder = Paths(Path(arguments[0])), Path(arguments[1])
     cell = read_spec(folder)
     run = folder / "run"
     seconds = None
@@ -47,11 +51,11 @@ def main(arguments: list[str]) -> int:
             return BUSY
         begun = CheckpointFolder(run / "checkpoints").latest() is not None
         started = time.process_time()
-        status = train(places, cell, run)
+        status = train(paths, cell, run)
         if status != 0:
             return status
         seconds = None if begun else round(time.process_time() - started, 2)
-    curve = judge(places, cell, run, folder)
+    curve = judge(paths, cell, run, folder)
     metrics = read_metrics(run) if run.is_dir() else []
     captions = [] if cell.anchor is None else look_at_anchor(cell, run, folder)
     save_json(
@@ -65,14 +69,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def train(places: Places, cell: Cell, run: Path) -> int:
+def train(paths: Paths, cell: Cell, run: Path) -> int:
     """`seppo-image train` or `seppo-video train`, as a user calls it; goes on with a run that was broken off."""
     argv = [
-        "train", cell.config, "--run", str(run), "--data.source", str(places.source(cell.modality, cell.data)),
-        "--data.cache", str(places.cache(cell.modality, cell.data)), *cell.options,
+        "train", cell.config, "--run", str(run), "--data.source", str(paths.source(cell.modality, cell.data)),
+        "--data.cache", str(paths.cache(cell.modality, cell.data)), *cell.options,
     ]  # fmt: skip
     if cell.base == "strong":
-        argv += ["--model.base", str(places.strong(cell.modality))]
+        argv += ["--model.base", str(paths.strong(cell.modality))]
     print(f"seppo-{cell.modality} {' '.join(argv)}", flush=True)
     return (image_main if cell.modality == "image" else video_main)(argv)
 
@@ -85,11 +89,11 @@ def prompts_of(cell: Cell) -> list[str]:
     return prompts if cell.prompts is None else prompts[:: len(prompts) // cell.prompts][: cell.prompts]
 
 
-def judge(places: Places, cell: Cell, run: Path, folder: Path) -> list[tuple[int, float]]:
+def judge(paths: Paths, cell: Cell, run: Path, folder: Path) -> list[tuple[int, float]]:
     """Writes scores.safetensors of the last checkpoint; the learning curve, from earlier ones' first noise."""
     config = load_config(cell.config or config_path(cell.modality, ARMS["sft"]), SCHEMAS[cell.modality])
     if cell.base == "strong":
-        config = replace(config, model=replace(config.model, base=str(places.strong(cell.modality))))
+        config = replace(config, model=replace(config.model, base=str(paths.strong(cell.modality))))
     noises = [NOISE + index for index in range(cell.noises)]
     judge = Judge(cell.modality, config, prompts_of(cell), noises, BATCH[cell.modality])
     found: list[tuple[int, float]] = []
@@ -140,6 +144,26 @@ def clear(run: Path) -> None:
     """Keeps config and metrics of a judged run, which are small, and removes weights and samples, which are not."""
     for name in ("checkpoints", "pool", "buffer", "tensorboard"):
         shutil.rmtree(run / name, ignore_errors=True)
+
+
+def train_strong_base(paths: Paths, modality: Modality) -> int:
+    """Writes the base that is tuned on the winners before all else; goes on with one that was broken off.
+
+    Returns the exit status of the command that failed, or 0.
+    """
+    folder = paths.strong(modality)
+    run, config = folder.parent / "run", str(config_path(modality, ARMS["sft"]))
+    where = (
+        "--run", str(run), "--data.source", str(paths.source(modality, "winners")),
+        "--data.cache", str(paths.cache(modality, "winners")),
+    )  # fmt: skip
+    sizes = ("--loop.batch_size", "16", "--loop.micro_batch_size", "16", "--loop.checkpoint_every", "200")
+    status = image_main(["train", config, *where, *STRONG, *sizes])
+    if status == 0:
+        status = image_main(["export", config, "--run", str(run), "--kind", "full", "--out", str(folder)])
+    if status == 0:
+        shutil.rmtree(run)
+    return status
 
 
 def _first(path: Path) -> float:

@@ -6,13 +6,11 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.experiments.demo.display import clock
-from benchmarks.experiments.demo.plan import ROOT
-from benchmarks.experiments.demo.process import Launcher
-from benchmarks.experiments.demo.runner import TaskFailed
-from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.arms import ARMS, ROOT
 from benchmarks.experiments.toy.plan import REGIMES, SCALES, Plan
+from benchmarks.experiments.toy.processes import Launcher, TaskFailed
 from benchmarks.experiments.toy.task.captions import Modality
+from seppo_core.run.eta import clock
 
 DEFAULT = Path("runs/toy")
 FORMAT = 1
@@ -47,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(asked: argparse.Namespace) -> int:
     # imported late: all of this needs numpy and torch, and a mistake in the call should be told before they load
-    from benchmarks.experiments.toy.places import Places
+    from benchmarks.experiments.toy.folder import Paths
     from benchmarks.experiments.toy.queue import forget_failures
     from benchmarks.experiments.toy.sweep import PRELOAD, sweep
 
@@ -58,16 +56,16 @@ def _run(asked: argparse.Namespace) -> int:
     )  # fmt: skip
     out = asked.out.resolve()
     # relative where it lies inside the checkout, where all processes run, so that folders can move
-    places = Places(out.relative_to(ROOT) if out.is_relative_to(ROOT) else out)
+    paths = Paths(out.relative_to(ROOT) if out.is_relative_to(ROOT) else out)
     if asked.retry:
-        forget_failures(Places(out))
+        forget_failures(Paths(out))
     budget = None if asked.budget is None else 60 * asked.budget
     started = time.monotonic()
-    done = sweep(plan, places, Launcher(ROOT, PRELOAD), jobs=asked.jobs, budget=budget)
-    return write_report(plan, Places(out), asked.out, done, round(time.monotonic() - started, 1))
+    done = sweep(plan, paths, Launcher(ROOT, PRELOAD), jobs=asked.jobs, budget=budget)
+    return write_report(plan, Paths(out), asked.out, done, round(time.monotonic() - started, 1))
 
 
-def write_report(plan: Plan, places, shown: Path, done: bool, elapsed: float) -> int:
+def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float) -> int:
     """Prints the table and writes report.json, report.md and index.html; 1 where a cell failed, else 0."""
     import json
 
@@ -78,8 +76,8 @@ def write_report(plan: Plan, places, shown: Path, done: bool, elapsed: float) ->
     from seppo_core.report.page import save_page
     from seppo_core.report.provenance import provenance
 
-    table = load_table(plan, places)
-    marker = places.data(plan.modality) / "data.json"
+    table = load_table(plan, paths)
+    marker = paths.data(plan.modality) / "data.json"
     scores = json.loads(marker.read_text(encoding="utf-8"))["scores"] if marker.is_file() else {}
     origin = {**provenance(), "elapsed_seconds": elapsed}
     report = {
@@ -90,10 +88,10 @@ def write_report(plan: Plan, places, shown: Path, done: bool, elapsed: float) ->
         "comparisons": [one.to_json() for one in table.comparisons],
         "provenance": origin,
     }  # fmt: skip
-    save_json(places.out / "report.json", report)
+    save_json(paths.out / "report.json", report)
     text = markdown(table, plan, scores)
-    save_text(places.out / "report.md", text)
-    save_page(places.out / "index.html", toy_page(table, plan, places, scores, origin))
+    save_text(paths.out / "report.md", text)
+    save_page(paths.out / "index.html", toy_page(table, plan, paths, scores, origin))
     state = "complete" if not report["partial"] else "not complete: the same command goes on"
     print(f"\n{text}\n{state}, {clock(elapsed)} minutes now; look at {shown / 'index.html'}, numbers in report.json")
     return 1 if any(row.failures for row in table.rows) else 0

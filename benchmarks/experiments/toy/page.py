@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.experiments.toy.arms import ARMS
-from benchmarks.experiments.toy.places import Places, read_result, read_samples
+from benchmarks.experiments.toy.folder import Paths, read_result, read_samples
 from benchmarks.experiments.toy.plan import REGIMES, Plan
 from benchmarks.experiments.toy.results import Row, Table
 from benchmarks.experiments.toy.text import begun, how, not_begun
@@ -26,7 +26,7 @@ SHOWN_NOISES = 2
 NONE = Cell("–", -1e9)
 
 
-def toy_page(found: Table, plan: Plan, places: Places, scores: dict[str, float], provenance: dict) -> Html:
+def toy_page(found: Table, plan: Plan, paths: Paths, scores: dict[str, float], provenance: dict) -> Html:
     """The whole document."""
     lead = (
         "One small base, every method, the learning rate of each tuned in the same way, several training seeds, judged "
@@ -35,7 +35,7 @@ def toy_page(found: Table, plan: Plan, places: Places, scores: dict[str, float],
     sections = [Section("In short", [_summary(found, plan)])]
     for regime in plan.regimes:
         sections.append(_regime(found, plan, regime))
-    grid = _samples(found, plan, places)
+    grid = _samples(found, plan, paths)
     if grid is not None:
         sections.append(Section("The same prompts, the same noise", [grid]))
     told = [element("p", text.replace("**", "")) for text in how(found, plan, scores)]
@@ -164,7 +164,7 @@ def _tried(score: float | None, chosen: bool) -> Cell:
     return NONE if score is None else Cell(element("strong" if chosen else "span", f"{score:.3f}"), score, number=True)
 
 
-def _samples(found: Table, plan: Plan, places: Places) -> Html | None:
+def _samples(found: Table, plan: Plan, paths: Paths) -> Html | None:
     """Evenly spaced prompts under some arms, each by its first training seed."""
     cells = []
     for arm in SHOWN_ARMS:
@@ -175,8 +175,8 @@ def _samples(found: Table, plan: Plan, places: Places) -> Html | None:
         cells.append((arm, cell))
     if not cells:
         return None
-    results = {arm: read_result(places, cell) for arm, cell in cells}
-    samples = {arm: read_samples(places, cell) for arm, cell in cells}
+    results = {arm: read_result(paths, cell) for arm, cell in cells}
+    samples = {arm: read_samples(paths, cell) for arm, cell in cells}
     prompts = results[cells[0][0]].prompts
     even = np.linspace(0, len(prompts) - 1, min(SHOWN_PROMPTS, len(prompts))).round().astype(int)
     noises = min(SHOWN_NOISES, found.noises)

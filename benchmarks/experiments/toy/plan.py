@@ -9,8 +9,7 @@ from typing import Literal
 
 import yaml
 
-from benchmarks.experiments.demo.plan import ROOT, SCHEMAS
-from benchmarks.experiments.toy.arms import ARMS, Arm, passes_per_item
+from benchmarks.experiments.toy.arms import ARMS, ROOT, SCHEMAS, Arm, passes_per_item
 from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.config.loader import load_config
 from seppo_core.config.schema import Config

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.evaluation.anchor.validity import Validity, validity
 from benchmarks.experiments.toy.arms import ARMS
-from benchmarks.experiments.toy.places import CellResult, Places, alarms, read_result
+from benchmarks.experiments.toy.folder import CellResult, Paths, alarms, read_result
 from benchmarks.experiments.toy.plan import REGIMES, Plan
 from benchmarks.experiments.toy.queue import best_rate, failure, tuning_cells
 from seppo_core.report.statistics import Interval, crossed_interval, mean_interval
@@ -129,23 +129,23 @@ class Table:
         return base + [row for row in self.rows if row.arm != "base" and row.regime == regime]
 
 
-def load_table(plan: Plan, places: Places) -> Table:
+def load_table(plan: Plan, paths: Paths) -> Table:
     """Reads every finished cell of the plan, those of arms that `only` leaves out too."""
-    bases = {cell.base: found for cell in plan.bases() if (found := read_result(places, cell)) is not None}
+    bases = {cell.base: found for cell in plan.bases() if (found := read_result(paths, cell)) is not None}
     rows = [_base_row(base) for base in bases.values()]
     comparisons: list[Comparison] = []
     for regime in plan.regimes:
         found: dict[str, dict[int, CellResult]] = {}
         for arm in plan.arms(regime):
-            rate = best_rate(plan, places, regime, arm)
+            rate = best_rate(plan, paths, regime, arm)
             cells = [] if rate is None else plan.final(regime, arm, rate)
-            results = {cell.seed: result for cell in cells if (result := read_result(places, cell)) is not None}
+            results = {cell.seed: result for cell in cells if (result := read_result(paths, cell)) is not None}
             found[arm] = results
         runs = {arm: {seed: result.scores.mean(1) for seed, result in cells.items()} for arm, cells in found.items()}
         base = bases.get(REGIMES[regime].base)
         if base is not None:
             runs["base"] = dict.fromkeys((0,), base.scores.mean(1))
-        rows += [_row(plan, places, regime, arm, results, runs) for arm, results in found.items()]
+        rows += [_row(plan, paths, regime, arm, results, runs) for arm, results in found.items()]
         for first, second in COMPARISONS:
             told = difference(runs.get(first, {}), runs.get(second, {}))
             if told is not None:
@@ -181,17 +181,17 @@ def _base_row(base: CellResult) -> Row:
 
 
 def _row(
-    plan: Plan, places: Places, regime: str, arm: str, results: dict[int, CellResult], runs: dict[str, dict[int, Array]]
+    plan: Plan, paths: Paths, regime: str, arm: str, results: dict[int, CellResult], runs: dict[str, dict[int, Array]]
 ) -> Row:
-    tuning = tuning_cells(plan, places, regime, arm)
-    tuned = {cell.rate: read_result(places, cell) for cell in tuning}
-    rate = best_rate(plan, places, regime, arm)
+    tuning = tuning_cells(plan, paths, regime, arm)
+    tuned = {cell.rate: read_result(paths, cell) for cell in tuning}
+    rate = best_rate(plan, paths, regime, arm)
     cells = [*tuning, *([] if rate is None else plan.final(regime, arm, rate))]
     ordered = [results[seed] for seed in sorted(results)]
     over = {control: difference(runs[arm], runs.get(control, {})) for control in CONTROLS if control != arm}
     seconds = [result.seconds for result in ordered if result.seconds is not None]
     held = [result.shares for result in ordered if result.shares]
-    spoke = Counter(gate for result in ordered for gate in alarms(places, result.cell))
+    spoke = Counter(gate for result in ordered for gate in alarms(paths, result.cell))
     return Row(
         regime=regime,
         arm=arm,
@@ -199,7 +199,7 @@ def _row(
         tuning=[(rate, None if result is None else round(result.mean, 5)) for rate, result in tuned.items()],
         seeds=tuple(sorted(results)),
         wanted=len(plan.seeds_of(regime)),
-        failures=[f"{cell.label}: {why}" for cell in cells if (why := failure(places, cell)) is not None],
+        failures=[f"{cell.label}: {why}" for cell in cells if (why := failure(paths, cell)) is not None],
         alarms=dict(sorted(spoke.items())),
         mean=over_runs([runs[arm][seed] for seed in sorted(results)]) if results else None,
         over={control: told[0] for control, told in over.items() if told is not None},

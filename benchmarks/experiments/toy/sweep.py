@@ -4,19 +4,15 @@ import re
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
 from typing import TextIO
 
-from benchmarks.experiments.demo.display import clock
-from benchmarks.experiments.demo.process import Launcher, stop
-from benchmarks.experiments.demo.runner import TaskFailed
-from benchmarks.experiments.toy.places import Places, read_result, write_spec
+from benchmarks.experiments.toy.folder import Paths, read_result, write_spec
 from benchmarks.experiments.toy.plan import Plan
+from benchmarks.experiments.toy.processes import Launcher, Running, TaskFailed, read_log, run_jobs
 from benchmarks.experiments.toy.queue import Job, left, next_job, note_failure
-from seppo_core.report.status_line import StatusLine
+from seppo_core.report.status_line import StatusLines
+from seppo_core.run.eta import clock
 
-POLL = 0.2
 PRELOAD = ("benchmarks.experiments.toy.cell",)
 SHOW_EVERY = 5.0
 """Seconds between lines on a terminal; in a file twelve times as long."""
@@ -26,20 +22,9 @@ _TOLD = re.compile(r"(seppo-\w+: |[\w.]*(Error|Exception|Interrupt)\b).*")
 """The line of a log that says why."""
 
 
-@dataclass
-class _Running:
-    job: Job
-    process: BaseProcess
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-
 def sweep(
     plan: Plan,
-    places: Places,
+    paths: Paths,
     launcher: Launcher,
     *,
     jobs: int = 2,
@@ -52,88 +37,58 @@ def sweep(
     on a cell. On SIGTERM (SystemExit), Ctrl-C (KeyboardInterrupt) or any error, the processes that still run are ended;
     the next call goes on with what they left.
     """
-    with _Signals() as signals:
-        return _sweep(plan, places, launcher, jobs, budget, stream, signals)
-
-
-class _Signals:
-    """Takes SIGTERM and SIGINT between two looks: raised in the middle of a start, a process would be lost sight of."""
-
-    def __enter__(self) -> "_Signals":
-        self.received: int | None = None
-        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _take(self, number: int, _) -> None:
-        self.received = number
-
-    def check(self) -> None:
-        if self.received == signal.SIGTERM:
-            sys.exit(128 + signal.SIGTERM)
-        if self.received is not None:
-            raise KeyboardInterrupt
-
-
-def _sweep(
-    plan: Plan, places: Places, launcher: Launcher, jobs: int, budget: float | None, stream: TextIO, signals: _Signals
-) -> bool:
     started = time.monotonic()
-    running: list[_Running] = []
-    display = StatusLine(stream, SHOW_EVERY, 12 * SHOW_EVERY)
+    lines = StatusLines(stream, SHOW_EVERY, 12 * SHOW_EVERY)
     worked = spent = 0.0
     looked = False  # whether nothing has changed since there was no job to begin: looking reads many files
+
+    def begin(running: list[Running]) -> Job | None:
+        nonlocal looked
+        if looked or (budget is not None and time.monotonic() - started >= budget):
+            return None
+        job = next_job(plan, paths, {item.job.name for item in running})
+        looked = job is None
+        if job is not None and job.cell is not None:
+            write_spec(paths.cell(job.cell), job.cell)
+        return job
+
+    def ended(item: Running) -> None:
+        nonlocal looked, worked, spent
+        looked = False
+        worked, spent = worked + item.job.weight, spent + item.seconds
+        lines.say(_finish(paths, item))
+
+    def show(running: list[Running]) -> None:
+        if running and lines.is_due():
+            lines.show(_status(plan, paths, running, worked, spent, jobs))
+
     try:
-        while True:
-            signals.check()
-            in_time = budget is None or time.monotonic() - started < budget
-            while in_time and not looked and len(running) < jobs:
-                job = next_job(plan, places, {item.job.name for item in running})
-                if job is None:
-                    looked = True
-                    break
-                if job.cell is not None:
-                    write_spec(places.cell(job.cell), job.cell)
-                running.append(_Running(job, launcher.start(job.command, places.log(job.name))))
-            if not running:
-                return next_job(plan, places, ()) is None
-            for item in [item for item in running if item.process.exitcode is not None]:
-                running.remove(item)
-                looked = False
-                worked, spent = worked + item.job.weight, spent + item.seconds
-                display.say(_finish(places, item))
-            if running and display.is_due():
-                display.show(_status(plan, places, running, worked, spent, jobs))
-            time.sleep(POLL)
+        run_jobs(launcher, begin, paths.log, workers=jobs, ended=ended, show=show)
     finally:
-        display.close()
-        stop([item.process for item in running])
+        lines.close()
+    return next_job(plan, paths, ()) is None
 
 
-def _finish(places: Places, item: _Running) -> str:
+def _finish(paths: Paths, item: Running) -> str:
     """Notes how a job came out; the line that tells of it."""
     job, took = item.job, clock(item.seconds)
     if item.process.exitcode == 0:
         if job.cell is None:
             return f"{job.label}: done in {took}"
-        return f"{job.label}: R {read_result(places, job.cell).mean:.3f}, in {took}"
-    log = places.log(job.name)
-    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n") if log.is_file() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"{job.label}: R {read_result(paths, job.cell).mean:.3f}, in {took}"
+    log = paths.log(job.name)
+    lines = [line.strip() for line in read_log(log)]
     reason = next((line for line in reversed(lines) if _TOLD.match(line)), lines[-1] if lines else "it said nothing")
     reason, status = reason[:300], item.process.exitcode
     # ended from outside, which says nothing about the cell
     if job.cell is None or status < 0 or status in (BUSY, 128 + signal.SIGTERM, 128 + signal.SIGINT):
         raise TaskFailed(f"{job.label} ended with status {status}: {reason} (all of it: {log})")
-    note_failure(places, job.cell, reason)
+    note_failure(paths, job.cell, reason)
     return f"{job.label}: FAILED, {reason} (all of it: {log})"
 
 
-def _status(plan: Plan, places: Places, running: list[_Running], worked: float, spent: float, jobs: int) -> str:
-    count, weight = left(plan, places)
+def _status(plan: Plan, paths: Paths, running: list[Running], worked: float, spent: float, jobs: int) -> str:
+    count, weight = left(plan, paths)
     text = f"{count} cells left, now " + "; ".join(f"{item.job.label} ({clock(item.seconds)})" for item in running)
     if not worked:
         return text

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.experiments.demo.judge MODALITY FOLDER ARM...`: samples of every arm, scored exactly.
+"""`python -m benchmarks.experiments.toy.judge MODALITY FOLDER ARM...`: samples of every arm, scored exactly.
 
 Held-out prompts from the same noise for every arm: what `sample` draws for a prompt and a seed. The last checkpoint is
 scored with all seeds and its samples are kept; earlier ones, for the curves, with the first seed alone.
@@ -14,8 +14,7 @@ from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.experiments.demo.plan import ARMS, RECIPES, Places, load_configs
-from benchmarks.experiments.demo.watch import judge_progress
+from benchmarks.experiments.toy.demo_plan import ARMS, TRAINED, DemoPaths, judge_progress, load_configs
 from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
 from seppo_core.cli.commands import tune
@@ -85,14 +84,14 @@ def spread(checkpoints: list[Path], points: int) -> list[Path]:
     return [path for index, path in enumerate(checkpoints) if index in chosen]
 
 
-def jobs_of(places: Places, modality: Modality, arm: str, points: int) -> list[tuple[Path | None, Path]]:
+def jobs_of(paths: DemoPaths, modality: Modality, arm: str, points: int) -> list[tuple[Path | None, Path]]:
     """Checkpoints (None is the base) and the files their scores go to, oldest first."""
-    folder = places.scores(modality) / arm
-    if arm not in RECIPES:
+    folder = paths.scores(modality) / arm
+    if arm not in TRAINED:
         return [(None, folder / NAME.format(0))]
-    found = CheckpointFolder(places.run(modality, arm) / "checkpoints").list()
+    found = CheckpointFolder(paths.run(modality, arm) / "checkpoints").list()
     if not found:
-        raise FileNotFoundError(f"{places.run(modality, arm)} holds no checkpoint; train it first")
+        raise FileNotFoundError(f"{paths.run(modality, arm)} holds no checkpoint; train it first")
     return [(path, folder / f"{path.name}.safetensors") for path in spread(found, points)]
 
 
@@ -109,16 +108,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=64, help="samples drawn at once")
     chosen = parser.parse_args(argv)
 
-    places = Places(chosen.folder)
+    paths = DemoPaths(chosen.folder)
     seeds = [1000 * chosen.seed + index for index in range(chosen.seeds)]
     prompts = held_out(chosen.modality)
     prompts = prompts[:: len(prompts) // chosen.prompts][: chosen.prompts] if chosen.prompts else prompts
     work = []
     for arm in chosen.arms:
-        jobs = jobs_of(places, chosen.modality, arm, chosen.curve_points)
+        jobs = jobs_of(paths, chosen.modality, arm, chosen.curve_points)
         work += [(source, path, seeds if path == jobs[-1][1] else seeds[:1]) for source, path in jobs]
     total = len(prompts) * sum(len(seeds) for *_, seeds in work)
-    counter = judge_progress(places.scores(chosen.modality), chosen.arms)
+    counter = judge_progress(paths.scores(chosen.modality), chosen.arms)
     counter.parent.mkdir(parents=True, exist_ok=True)
     done = 0
 

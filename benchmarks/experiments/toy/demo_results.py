@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from benchmarks.experiments.demo.plan import ARMS, NAMES, RECIPES, Places
+from benchmarks.experiments.toy.demo_plan import ARMS, TRAINED, DemoPaths
 from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.report.statistics import Interval, mean_interval, paired_difference, sign_flip_test, win_rate
 from seppo_core.run.history import read_metrics
@@ -34,7 +34,7 @@ class ArmResult:
 
     @property
     def name(self) -> str:
-        return NAMES[self.arm]
+        return ARMS[self.arm].name
 
     def to_json(self) -> dict:
         mean, low, high = (round(float(part), 5) for part in self.mean)
@@ -92,13 +92,13 @@ class ModalityResult:
         return Verdict(f"{a.name} − {b.name}, paired: {value:+.3f} ({low:+.3f} to {high:+.3f}), p = {p:.2g}", None)
 
 
-def load_results(places: Places, modality: Modality, done: dict[str, float]) -> ModalityResult:
+def load_results(paths: DemoPaths, modality: Modality, done: dict[str, float]) -> ModalityResult:
     """Reads what the judges wrote; `done` has the seconds of every task."""
-    prompts, seeds = _drawn(_files(places, modality, "base")[-1])
-    base = load_file(_files(places, modality, "base")[-1])["scores"].astype(float)
+    prompts, seeds = _drawn(_files(paths, modality, "base")[-1])
+    base = load_file(_files(paths, modality, "base")[-1])["scores"].astype(float)
     arms = {}
     for arm in ARMS:
-        files = _files(places, modality, arm)
+        files = _files(paths, modality, arm)
         if _drawn(files[-1]) != (prompts, seeds):
             raise ValueError(f"{files[-1]} was scored on other prompts or seeds than the base; run the demo afresh")
         found = load_file(files[-1])
@@ -106,10 +106,10 @@ def load_results(places: Places, modality: Modality, done: dict[str, float]) -> 
         arms[arm] = ArmResult(
             arm, scores, found["samples"], mean_interval(scores), win_rate(scores, base),
             seconds=done.get(f"{modality}/train/{arm}", 0.0),
-            curve=[(0, float(base[:, 0].mean())), *map(_point, files)] if arm in RECIPES else [],
-            metrics=read_metrics(places.run(modality, arm)) if arm in RECIPES else [],
+            curve=[(0, float(base[:, 0].mean())), *map(_point, files)] if arm in TRAINED else [],
+            metrics=read_metrics(paths.run(modality, arm)) if arm in TRAINED else [],
         )  # fmt: skip
-    stored = json.loads((places.out / "data" / "scores.json").read_text(encoding="utf-8"))
+    stored = json.loads((paths.out / "data" / "scores.json").read_text(encoding="utf-8"))
     sets = {name.partition("/")[2]: score for name, score in stored.items() if name.startswith(f"{modality}/")}
     return ModalityResult(modality, prompts, seeds, arms, sets)
 
@@ -145,11 +145,11 @@ def report_json(results: list[ModalityResult], meta: dict) -> dict:
     return {**by_modality, "meta": {"format": 1, "measured": measured, "protocol": protocol, **meta}}
 
 
-def _files(places: Places, modality: Modality, arm: str) -> list[Path]:
+def _files(paths: DemoPaths, modality: Modality, arm: str) -> list[Path]:
     """Scored checkpoints of an arm, oldest first."""
-    files = sorted((places.scores(modality) / arm).glob("update-*.safetensors"))
+    files = sorted((paths.scores(modality) / arm).glob("update-*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{places.scores(modality) / arm} holds no scores; run the demo again, with --resume")
+        raise FileNotFoundError(f"{paths.scores(modality) / arm} holds no scores; run the demo again, with --resume")
     return files
 
 

@@ -1,11 +1,16 @@
-"""The demo's page: tables, curves, the same prompts side by side, clips that play, and where it all comes from."""
+"""The demo's page: tables, curves, the same prompts side by side, clips that play, and their origin."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from einops import rearrange
+from PIL import Image
+from safetensors.numpy import load_file
 
-from benchmarks.experiments.demo.plan import NAMES
-from benchmarks.experiments.demo.results import METHOD, SECONDS, WIN_RATE, ArmResult, ModalityResult
+from benchmarks.experiments.toy.demo_plan import ARMS, DemoPaths
+from benchmarks.experiments.toy.demo_results import METHOD, SECONDS, WIN_RATE, ArmResult, ModalityResult
 from seppo_core.report.chart import Line, line_chart, smoothed
 from seppo_core.report.grid import GridRow, sample_grid
 from seppo_core.report.html import Child, Html, element
@@ -120,7 +125,7 @@ def curves(result: ModalityResult) -> Html:
                 Line("s = +1: the sample is a loser", 5, _series(seppo, "share_s_plus")),
                 Line("s = −1: the sample is a second winner", 6, _series(seppo, "share_s_minus"), dashed=True),
             ],
-            "updates", "share of pairs", note=f"{NAMES['seppo']}, mean of {WINDOW} updates",
+            "updates", "share of pairs", note=f"{ARMS['seppo'].name}, mean of {WINDOW} updates",
         ),
         line_chart(
             "Implicit accuracy",
@@ -185,3 +190,24 @@ def _method(results: Sequence[ModalityResult]) -> list[Child]:
 def _timings(timings: Sequence[tuple[str, float]], workers: int) -> Html:
     rows = [Row([Cell(name), number(seconds, 1)]) for name, seconds in timings]
     return table(["step", "seconds"], rows, f"Wall time; up to {workers} at a time.", class_="narrow")
+
+
+COLUMNS = 16
+ENLARGE = 4
+
+
+def picture(demo: Path, out: Path) -> None:
+    """One row an arm (base, continued, SFT, SePPO, SePPO with the anchor off), one column a held-out prompt."""
+    rows = []
+    for arm in ARMS:
+        last = sorted((DemoPaths(demo).scores("image") / arm).glob("update-*.safetensors"))[-1]
+        samples = load_file(last)["samples"][:, 0]
+        rows.append(samples[:: max(1, len(samples) // COLUMNS)][:COLUMNS])
+    grid = rearrange(np.stack(rows), "r k h w c -> (r h) (k w) c")
+    image = Image.fromarray(grid)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    image.resize((image.width * ENLARGE, image.height * ENLARGE), Image.Resampling.NEAREST).save(out)
+
+
+if __name__ == "__main__":
+    picture(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from benchmarks.experiments.demo.plan import SCHEMAS
+from benchmarks.experiments.toy.arms import SCHEMAS
 from benchmarks.experiments.toy.data import SOURCES
 from benchmarks.experiments.toy.plan import Cell
 from benchmarks.experiments.toy.task.captions import Modality
@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """Paths under `out`."""
 
     out: Path
@@ -83,15 +83,15 @@ def read_spec(folder: Path) -> Cell:
     return Cell(**content)
 
 
-def is_done(places: Places, cell: Cell) -> bool:
+def is_done(paths: Paths, cell: Cell) -> bool:
     """cell.json is written last."""
-    return (places.cell(cell) / "cell.json").is_file()
+    return (paths.cell(cell) / "cell.json").is_file()
 
 
-def read_result(places: Places, cell: Cell) -> CellResult | None:
+def read_result(paths: Paths, cell: Cell) -> CellResult | None:
     """What the cell found, or None while it is not done."""
-    folder = places.cell(cell)
-    if not is_done(places, cell):
+    folder = paths.cell(cell)
+    if not is_done(paths, cell):
         return None
     found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
     anchor = load_file(folder / "anchor.safetensors") if (folder / "anchor.safetensors").is_file() else None
@@ -108,12 +108,12 @@ def read_result(places: Places, cell: Cell) -> CellResult | None:
     )
 
 
-def alarms(places: Places, cell: Cell) -> set[str]:
+def alarms(paths: Paths, cell: Cell) -> set[str]:
     """The health gates that would have spoken in a finished run at their defaults; it was trained with them off.
 
     Read from its metrics, so that a change of a gate is seen on runs that it was not made for.
     """
-    run = places.cell(cell) / "run"
+    run = paths.cell(cell) / "run"
     if cell.config is None or not (run / "metrics.jsonl").is_file():
         return set()
     config = load_config(run / "config.yaml", SCHEMAS[cell.modality])
@@ -121,6 +121,6 @@ def alarms(places: Places, cell: Cell) -> set[str]:
     return {alarm.gate for alarm in health.alarms}
 
 
-def read_samples(places: Places, cell: Cell) -> np.ndarray:
+def read_samples(paths: Paths, cell: Cell) -> np.ndarray:
     """Samples (prompts, noises, [f], h, w, 3) uint8 of a finished cell."""
-    return load_file(places.cell(cell) / "scores.safetensors")["samples"]
+    return load_file(paths.cell(cell) / "scores.safetensors")["samples"]
