@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seppo_core.report.html import Html, element, join
+from seppo_core.report.html import TEMPLATES, Html, render
 from seppo_core.report.media import sample
 from seppo_core.report.table import swatch
 
@@ -20,42 +20,45 @@ class GridRow:
     scores: Sequence[Sequence[float]]
 
 
+@dataclass(frozen=True)
+class Heading:
+    """A heading that sorts; `series` is the colour of its swatch."""
+
+    text: str
+    series: int | None = None
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A text, or samples with a caption each, and the value that the cell is sorted by."""
+
+    key: float | str
+    text: str = ""
+    samples: Sequence[tuple[Html, str]] = ()
+    kind: str = ""
+
+
 def sample_grid(arms: Sequence[tuple[str, int]], rows: Sequence[GridRow], caption: str, width: int = 80) -> Html:
     """A table of prompts by arms (name, colour). Clips get a bar to pause them, slow them and step through."""
-    names = [element("th", element("button", "prompt", type="button"), scope="col")]
-    for name, series in arms:
-        inner = element("button", swatch(series), name, type="button", title=f"Sort by {name}")
-        names.append(element("th", inner, scope="col"))
-    body = [_row(row, arms, width) for row in rows]
-    inner = element(
-        "table", element("caption", caption), element("thead", element("tr", *names)), element("tbody", *body),
-        class_="sortable grid",
-    )  # fmt: skip
-    plays = any(samples.ndim == 5 for row in rows for samples in row.samples)
-    return join(player(rows[0].samples[0].shape[1]) if plays else None, element("div", inner, class_="wide"))
+    headings = [Heading("prompt"), *(Heading(name, series) for name, series in arms)]
+    found = [(row.prompt, _cells(row, arms, width)) for row in rows]
+    first = rows[0].samples[0]
+    return grid(headings, found, caption, first.shape[1] if first.ndim == 5 else 1)
 
 
-def player(frames: int) -> Html:
-    """Controls for all clips of a page; without script they are not shown and the clips just play."""
-    return element(
-        "div",
-        element("button", "Pause", type="button", class_="play"),
-        element("label", "speed ", element("input", class_="speed", type="range", min=0.1, max=2, step=0.1, value=1)),
-        element(
-            "label", "frame ", element("input", class_="frame", type="range", min=0, max=frames - 1, step=1, value=0),
-            element("output", "1"),
-        ),
-        class_="player", hidden=True,
-    )  # fmt: skip
+def grid(
+    headings: Sequence[Heading], rows: Sequence[tuple[str, Sequence[GridCell]]], caption: str, frames: int
+) -> Html:
+    """The table; `rows` are prompts and the cells beside them. Without script clips just play, without a bar."""
+    shown = [{"prompt": prompt, "cells": cells} for prompt, cells in rows]
+    return render(TEMPLATES / "grid.html", headings=headings, rows=shown, caption=caption, frames=frames, swatch=swatch)
 
 
-def _row(row: GridRow, arms: Sequence[tuple[str, int]], width: int) -> Html:
-    cells = [element("th", row.prompt, scope="row", data_sort=row.prompt)]
+def _cells(row: GridRow, arms: Sequence[tuple[str, int]], width: int) -> list[GridCell]:
+    cells = []
     for (name, _), samples, scores in zip(arms, row.samples, row.scores, strict=True):
-        shown = [
-            element("figure", sample(one, f"{name}: {row.prompt}", width), element("figcaption", f"{score:.2f}"))
-            for one, score in zip(samples, scores, strict=True)
-        ]
-        mean = sum(scores) / len(scores)
-        cells.append(element("td", element("div", *shown, class_="samples"), data_sort=mean))
-    return element("tr", *cells)
+        alt = f"{name}: {row.prompt}"
+        shown = [(sample(one, alt, width), f"{score:.2f}") for one, score in zip(samples, scores, strict=True)]
+        cells.append(GridCell(sum(scores) / len(scores), samples=shown))
+    return cells

@@ -1,21 +1,26 @@
-"""HTML that is escaped unless it was built here: prompts and file names are untrusted text."""
+"""HTML that is escaped unless it was built here: prompts and file names are untrusted text.
 
-from html import escape
+Whole pages and tables are jinja2 templates; `element` builds what is drawn by numbers, such as SVG.
+"""
 
+from pathlib import Path
 
-class Html(str):
-    """Markup that is safe as it stands. Everything else that enters an element is text, and is escaped."""
-
-    __slots__ = ()
-
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup as Html
+from markupsafe import escape
 
 Child = Html | str | int | float | None
+TEMPLATES = Path(__file__).parent / "templates"
 VOID = {"br", "hr", "img", "input", "line", "meta", "path", "rect", "circle", "polyline", "polygon"}
 
 
-def text(value: object) -> Html:
-    """`value` as text in a page: <, >, & and quotes are written as entities."""
-    return Html(escape(str(value), quote=True))
+def render(template: Path, **values: object) -> Html:
+    """Fills a jinja2 template; every value is escaped unless it is Html. UndefinedError for a value that is missing."""
+    loader = FileSystemLoader([template.parent, TEMPLATES])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return Html(environment.get_template(template.name).render(values))
 
 
 def element(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Html:
@@ -33,12 +38,12 @@ def element(name: str, /, *children: Child, **attributes: str | int | float | bo
 
 
 def join(*children: Child) -> Html:
-    """Children after one another, each text unless it is Html."""
-    return Html("".join(c if isinstance(c, Html) else text(c) for c in children if c is not None))
+    """Children after one another; each is escaped unless it is Html."""
+    return Html("").join(child for child in children if child is not None)
 
 
 def _attribute(key: str, value: str | int | float | bool | None) -> str:
     if value is None or value is False:
         return ""
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{text(value)}"'
+    return f" {name}" if value is True else f' {name}="{escape(value)}"'

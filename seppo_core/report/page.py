@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seppo_core.io.atomic import save_text
-from seppo_core.report.html import Child, Html, element, join
+from seppo_core.report.html import TEMPLATES, Child, Html, element, render
 
 HERE = Path(__file__).parent
 # Should a mistake of ours ever let markup through, the browser still loads and runs nothing but what is written here.
@@ -26,27 +26,18 @@ class Section:
 
 def page(title: str, lead: str, sections: Sequence[Section]) -> Html:
     """The whole document."""
-    contents = [element("a", s.heading, href=f"#{s.anchor}") for s in sections]
-    parts = [element("section", element("h2", s.heading), *s.body, id=s.anchor) for s in sections]
-    head = join(
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", Html((HERE / "style.css").read_text(encoding="utf-8"))),
-    )
-    body = join(
-        element("header", element("h1", title), element("p", lead, class_="lead"), element("nav", *contents)),
-        element("main", *parts),
-        element("script", Html((HERE / "script.js").read_text(encoding="utf-8"))),
-    )
-    return Html(f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n')
+    return document(TEMPLATES / "page.html", [], "script.js", title=title, lead=lead, sections=sections)
 
 
-def save_page(path: Path, document: Html) -> None:
+def document(template: Path, styles: Sequence[Path], script: str | Path, **values: object) -> Html:
+    """Fills a template that extends page.html; the report's style comes before `styles`."""
+    text = [Html(path.read_text(encoding="utf-8")) for path in (HERE / "style.css", *styles, HERE / script)]
+    return render(template, policy=POLICY, styles=text[:-1], script=text[-1], **values)
+
+
+def save_page(path: Path, page: Html) -> None:
     """Writes the page whole or not at all."""
-    save_text(path, document)
+    save_text(path, page)
 
 
 def notes(heading: str, items: Sequence[Child]) -> Html:
@@ -55,7 +46,7 @@ def notes(heading: str, items: Sequence[Child]) -> Html:
 
 
 def row_of(*parts: Child) -> Html:
-    """Charts side by side where the window is wide enough."""
+    """Charts side by side if the window is wide enough."""
     return element("div", *parts, class_="row")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seppo_core.report.html import Child, Html, element, join
+from seppo_core.report.html import TEMPLATES, Child, Html, element, join, render
 from seppo_core.report.statistics import Interval
 
 BAR_WIDTH, BAR_HEIGHT = 200, 18
@@ -16,6 +16,11 @@ class Cell:
     shown: Child
     sort: float | str | None = None
     number: bool = False
+
+    @property
+    def key(self) -> float | str:
+        """The value that the cell is sorted by."""
+        return self.sort if self.sort is not None else str(self.shown)
 
 
 @dataclass(frozen=True)
@@ -70,34 +75,9 @@ def axis_of(intervals: Sequence[Interval], margin: float = 0.08) -> tuple[float,
 
 def table(headings: Sequence[str], rows: Sequence[Row], caption: str, class_: str = "") -> Html:
     """A sortable table. A heading that is empty does not sort."""
-    head = element("tr", *(_heading(heading, index, rows) for index, heading in enumerate(headings)))
-    body = [element("tr", *map(_cell, _swatched(row)), class_=row.kind or None) for row in rows]
-    inner = element(
-        "table", element("caption", caption), element("thead", head), element("tbody", *body),
-        class_=f"sortable {class_}".strip(),
-    )  # fmt: skip
-    return element("div", inner, class_="wide")
-
-
-def _heading(heading: str, index: int, rows: Sequence[Row]) -> Html:
-    is_number = bool(rows) and rows[0].cells[index].number
-    inner = element("button", heading, type="button", title=f"Sort by {heading}") if heading else None
-    return element("th", inner, scope="col", class_="number" if is_number else None)
-
-
-def _swatched(row: Row) -> Sequence[Cell]:
-    if row.series is None:
-        return row.cells
-    first = row.cells[0]
-    key = first.sort if first.sort is not None else str(first.shown)
-    return [Cell(join(swatch(row.series), first.shown), key), *row.cells[1:]]
+    return render(TEMPLATES / "table.html", headings=headings, rows=rows, caption=caption, class_=class_, swatch=swatch)
 
 
 def swatch(series: int) -> Html:
     """The small square that ties a name to its colour in every chart of the page."""
     return element("span", class_=f"swatch s{series}", aria_hidden="true")
-
-
-def _cell(cell: Cell) -> Html:
-    key = cell.sort if cell.sort is not None else str(cell.shown)
-    return element("td", cell.shown, data_sort=key, class_="number" if cell.number else None)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from seppo_core.report.chart import HEIGHT, LEFT, RIGHT, WIDTH, Frame, Line, line_chart, smoothed, ticks
 from seppo_core.report.grid import GridRow, sample_grid
-from seppo_core.report.html import Html, element, join, text
+from seppo_core.report.html import Html, element, join
 from seppo_core.report.media import clip, picture, png_uri
 from seppo_core.report.page import Section, page, save_page
 from seppo_core.report.provenance import provenance, provenance_block
@@ -63,7 +63,7 @@ def test_any_text_comes_back_as_text_and_makes_no_tag(words):
     assert [name for name, _ in tags.found] == ["p"]
     # a browser reads a carriage return in markup as a line feed
     assert "".join(tags.words) == words or "\r" in words
-    assert "<" not in text(words) and '"' not in text(words)
+    assert "<" not in join(words) and '"' not in join(words)
 
 
 def every_part(words: str) -> Html:

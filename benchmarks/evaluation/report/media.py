@@ -16,7 +16,7 @@ from benchmarks.evaluation.results import Results, prompt_means
 from benchmarks.evaluation.store import read_sample
 from seppo_core.judging.columns import Column
 from seppo_core.report.chart import ticks
-from seppo_core.report.grid import player
+from seppo_core.report.grid import GridCell, Heading, grid
 from seppo_core.report.html import Html, element, join
 from seppo_core.report.media import sample
 from seppo_core.report.statistics import Interval
@@ -158,25 +158,15 @@ def gallery(results: Results, column: Column, baseline: str, pixels: int) -> Htm
     others = [name for name in names if name != baseline]
     gains = {name: means[name] - means[baseline] for name in others}
     rows = chosen_rows(gains, len(results.plan.prompts))
-    heads = [element("th", element("button", "prompt", type="button"), scope="col"),
-             element("th", element("button", "shown for", type="button"), scope="col")]  # fmt: skip
-    for name in others:
-        inner = element("button", swatch(names.index(name) % 8), f"gain of {name}", type="button")
-        heads.append(element("th", inner, scope="col", class_="number"))
-    for number, name in enumerate(names):
-        inner = element("button", swatch(number % 8), name, type="button", title=f"Sort by {name}")
-        heads.append(element("th", inner, scope="col"))
+    headings = [Heading("prompt"), Heading("shown for")]
+    headings += [Heading(f"gain of {name}", names.index(name) % 8, number=True) for name in others]
+    headings += [Heading(name, number % 8) for number, name in enumerate(names)]
     body = [_row(results, column, item, gains, pixels) for item in rows]
     caption = (
         f"Each prompt's first sample under every model, {column.title} below it; gains are over {baseline}, all seeds "
         "averaged, more is better. A click on a heading sorts: by a gain, wins come first and losses last."
     )
-    inner = element(
-        "table", element("caption", caption), element("thead", element("tr", *heads)), element("tbody", *body),
-        class_="sortable grid",
-    )  # fmt: skip
-    frames = results.plan.protocol.frames
-    return join(player(frames) if frames > 1 else None, element("div", inner, class_="wide"))
+    return grid(headings, body, caption, results.plan.protocol.frames)
 
 
 def chosen_rows(gains: dict[str, np.ndarray], prompts: int) -> list[GalleryRow]:
@@ -194,26 +184,26 @@ def chosen_rows(gains: dict[str, np.ndarray], prompts: int) -> list[GalleryRow]:
     return [GalleryRow(row, why) for row, why in found.items()]
 
 
-def _row(results: Results, column: Column, item: GalleryRow, gains: dict[str, np.ndarray], pixels: int) -> Html:
-    prompt = results.plan.prompts.prompts[item.row]
-    cells = [element("th", prompt.text, scope="row", data_sort=prompt.text),
-             element("td", item.why, data_sort=item.why, class_="quiet")]  # fmt: skip
+def _row(
+    results: Results, column: Column, item: GalleryRow, gains: dict[str, np.ndarray], pixels: int
+) -> tuple[str, list[GridCell]]:
+    prompt = results.plan.prompts.prompts[item.row].text
+    cells = [GridCell(item.why, item.why, kind="quiet")]
     for values in gains.values():
         gain = float(values[item.row]) * column.scale
         text, key = ("–", -1e9) if np.isnan(gain) else (f"{gain:+.{column.digits}f}", gain)
-        cells.append(element("td", text, data_sort=key, class_="number"))
+        cells.append(GridCell(key, text, kind="number"))
     for model in results.models:
         table = results.table(model.entry.name, column.name)
-        cells.append(_cell(model.files[item.row], table[item.row], column, prompt.text, model.entry.name, pixels))
-    return element("tr", *cells)
+        cells.append(_cell(model.files[item.row], table[item.row], column, f"{model.entry.name}: {prompt}", pixels))
+    return prompt, cells
 
 
-def _cell(files: Sequence[str | None], scores: np.ndarray, column: Column, prompt: str, name: str, pixels: int) -> Html:
+def _cell(files: Sequence[str | None], scores: np.ndarray, column: Column, alt: str, pixels: int) -> GridCell:
     first = next((i for i, file in enumerate(files) if file is not None), None)
     if first is None:
-        return element("td", "failed", data_sort=-1e9, class_="quiet")
+        return GridCell(-1e9, "failed", kind="quiet")
     score = float(scores[first]) * column.scale
     text = "no score" if np.isnan(score) else f"{score:.{column.digits}f}"
-    picture = shown(read_sample(Path(str(files[first]))), f"{name}: {prompt}", pixels)
-    figure = element("figure", picture, element("figcaption", text))
-    return element("td", element("div", figure, class_="samples"), data_sort=-1e9 if np.isnan(score) else score)
+    picture = shown(read_sample(Path(str(files[first]))), alt, pixels)
+    return GridCell(-1e9 if np.isnan(score) else score, samples=[(picture, text)])
