@@ -17,8 +17,9 @@ from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.cache.manifest import FINGERPRINT_VERSION, Manifest
 from seppo_core.cache.writer import CacheFolder, ShardNote
 from seppo_core.data.source import Source
-from seppo_core.distributed.progress import TeamProgress
+from seppo_core.distributed.progress import RankProgress
 from seppo_core.distributed.ranks import ALONE, Ranks
+from seppo_core.distributed.store import RunStore
 from seppo_core.io.locks import LaunchLock
 from seppo_core.io.space import check_space, free_bytes
 from seppo_core.models.adapter import Adapter
@@ -123,7 +124,7 @@ class _Preparation:
 
     def run(self) -> Manifest:
         missing = self.ranks.run_on_main(self._missing)
-        with TeamProgress(self.target.parts, self.ranks, self.visible) as progress:
+        with RankProgress(RunStore(self.ranks), self.ranks, self.visible) as progress:
             self._encode_items(missing, progress)
             text_rows: dict[str, int] = {"": 0}
             for note in self._notes():
@@ -163,7 +164,7 @@ class _Preparation:
         stored = sum(path.stat().st_size for path in self.target.folder.glob("text-*.safetensors"))
         return max(0, captions * self.texts.row_bytes - stored)
 
-    def _encode_items(self, missing: list[int], progress: TeamProgress) -> None:
+    def _encode_items(self, missing: list[int], progress: RankProgress) -> None:
         mine = missing[self.ranks.rank :: self.ranks.world]
         done = len(self.source) - sum(len(self.shards[number]) for number in missing)
         progress.begin("encode", len(self.source), done, {"image": " images", "video": " clips"}[self.source.kind])
@@ -194,7 +195,7 @@ class _Preparation:
             raise ValueError(self._too_many(count.rejected, wanted))
         return count
 
-    def _encode_texts(self, captions: list[str], progress: TeamProgress) -> list[str]:
+    def _encode_texts(self, captions: list[str], progress: RankProgress) -> list[str]:
         """Writes one row per caption, the empty one first; row numbers are positions in `captions`. Names of shards."""
         parts = {
             f"text-{number:05}": captions[start : start + self.text_rows]

@@ -178,6 +178,7 @@ class CacheFolder:
                     path.unlink()
 
     def _drop_processes(self) -> None:
+        # notes of progress that earlier versions kept here
         for path in self.parts.glob("process-*.json"):
             path.unlink()
 

@@ -1,120 +1,121 @@
-"""How far the processes of a launch are together, told through small files beside what they write.
+"""Joint progress of the processes of a launch while each does its own share of the work.
 
-Files rather than collectives: a process may be minutes behind another, which would run into a collective's time limit.
+They talk through the store rather than through collectives: a process may be minutes behind another, which would run
+into a collective's time limit.
 """
 
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import NamedTuple
 
+from torch.distributed import DistError
 from tqdm import tqdm
 
 from seppo_core.distributed.ranks import Ranks, exit_after_peer_failure
-from seppo_core.io.atomic import save_json
+from seppo_core.distributed.store import RunStore
 from seppo_core.io.progress import progress_bar
 
 INTERVAL = 2.0
-"""Seconds between two looks at the others."""
+"""Seconds between two exchanges with the other processes."""
 COUNTS = ("done", "kept", "rejected", "left_out")
 PATIENCE = 1800.0
-"""Seconds after which a process that was not heard of is taken for dead."""
+"""Seconds without a sign of life after which another process counts as dead."""
+GRACE = 15.0
+"""Seconds that a process still waits for the others' files after the store is gone, which ends with its process."""
 
 
-class TeamProgress:
-    """Counts of all processes, a bar on the first, and waiting for one another. Used within `with`."""
+class _Heard(NamedTuple):
+    beat: int
+    at: float
 
-    def __init__(self, folder: Path, ranks: Ranks, visible: bool):
-        self.folder, self.ranks, self.visible = folder, ranks, visible and ranks.is_main
+
+class RankProgress:
+    """Sums the counts of all processes, shows a bar on the main one and waits for the others. Used within `with`."""
+
+    def __init__(self, store: RunStore, ranks: Ranks, visible: bool):
+        self.store, self.ranks, self.visible = store, ranks, visible and ranks.is_main
         self.counts = dict.fromkeys(COUNTS, 0)
         self._bar: tqdm | None = None
         self._phase = ""
         self._before = 0
-        self._looked = float("-inf")
         self._beat = 0
+        self._exchanged = float("-inf")
+        self._store_lost: float | None = None
         self._others: dict[int, dict] = {}
-        self._heard: dict[int, tuple[int, float]] = {}
+        self._heard: dict[int, _Heard] = {}
 
-    def __enter__(self) -> "TeamProgress":
+    def __enter__(self) -> "RankProgress":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace) -> None:
         if self._bar is not None:
             self._bar.close()
-        if error is not None and self.ranks.world > 1:
-            self._write(failed=True)
-        else:
-            _path(self.folder, self.ranks.rank).unlink(missing_ok=True)
+        if error is not None and self._store_lost is None:
+            self.store.fail()
 
     def begin(self, phase: str, total: int, done: int, unit: str) -> None:
-        """A new bar, of `total` of which `done` were there before this launch."""
+        """Starts a bar over `total` units, of which `done` were there before this launch."""
         if self._bar is not None:
             self._bar.close()
         self.counts = dict.fromkeys(COUNTS, 0)
         self._phase, self._before = phase, done
         self._bar = progress_bar(total, done, unit=unit, description=phase, visible=self.visible)
-        self._look(at_once=True)
+        self._update(at_once=True)
 
     def add(self, done: int, kept: int = 0, rejected: int = 0, left_out: int = 0) -> None:
-        """What this process has done since it last said so."""
+        """Adds what this process has done since its last call."""
         for name, count in zip(COUNTS, (done, kept, rejected, left_out), strict=True):
             self.counts[name] += count
-        self._look()
+        self._update()
 
     def total(self, name: str) -> int:
-        """Of all processes in this launch, as far as they have told."""
-        same = [counts for counts in self._others.values() if counts["phase"] == self._phase]
-        return self.counts[name] + sum(counts[name] for counts in same)
+        """The count of all processes in this launch, as far as they have told."""
+        same = [told for told in self._others.values() if told["phase"] == self._phase]
+        return self.counts[name] + sum(told[name] for told in same)
 
     def show(self, **shown: int) -> None:
-        """Numbers to show behind the bar."""
+        """Shows numbers behind the bar."""
         self._bar.set_postfix(shown, refresh=False)
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        """Returns once `ready()`, which is to say that all of this phase is done; leaves where another process failed.
+        """Returns once `ready()`, which must say that all processes are done with this phase.
 
-        TimeoutError where a process was silent for half an hour.
+        Raises SystemExit if another process has failed, TimeoutError if one was silent for half an hour.
         """
         while not ready():
-            self._look()
+            self._update()
+            if self._store_lost is not None and time.monotonic() - self._store_lost > GRACE:
+                exit_after_peer_failure()
             time.sleep(0.05 if self.ranks.world == 1 else 0.25)
-        # the others may have gone on to what comes next without a last word on this
+        # the others may have gone on to the next phase without a last word on this one
         self._bar.update(self._bar.total - self._bar.n)
 
-    def _look(self, at_once: bool = False) -> None:
+    def _update(self, at_once: bool = False) -> None:
         now = time.monotonic()
-        if self.ranks.world > 1 and (at_once or now - self._looked >= INTERVAL):
-            self._looked = now
-            self._write()
-            for rank in range(self.ranks.world):
-                if rank != self.ranks.rank:
-                    self._read(rank, now)
-        done = self._before + self.total("done")
-        self._bar.update(done - self._bar.n)
+        due = at_once or now - self._exchanged >= INTERVAL
+        if self.ranks.world > 1 and due and self._store_lost is None:
+            self._exchanged = now
+            try:
+                self._exchange(now)
+            except DistError:
+                self._store_lost = now
+        self._bar.update(self._before + self.total("done") - self._bar.n)
 
-    def _write(self, failed: bool = False) -> None:
+    def _exchange(self, now: float) -> None:
         self._beat += 1
-        about = {"phase": self._phase, "beat": self._beat, "failed": failed} | self.counts
-        save_json(_path(self.folder, self.ranks.rank), about)
-
-    def _read(self, rank: int, now: float) -> None:
-        try:
-            found = json.loads(_path(self.folder, rank).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            found = None
-        if found is not None:
-            self._others[rank] = found
-            if found["failed"]:
-                exit_after_peer_failure()
-        beat = -1 if found is None else found["beat"]
-        if self._heard.get(rank, (None, now))[0] != beat:
-            self._heard[rank] = (beat, now)
-        elif now - self._heard[rank][1] > PATIENCE:
-            raise TimeoutError(
-                f"process {rank} of {self.ranks.world} was not heard of for {PATIENCE / 60:.0f} minutes; end what is "
-                "left of this launch and give the same command again"
-            )
-
-
-def _path(folder: Path, rank: int) -> Path:
-    return folder / f"process-{rank:05}.json"
+        self.store.publish(self.ranks.rank, {"phase": self._phase, "beat": self._beat} | self.counts)
+        self.store.raise_if_failed()
+        for rank in range(self.ranks.world):
+            if rank == self.ranks.rank:
+                continue
+            told = self.store.published(rank)
+            if told is not None:
+                self._others[rank] = told
+            beat = -1 if told is None else told["beat"]
+            if rank not in self._heard or self._heard[rank].beat != beat:
+                self._heard[rank] = _Heard(beat, now)
+            elif now - self._heard[rank].at > PATIENCE:
+                raise TimeoutError(
+                    f"process {rank} of {self.ranks.world} was not heard of for {PATIENCE / 60:.0f} minutes; end what "
+                    "is left of this launch and give the same command again"
+                )

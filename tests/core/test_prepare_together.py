@@ -7,12 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from torch.distributed import HashStore
 
 from seppo_core.cache.prepare import prepare
 from seppo_core.data.source import Item
-from seppo_core.distributed import progress as team_progress
-from seppo_core.distributed.progress import TeamProgress
+from seppo_core.distributed import progress
+from seppo_core.distributed.progress import RankProgress
 from seppo_core.distributed.ranks import Ranks
+from seppo_core.distributed.store import RunStore
 from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, content
 from tests.core.winners import ListSource, PixelAdapter
 from tests.training.together import FORKSERVER, free_port
@@ -26,7 +28,7 @@ class SlowAdapter(PixelAdapter):
         return super().encode(pixels)
 
 
-def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: bool, told) -> None:
+def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: int | None, told) -> None:
     """A process of a launch."""
     import torch
 
@@ -36,7 +38,7 @@ def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: bool,
     from accelerate import Accelerator
 
     adapter = SlowAdapter() if slow else PixelAdapter()
-    if fails and rank == 1:
+    if fails == rank:
         adapter.encode = lambda pixels: (_ for _ in ()).throw(ValueError("planted"))
     try:
         ranks = Ranks.of(Accelerator())
@@ -48,7 +50,7 @@ def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: bool,
         told.put((rank, "left", left.code))
 
 
-def launch(folder: Path, world: int, slow: bool = False, fails: bool = False):
+def launch(folder: Path, world: int, slow: bool = False, fails: int | None = None):
     port = free_port()
     told = FORKSERVER.Queue()
     processes = [
@@ -108,33 +110,35 @@ def test_where_one_process_fails_all_end_and_one_says_why(tmp_path):
     assert found == {0: ["left", 2], 1: ["planted", 0]}
 
 
-def tell(folder: Path, rank: int, **counts: int) -> TeamProgress:
-    progress = TeamProgress(folder, Ranks(rank, 2), visible=False)
-    progress.begin("encode", 100, 10, " images")
-    progress.add(**({"done": 0} | counts))
-    progress._look(at_once=True)
-    return progress
+def tell(store: HashStore, rank: int, **counts: int) -> RankProgress:
+    ranks = Ranks(rank, 2)
+    told = RankProgress(RunStore(ranks, store), ranks, visible=False)
+    told.begin("encode", 100, 10, " images")
+    told.add(**({"done": 0} | counts))
+    told._update(at_once=True)
+    return told
 
 
-def test_counts_are_of_all_processes(tmp_path, capsys):
-    tell(tmp_path, 1, done=20, kept=15, rejected=5)
-    shown = TeamProgress(tmp_path, Ranks(0, 2), visible=True)
-    with shown:
+def test_counts_are_of_all_processes(capsys):
+    store, ranks = HashStore(), Ranks(0, 2)
+    tell(store, 1, done=20, kept=15, rejected=5)
+    with RankProgress(RunStore(ranks, store), ranks, visible=True) as shown:
         shown.begin("encode", 100, 10, " images")
         shown.add(30, kept=29, rejected=1)
-        shown._look(at_once=True)
+        shown._update(at_once=True)
         assert (shown.total("done"), shown.total("kept"), shown.total("rejected")) == (50, 44, 6)
         shown._bar.refresh()
     assert "60/100" in capsys.readouterr().err
 
 
-def test_a_failed_process_and_a_silent_one_end_the_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr(team_progress, "INTERVAL", 0.0)
-    waiting = tell(tmp_path, 0)
-    monkeypatch.setattr(team_progress, "PATIENCE", 0.5)
-    with pytest.raises(TimeoutError, match="process 1 of 2 was not heard of"):
+def test_a_failed_process_and_a_silent_one_end_the_wait(monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    store = HashStore()
+    waiting = tell(store, 0)
+    monkeypatch.setattr(progress, "PATIENCE", 0.5)
+    with pytest.raises(TimeoutError, match="process 1 of 2"):
         waiting.wait(lambda: False)
-    with pytest.raises(ValueError, match="planted"), tell(tmp_path, 1):
+    with pytest.raises(ValueError, match="planted"), tell(store, 1):
         raise ValueError("planted")
     with pytest.raises(SystemExit) as left:
         waiting.wait(lambda: False)
