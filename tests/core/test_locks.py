@@ -24,11 +24,14 @@ with FolderLock(Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that trains in tmp_path."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        # whatever happens, no process and no open pipe is left, which pytest would report in some later test
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_second_process_is_refused_and_told_who_is_there(tmp_path, holder, monkeypatch):

@@ -66,6 +66,7 @@ def test_a_lora_has_as_many_weights_as_peft_saves(tmp_path):
     assert ours == sum(tensor.numel() for tensor in saved.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", QUICK, ids=lambda path: Path(path).stem)
 def test_a_quick_config_plans(path, capsys):
     plan = check_plan(main, path, ImageConfig, capsys)

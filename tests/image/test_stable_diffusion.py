@@ -95,6 +95,7 @@ def pixel_pipeline(folder: Path) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(**parts(folder) | {"vae": PixelShuffleVAE(), "unet": unet, "scheduler": scheduler})
 
 
+@pytest.mark.slow
 def test_folder_that_names_the_pixel_shuffle_vae(tmp_path):
     pixel_pipeline(tmp_path).save_pretrained(tmp_path / "base")
     # in a process of its own: here the class has been imported already

@@ -204,10 +204,11 @@ def linear_betas_are_announced():
 @pytest.mark.parametrize(
     ("tuning", "kind"),
     [
-        (["--tune.mode", "full", "--tune.scope", "motion"], "motion"),
         (["--tune.mode", "lora", "--tune.scope", "motion"], "motion"),
-        (["--tune.mode", "lora", "--tune.scope", "all"], "lora"),
-        (["--tune.mode", "full", "--tune.scope", "all"], "full"),
+        *(
+            pytest.param(["--tune.mode", mode, "--tune.scope", scope], kind, marks=pytest.mark.slow)
+            for mode, scope, kind in [("full", "motion", "motion"), ("lora", "all", "lora"), ("full", "all", "full")]
+        ),
     ],
 )
 def test_clips_from_folder_to_export(clips, tmp_path, tuning, kind):

@@ -119,7 +119,14 @@ def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, n
         assert [line["reference"] for line in lines] == [0, 0, 0, 1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["seppo, averaged anchor", "seppo, one sign per batch", "dpo", "mapo", "kto"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seppo, one sign per batch",
+        "kto",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("seppo, averaged anchor", "dpo", "mapo")),
+    ],
+)
 def test_accumulation_changes_nothing(workshop, caches, tmp_path, name):
     """What is decided over the whole batch is decided over the whole batch, however it is cut."""
     for micro in (1, 4):

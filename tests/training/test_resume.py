@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,11 @@ class Killed(BaseException):
     """Stands for a process that is gone: nothing in the product catches it."""
 
 
-MODES = [("full", "seppo"), ("lora", "seppo"), ("full", "sft")]
+MODES = [
+    ("full", "seppo"),
+    pytest.param("lora", "seppo", marks=pytest.mark.slow),
+    pytest.param("full", "sft", marks=pytest.mark.slow),
+]
 
 
 def final(run: Path) -> dict[str, torch.Tensor]:
@@ -41,17 +46,21 @@ def assert_same_run(run: Path, undisturbed: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(workshop, tmp_path_factory):
-    runs = {}
-    for mode, method in MODES:
-        run = tmp_path_factory.mktemp("undisturbed") / f"{mode}-{method}"
+    """Returns the folder of a finished run of a mode and a method, which is trained once."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+
+    @cache
+    def run_of(mode: str, method: str) -> Path:
+        run = folder / f"{mode}-{method}"
         commands.train(workshop.config(run, mode, method))
-        runs[mode, method] = run
-    return runs
+        return run
+
+    return run_of
 
 
 @pytest.mark.parametrize(("mode", "method"), MODES)
 def test_training_moves_the_weights_and_repeats_under_a_seed(workshop, undisturbed, tmp_path, mode, method):
-    run = undisturbed[mode, method]
+    run = undisturbed(mode, method)
     commands.train(workshop.config(tmp_path / "again", mode, method))
     assert_same_run(tmp_path / "again", run)
     commands.train(workshop.config(tmp_path / "other", mode, method, seed=1))
@@ -75,11 +84,21 @@ def test_resume_after_a_kill_between_updates(workshop, undisturbed, tmp_path, mo
         with pytest.raises(Killed):
             commands.train(config)
     commands.train(config)
-    assert_same_run(tmp_path / "run", undisturbed[mode, method])
+    assert_same_run(tmp_path / "run", undisturbed(mode, method))
 
 
-@pytest.mark.parametrize("victim", ["update-000002", "update-000003", "update-000006"])
-@pytest.mark.parametrize("moment", ["weights written", "before the rename"])
+@pytest.mark.parametrize(
+    ("victim", "moment"),
+    [
+        ("update-000003", "weights written"),
+        ("update-000003", "before the rename"),
+        *(
+            pytest.param(victim, moment, marks=pytest.mark.slow)
+            for victim in ("update-000002", "update-000006")
+            for moment in ("weights written", "before the rename")
+        ),
+    ],
+)
 def test_resume_after_a_kill_while_a_checkpoint_is_written(
     workshop, undisturbed, tmp_path, monkeypatch, victim, moment
 ):
@@ -92,7 +111,7 @@ def test_resume_after_a_kill_while_a_checkpoint_is_written(
     leftovers = list((tmp_path / "run" / "checkpoints").glob(".*.tmp"))
     assert [path.name.split(".")[1] for path in leftovers] == [victim]
     commands.train(config)
-    assert_same_run(tmp_path / "run", undisturbed["full", "seppo"])
+    assert_same_run(tmp_path / "run", undisturbed("full", "seppo"))
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
@@ -148,11 +167,11 @@ def test_resume_after_a_kill_while_samples_are_generated(workshop, undisturbed, 
         patch.setattr(ReferenceSampler, "steps", lambda self, r, i, p: calls.append(p) or generate(self, r, i, p))
         commands.train(config)
     assert not {p.start for p in calls} & {p.start for p in kept}, "samples that were there are not generated again"
-    assert_same_run(tmp_path / "run", undisturbed["full", "seppo"])
+    assert_same_run(tmp_path / "run", undisturbed("full", "seppo"))
 
 
 def test_a_finished_run_is_left_alone(workshop, undisturbed):
-    run = undisturbed["full", "seppo"]
+    run = undisturbed("full", "seppo")
     before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")}
     commands.train(workshop.config(run))
     assert {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*")} == before
@@ -160,7 +179,7 @@ def test_a_finished_run_is_left_alone(workshop, undisturbed):
 
 
 def test_another_config_in_the_same_folder_is_refused(workshop, undisturbed):
-    run = undisturbed["full", "seppo"]
+    run = undisturbed("full", "seppo")
     config = workshop.config(run)
     with pytest.raises(ValueError, match=r"method.beta: 50.* -> 7.*name another folder as `run`"):
         commands.train(replace(config, method=replace(config.method, beta=7)))
@@ -200,12 +219,12 @@ def test_after_running_out_of_memory_the_batches_in_hand_may_shrink(workshop, un
     )
     commands.train(smaller)
     assert [line["update"] for line in logged(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
-    a, b = final(tmp_path / "run"), final(undisturbed["full", "seppo"])
+    a, b = final(tmp_path / "run"), final(undisturbed("full", "seppo"))
     assert all(torch.allclose(a[name], b[name], atol=1e-3) for name in a)
 
 
 def test_samples_of_earlier_iterations_are_not_left_behind(workshop, undisturbed, tmp_path):
-    run = undisturbed["full", "seppo"]
+    run = undisturbed("full", "seppo")
     assert not list((run / "buffer").iterdir())
     (run / "buffer" / "iteration-0000-by-3").mkdir()
     commands.train(workshop.config(run))
@@ -232,5 +251,5 @@ def test_a_folder_that_is_no_run_is_not_written_into(workshop, tmp_path):
 
 
 def test_environment_of_every_start_is_kept(undisturbed):
-    lines = (undisturbed["lora", "seppo"] / "environment.jsonl").read_text().splitlines()
+    lines = (undisturbed("full", "seppo") / "environment.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["torch"] == torch.__version__

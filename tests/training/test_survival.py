@@ -33,7 +33,7 @@ MOMENTS = {
 """Where the signal comes, and the update that is the last one saved."""
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_saves_leaves_and_goes_on(workshop, whole_run, tmp_path, monkeypatch, moment, mode):
     owner, name, call, update = MOMENTS[moment]

@@ -162,6 +162,7 @@ def test_a_lora_run(tmp_path):
     assert not same.plus.any()
 
 
+@pytest.mark.slow
 def test_clips(tmp_path):
     folder = train(tmp_path, "video")
     options = ["--items", "4", "--draws", "2", "--bins", "1", "--points", "1", "--judges", "toy", "temporal_flickering"]

@@ -238,6 +238,7 @@ def fail(_):
     raise OSError("on purpose")
 
 
+@pytest.mark.slow
 def test_shards_that_start_together_give_the_whole(smoke, tmp_path):
     shards = [start(tmp_path, "--shard", f"{number}/2") for number in (1, 2)]
     assert [process.wait(timeout=600) for process in shards] == [0, 0]
@@ -263,6 +264,7 @@ def lines(out: Path, pattern: str) -> int:
     return sum(len(file.read_bytes().splitlines()) for file in out.glob(pattern))
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_to_the_same_report(smoke, tmp_path):
     for pattern, count in (
         ("cache/smoke/*", 1),
