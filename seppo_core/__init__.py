@@ -5,7 +5,7 @@ from seppo_core.io.lazy import lazy_exports
 __getattr__, __all__ = lazy_exports(
     __name__,
     {
-        "methods.losses": ["Errors", "anchor_sign", "preference_metrics", "seppo_loss", "sft_loss", "squared_error"],
+        "methods.losses": ["Errors", "anchor_sign", "preference_metrics", "seppo_loss", "sft_loss"],
         "models.noise_path": ["DiffusionNoisePath", "FlowNoisePath"],
         "models.adapter": ["Adapter", "Condition", "CropInfo", "Posterior"],
         "models.sampling": ["make_scheduler", "sample"],
@@ -18,7 +18,7 @@ __getattr__, __all__ = lazy_exports(
             "make_reference",
         ],
         "methods.objectives": ["Method", "Seppo", "Sft"],
-        "methods.step": ["Batch", "pair_errors", "winner_errors"],
+        "methods.step": ["Batch", "pair_errors", "item_errors"],
         "models.tuning": ["tune_full", "tune_lora"],
         "cache.reader": ["WinnerCache"],
         "training.trainer": ["Trainer"],

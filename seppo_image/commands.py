@@ -20,6 +20,7 @@ from seppo_core.config.options import (
 from seppo_core.data.open import open_source
 from seppo_core.io.atomic import whole_file
 from seppo_core.models.adapter import Adapter
+from seppo_core.training.setup import weight_dtype
 from seppo_image.config import ImageConfig
 from seppo_image.data import MAX_BYTES, Pictures
 from seppo_image.flux import Flux
@@ -44,7 +45,7 @@ def load(config: ImageConfig, dtype: torch.dtype | None = None) -> Adapter:
     """The adapter of the config's family around its base, in `dtype`, or in that of its training."""
     m = config.model
     family = FAMILIES[m.family]
-    dtype = commands.weight_dtype(config) if dtype is None else dtype
+    dtype = weight_dtype(config) if dtype is None else dtype
     return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
 
 

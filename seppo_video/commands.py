@@ -17,8 +17,9 @@ from seppo_core.config.options import (
     VerifyRequest,
 )
 from seppo_core.data.open import open_source
-from seppo_core.export.weights import merge_lora
 from seppo_core.models.adapter import Adapter
+from seppo_core.models.tuning import merge_lora
+from seppo_core.training.setup import weight_dtype
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.cogvideox import CogVideoX
@@ -44,7 +45,7 @@ def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
     """The adapter of the config's family around its base, in `dtype`, or in that of its training."""
     m = config.model
     family = FAMILIES[m.family]
-    dtype = commands.weight_dtype(config) if dtype is None else dtype
+    dtype = weight_dtype(config) if dtype is None else dtype
     return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
 
 
@@ -90,7 +91,7 @@ def export_motion(config: VideoConfig, request: ExportRequest) -> Path:
     """Writes the policy's motion modules, a LoRA on them merged, as a MotionAdapter folder."""
 
     def write(adapter: Adapter, folder: Path, kind: str) -> None:
-        merge_lora(adapter)
+        merge_lora(adapter.denoiser)
         adapter.motion_adapter().save_pretrained(folder)
 
     return commands.export_with(config, request, load, write)

@@ -31,7 +31,7 @@ LAYERS = [
 """Rooms of the core, lowest first: a room imports from those below it; rooms of one line do not know each other."""
 SIDE = {"judging", "report"}
 """Rooms beside the flow."""
-KNOWN_UP = {("models/adapter.py", "export"), ("plan/work.py", "cli")}
+KNOWN_UP = {("models/adapter.py", "export")}
 """Arrows that point up and wait for their mend."""
 LINES = 350
 

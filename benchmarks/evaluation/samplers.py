@@ -15,7 +15,6 @@ from torch import Generator, Tensor, nn
 
 from benchmarks.evaluation.models import ModelSpec, run_config
 from benchmarks.evaluation.protocols import Protocol
-from seppo_core.cli.commands import load_policy_into
 from seppo_core.export.samples import to_frames
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator, keyed_normal
@@ -24,6 +23,7 @@ from seppo_core.models.loading import DTYPE, pipeline_class
 from seppo_core.models.sampling import make_scheduler, sample
 from seppo_core.models.text import too_long
 from seppo_core.models.vae import cast
+from seppo_core.training.setup import load_policy_into
 from seppo_image import commands as image_commands
 from seppo_image.config import ImageConfig, ImageModel
 from seppo_video import commands as video_commands

@@ -95,7 +95,10 @@ def run_load(task: Task) -> float:
     torch.set_num_threads(1)
     cache = WinnerCache(Path(task.folder) / "cache")
     order = WinnerOrder(len(cache), 0)
-    maker = BatchMaker(cache, order, StandInAdapter(Sizes(**task.sizes)), 0, task.batch_size, caption_dropout=0.1)
+    maker = BatchMaker(
+        cache=cache, order=order, noise_path=StandInAdapter(Sizes(**task.sizes)).path, seed=0,
+        batch_size=task.batch_size, caption_dropout=0.1,
+    )  # fmt: skip
     made, device = 0, torch.device("cpu")
     # the permutation of the first epoch is not the loader's pace
     order.item(0)
@@ -106,7 +109,7 @@ def run_load(task: Task) -> float:
         with Prefetch(make, range(task.batches), 2 * task.threads, threads) as batches:
             for batch in batches:
                 made += 1
-                assert len(batch.winner) == task.batch_size
+                assert len(batch.x0) == task.batch_size
         return time.perf_counter() - began
 
 

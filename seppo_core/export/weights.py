@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import torch
-from diffusers.loaders import PeftAdapterMixin
 
 from seppo_core.io.atomic import whole_folder
 from seppo_core.models.adapter import Adapter
-from seppo_core.models.tuning import POLICY, lora_layers, trainable_state
+from seppo_core.models.tuning import POLICY, lora_layers, merge_lora, trainable_state
 
 
 def write_lora(adapter: Adapter, folder: Path) -> None:
@@ -26,7 +25,7 @@ def write_full(adapter: Adapter, folder: Path, dtype: torch.dtype | None = None)
     Merging changes the adapter's denoiser for good: export last. `dtype` is that of all weights; None leaves each as
     it is.
     """
-    merge_lora(adapter)
+    merge_lora(adapter.denoiser)
     pipeline = adapter.export_pipeline()
     if dtype is not None:
         pipeline.to(dtype=dtype)
@@ -45,12 +44,3 @@ def export_full(adapter: Adapter, folder: Path, dtype: torch.dtype | None = None
     with whole_folder(folder) as temporary:
         write_full(adapter, temporary, dtype)
     return folder
-
-
-def merge_lora(adapter: Adapter) -> None:
-    """Adds the policy's LoRA to the weights it sits on and removes it; nothing to do for full weights."""
-    if lora_layers(adapter.denoiser):
-        for layer in lora_layers(adapter.denoiser):
-            layer.merge(adapter_names=[POLICY])
-        # called on the class, for not every denoiser of diffusers has its LoRA methods
-        PeftAdapterMixin.unload_lora(adapter.denoiser)

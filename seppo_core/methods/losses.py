@@ -36,18 +36,15 @@ class Errors(NamedTuple):
         return self.policy_sample - self.reference_sample
 
 
-def squared_error(prediction: Float[Tensor, " b *shape"], target: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
-    """Mean squared error of each sample, (b,).
-
-    Half precision is raised to float32 before the square and the mean: a bfloat16 mean resolves only about 9 logits at
-    beta = 2000. float64 stays float64.
-    """
-    return residual(prediction, target).square().flatten(1).mean(1)
-
-
 def residual(prediction: Float[Tensor, " b *shape"], target: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]:
-    """prediction − target, in float32 at least."""
+    """prediction − target. Half precision is raised to float32 first: a bfloat16 mean of squares resolves only about 9
+    logits at beta = 2000. float64 stays float64."""
     return at_least_float32(prediction) - at_least_float32(target)
+
+
+def squared_error(residuals: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
+    """Mean squared error of each sample, (b,)."""
+    return residuals.square().flatten(1).mean(1)
 
 
 def anchor_sign(errors: Errors, flipper: Flipper = "sign") -> Float[Tensor, " b"]:

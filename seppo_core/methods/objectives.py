@@ -19,7 +19,7 @@ from seppo_core.methods.baselines import (
 )
 from seppo_core.methods.losses import Errors, anchor_sign, flip, seppo_loss, sft_loss
 from seppo_core.methods.reference import Reference
-from seppo_core.methods.step import Batch, anchor_gap, pair_of, pair_pass, reference_pair, tied, winner_errors
+from seppo_core.methods.step import Batch, anchor_gap, item_errors, pair_of, pair_pass, reference_pair, tied
 from seppo_core.models.adapter import Adapter
 
 Scalars = dict[str, Tensor]
@@ -52,7 +52,7 @@ class Sft(Method):
     recipe = RECIPES["sft"]
 
     def loss(self, adapter, policy, reference, batch, observed):
-        return sft_loss(winner_errors(adapter, policy, batch))
+        return sft_loss(item_errors(adapter, policy, batch))
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class Contrastive(Method):
         if self.anchor_draws:
             return anchor_gap(adapter, policy, reference, batch)
         with reference.active() as frozen:
-            held = winner_errors(adapter, frozen, batch)
+            held = item_errors(adapter, frozen, batch)
         with torch.no_grad():
-            own = winner_errors(adapter, policy, batch)
+            own = item_errors(adapter, policy, batch)
         return own - tied(reference, held, own)
 
 
@@ -199,14 +199,14 @@ class Kto(Method):
 
     def observe(self, adapter, policy, reference, batch):
         with reference.active() as frozen:
-            held = winner_errors(adapter, frozen, batch)
+            held = item_errors(adapter, frozen, batch)
         with torch.no_grad():
-            own = winner_errors(adapter, policy, batch)
+            own = item_errors(adapter, policy, batch)
         return {"gain": (tied(reference, held, own) - own).mean()}
 
     def loss(self, adapter, policy, reference, batch, observed):
         with reference.active() as frozen:
-            held = winner_errors(adapter, frozen, batch)
-        own = winner_errors(adapter, policy, batch)
+            held = item_errors(adapter, frozen, batch)
+        own = item_errors(adapter, policy, batch)
         errors = LabelledErrors(own, tied(reference, held, own), batch.desirable)
         return kto_loss(errors, self.beta, observed["gain"], self.weights)

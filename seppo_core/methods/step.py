@@ -9,34 +9,38 @@ from einops import repeat
 from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
-from seppo_core.methods.losses import Errors, residual
+from seppo_core.methods.losses import Errors, residual, squared_error
 from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.models.noise_path import NoisePath
 
 TIE_TOLERANCE = 5e-3
 """Relative difference of mean errors at equal weights that rounding explains: a GPU's passes with and without gradient
 may differ by 1e-3 in bfloat16."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Everything a step needs, drawn already. Shapes: latents (b, c, [f], h, w), `t` (b,), condition (b, …) each.
+    """Everything that a step needs, drawn already. Shapes: latents (b, c, [f], h, w), `t` (b,), conditions (b, …) each.
 
-    `t` is shared by a winner and its second sample; their noises are independent as in the paper, or one and the same
-    tensor as in Diffusion-DPO's code. What a method has no use for is None.
+    `t` is shared by an item and its counterpart; their noises are independent as in the paper, or one and the same
+    tensor as in Diffusion-DPO's code. A field is None if the method does not use it.
     """
 
-    winner: Tensor
+    x0: Tensor
+    """Latents of the items: of winners, or of items with a label, good or bad."""
     condition: Condition
     t: Tensor
-    winner_noise: Tensor
-    sample: Tensor | None = None
-    """What stands against the winner: the reference's own sample, or the loser of a pair."""
-    sample_noise: Tensor | None = None
-    sample_condition: Condition | None = None
-    """Where it differs from the winner's: a loser has its own size and crop."""
+    noise: Tensor
+    noise_path: NoisePath
+    """How `x0` and `noise` are mixed at `t`, what the denoiser is to predict, and the weight of the error."""
+    counterpart: Tensor | None = None
+    """Latents that stand against the winners: samples of the reference, or the losers of pairs."""
+    counterpart_noise: Tensor | None = None
+    counterpart_condition: Condition | None = None
+    """None if it is the winners' own; a loser has its own size and crop."""
     desirable: Bool[Tensor, " b"] | None = None
-    """Of unpaired items: whether the label is good. They stand in `winner`, good or bad."""
+    """Whether the label is good, for unpaired items."""
     anchor_t: Num[Tensor, "m b"] | None = None
     """Further timesteps that the anchor alone looks at, m draws for each winner."""
     anchor_noise: Tensor | None = None
@@ -54,30 +58,31 @@ class Pass(NamedTuple):
 def denoise(
     adapter: Adapter,
     denoiser: nn.Module,
+    noise_path: NoisePath,
     x_0: Float[Tensor, " n c *shape"],
     noise: Float[Tensor, " n c *shape"],
     t: Num[Tensor, " n"],
     condition: Condition,
 ) -> Pass:
     """‖model(x_t, t, c) − target‖² of each item, averaged over its elements and weighted by the path's w(t)."""
-    prediction = adapter.predict(denoiser, adapter.path.add_noise(x_0, noise, t), t, condition)
-    residuals = residual(prediction, adapter.path.target(x_0, noise, t))
-    return Pass(adapter.path.weight(t) * residuals.square().flatten(1).mean(1), residuals)
+    prediction = adapter.predict(denoiser, noise_path.add_noise(x_0, noise, t), t, condition)
+    residuals = residual(prediction, noise_path.target(x_0, noise, t))
+    return Pass(noise_path.weight(t) * squared_error(residuals), residuals)
 
 
-def winner_errors(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
-    """The denoiser's errors on the winners alone, (b,)."""
-    return denoise(adapter, denoiser, batch.winner, batch.winner_noise, batch.t, batch.condition).errors
+def item_errors(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
+    """The denoiser's errors on the items alone, without their counterparts, (b,)."""
+    return denoise(adapter, denoiser, batch.noise_path, batch.x0, batch.noise, batch.t, batch.condition).errors
 
 
 def pair_pass(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> tuple[Pass, Pass]:
-    """The denoiser on winners and second samples in one concatenated forward pass."""
-    x_0 = torch.cat([batch.winner, batch.sample])
-    noise = torch.cat([batch.winner_noise, batch.sample_noise])
+    """The denoiser on winners and counterparts in one concatenated forward pass."""
+    x_0 = torch.cat([batch.x0, batch.counterpart])
+    noise = torch.cat([batch.noise, batch.counterpart_noise])
     t = repeat(batch.t, "b -> (halves b)", halves=2)
-    second = batch.condition if batch.sample_condition is None else batch.sample_condition
+    second = batch.condition if batch.counterpart_condition is None else batch.counterpart_condition
     condition = {key: torch.cat([value, second[key]]) for key, value in batch.condition.items()}
-    errors, residuals = denoise(adapter, denoiser, x_0, noise, t, condition)
+    errors, residuals = denoise(adapter, denoiser, batch.noise_path, x_0, noise, t, condition)
     halves = zip(errors.chunk(2), residuals.chunk(2), strict=True)
     winner, sample = (Pass(*half) for half in halves)
     return winner, sample
@@ -131,7 +136,8 @@ def anchor_gap(adapter: Adapter, policy: nn.Module, reference: Reference, batch:
     if reference.equals_policy:
         return torch.zeros_like(batch.anchor_t[0], dtype=torch.float32)
     draws = [
-        (batch.winner, noise, t, batch.condition) for t, noise in zip(batch.anchor_t, batch.anchor_noise, strict=True)
+        (batch.noise_path, batch.x0, noise, t, batch.condition)
+        for t, noise in zip(batch.anchor_t, batch.anchor_noise, strict=True)
     ]
     # all of the reference's in one go: it may have to be brought to the device, or switched to
     with reference.active() as frozen:

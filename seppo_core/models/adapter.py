@@ -19,7 +19,7 @@ from seppo_core.models.checks import check_channels
 from seppo_core.models.latents import Condition, CropInfo, Posterior
 from seppo_core.models.loading import freeze
 from seppo_core.models.lora_files import load_lora_folder, save_lora_folder
-from seppo_core.models.noise_path import Path
+from seppo_core.models.noise_path import NoisePath
 from seppo_core.models.text import too_long
 
 LoraTargets = Mapping[str, str | list[str]]
@@ -40,7 +40,9 @@ class Adapter(ABC):
     """
 
     pipeline: DiffusionPipeline
-    path: Path
+    path: NoisePath
+    """The noising process that the base was trained on. A method may change its timesteps or weights: a run uses
+    `RunParts.noise_path`."""
     scheduler: SchedulerMixin
     """The solver that the family samples with unless told otherwise; `sample` works on copies of it."""
     denoiser: nn.Module
@@ -64,7 +66,7 @@ class Adapter(ABC):
     trainable: Mapping[str, str] = MappingProxyType({"all": ".*"})
     """What full fine-tuning may touch, by scope: a regular expression that parameter names match from their start."""
 
-    def __init__(self, pipeline: DiffusionPipeline, path: Path, *, packed: int = 1, variance: bool = False):
+    def __init__(self, pipeline: DiffusionPipeline, path: NoisePath, *, packed: int = 1, variance: bool = False):
         """Takes over `pipeline`, whose denoiser learns along `path`, and freezes all but the denoiser.
 
         `packed` latents make a token of the denoiser; with `variance` it answers a learnt variance behind its

@@ -12,7 +12,7 @@ from torch import Tensor
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 
-class Path(ABC):
+class NoisePath(ABC):
     """How x_t is made of x_0 and noise, and what the denoiser is to predict of them.
 
     Nothing here draws: timesteps are computed from uniforms and noise is handed in, so that every draw can be keyed by
@@ -58,7 +58,7 @@ class Path(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class DiffusionNoisePath(Path):
+class DiffusionNoisePath(NoisePath):
     """A variance-preserving diffusion with discrete timesteps: α² = alphas_cumprod[t], σ² = 1 − α² (DDPM, 2020).
 
     `min_snr_gamma` weights the error by min(SNR, γ) in terms of x_0 (Min-SNR-γ, Hang et al., arXiv 2303.09556, 2023).
@@ -75,7 +75,7 @@ class DiffusionNoisePath(Path):
         name = type(scheduler).__name__
         # asked of the config alone: the tensor is an ordinary attribute of every scheduler built on betas
         if "beta_schedule" not in scheduler.config or scheduler.config.get("use_flow_sigmas"):
-            raise ValueError(f"{name} is not built on betas; use FlowPath for a flow-matching model")
+            raise ValueError(f"{name} is not built on betas; use FlowNoisePath for a flow-matching model")
         return cls(scheduler.alphas_cumprod.double(), scheduler.config.prediction_type, min_snr_gamma)
 
     def __post_init__(self):
@@ -135,7 +135,7 @@ class DiffusionNoisePath(Path):
 
 
 @dataclass(frozen=True, eq=False)
-class FlowNoisePath(Path):
+class FlowNoisePath(NoisePath):
     """Rectified flow: x_t = (1 − σ) x_0 + σ noise, target noise − x_0, t = 1000 σ (arXiv 2209.03003, 2022).
 
     `density` is that of σ before the shift: uniform, or logit-normal with `mean` and `std` of the logit (SD3, arXiv

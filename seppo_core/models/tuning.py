@@ -3,6 +3,7 @@
 import re
 
 import torch
+from diffusers.loaders import PeftAdapterMixin
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -60,6 +61,16 @@ def tune_lora(
 def lora_layers(denoiser: nn.Module) -> list[BaseTunerLayer]:
     """The layers that carry a LoRA, in module order; empty for a model without one."""
     return [module for module in denoiser.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def merge_lora(denoiser: nn.Module) -> None:
+    """Adds the policy's LoRA to the weights it sits on and removes it; full weights are left as they are."""
+    layers = lora_layers(denoiser)
+    for layer in layers:
+        layer.merge(adapter_names=[POLICY])
+    if layers:
+        # called on the class, for not every denoiser of diffusers has its LoRA methods
+        PeftAdapterMixin.unload_lora(denoiser)
 
 
 def trainable_parameters(denoiser: nn.Module) -> dict[str, nn.Parameter]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.checks import check_frames, check_size, latent_channels
 from seppo_core.models.latents import Posterior
-from seppo_core.models.noise_path import Path
+from seppo_core.models.noise_path import NoisePath
 from seppo_core.models.video_vae import Scaling, decode_clips, encode_clips
 
 
@@ -26,7 +26,9 @@ class VideoAdapter(Adapter):
 
     component = "transformer"
 
-    def __init__(self, pipeline: DiffusionPipeline, path: Path, scaling: Scaling, strides: Strides, *, packed: int = 1):
+    def __init__(
+        self, pipeline: DiffusionPipeline, path: NoisePath, scaling: Scaling, strides: Strides, *, packed: int = 1
+    ):
         super().__init__(pipeline, path, packed=packed)
         self.scaling = scaling
         self.strides = strides

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from seppo_core.cli.commands import make_method, tune, weight_dtype, with_method
 from seppo_core.config.schema import Config
-from seppo_core.methods.objectives import Method
 from seppo_core.methods.reference import Reference, make_reference
 from seppo_core.methods.step import Batch
 from seppo_core.models.adapter import Adapter, Condition, CropInfo
+from seppo_core.models.noise_path import NoisePath
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import trainable_parameters
 from seppo_core.models.vae import tile_vae
 from seppo_core.plan.build import runnable
 from seppo_core.plan.counter import Cost, Counter, bytes_of, checkpointing, cost_of, counting, weights_of
 from seppo_core.plan.weights import Weights, count_weights, module_of
+from seppo_core.training.setup import ModelParts, build_model, weight_dtype
 
 Build = Callable[[Config, torch.dtype], Adapter]
 """The family's adapter around its base, its weights on the meta device."""
@@ -80,13 +80,13 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
     # a LoRA to start from is as large as the one that is trained, and merging it changes no size
     config = replace(config, model=replace(config.model, lora=None))
     adapter = build(config, weight_dtype(config))
-    adapter.path = with_method(adapter.path, config.method)
-    data, method, loop = config.data, make_method(config), config.loop
+    data, loop = config.data, config.loop
     shape = adapter.latent_shape(data.height, data.width, data.frames)
     calls = _calls(config, adapter, shape)
     base = bytes_of(weights_of(adapter.denoiser))
     parameters = sum(parameter.numel() for parameter in adapter.denoiser.parameters())
-    tune(adapter, config)
+    parts = build_model(config, adapter)
+    method = parts.method
     reference = make_reference(adapter.denoiser) if method.recipe.uses_reference else None
     one = {name: (tuple(value.shape[1:]), value.dtype) for name, value in conditions(adapter).items()}
     told = adapter.size_condition(_framing(config))
@@ -119,12 +119,12 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
             encoding = encoding_one = _encoding(config, adapter, config.data.encode_batch_size)
             if config.data.encode_batch_size > 1:
                 encoding_one = _encoding(config, adapter, 1)
-        observe = _observe(config, adapter, method, reference, shape, draw, known)
+        observe = _observe(config, parts, reference, shape, draw, known)
         steps = {}
         # checkpointing cannot be taken back
         for checkpointed in (True,) if only_step and loop.gradient_checkpointing else (False, True):
             steps[checkpointed], of_reference, of_policy, reference_peak = _step(
-                config, adapter, method, reference, shape, draw, checkpointed
+                config, parts, reference, shape, draw, checkpointed
             )
         forward = of_policy // (loop.micro_batch_size * (2 if method.recipe.contrastive else 1))
     return Work(
@@ -172,8 +172,7 @@ def _condition(shapes: Shapes, count: int) -> Condition:
 
 def _step(
     config: Config,
-    adapter: Adapter,
-    method: Method,
+    parts: ModelParts,
     reference: Reference | None,
     shape: tuple[int, ...],
     draw: Draw,
@@ -181,7 +180,7 @@ def _step(
 ) -> tuple[Cost, int, int, int]:
     """One micro-batch as the trainer runs it when gradients are there from the one before; FLOPs of its reference, and
     of the policy's forward pass that the gradient goes through; bytes while the reference predicts."""
-    policy = adapter.denoiser
+    adapter, method, policy = parts.adapter, parts.method, parts.adapter.denoiser
     if checkpointed:
         policy.enable_gradient_checkpointing(checkpointing)
     for parameter in trainable_parameters(policy).values():
@@ -189,7 +188,7 @@ def _step(
     known = weights_of(policy, None if reference is None else module_of(reference))
     with counting(known, config.loop.mixed_precision) as counter:
         watched = None if reference is None else _Watched(reference, counter)
-        batch = _batch(config, adapter, method, shape, draw)
+        batch = _batch(config, parts, shape, draw)
         observed = {"anchor_gap": torch.zeros(()), "gain": torch.zeros(())}
         loss, metrics = method.loss(adapter, policy, watched, batch, observed)
         forward = counter.flops - (0 if watched is None else watched.flops)
@@ -204,32 +203,34 @@ def _step(
 
 def _observe(
     config: Config,
-    adapter: Adapter,
-    method: Method,
+    parts: ModelParts,
     reference: Reference | None,
     shape: tuple[int, ...],
     draw: Draw,
     known: list[Tensor],
 ) -> int:
+    adapter, method = parts.adapter, parts.method
     if not method.observes:
         return 0
     with counting(known, config.loop.mixed_precision) as counter:
-        method.observe(adapter, adapter.denoiser, reference, _batch(config, adapter, method, shape, draw))
+        method.observe(adapter, adapter.denoiser, reference, _batch(config, parts, shape, draw))
         return counter.flops
 
 
-def _batch(config: Config, adapter: Adapter, method: Method, shape: tuple[int, ...], draw: Draw) -> Batch:
+def _batch(config: Config, parts: ModelParts, shape: tuple[int, ...], draw: Draw) -> Batch:
     """One micro-batch of the method's kind."""
-    count, recipe, more = config.loop.micro_batch_size, method.recipe, method.anchor_draws
+    count, recipe, more = config.loop.micro_batch_size, parts.method.recipe, parts.method.anchor_draws
+    timesteps = lambda: _timesteps(parts.noise_path, count)  # noqa: E731
     return Batch(
-        winner=torch.randn(count, *shape),
+        x0=torch.randn(count, *shape),
         condition=draw(count),
-        t=_timesteps(adapter, count),
-        winner_noise=torch.randn(count, *shape),
-        sample=torch.randn(count, *shape) if recipe.second != "none" else None,
-        sample_noise=torch.randn(count, *shape) if recipe.second != "none" else None,
+        t=timesteps(),
+        noise=torch.randn(count, *shape),
+        noise_path=parts.noise_path,
+        counterpart=torch.randn(count, *shape) if recipe.second != "none" else None,
+        counterpart_noise=torch.randn(count, *shape) if recipe.second != "none" else None,
         desirable=torch.ones(count, dtype=torch.bool) if recipe.form == "labels" else None,
-        anchor_t=torch.stack([_timesteps(adapter, count)] * more) if more else None,
+        anchor_t=torch.stack([timesteps()] * more) if more else None,
         anchor_noise=torch.randn(more, count, *shape) if more else None,
     )
 
@@ -249,7 +250,7 @@ def _denoising(
 
     def step() -> Tensor:
         condition = adapter.with_guidance(draw(count), guidance_scale)
-        return adapter.predict(denoiser, torch.randn(count, *shape), _timesteps(adapter, count), condition)
+        return adapter.predict(denoiser, torch.randn(count, *shape), _timesteps(adapter.path, count), condition)
 
     return cost_of(step, known, config.loop.mixed_precision)
 
@@ -293,8 +294,8 @@ def _encoding(config: Config, adapter: Adapter, count: int) -> Cost:
     return cost_of(lambda: adapter.encode(torch.randn(count, *size)), weights_of(adapter.pipeline.vae))
 
 
-def _timesteps(adapter: Adapter, count: int) -> Tensor:
-    return adapter.path.timesteps(torch.rand(count, dtype=torch.float64))
+def _timesteps(noise_path: NoisePath, count: int) -> Tensor:
+    return noise_path.timesteps(torch.rand(count, dtype=torch.float64))
 
 
 def _framing(config: Config) -> list[CropInfo]:

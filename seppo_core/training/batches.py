@@ -12,7 +12,7 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
 from seppo_core.methods.step import Batch
-from seppo_core.models.adapter import Adapter
+from seppo_core.models.noise_path import NoisePath
 from seppo_core.training.sample_buffer import SampleBuffer
 
 
@@ -37,14 +37,14 @@ def _epoch_order(length: int, seed: int, epoch: int) -> Tensor:
     return keyed_permutation(length, seed, purposes.ORDER, epoch)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchMaker:
     """Assembles batches. What an item draws is keyed by (seed, update, index in the global batch) and nothing else,
     so that neither the process it runs in nor the accumulation changes it."""
 
     cache: WinnerCache
     order: WinnerOrder
-    adapter: Adapter
+    noise_path: NoisePath
     seed: int
     batch_size: int
     """Global batch: positions per update."""
@@ -53,7 +53,7 @@ class BatchMaker:
     posterior: Literal["draw", "mode"] = "draw"
     noise: Literal["independent", "shared"] = "independent"
     losers: bool = False
-    """Whether the second sample is the loser of the cache's pair."""
+    """Whether the counterpart is the loser of the cache's pair."""
     labels: bool = False
     """Whether items come with their label."""
     anchor_draws: int = 0
@@ -62,8 +62,8 @@ class BatchMaker:
     def make(self, update: int, indices: range, buffer: SampleBuffer | None, device: torch.device) -> Batch:
         """The batch of global-batch `indices` at `update` (0-based, counted over the whole run).
 
-        Winner and second sample share the timestep, the flip and whether their caption is dropped. With a buffer, the
-        second sample is the one generated for the winner's position.
+        Winner and counterpart share the timestep, the flip and whether their caption is dropped. With a buffer, the
+        counterpart is the sample generated for the winner's position.
         """
         positions = [update * self.batch_size + index for index in indices]
         items = [self.order.item(position) for position in positions]
@@ -73,22 +73,23 @@ class BatchMaker:
         dropped = [draw["dropped"] for draw in draws]
         to_device = lambda condition: {key: value.to(device) for key, value in condition.items()}  # noqa: E731
         winner = self.cache.posterior(items, flipped).sample(torch.stack([draw["posterior_noise"] for draw in draws]))
-        sample, sample_condition = None, None
+        counterpart, counterpart_condition = None, None
         if buffer is not None:
-            sample = buffer.read(positions)
+            counterpart = buffer.read(positions)
         elif self.losers:
             noise = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
-            sample = self.cache.posterior(items, flipped, "loser").sample(torch.stack(noise))
-            sample_condition = to_device(self.cache.condition(items, dropped, "loser"))
+            counterpart = self.cache.posterior(items, flipped, "loser").sample(torch.stack(noise))
+            counterpart_condition = to_device(self.cache.condition(items, dropped, "loser"))
         anchor = self._anchor(update, indices) if self.anchor_draws else None
         return Batch(
-            winner=winner.to(device),
+            x0=winner.to(device),
             condition=to_device(self.cache.condition(items, dropped)),
-            t=self.adapter.path.timesteps(torch.stack([draw["u"] for draw in draws])).to(device),
-            winner_noise=stack("winner_noise"),
-            sample=None if sample is None else sample.to(device),
-            sample_noise=None if sample is None else stack("sample_noise"),
-            sample_condition=sample_condition,
+            t=self.noise_path.timesteps(torch.stack([draw["u"] for draw in draws])).to(device),
+            noise=stack("noise"),
+            noise_path=self.noise_path,
+            counterpart=None if counterpart is None else counterpart.to(device),
+            counterpart_noise=None if counterpart is None else stack("counterpart_noise"),
+            counterpart_condition=counterpart_condition,
             desirable=self.cache.labels(items).to(device) if self.labels else None,
             anchor_t=None if anchor is None else anchor[0].to(device),
             anchor_noise=None if anchor is None else anchor[1].to(device),
@@ -102,7 +103,7 @@ class BatchMaker:
             generator = keyed_generator(self.seed, purposes.ANCHOR, update, index)
             u.append(torch.rand(self.anchor_draws, generator=generator, dtype=torch.float64))
             noise.append(torch.randn(shape, generator=generator))
-        t = self.adapter.path.timesteps(torch.stack(u, dim=1).flatten())
+        t = self.noise_path.timesteps(torch.stack(u, dim=1).flatten())
         return rearrange(t, "(m b) -> m b", m=self.anchor_draws), torch.stack(noise, dim=1)
 
     def _posterior_noise(self, purpose: str, update: int, index: int) -> Tensor:
@@ -115,13 +116,13 @@ class BatchMaker:
         shape = self.cache.latent_shape
         generator = keyed_generator(self.seed, purposes.DRAWS, update, index)
         u, dropout, flip = torch.rand(3, generator=generator, dtype=torch.float64).unbind()
-        winner_noise = torch.randn(shape, generator=generator)
-        sample_noise = torch.randn(shape, generator=generator)
+        noise = torch.randn(shape, generator=generator)
+        counterpart_noise = torch.randn(shape, generator=generator)
         return {
             "u": u,
             "dropped": bool(dropout < self.caption_dropout),
             "flipped": self.flip and bool(flip < 0.5),
-            "winner_noise": winner_noise,
-            "sample_noise": winner_noise if self.noise == "shared" else sample_noise,
+            "noise": noise,
+            "counterpart_noise": noise if self.noise == "shared" else counterpart_noise,
             "posterior_noise": self._posterior_noise(purposes.POSTERIOR, update, index),
         }

@@ -5,20 +5,14 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
-from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
 
-from seppo_core.cache.reader import WinnerCache
-from seppo_core.config.schema import Config
-from seppo_core.distributed.ranks import Ranks, make_accelerator
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.signals import Stopped
-from seppo_core.methods.objectives import Method
 from seppo_core.methods.reference import ReferencePool
 from seppo_core.methods.step import Batch
-from seppo_core.models.adapter import Adapter
-from seppo_core.models.attention import set_attention
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state
 from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
 from seppo_core.run.disk_budget import check_run_space, run_bytes
@@ -28,25 +22,27 @@ from seppo_core.training.batches import BatchMaker, WinnerOrder
 from seppo_core.training.optim import Ema, Stepper, make_optimizer, make_schedule
 from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
-from seppo_core.training.preview import Preview
 from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, sample_variance
 from seppo_core.training.sample_buffer import SampleBuffer
+from seppo_core.training.setup import RunParts
 
 
 class Trainer:
     """Runs K iterations of U updates: snapshot, draw a reference, generate its samples, train on the pairs.
 
-    Optimiser, schedule and data position run on through all iterations. `adapter.denoiser` has to be tuned already
-    (`tune_full` or `tune_lora`). The same call on the same folder continues a stopped run, bit for bit on a CPU.
+    Optimiser, schedule and data position run on through all iterations. `parts` come from `setup.build`. The same parts
+    on the same folder continue a stopped run, bit for bit on a CPU.
     """
 
-    def __init__(self, config: Config, adapter: Adapter, cache: WinnerCache, method: Method, folder: Path):
+    def __init__(self, parts: RunParts):
+        config, adapter, method, cache, folder = parts.config, parts.adapter, parts.method, parts.cache, parts.folder
         self.config = config
         self.adapter = adapter
         self.method = method
         self.folder = folder
+        self.preview = parts.preview
         loop = config.loop
-        self.accelerator = make_accelerator(loop.mixed_precision)
+        self.accelerator = parts.accelerator
         self.layout = make_strategy(self.accelerator, loop.sharded, loop.offload_reference)
         self.ranks = Ranks.of(self.accelerator)
         self.share = share_of_batch(self.ranks, loop.batch_size, loop.micro_batch_size)
@@ -55,11 +51,6 @@ class Trainer:
         self.total = loop.iterations * loop.updates
 
         denoiser = adapter.denoiser
-        # dropout would break the tie between policy and reference, so that evaluation mode it is, for both
-        denoiser.eval()
-        set_attention(adapter, loop.attention, self.accelerator.device)
-        if loop.gradient_checkpointing:
-            denoiser.enable_gradient_checkpointing()
         self.reference = self.layout.place(denoiser, method.recipe.uses_reference)
         self.parameters = trainable_parameters(denoiser)
         decay = config.optimizer.ema_decay
@@ -83,8 +74,8 @@ class Trainer:
         order = WinnerOrder(len(cache), config.seed)
         data = config.data
         self.batches = BatchMaker(
-            cache, order, adapter, config.seed, loop.batch_size,
-            data.caption_dropout, data.flip, data.posterior, config.method.noise,
+            cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
+            caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=config.method.noise,
             losers=method.recipe.second == "loser", labels=method.recipe.form == "labels",
             anchor_draws=method.anchor_draws,
         )  # fmt: skip
@@ -102,7 +93,7 @@ class Trainer:
     def is_main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def run(self, preview: Preview | None = None) -> None:
+    def run(self) -> None:
         """Trains to the end from wherever the folder stands. The main process draws the preview before the
         first update, whenever it is due, and after the last.
 
@@ -117,7 +108,7 @@ class Trainer:
             generates = self.method.recipe.second == "generated"
             with RunRecorder(self.config, events, done=self.progress.update, generates=generates) as recorder:
                 try:
-                    self._train(recorder, preview)
+                    self._train(recorder)
                 except Stopped as stopped:
                     # before the first update there is nothing to keep
                     if self.progress.update:
@@ -128,14 +119,14 @@ class Trainer:
                 self.samples.remove()
             self.accelerator.wait_for_everyone()
 
-    def _train(self, recorder: RunRecorder, preview: Preview | None) -> None:
+    def _train(self, recorder: RunRecorder) -> None:
         # one that a stop kept from being drawn is drawn now, if the first process says so: it may be there any moment
-        if preview and not self.ranks.run_on_main(lambda: preview.drawn(self.progress.update)):
-            self._draw(preview, recorder)
+        if self.preview and not self.ranks.run_on_main(lambda: self.preview.drawn(self.progress.update)):
+            self._draw(recorder)
         for iteration in range(self.progress.update // self.config.loop.updates, self.config.loop.iterations):
-            self._iterate(iteration, recorder, preview)
+            self._iterate(iteration, recorder)
 
-    def _iterate(self, iteration: int, recorder: RunRecorder, preview: Preview | None) -> None:
+    def _iterate(self, iteration: int, recorder: RunRecorder) -> None:
         loop = self.config.loop
         first, last = iteration * loop.updates, (iteration + 1) * loop.updates
         drawn, buffer = None, None
@@ -170,8 +161,7 @@ class Trainer:
                 if done % loop.checkpoint_every == 0 or done == last:
                     self._save(recorder)
                 self.stop.check_all_ranks()
-                if preview:
-                    self._draw(preview, recorder)
+                self._draw(recorder)
         self.accelerator.wait_for_everyone()
         if buffer and self.is_main:
             buffer.remove()
@@ -220,16 +210,17 @@ class Trainer:
         values = self.accelerator.reduce(torch.stack([totals[name] for name in names]), reduction="mean")
         return dict(zip(names, values, strict=True))
 
-    def _draw(self, preview: Preview, recorder: RunRecorder) -> None:
-        """The preview, where it is due: at the start, at the end, and as often as the config says."""
-        if self.progress.update not in (0, self.total) and not preview.due(self.progress.update):
+    def _draw(self, recorder: RunRecorder) -> None:
+        """Draws the preview if it is due: at the start, at the end, and as often as the config says."""
+        preview, update = self.preview, self.progress.update
+        if preview is None or (update not in (0, self.total) and not preview.due(update)):
             return
         with self.stop.independent():
             if not (self.is_main or self.layout.collective):
                 return
             average = self.ema.in_place() if self.ema else nullcontext()
             with average, self.accelerator.autocast():
-                steps = preview.render(self._denoiser, self.progress.update, recorder.writer, save=self.is_main)
+                steps = preview.render(self._denoiser, update, recorder.writer, save=self.is_main)
                 self.stop.drain(steps)
 
     @property

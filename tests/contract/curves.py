@@ -38,7 +38,10 @@ def curve(family: Family, folder: Path) -> list[float]:
             reference.load(trainable_state(adapter.denoiser))
         winner, sample, *noise = (keyed_normal((BATCH, *family.latent_shape), name, step) for name in "wsab")
         u = torch.rand(BATCH, generator=keyed_generator("u", step), dtype=torch.float64)
-        batch = Batch(0.5 * winner + 0.5, condition, adapter.path.timesteps(u), noise[0], sample, noise[1])
+        batch = Batch(
+            x0=0.5 * winner + 0.5, condition=condition, t=adapter.path.timesteps(u), noise=noise[0],
+            noise_path=adapter.path, counterpart=sample, counterpart_noise=noise[1],
+        )  # fmt: skip
         # the anchor off: a sign that hangs on the last digit would make another curve of another processor
         loss, _ = Seppo(20.0, "off").loss(adapter, adapter.denoiser, reference, batch, {})
         loss.backward()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seppo_core.export.weights import export_full, export_lora, merge_lora
+from seppo_core.export.weights import export_full, export_lora
 from seppo_core.methods.losses import Errors, anchor_sign, seppo_loss
 from seppo_core.methods.reference import FrozenCopy, LoraView, Reference, SwappedWeightsReference, make_reference
 from seppo_core.methods.step import Batch, pair_errors
@@ -15,6 +15,7 @@ from seppo_core.models.sampling import sample
 from seppo_core.models.tuning import (
     load_trainable_state,
     lora_layers,
+    merge_lora,
     trainable_parameters,
     trainable_state,
     tune_full,
@@ -38,7 +39,10 @@ def batch_of(adapter: Adapter, family: Family, size: int = 2, seed: int = 0) -> 
     draws = [torch.randn(shape, generator=generator) for _ in range(4)]
     t = adapter.path.timesteps(torch.rand(size, generator=generator, dtype=torch.float64))
     condition = adapter.encode_prompts(["a red house", "two cats"][:size])
-    return Batch(draws[0], condition, t, draws[1], draws[2], draws[3])
+    return Batch(
+        x0=draws[0], condition=condition, t=t, noise=draws[1], noise_path=adapter.path, counterpart=draws[2],
+        counterpart_noise=draws[3],
+    )  # fmt: skip
 
 
 def shaken(state: dict[str, Tensor], seed: int, scale: float = 0.02) -> dict[str, Tensor]:
@@ -225,7 +229,7 @@ def test_exported_pipeline_in_plain_diffusers_gives_the_same_latents(family, tmp
 def test_merged_lora_leaves_plain_weights(family, tmp_path):
     adapter = lora_policy(family, tmp_path)
     names = {name for name, _ in adapter_of(family, tmp_path / "other").denoiser.named_parameters()}
-    merge_lora(adapter)
+    merge_lora(adapter.denoiser)
     assert not lora_layers(adapter.denoiser)
     assert {name for name, _ in adapter.denoiser.named_parameters()} == names
 
@@ -233,10 +237,10 @@ def test_merged_lora_leaves_plain_weights(family, tmp_path):
 def test_fresh_lora_changes_nothing_and_depends_on_the_seed_alone(family, tmp_path):
     first, second = adapter_of(family, tmp_path), adapter_of(family, tmp_path)
     batch = batch_of(first, family)
-    plain = first.predict(first.denoiser, batch.winner, batch.t, batch.condition)
+    plain = first.predict(first.denoiser, batch.x0, batch.t, batch.condition)
     tune_lora(first.denoiser, first.lora_targets["all"], rank=2)
     torch.randn(7)
     tune_lora(second.denoiser, second.lora_targets["all"], rank=2)
-    torch.testing.assert_close(first.predict(first.denoiser, batch.winner, batch.t, batch.condition), plain)
+    torch.testing.assert_close(first.predict(first.denoiser, batch.x0, batch.t, batch.condition), plain)
     a, b = trainable_state(first.denoiser), trainable_state(second.denoiser)
     assert all(torch.equal(a[name], b[name]) for name in a)

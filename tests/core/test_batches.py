@@ -26,7 +26,10 @@ def adapter(tmp_path_factory):
 @pytest.fixture(scope="module")
 def maker(adapter, workshop):
     cache = WinnerCache(workshop.cache)
-    return BatchMaker(cache, WinnerOrder(len(cache), 0), adapter, 0, 4, caption_dropout=0.3, flip=True)
+    return BatchMaker(
+        cache=cache, order=WinnerOrder(len(cache), 0), noise_path=adapter.path, seed=0, batch_size=4,
+        caption_dropout=0.3, flip=True,
+    )  # fmt: skip
 
 
 @given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 3))
@@ -47,7 +50,7 @@ def test_micro_batches_add_up_to_the_batch(maker):
     whole = maker.make(5, range(4), None, CPU)
     parts = [maker.make(5, range(i, i + 1), None, CPU) for i in (3, 1, 0, 2)]
     parts = [parts[2], parts[1], parts[3], parts[0]]
-    for name in ("winner", "t", "winner_noise"):
+    for name in ("x0", "t", "noise"):
         assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
     assert torch.equal(whole.condition["text"], torch.cat([part.condition["text"] for part in parts]))
 
@@ -58,9 +61,9 @@ def test_draws_ignore_the_global_generator_and_differ_between_updates(maker):
     torch.manual_seed(1)
     again = maker.make(1, range(4), None, CPU)
     other = maker.make(2, range(4), None, CPU)
-    assert torch.equal(first.winner, again.winner)
+    assert torch.equal(first.x0, again.x0)
     assert torch.equal(first.t, again.t)
-    assert not torch.equal(first.winner_noise, other.winner_noise)
+    assert not torch.equal(first.noise, other.noise)
     assert len({*first.t.tolist(), *other.t.tolist()}) > 4
 
 
@@ -70,11 +73,11 @@ def test_noise_is_independent_per_half_or_shared(maker, tmp_path):
     buffer.fill(lambda positions: samples[positions.start : positions.stop], buffer.missing())
     independent = maker.make(0, range(4), buffer, CPU)
     shared = replace(maker, noise="shared").make(0, range(4), buffer, CPU)
-    assert not torch.equal(independent.winner_noise, independent.sample_noise)
-    assert torch.equal(shared.winner_noise, shared.sample_noise)
-    assert torch.equal(shared.winner_noise, independent.winner_noise)
+    assert not torch.equal(independent.noise, independent.counterpart_noise)
+    assert torch.equal(shared.noise, shared.counterpart_noise)
+    assert torch.equal(shared.noise, independent.noise)
     # each winner meets the sample of its own position
-    assert independent.sample[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert independent.counterpart[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_caption_dropout_and_flips_happen_at_their_rates(maker):
@@ -95,7 +98,7 @@ def test_dropped_caption_is_the_empty_one(maker):
 def test_posterior_mode_has_no_noise(maker):
     batch = replace(maker, posterior="mode", flip=False).make(0, range(4), None, CPU)
     items = [maker.order.item(p) for p in range(4)]
-    assert torch.equal(batch.winner, maker.cache.posterior(items, [False] * 4).mean)
+    assert torch.equal(batch.x0, maker.cache.posterior(items, [False] * 4).mean)
 
 
 def test_buffer_generates_each_position_once_in_fixed_chunks(tmp_path):

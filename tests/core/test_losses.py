@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seppo_core.methods.losses import Errors, anchor_sign, seppo_loss, sft_loss, squared_error
+from seppo_core.methods.losses import Errors, anchor_sign, residual, seppo_loss, sft_loss, squared_error
 
 
 def errors(policy_winner, policy_sample, reference_winner, reference_sample) -> Errors:
@@ -102,7 +102,7 @@ def test_unknown_flipper_names_the_known():
 )
 def test_half_precision_is_raised_and_double_left_alone(dtype, expected):
     prediction, target = torch.zeros(2, 3, 4, 4, dtype=dtype), torch.ones(2, 3, 4, 4, dtype=dtype)
-    assert squared_error(prediction, target).dtype == expected
+    assert squared_error(residual(prediction, target)).dtype == expected
     row = Errors(*torch.rand(4, 2).to(dtype))
     loss, metrics = seppo_loss(row, anchor_sign(row), beta=1.0)
     assert loss.dtype == expected
@@ -112,12 +112,12 @@ def test_half_precision_is_raised_and_double_left_alone(dtype, expected):
 def test_squared_error_in_half_precision_is_not_a_half_precision_mean():
     # the sum of 4096 squares of 1/64 in bfloat16 stalls; in float32 the mean is exact
     prediction = torch.full((1, 4, 32, 32), 1 / 64, dtype=torch.bfloat16)
-    assert squared_error(prediction, torch.zeros_like(prediction)).item() == 1 / 4096
+    assert squared_error(residual(prediction, torch.zeros_like(prediction))).item() == 1 / 4096
 
 
 def test_squared_error_is_a_mean_over_all_but_the_batch():
     prediction = torch.tensor([[[[1.0, 2.0]]], [[[0.0, 4.0]]]])
-    assert squared_error(prediction, torch.zeros_like(prediction)).tolist() == [2.5, 8.0]
+    assert squared_error(residual(prediction, torch.zeros_like(prediction))).tolist() == [2.5, 8.0]
 
 
 def test_metrics_by_name():

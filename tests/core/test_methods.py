@@ -11,7 +11,7 @@ from seppo_core.methods.baselines import LabelledErrors, kto_loss
 from seppo_core.methods.losses import seppo_loss
 from seppo_core.methods.objectives import Dpo, Kto, Mapo, Seppo, Sft, Spin
 from seppo_core.methods.reference import FrozenCopy
-from seppo_core.methods.step import Batch, denoise, pair_errors, winner_errors
+from seppo_core.methods.step import Batch, denoise, item_errors, pair_errors
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state, tune_full
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
@@ -47,8 +47,9 @@ def batch_of(adapter, draws: int = 0) -> Batch:
     shape = (SIZE, 4, 8, 8)
     t = torch.randint(0, 1000, (SIZE,), generator=torch.Generator().manual_seed(9))
     return Batch(
-        normal(*shape, seed=0), adapter.encode_prompts(["a red house", "two cats"] * 3), t, normal(*shape, seed=1),
-        normal(*shape, seed=2), normal(*shape, seed=3),
+        x0=normal(*shape, seed=0), condition=adapter.encode_prompts(["a red house", "two cats"] * 3), t=t,
+        noise=normal(*shape, seed=1), noise_path=adapter.path,
+        counterpart=normal(*shape, seed=2), counterpart_noise=normal(*shape, seed=3),
         desirable=torch.arange(SIZE) % 3 == 0,
         anchor_t=torch.randint(0, 1000, (draws, SIZE), generator=torch.Generator().manual_seed(8)),
         anchor_noise=normal(draws, *shape, seed=4),
@@ -63,7 +64,7 @@ def test_the_averaged_anchor_is_the_mean_over_its_draws(adapter, reference):
         for item in range(SIZE):
             condition = {key: value[item : item + 1] for key, value in batch.condition.items()}
             for draw in range(draws):
-                one = (batch.winner[item : item + 1], batch.anchor_noise[draw, item : item + 1])
+                one = (batch.noise_path, batch.x0[item : item + 1], batch.anchor_noise[draw, item : item + 1])
                 t = batch.anchor_t[draw, item : item + 1]
                 policy, held = (
                     denoise(adapter, model, *one, t, condition).errors.item()
@@ -172,7 +173,7 @@ def test_one_sign_for_the_batch(adapter, reference, draws):
     observed = method.observe(adapter, adapter.denoiser, reference, batch)
     if not draws:
         with torch.no_grad():
-            gap = winner_errors(adapter, adapter.denoiser, batch) - winner_errors(adapter, reference.module, batch)
+            gap = item_errors(adapter, adapter.denoiser, batch) - item_errors(adapter, reference.module, batch)
         torch.testing.assert_close(observed["anchor_gap"], gap.mean())
     assert not observed["anchor_gap"].requires_grad
     for gap, share in [(-1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]:
@@ -215,8 +216,8 @@ def test_a_guarded_step_does_not_raise_the_winner_s_error(adapter, reference, ki
     """The slope of the winner's error along the loss's gradient, in output space, the loser's pull being stronger."""
     batch = batch_of(adapter)
     # the same picture under the same noise, only more or less of it: residuals that point alike
-    winner_noise, sample_noise = (scale * batch.winner_noise for scale in loud)
-    batch = replace(batch, sample=batch.winner, winner_noise=winner_noise, sample_noise=sample_noise)
+    noise, counterpart_noise = (scale * batch.noise for scale in loud)
+    batch = replace(batch, counterpart=batch.x0, noise=noise, counterpart_noise=counterpart_noise)
     outputs = []
     predict = adapter.predict
 
@@ -233,7 +234,7 @@ def test_a_guarded_step_does_not_raise_the_winner_s_error(adapter, reference, ki
         loss, metrics = kind(guard=guard).loss(adapter, adapter.denoiser, reference, batch, {})
         loss.backward()
         prediction = outputs[-1]
-        residual = (prediction - torch.cat([batch.winner_noise, batch.sample_noise])).detach()
+        residual = (prediction - torch.cat([batch.noise, batch.counterpart_noise])).detach()
         towards_winner, pull = residual.flatten(1).chunk(2)[0], prediction.grad.flatten(1).chunk(2)
         slopes.append((towards_winner * (pull[0] + pull[1])).sum(1))
     assert (slopes[0] < 0).all()
@@ -248,7 +249,7 @@ def test_kto_is_its_loss_of_both_errors(adapter, reference):
     method = Kto(20.0, (1.0, 2.0))
     observed = method.observe(adapter, adapter.denoiser, reference, batch)
     with torch.no_grad():
-        policy, held = (winner_errors(adapter, model, batch) for model in (adapter.denoiser, reference.module))
+        policy, held = (item_errors(adapter, model, batch) for model in (adapter.denoiser, reference.module))
     torch.testing.assert_close(observed["gain"], (held - policy).mean())
     loss, _ = method.loss(adapter, adapter.denoiser, reference, batch, observed)
     expected, _ = kto_loss(LabelledErrors(policy, held, batch.desirable), 20.0, observed["gain"], (1.0, 2.0))
@@ -266,7 +267,7 @@ def test_no_reference_is_looked_at(adapter, method):
 def test_a_loser_is_told_its_own_condition(adapter, reference):
     batch = batch_of(adapter)
     other = {key: value.flip(0) for key, value in batch.condition.items()}
-    errors = pair_errors(adapter, adapter.denoiser, reference, replace(batch, sample_condition=other))
+    errors = pair_errors(adapter, adapter.denoiser, reference, replace(batch, counterpart_condition=other))
     plain = pair_errors(adapter, adapter.denoiser, reference, batch)
     assert torch.equal(errors.policy_winner, plain.policy_winner)
     assert not torch.equal(errors.policy_sample, plain.policy_sample)

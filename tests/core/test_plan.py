@@ -15,7 +15,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
-from seppo_core.cli.commands import tune
 from seppo_core.config.gpus import GIB, GPUS, holding
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.options import PlanRequest
@@ -31,6 +30,7 @@ from seppo_core.plan.report import print_plan
 from seppo_core.plan.result import span
 from seppo_core.plan.suggestions import cures
 from seppo_core.plan.work import measure
+from seppo_core.training.setup import tune
 from seppo_image.commands import FAMILIES, load, train
 from seppo_image.plan import BASES, build, condition
 from tests import tiny

@@ -8,7 +8,6 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from seppo_core.cli.commands import tune
 from seppo_core.config.gpus import GIB, GPUS
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.options import PlanRequest
@@ -22,6 +21,7 @@ from seppo_core.plan.suggestions import cures
 from seppo_core.plan.work import measure
 from seppo_core.run.disk_budget import run_bytes
 from seppo_core.training.parallel import blocks
+from seppo_core.training.setup import tune
 from seppo_image.commands import FAMILIES, load
 from seppo_image.plan import BASES, build, condition
 

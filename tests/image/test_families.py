@@ -23,6 +23,7 @@ from seppo_core.models.adapter import CropInfo
 from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath
 from seppo_core.models.sampling import sample
 from seppo_core.models.tuning import tune_lora
+from seppo_core.training.setup import load_policy_into, with_method
 from seppo_image import commands
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.flux import Flux, image_ids, pack, unpack
@@ -227,7 +228,7 @@ def test_a_whole_run(bases, tmp_path, family, mode):
         LOAD_LORA.get(family, load_lora)(plain, tmp_path / "exported")
     plain.set_progress_bar_config(disable=True)
     adapter = commands.load(config)
-    core_commands.load_policy_into(adapter, config, "latest")
+    load_policy_into(adapter, config, "latest")
     options = {} if family == "sdxl" else {"max_sequence_length": T5_TOKENS}
     options |= {"use_resolution_binning": False} if family in ("sana", "pixart-sigma") else {}
     found = plain(
@@ -246,10 +247,10 @@ def test_the_method_s_timesteps_and_weights_reach_training(bases, tmp_path, monk
     seen = []
 
     class Seen:
-        def __init__(self, config, adapter, *rest):
-            seen.append(adapter.path)
+        def __init__(self, parts):
+            seen.append(parts.noise_path)
 
-        def run(self, preview):
+        def run(self):
             pass
 
     monkeypatch.setattr(core_commands, "Trainer", Seen)
@@ -270,9 +271,9 @@ def test_the_method_s_timesteps_and_weights_reach_training(bases, tmp_path, monk
 
 def test_what_a_path_has_not_is_refused():
     with pytest.raises(ValueError, match=r"min_snr_gamma=5.0 is for diffusion models"):
-        core_commands.with_method(FlowNoisePath(), MethodConfig(min_snr_gamma=5.0))
+        with_method(FlowNoisePath(), MethodConfig(min_snr_gamma=5.0))
     with pytest.raises(ValueError, match=r"timestep_shift=3.0 is for flow-matching models"):
-        core_commands.with_method(DiffusionNoisePath(torch.ones(3) / 2, "epsilon"), MethodConfig(timestep_shift=3.0))
+        with_method(DiffusionNoisePath(torch.ones(3) / 2, "epsilon"), MethodConfig(timestep_shift=3.0))
 
 
 @pytest.mark.parametrize(

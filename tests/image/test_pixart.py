@@ -8,10 +8,10 @@ import torch
 from diffusers import PixArtSigmaPipeline, PixArtTransformer2DModel
 from safetensors.torch import load_file, save
 
-from seppo_core.cli import commands as core_commands
 from seppo_core.config.schema import TuneConfig
 from seppo_core.export.weights import export_lora
 from seppo_core.models.tuning import POLICY, load_trainable_state, trainable_state, tune_lora
+from seppo_core.training import setup
 from seppo_image import commands
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_image.pixart import PixArtSigma
@@ -75,7 +75,7 @@ def test_a_lora_of_pixart_is_continued_and_a_wrong_one_refused(base, tmp_path):
     tune = TuneConfig(mode="lora", rank=2)
     config = ImageConfig(run="r", model=model, data=ImageData(source="s", cache="c"), tune=tune)
     again = commands.load(config)
-    core_commands.tune(again, config)
+    setup.tune(again, config)
     found = trainable_state(again.denoiser)
     assert found.keys() == state.keys()
     assert all(torch.equal(found[name], state[name]) for name in state)

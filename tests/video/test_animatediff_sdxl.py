@@ -9,11 +9,11 @@ import torch
 from diffusers import AnimateDiffSDXLPipeline, DDIMScheduler, MotionAdapter, UNet2DConditionModel
 from torch import Tensor
 
-from seppo_core.cli import commands as core_commands
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.models.adapter import CropInfo
 from seppo_core.models.sampling import sample
+from seppo_core.training.setup import load_policy_into
 from seppo_video import commands
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
@@ -180,7 +180,7 @@ def test_a_whole_run_of_the_motion_alone(folder, tmp_path, mode):
     assert len(list((tmp_path / "samples").glob("*.mp4"))) == 2
 
     adapter = commands.load(config)
-    core_commands.load_policy_into(adapter, config, "latest")
+    load_policy_into(adapter, config, "latest")
     expected = drawn(adapter.pipeline)
     commands.export(config, ExportRequest(out=str(tmp_path / "exported")))
     plain = AnimateDiffSDXLPipeline.from_pretrained(

@@ -18,13 +18,13 @@ from diffusers import (
     WanPipeline,
 )
 
-from seppo_core.cli import commands as core_commands
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.config.schema import TuneConfig
 from seppo_core.models.checks import check_frames
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import make_scheduler
+from seppo_core.training.setup import load_policy_into
 from seppo_video import commands
 from seppo_video.cogvideox import CogVideoX, rotary_embedding
 from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
@@ -267,7 +267,7 @@ def test_a_whole_run(bases, tmp_path, family, mode):
     if mode == "lora":
         plain.load_lora_weights(tmp_path / "exported")
     adapter = commands.load(config)
-    core_commands.load_policy_into(adapter, config, "latest")
+    load_policy_into(adapter, config, "latest")
     expected = drawn(adapter.pipeline, family)
     torch.testing.assert_close(drawn(plain, family), expected, rtol=1e-3, atol=1e-3)
 

@@ -7,11 +7,11 @@ import diffusers
 import pytest
 import torch
 
-from seppo_core.cli.commands import tune
 from seppo_core.config.loader import load_config
 from seppo_core.models.tuning import trainable_parameters
 from seppo_core.plan.architecture import model_numbers, pipeline_architecture
 from seppo_core.plan.build import build_model
+from seppo_core.training.setup import tune
 from seppo_video.__main__ import main
 from seppo_video.commands import FAMILIES
 from seppo_video.config import VideoConfig, VideoTune

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from benchmarks.evaluation.models import ModelSpec, run_config
 from seppo_core.cache.reader import WinnerCache
-from seppo_core.cli.commands import tune, with_method
 from seppo_core.config.schema import Config
 from seppo_core.export.samples import to_frames
 from seppo_core.io import purposes
@@ -29,6 +28,7 @@ from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler, sample
 from seppo_core.models.tuning import load_trainable_state, trainable_state
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy, load_progress
+from seppo_core.training.setup import ModelParts, build_model
 from seppo_image import commands as image_commands
 from seppo_image.config import ImageConfig
 from seppo_video import commands as video_commands
@@ -59,7 +59,7 @@ class Run:
 
     folder: Path
     config: Config
-    adapter: Adapter
+    parts: ModelParts
     cache: WinnerCache
     reference: Reference
     initial: State
@@ -68,6 +68,10 @@ class Run:
     @property
     def kind(self) -> Literal["image", "video"]:
         return "image" if isinstance(self.config, ImageConfig) else "video"
+
+    @property
+    def adapter(self) -> Adapter:
+        return self.parts.adapter
 
     @property
     def device(self) -> torch.device:
@@ -88,12 +92,10 @@ def open_run(folder: Path) -> Run:
     cache = WinnerCache(Path(config.data.cache))
     accelerator = Accelerator(mixed_precision=config.loop.mixed_precision)
     adapter = (image_commands if isinstance(config, ImageConfig) else video_commands).load(config)
-    adapter.path = with_method(adapter.path, config.method)
-    tune(adapter, config)
+    parts = build_model(config, adapter)
     adapter.pipeline.to(accelerator.device)
-    adapter.denoiser.eval()
     initial = trainable_state(adapter.denoiser)
-    return Run(folder, config, adapter, cache, make_reference(adapter.denoiser), initial, accelerator)
+    return Run(folder, config, parts, cache, make_reference(adapter.denoiser), initial, accelerator)
 
 
 def points(run: Run, which: Which = "drawn") -> list[Point]:
@@ -244,14 +246,16 @@ def _signs(run: Run, items: list[int], samples: Tensor, plan: Plan) -> dict[str,
         ]
         if run.config.data.posterior == "mode":
             noises[0] = torch.zeros_like(noises[0])
-        t = run.adapter.path.timesteps(u)
+        noise_path = run.parts.noise_path
+        t = noise_path.timesteps(u)
         batch = Batch(
-            winner=posterior.sample(noises[0]).to(device),
+            x0=posterior.sample(noises[0]).to(device),
             condition=condition,
             t=t.to(device),
-            winner_noise=noises[1].to(device),
-            sample=samples,
-            sample_noise=(noises[1] if run.config.method.noise == "shared" else noises[2]).to(device),
+            noise=noises[1].to(device),
+            noise_path=noise_path,
+            counterpart=samples,
+            counterpart_noise=(noises[1] if run.config.method.noise == "shared" else noises[2]).to(device),
         )
         errors = pair_errors(run.adapter, run.adapter.denoiser, run.reference, batch)
         for name, value in (

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from benchmarks.experiments.speed.measuring import GIB, Times, Variant, free_memory, nothing
 from benchmarks.experiments.speed.models import Conditions, Subject, Tune, random_adapter
-from seppo_core.cli.commands import make_method, tune, with_method
 from seppo_core.distributed.ranks import make_accelerator
 from seppo_core.methods.objectives import Method
 from seppo_core.methods.reference import REFERENCE, LoraView, Reference, make_reference
@@ -21,6 +20,7 @@ from seppo_core.methods.step import Batch
 from seppo_core.models.tuning import trainable_parameters
 from seppo_core.training.optim import Stepper, make_optimizer, make_schedule
 from seppo_core.training.parallel import Replicated
+from seppo_core.training.setup import build_model, make_method
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HEADROOM = 0.9
@@ -43,11 +43,10 @@ class Bench:
         dtype = DTYPES["fp32" if mode == "full" else precision]
         self.config = subject.config(mode, str(dtype).removeprefix("torch."))
         self.adapter = random_adapter(subject, self.config, dtype, device)
-        self.adapter.path = with_method(self.adapter.path, self.config.method)
         self.conditions = Conditions.of(subject, self.adapter)
         self.shape = self.adapter.latent_shape(subject.height, subject.width, subject.frames)
-        tune(self.adapter, self.config)
-        self.policy = self.adapter.denoiser.eval().to(device)
+        self.noise_path = build_model(self.config, self.adapter).noise_path
+        self.policy = self.adapter.denoiser.to(device)
         self.parameters = trainable_parameters(self.policy)
         self.optimizer = make_optimizer(self.config.optimizer, self.parameters)
         self.stepper = self.make_stepper(self.optimizer)
@@ -84,7 +83,7 @@ class Bench:
 
     def method(self, name: str, **choices: object) -> Method:
         """As a config that says `method.name=name` makes it."""
-        return make_method(self.subject.config(self.mode, **({"name": name} | choices)))
+        return make_method(self.subject.config(self.mode, **({"name": name} | choices)).method)
 
     def batch(self, method: Method, count: int) -> Batch:
         """`count` random items of what the method learns from, on the device."""
@@ -92,12 +91,13 @@ class Bench:
         latents = lambda *more: torch.randn(*more, count, *self.shape, device=self.device)  # noqa: E731
         second = recipe.second != "none"
         return Batch(
-            winner=latents(),
+            x0=latents(),
             condition=self.conditions.draw(count, self.device),
             t=self._timesteps(count),
-            winner_noise=latents(),
-            sample=latents() if second else None,
-            sample_noise=latents() if second else None,
+            noise=latents(),
+            noise_path=self.noise_path,
+            counterpart=latents() if second else None,
+            counterpart_noise=latents() if second else None,
             desirable=torch.arange(count, device=self.device) % 2 == 0 if recipe.form == "labels" else None,
             anchor_t=torch.stack([self._timesteps(count) for _ in range(draws)]) if draws else None,
             anchor_noise=latents(draws) if draws else None,
@@ -150,7 +150,7 @@ class Bench:
         return applied
 
     def _timesteps(self, count: int) -> Tensor:
-        return self.adapter.path.timesteps(torch.rand(count, dtype=torch.float64)).to(self.device)
+        return self.noise_path.timesteps(torch.rand(count, dtype=torch.float64)).to(self.device)
 
     def held(self, *batches: Batch, reference: Reference | None = None) -> list[Tensor]:
         """What training keeps: the policy, its optimiser's moments, `reference`, and the batches."""

@@ -44,18 +44,18 @@ def cache(stage: Stage) -> Prepared:
     clip = (subject.frames,) if subject.modality == "video" else ()
     pixels = torch.rand(2 * count, 3, *clip, subject.height, subject.width, device=bench.device) * 2 - 1
     captions = [f"{CAPTION} {index}" for index in range(count)]
-    kept = Posterior(batch.winner, torch.full_like(batch.winner, -10.0))
+    kept = Posterior(batch.x0, torch.full_like(batch.x0, -10.0))
 
     def from_cache() -> None:
         latents = kept.sample(torch.randn_like(kept.mean))
-        bench.update(method, [replace(batch, winner=latents, sample=latents.flip(0))])
+        bench.update(method, [replace(batch, x0=latents, counterpart=latents.flip(0))])
 
     @torch.no_grad()
     def encoded() -> dict[str, Tensor]:
         posterior = encoder.encode(pixels)
-        latents = posterior.sample(torch.randn_like(posterior.mean)).to(batch.winner)
+        latents = posterior.sample(torch.randn_like(posterior.mean)).to(batch.x0)
         winner, sample = latents.chunk(2)
-        return {"winner": winner, "sample": sample}
+        return {"x0": winner, "counterpart": sample}
 
     @torch.no_grad()
     def captioned() -> dict[str, dict[str, Tensor]]:
@@ -99,7 +99,10 @@ def loader(stage: Stage) -> Prepared:
     made = stand_in_cache(stage.folder / "cache", bench, items=max(2 * count, min(MOST, 8 * count)))
     order = WinnerOrder(len(made), 0)
     data = bench.config.data
-    maker = BatchMaker(made, order, bench.adapter, 0, count, data.caption_dropout, data.flip, data.posterior)
+    maker = BatchMaker(
+        cache=made, order=order, noise_path=bench.noise_path, seed=0, batch_size=count,
+        caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior,
+    )  # fmt: skip
     ready = maker.make(0, range(count), None, bench.device)
     feeds = {"when asked for": _Feed(bench, maker, 0), "ahead, by a thread": _Feed(bench, maker, data.prefetch)}
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from benchmarks.experiments.toy.demo_plan import ARMS, TRAINED, DemoPaths, judge_progress, load_configs
 from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
-from seppo_core.cli.commands import tune
 from seppo_core.config.schema import Config
 from seppo_core.export.samples import Draw, to_frames
 from seppo_core.io.atomic import save_tensors
@@ -25,6 +24,7 @@ from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import load_trainable_state, trainable_state
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.training.setup import tune
 
 NAME = "update-{:06d}.safetensors"
 

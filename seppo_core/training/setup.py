@@ -1,0 +1,281 @@
+"""The one place where the parts of a run are put together, in one order; every user of a model gets them from here."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.config.config_checks import check_flow, check_not_flow
+from seppo_core.config.loader import load_config
+from seppo_core.config.method import MethodConfig
+from seppo_core.config.schema import Config
+from seppo_core.distributed.ranks import Ranks, make_accelerator
+from seppo_core.methods.objectives import Ditto, Dpo, Kto, Mapo, Method, Seppo, Sft, Spin, Sspo
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.attention import set_attention
+from seppo_core.models.fingerprint import denoiser_fingerprint, frozen_fingerprint
+from seppo_core.models.loading import wants_float32
+from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath, NoisePath
+from seppo_core.models.sampling import make_scheduler
+from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, merge_lora, tune_full, tune_lora
+from seppo_core.models.vae import cast, tile_vae
+from seppo_core.run.checkpoint import load_weights
+from seppo_core.run.folder import check_model, find_checkpoint, open_run
+from seppo_core.run.logging import require_wandb
+from seppo_core.training.preview import Preview
+
+
+class Load(Protocol):
+    """Loads the base that a config names, in `dtype`, or in that of its training (`weight_dtype`)."""
+
+    def __call__(self, config: Config, dtype: torch.dtype | None = None) -> Adapter: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParts:
+    """A tuned model with the method that trains it."""
+
+    adapter: Adapter
+    noise_path: NoisePath
+    """The adapter's own, with the method's timesteps or weights."""
+    method: Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunParts(ModelParts):
+    """All that a run is made of, checked against one another and ready to train."""
+
+    config: Config
+    folder: Path
+    cache: WinnerCache
+    preview: Preview | None
+    """None if the config names no prompts."""
+    accelerator: Accelerator
+
+
+def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> RunParts:
+    """The parts of the run of `config`, whose folder is opened or found again. Refuses what cannot work, if possible
+    before weights load.
+
+    ValueError if config, cache, model and folder do not fit together; a run that began otherwise is refused too, but
+    for the differences that `accept_changes` names (`TrainRequest`). All processes must call it.
+    """
+    if config.log.wandb is not None:
+        require_wandb()
+    cache = WinnerCache(Path(config.data.cache))
+    folder = Path(config.run)
+    _check_form(config, cache)
+    # the first Accelerator of a process fixes its precision
+    accelerator = make_accelerator(config.loop.mixed_precision)
+    # what the first process refuses must not leave the others waiting for it
+    ranks = Ranks.of(accelerator)
+    ranks.run_on_main(lambda: open_run(folder, config, cache.fingerprint, accept_changes))
+    adapter = load(config)
+    model = denoiser_fingerprint(adapter)
+    ranks.run_on_main(lambda: check_model(folder, model, accept_changes))
+    noise_path = with_method(adapter.path, config.method)
+    _check_latents(config, cache, adapter)
+    preview = make_preview(config, adapter, folder)
+    if preview is not None or config.reference_samples.reencode:
+        adapter.pipeline.vae.to(accelerator.device)
+    if config.reference_samples.reencode:
+        _encode_as_prepared(adapter, config, cache)
+    tune(adapter, config)
+    _forget_text_encoders(adapter)
+    set_attention(adapter, config.loop.attention, accelerator.device)
+    if config.loop.gradient_checkpointing:
+        adapter.denoiser.enable_gradient_checkpointing()
+    return RunParts(
+        adapter=adapter, noise_path=noise_path, method=make_method(config.method), config=config, folder=folder,
+        cache=cache, preview=preview, accelerator=accelerator,
+    )  # fmt: skip
+
+
+def build_model(config: Config, adapter: Adapter) -> ModelParts:
+    """`adapter` tuned as `config` says, with its method, for those who train or measure outside of a run."""
+    noise_path = with_method(adapter.path, config.method)
+    tune(adapter, config)
+    return ModelParts(adapter=adapter, noise_path=noise_path, method=make_method(config.method))
+
+
+def load_encoders(config: Config, load: Load, device: torch.device) -> Adapter:
+    """The adapter for `prepare`: VAE and text encoders on `device`, tiled if asked for; a denoiser without memory."""
+    # nothing is trained here, so that no weight has to be exact
+    adapter = load(config, model_dtype(config))
+    for name, module in adapter.pipeline.components.items():
+        if isinstance(module, torch.nn.Module):
+            module.to("meta" if name == adapter.component else device)
+    if config.data.vae_tiling:
+        tile_vae(adapter.pipeline.vae)
+    return adapter
+
+
+def make_method(config: MethodConfig) -> Method:
+    """The method that the section `method` of a config describes."""
+    beta = config.effective_beta
+    if config.name == "sft":
+        return Sft()
+    if config.name == "mapo":
+        return Mapo(beta, config.guard)
+    if config.name == "kto":
+        return Kto(beta, config.kto_weights)
+    method = {"seppo": Seppo, "sspo": Sspo, "dpo": Dpo, "spin": Spin, "ditto": Ditto}[config.name]
+    return method(
+        beta, config.effective_flipper, config.anchor_draws, config.anchor_per, config.guard, config.sft_weight
+    )
+
+
+def with_method(path: NoisePath, method: MethodConfig) -> NoisePath:
+    """`path` with the method's timesteps (of a flow) or weights (of a diffusion).
+
+    ValueError if the method sets what such a path does not have.
+    """
+    if isinstance(path, FlowNoisePath):
+        check_flow(method, "this model")
+        return replace(path, density=method.timestep_density, shift=method.timestep_shift)
+    if isinstance(path, DiffusionNoisePath):
+        check_not_flow(method, "this model")
+        return replace(path, min_snr_gamma=method.min_snr_gamma)
+    raise ValueError(f"{type(path).__name__} is neither a DiffusionNoisePath nor a FlowNoisePath; give one of them")
+
+
+def tune(adapter: Adapter, config: Config) -> None:
+    """Marks what is trained, and puts the denoiser into evaluation mode: dropout would part policy and reference.
+
+    A LoRA to start from goes on being trained in LoRA mode, and is merged for full tuning.
+    """
+    t = config.tune
+    if config.model.lora is not None:
+        adapter.load_lora(config.model.lora, POLICY)
+        if t.mode == "full":
+            merge_lora(adapter.denoiser)
+        else:
+            _check_lora(adapter, config)
+        _check_text_encoders(adapter, config)
+    if t.mode == "full":
+        tune_full(adapter.denoiser, adapter.trainable[t.scope])
+    else:
+        tune_lora(adapter.denoiser, adapter.lora_targets[t.scope], t.rank, t.alpha, config.seed)
+    adapter.denoiser.eval()
+
+
+def load_policy_into(
+    adapter: Adapter, config: Config, checkpoint: str, weights: Literal["policy", "ema"] | None = None
+) -> str:
+    """Tunes the adapter and gives its denoiser the weights of a checkpoint ("latest", a number of updates, a folder, or
+    "base"); returns the checkpoint's name."""
+    path = find_checkpoint(Path(config.run), checkpoint)
+    tune(adapter, config)
+    if path is None:
+        return "base"
+    load_trainable_state(adapter.denoiser, load_weights(path, weights))
+    return path.name
+
+
+def model_dtype(config: Config) -> torch.dtype:
+    """The dtype that model.dtype names."""
+    return getattr(torch, config.model.dtype)
+
+
+def weight_dtype(config: Config) -> torch.dtype:
+    """The dtype to load the pipeline in for training: model.dtype under a LoRA; float32 if weights are trained, since a
+    start that was rounded to half precision would not be the base."""
+    return torch.float32 if config.tune.mode == "full" else model_dtype(config)
+
+
+def make_preview(config: Config, adapter: Adapter, folder: Path) -> Preview | None:
+    """The drawing of the fixed prompts, or None if the config names no prompts."""
+    p = config.preview
+    if not p.prompts:
+        return None
+    return Preview(
+        adapter,
+        folder / "previews",
+        adapter.encode_prompts(list(p.prompts)),
+        adapter.encode_prompts([""]),
+        adapter.latent_shape(config.data.height, config.data.width, config.data.frames),
+        every=p.every,
+        steps=p.steps,
+        guidance_scale=p.guidance_scale,
+        scheduler=make_scheduler(p.scheduler, adapter.scheduler),
+        columns=p.per_prompt,
+        seed=p.seed,
+        with_start=_same_preview(config, folder),
+    )
+
+
+def _same_preview(config: Config, folder: Path) -> bool:
+    """Whether the run began with these prompts, seed and solver, so that its first picture is of the same samples."""
+    began = load_config(folder / "config.yaml", type(config)).preview
+    return replace(began, every=0) == replace(config.preview, every=0)
+
+
+def _check_form(config: Config, cache: WinnerCache) -> None:
+    if config.data.flip and not cache.manifest.mirrored:
+        raise ValueError(
+            f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
+        )
+    needed = config.method.recipe.form
+    if not config.method.recipe.learns_from(cache.form):
+        raise ValueError(
+            f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
+            f"prepare the data with data.form={needed} into another data.cache"
+        )
+
+
+def _check_latents(config: Config, cache: WinnerCache, adapter: Adapter) -> None:
+    expected = adapter.latent_shape(config.data.height, config.data.width, config.data.frames)
+    if tuple(cache.latent_shape) != expected:
+        raise ValueError(
+            f"{config.data.cache} holds latents of {tuple(cache.latent_shape)}, this model and size give {expected}; "
+            "prepare the data for it again, into another data.cache"
+        )
+    if cache.manifest.model != (model := frozen_fingerprint(adapter)):
+        raise ValueError(
+            f"{config.data.cache} was prepared with another VAE or text encoder ({cache.manifest.model}) than this "
+            f"model's ({model}); prepare the data for it again, into another data.cache"
+        )
+
+
+def _check_text_encoders(adapter: Adapter, config: Config) -> None:
+    for name, module in adapter.pipeline.components.items():
+        if name.startswith("text_encoder") and module is not None and lora_layers(module):
+            raise ValueError(
+                f"model.lora={config.model.lora} also changes the {name}, which stays frozen and unchanged here; "
+                "use a LoRA of the denoiser alone"
+            )
+
+
+def _check_lora(adapter: Adapter, config: Config) -> None:
+    found = adapter.denoiser.peft_config[POLICY]
+    if found.r != config.tune.rank:
+        raise ValueError(
+            f"tune.rank={config.tune.rank}, but the LoRA {config.model.lora} that is continued has rank {found.r}; "
+            f"set tune.rank={found.r}"
+        )
+    if config.tune.alpha is not None and config.tune.alpha != found.lora_alpha:
+        raise ValueError(
+            f"tune.alpha={config.tune.alpha}, but the LoRA {config.model.lora} that is continued has alpha "
+            f"{found.lora_alpha}; set tune.alpha={found.lora_alpha} or leave it null"
+        )
+
+
+def _encode_as_prepared(adapter: Adapter, config: Config, cache: WinnerCache) -> None:
+    """Tiles and precision of the VAE as `prepare` had them: samples that are encoded again are to differ from winners
+    in nothing that the autoencoder adds."""
+    # of the cache: the config may have been changed since
+    if cache.manifest.settings["tiled"]:
+        tile_vae(adapter.pipeline.vae)
+    if not wants_float32(adapter.pipeline):
+        cast(adapter.pipeline.vae, model_dtype(config))
+
+
+def _forget_text_encoders(adapter: Adapter) -> None:
+    """Frees the memory of what has no more text to read: the cache holds captions encoded, the preview its prompts. A
+    T5-XXL would else lie beside every process to the end."""
+    for name in adapter.pipeline.components:
+        if name.startswith("text_encoder"):
+            setattr(adapter.pipeline, name, None)
