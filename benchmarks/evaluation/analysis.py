@@ -32,7 +32,7 @@ def analyse(folder: PlanFolder, baseline: str | None = None, set_resamples: int 
     """The report of a folder as JSON, and the arrays that it came from.
 
     `set_resamples` are the bootstrap draws of distances between sets (`set_results`).
-    ValueError where `baseline` is no model of the plan.
+    ValueError if `baseline` is no model of the plan.
     """
     results = collect(folder)
     names = results.names
@@ -249,7 +249,7 @@ def _group_means(means: Array, size: int) -> Array:
 
 
 def _warnings(report: dict, results: Results) -> list[str]:
-    """What a reader has to know before the numbers."""
+    """Warnings that a reader needs before the numbers."""
     found = []
     prompts, protocol = report["prompts"], report["protocol"]
     if prompts["as_published"] is False:

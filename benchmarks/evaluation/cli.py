@@ -23,7 +23,7 @@ A model is name=PLACE: a diffusers folder or hub id, a base with a LoRA (base=a/
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0; 1 where something is missing or fails, 2 for a mistake on the command line."""
+    """Exit status 0; 1 if something is missing or fails, 2 for a mistake on the command line."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments.pop(0) if arguments and arguments[0] in COMMANDS else "run"
     parser = _parser(command)
@@ -73,7 +73,7 @@ def _command(command: str, protocol: Protocol, asked: argparse.Namespace, name: 
 
 
 def _evaluation(protocol: Protocol, asked: argparse.Namespace, out: Path, cache: Path, partly: bool):
-    """What was asked for, with the tiny parts made for a smoke protocol; `partly` lets models be left out."""
+    """The evaluation that the options ask for, with tiny parts for a smoke protocol; `partly` allows missing models."""
     import torch
 
     from benchmarks.evaluation import smoke
@@ -215,7 +215,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     add("--id-column", metavar="NAME")
     add("--category-columns", nargs="*", metavar="NAME")
     add("--limit", type=int, metavar="N", help="only the first N prompts; marked in the report")
-    add("--device", help="default: cuda where there is one")
+    add("--device", help="default: cuda if there is one")
     add("--dtype", choices=["float32", "bfloat16", "float16"], help="default: the protocol's on a GPU, else float32")
     add(
         "--batch-size",

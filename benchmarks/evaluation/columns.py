@@ -9,7 +9,7 @@ from seppo_core.judging.columns import Column, Kind, Mode
 from seppo_core.judging.doctor import Need, diagnose
 from seppo_core.judging.external.spec import columns_of_plugin
 
-Places = Mapping[str, Mapping[str, str]]
+WeightLocations = Mapping[str, Mapping[str, str]]
 
 PUBLISHED_SCALE = {"pickscore_cos": 100.0} | {
     f"hps_v{version}{resize}": 100.0 for version in ("2.0", "2.1") for resize in ("", "_noantialias")
@@ -60,8 +60,8 @@ def needs_references(metrics: Iterable[str], kind: Kind) -> list[str]:
     return [metric for metric in metrics if mode_of(metric, kind) in ("paired", "set")]
 
 
-def needs_of(metrics: Iterable[str], kind: Kind, places: Places) -> list[Need]:
-    """What the metrics read, and what of it is missing on this machine."""
+def needs_of(metrics: Iterable[str], kind: Kind, places: WeightLocations) -> list[Need]:
+    """The files that the metrics read, with those that are missing on this machine."""
     needs = []
     for metric in metrics:
         mode_of(metric, kind)

@@ -57,7 +57,7 @@ class Plan:
         return digest([self.protocol.settings(), self.prompts.sha256])
 
     def published_prompts(self) -> bool | None:
-        """Whether these are the prompts that were published; None where their hash is not known here."""
+        """Whether these are the prompts that were published; None if their hash is not known here."""
         known = SETS.get(self.prompts.name)
         if known is None or (known.texts_sha256 is None and known.bundled is None):
             return None if known is None or known.rows == len(self.prompts) else False
@@ -79,7 +79,7 @@ class PlanFolder:
     def open(self, plan: Plan) -> Plan:
         """Writes the plan, or adds its models to the one that is there, and returns what is then there.
 
-        ValueError where the folder belongs to another protocol or other prompts.
+        ValueError if the folder belongs to another protocol or other prompts.
         """
         if self.path.exists():
             before = self.load()
@@ -96,7 +96,7 @@ class PlanFolder:
         return plan
 
     def load(self) -> Plan:
-        """The plan in the folder. FileNotFoundError where there is none, ValueError for another format."""
+        """The plan in the folder. FileNotFoundError if there is none, ValueError for another format."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.folder} holds no plan.json; `quality run` makes one")
         content = json.loads(self.path.read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ GIVE_UP_AFTER = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call of `generate` did."""
+    """The outcome of a call of `generate`."""
 
     drawn: int
     there: int
@@ -29,7 +29,7 @@ class Outcome:
 def missing(
     store: SampleStore, prompts: Sequence[Prompt], seeds: Sequence[int], shard: Shard | None, retry: bool = False
 ) -> list[tuple[Prompt, int]]:
-    """What is still to be drawn, in order; failures are not tried again unless `retry`."""
+    """The samples that are still to be drawn, in order; failures are not tried again unless `retry`."""
     mine = list(prompts) if shard is None else shard.of(list(prompts))
     jobs = [(prompt, seed) for prompt in mine for seed in seeds]
     found = [store.find(prompt, seed) for prompt, seed in jobs]
@@ -52,7 +52,7 @@ def generate(
 ) -> Outcome:
     """Draws every sample that `store` lacks; `load` is called only if there is one.
 
-    A sample that fails is tried alone, then written down with its reason. Raises RuntimeError where the first samples
+    A sample that fails is tried alone, then written down with its reason. Raises RuntimeError if the first samples
     all fail, which no retry would cure.
     """
     wanted = len(prompts if shard is None else shard.of(list(prompts))) * len(protocol.seeds)

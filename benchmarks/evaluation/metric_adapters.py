@@ -24,7 +24,7 @@ FEATURES = "features"
 
 
 class Sample(NamedTuple):
-    """What is judged: frames, what was asked for, and for some metrics the real sample of the same prompt."""
+    """A sample to judge: frames, prompt, and for some metrics the real sample of the same prompt."""
 
     sha256: str
     frames: Frames
@@ -45,7 +45,7 @@ class Judge(ABC):
 
     @abstractmethod
     def values(self, samples: Sequence[Sample]) -> list[dict[str, float]]:
-        """Columns and values of each sample. ValueError where one of them cannot be judged."""
+        """Columns and values of each sample. ValueError if one of them cannot be judged."""
 
     def truncated(self, prompts: Sequence[str]) -> list[int]:
         """Indices of the prompts whose end is not read."""

@@ -35,9 +35,9 @@ class ModelSpec:
     name: str
     base: str
     revision: str | None = None
-    """Of a hub id; of a run folder its checkpoint."""
+    """The revision of a hub id, or the checkpoint of a run folder."""
     parts: tuple[tuple[str, str], ...] = ()
-    """What is put on or in the base: (lora | motion | unet | vae, place)."""
+    """Parts that are put on or in the base: (lora | motion | unet | vae, location)."""
 
     @property
     def is_run(self) -> bool:
@@ -90,7 +90,7 @@ def parse_model(text: str) -> ModelSpec:
 
 
 def run_config(spec: ModelSpec) -> Config:
-    """The config that a run folder was trained with. ValueError where it is of neither kind."""
+    """The config that a run folder was trained with. ValueError if it is of neither kind."""
     path = Path(spec.base) / "config.yaml"
     complaints = []
     for schema in (ImageConfig, VideoConfig):
@@ -102,7 +102,7 @@ def run_config(spec: ModelSpec) -> Config:
 
 
 def places_of(spec: ModelSpec) -> dict[str, str]:
-    """By part, where everything lies that a model is made of but a run's own checkpoint."""
+    """Where each part of the model lies, except a run's own checkpoint."""
     if not spec.is_run:
         return {"base": f"{spec.base}@{spec.revision}" if spec.revision else spec.base, **dict(spec.parts)}
     config = run_config(spec)
@@ -133,7 +133,7 @@ def check_there(spec: ModelSpec) -> None:
 
 
 class Identities:
-    """What a model is made of, as hashes; files of the same size and time are hashed once, `folder` remembers."""
+    """Hashes of the model's parts. Files are hashed once; `folder` remembers hashes by size and time."""
 
     def __init__(self, folder: Path):
         self.memo_file = folder / "hashes.json"
@@ -141,12 +141,12 @@ class Identities:
         self.memo: dict[str, list] = json.loads(found)
 
     def of(self, spec: ModelSpec) -> dict[str, object]:
-        """Weights by hash or by commit, and how they are put together. FileNotFoundError where something is missing."""
+        """Weights by hash or by commit, and how they are put together. FileNotFoundError if something is missing."""
         places = places_of(spec)
         if spec.is_run:
             config = run_config(spec)
             checkpoint = find_checkpoint(Path(spec.base), spec.checkpoint)
-            # what is at a place counts, not where it is; precision is the evaluation's own
+            # the content of a file counts, not its path; precision is the evaluation's own
             apart = {*places, "revision", "dtype"}
             found: dict[str, object] = {
                 "kind": "run",
@@ -180,7 +180,7 @@ class Identities:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What decides the weights in a folder; FileNotFoundError where nothing does."""
+    """The files that decide the weights in a folder; FileNotFoundError if there are none."""
     files = sorted(file for file in folder.rglob("*") if file.suffix in HASHED and _visible(file, folder))
     if not files:
         raise FileNotFoundError(f"{folder} holds no weights (none of {', '.join(HASHED)})")
@@ -192,7 +192,7 @@ def _visible(file: Path, folder: Path) -> bool:
 
 
 def _hub_commit(place: str) -> str:
-    """`owner/name@commit` of a hub id, from the cache where it is there, else from the hub."""
+    """`owner/name@commit` of a hub id, from the cache if it is there, else from the hub."""
     name, _, revision = place.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise FileNotFoundError(f"{place} is no file or folder here, and no hub id (owner/name) either")

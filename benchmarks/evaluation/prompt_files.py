@@ -27,7 +27,7 @@ def import_prompts(
     """The prompts in a file, or in the files of a folder, which then become the category `style`.
 
     Columns are found by their usual names unless given. Ids are the file's own or hashes of the texts, so that they
-    stay when rows are moved. Rows without a prompt are left out and listed in `skipped`. Raises FileNotFoundError where
+    stay when rows are moved. Rows without a prompt are left out and listed in `skipped`. Raises FileNotFoundError if
     nothing is there, ValueError for a format, a column or a content that cannot be read, ModuleNotFoundError for a
     parquet file without a reader of it.
     """
@@ -200,4 +200,4 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[str, object]]]] = {
     ".json": _json_rows,
     ".parquet": _parquet_rows,
 }
-"""By suffix."""
+"""Readers by file suffix."""

@@ -49,7 +49,7 @@ class PromptSet:
 
     @property
     def sha256(self) -> str:
-        """Of the texts in their order: the same prompts from another file format have the same."""
+        """Hash of the texts in their order, which does not depend on the file format."""
         return texts_sha256([prompt.text for prompt in self.prompts])
 
     @property
@@ -101,7 +101,7 @@ class RowReader:
 
 
 def _id(name: str, text: str) -> str:
-    """The file's own name for the prompt where it is plain, else the first digits of the text's hash."""
+    """The file's own name for the prompt if it is plain, else the first digits of the text's hash."""
     if not name:
         return text_mark(text)
     if SAFE_ID.fullmatch(name):

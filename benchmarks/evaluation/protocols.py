@@ -17,14 +17,14 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 @dataclass(frozen=True)
 class KnownSet:
-    """A published prompt set: where it is had, and how it is told that a file holds it."""
+    """A published prompt set: where to get it, and how to recognise a file that holds it."""
 
     name: str
     rows: int
     address: str
     licence: str
     texts_sha256: str | None = None
-    """Of all texts in order (`PromptSet.sha256`); None where no file was at hand to take it from."""
+    """Hash of all texts in order (`PromptSet.sha256`); None if no file was at hand to take it from."""
     bundled: str | None = None
     """File in this package; the others have to be given."""
 
@@ -88,7 +88,7 @@ class Protocol:
     """per_prompt: noise by prompt and seed, shared by all models and independent of order. sequential: one generator
     runs on from prompt to prompt, as in the authors' script."""
     dtype: DType = "float16"
-    """Of the model on a GPU; on a CPU float32."""
+    """Dtype of the model on a GPU; on a CPU it is float32."""
     references: bool = False
     """Whether metrics compare with real clips of the same prompts."""
     group_size: int | None = None
@@ -99,14 +99,14 @@ class Protocol:
     """How it differs from what the paper (or the benchmark) did."""
 
     def settings(self) -> dict[str, object]:
-        """What decides the samples."""
+        """The settings that decide the samples."""
         names = ("kind", "height", "width", "frames", "steps", "scheduler", "guidance_scale", "seeds", "seed_mode")
         values = {name: vars(self)[name] for name in names}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 IMAGE_METRICS = ("pickscore_cos", "hps_v2.0", "image_reward", "aesthetic")
-"""What the paper reports for images."""
+"""The metrics that the paper reports for images."""
 MORE_IMAGE_METRICS = (*IMAGE_METRICS, "hps_v2.1", "clip_score")
 PAIRED = ("psnr", "ssim", "lpips_alex")
 SET_METRICS = ("fid[clean]", "kid[clean]", "fvd[styleganv,16f]", "kvd[styleganv,16f]")
@@ -248,7 +248,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
     )
 }  # fmt: skip
-"""By name. `smoke` on the command line is smoke-image and then smoke-video."""
+"""Protocols by name. `smoke` on the command line is smoke-image and then smoke-video."""
 
 
 def changed(protocol: Protocol) -> dict[str, object]:
@@ -262,7 +262,7 @@ def changed(protocol: Protocol) -> dict[str, object]:
 
 
 def label(protocol: Protocol, prompt_set: str, limit: int | None = None) -> str:
-    """How rows measured so are called: name, prompt set where there is a choice, and whatever was changed."""
+    """How rows measured so are called: name, prompt set if there is a choice, and whatever was changed."""
     parts = [] if len(PROTOCOLS[protocol.name].sets) == 1 else [prompt_set]
     parts += [f"{name}={_shown(value)}" for name, value in changed(protocol).items() if name != "sets"]
     parts += [] if limit is None else [f"first {limit} prompts"]

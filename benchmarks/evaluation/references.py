@@ -19,7 +19,7 @@ from seppo_video.frames import ClipError, open_clip, read_frames
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 CLIPS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif")
 NO_REFERENCE = "no reference of this prompt"
-"""The same words for every prompt, so that they are counted together."""
+"""The reason is the same for every prompt, so that they are counted together."""
 
 
 class References:
@@ -40,13 +40,13 @@ class References:
         return [prompt.given or prompt.id for prompt in prompts if self.file(prompt) is None]
 
     def file(self, prompt: Prompt) -> Path | None:
-        """The prompt's real sample, None where there is none."""
+        """The prompt's real sample, None if there is none."""
         return self.files.get(prompt.given) or self.files.get(prompt.id)
 
     def read(self, prompt: Prompt) -> UInt8[Tensor, "f 3 h w"]:
         """Frames of the protocol's number and size: spread evenly, short side to size, centre cut out.
 
-        ValueError where there is no file or it cannot be read.
+        ValueError if there is no file or it cannot be read.
         """
         path, p = self.file(prompt), self.protocol
         if path is None:

@@ -17,22 +17,22 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ModelSamples:
-    """What there is of a model: counts, and why the rest is not there."""
+    """A model's samples: counts, and why the others are missing."""
 
     entry: ModelEntry
     hashes: list[list[str | None]]
-    """Of the pixels, prompts by seeds; None where there is no sample."""
+    """Hashes of the pixels, prompts by seeds; None if there is no sample."""
     files: list[list[str | None]]
     failures: dict[str, int]
     """Failed samples by reason."""
     absent: int
     """Samples that were not drawn yet."""
     seconds: float
-    """Of drawing, all samples together."""
+    """Seconds that drawing took, all samples together."""
     truncated: int | None
-    """Prompts that the text encoder does not read to the end; None where that is not known."""
+    """Prompts that the text encoder does not read to the end; None if that is not known."""
     sampler: dict[str, str]
-    """What drew."""
+    """The device that drew the samples."""
 
     @property
     def count(self) -> int:
@@ -102,7 +102,7 @@ def collect(folder: PlanFolder) -> Results:
 
 
 def model_samples(folder: PlanFolder, plan: Plan, entry: ModelEntry) -> ModelSamples:
-    """What the manifest says of one model's samples."""
+    """Reads one model's samples from its manifest."""
     store = folder.samples(entry)
     hashes: list[list[str | None]] = []
     files: list[list[str | None]] = []
@@ -126,7 +126,7 @@ def shared(first: Array, second: Array) -> tuple[Array, Array, NDArray[np.bool_]
 
 
 def prompt_means(table: Array) -> Array:
-    """Mean over the seeds that are there, (prompts,), NaN where there is none."""
+    """Mean over the seeds that are there, (prompts,), NaN if there is none."""
     counts = np.isfinite(table).sum(1)
     sums = np.where(np.isfinite(table), table, 0).sum(1)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.evaluation.columns import Places, needs_of, needs_references
+from benchmarks.evaluation.columns import WeightLocations, needs_of, needs_references
 from benchmarks.evaluation.folder import ModelEntry, Plan, PlanFolder, entry_of
 from benchmarks.evaluation.generate import generate
 from benchmarks.evaluation.metric_adapters import load_judge
@@ -51,10 +51,10 @@ class Evaluation:
     plugins: Sequence[Plugin] = ()
     """Judges that run as processes of their own, after the metrics."""
     rewards: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By model: metrics or data that it was trained or selected by."""
+    """Metrics or data that each model was trained or selected by."""
     lacking: Sequence[str] = ()
-    """What was not given and is needed, in words; only the doctor gets so far."""
-    places: Places = field(default_factory=dict)
+    """Missing inputs, in words; only the doctor accepts any."""
+    places: WeightLocations = field(default_factory=dict)
     references: Path | None = None
     device: str = "cpu"
     dtype: str = "float32"
@@ -73,7 +73,7 @@ class Evaluation:
 
 
 def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
-    """What the evaluation needs as Markdown, and what of it is missing; nothing is loaded and no network asked for
+    """The needs of the evaluation as Markdown, with what is missing; nothing is loaded and no network asked for
     weights."""
     e = evaluation
     needs = needs_of(e.metrics, e.protocol.kind, e.places)
@@ -112,7 +112,7 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
 
 
 def run(evaluation: Evaluation) -> Plan:
-    """Draws and scores all that is missing. Raises Missing before anything is drawn where something is not there."""
+    """Draws and scores all that is missing. Raises Missing before anything is drawn if something is not there."""
     e = evaluation
     _, missing = diagnose(e)
     if missing:

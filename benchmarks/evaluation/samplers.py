@@ -45,9 +45,9 @@ VIDEO_FAMILIES = {
     "LTXPipeline": "ltx",
     "WanPipeline": "wan",
 }
-"""By the class that a folder or hub id was saved from."""
+"""Samplers by the pipeline class that a folder or hub id was saved from."""
 ANIMATED = {"StableDiffusionPipeline": "animatediff", "StableDiffusionXLPipeline": "animatediff-sdxl"}
-"""What image models become with a motion adapter."""
+"""Samplers of image models with a motion adapter."""
 DETERMINISTIC = (
     "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler",
@@ -70,11 +70,11 @@ class Sampler(ABC):
 
     @abstractmethod
     def truncated(self, prompts: Sequence[str]) -> list[int] | None:
-        """Indices of the prompts whose end the text encoder does not read; None where that cannot be told."""
+        """Indices of the prompts whose end the text encoder does not read; None if that cannot be told."""
 
     @abstractmethod
     def describe(self) -> dict[str, str]:
-        """What drew, for the report."""
+        """The device that draws, for the report."""
 
 
 class AdapterSampler(Sampler):
@@ -186,7 +186,7 @@ class PipelineSampler(Sampler):
 
 
 def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtype: str) -> Sampler:
-    """The model of `spec`, on `device`. ValueError where it is not of the protocol's kind or its parts do not fit."""
+    """The model of `spec`, on `device`. ValueError if it is not of the protocol's kind or its parts do not fit."""
     check_fits(spec, protocol)
     if spec.is_run:
         return AdapterSampler(_on(_run_adapter(spec, dtype), device, dtype), protocol)
@@ -204,7 +204,7 @@ def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtyp
 
 
 def check_fits(spec: ModelSpec, protocol: Protocol) -> None:
-    """ValueError where a model is not of the protocol's kind or has a part that it cannot use; reads no weights.
+    """ValueError if a model is not of the protocol's kind or has a part that it cannot use; reads no weights.
 
     Asked of every model before the first is drawn from, which may take hours.
     """
@@ -249,7 +249,7 @@ def _image_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter | None:
 
 
 def _video_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter | None:
-    """The same for clips; an image model with a motion adapter is AnimateDiff."""
+    """Loads a sampler of clips; an image model with a motion adapter becomes AnimateDiff."""
     motion = spec.part("motion")
     family = (VIDEO_FAMILIES if motion is None else VIDEO_FAMILIES | ANIMATED).get(found)
     if family is None:

@@ -77,7 +77,7 @@ def score(
 def reference_hashes(
     folder: PlanFolder, plan: Plan, references: References | None, shard: Shard | None
 ) -> dict[str, str]:
-    """Hash of each prompt's real sample, by its key, where there is one; read once and written down."""
+    """Hash of each prompt's real sample, by its key, if there is one; read once and written down."""
     if references is None:
         return folder.references()
     mine = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))

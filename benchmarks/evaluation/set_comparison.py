@@ -44,7 +44,7 @@ class StoredExtractor:
 
 
 def set_results(folder: PlanFolder, results: Results, baseline: str, resamples: int | None = None) -> dict[str, dict]:
-    """By metric: each model's distance with interval and bias, differences to the baseline, and how many prompts are
+    """Per metric: each model's distance with interval and bias, differences to the baseline, and how many prompts are
     left out and why; or the reason why there is no distance.
 
     The unit is the prompt: all its samples are drawn together, with the real one. A prompt without a reference, or of
@@ -60,7 +60,7 @@ def set_results(folder: PlanFolder, results: Results, baseline: str, resamples: 
 
 
 def set_warnings(sets: dict[str, dict], used: int) -> list[str]:
-    """What a reader has to know of distances between sets: what they leave out, and how rough their bounds are."""
+    """Warnings for the reader about distances between sets: what they leave out, and how rough their bounds are."""
     lines = []
     for metric, found in sets.items():
         if found["left_out"]:
@@ -121,7 +121,7 @@ def _distances(
 
 
 class _Features:
-    """What one judge left on disk of all samples and references, each read once."""
+    """The features that one judge stored of all samples and references; each is read once."""
 
     def __init__(self, folder: PlanFolder, results: Results, judge: JudgeEntry):
         self.references = folder.references()
@@ -136,7 +136,7 @@ class _Features:
         self._found: dict[str, Tensor | None] = {}
 
     def lacking(self, prompt: Prompt) -> str | None:
-        """Why a prompt is left out, None where all of it is there."""
+        """Why a prompt is left out, None if all of it is there."""
         if prompt.key not in self.references:
             return self.unreadable.get(prompt.key, NO_REFERENCE)
         if self._get(self.references[prompt.key]) is None:

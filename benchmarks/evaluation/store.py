@@ -88,12 +88,12 @@ class Record:
     """One sample: where it is, or the reason why it could not be drawn."""
 
     key: str
-    """Of the prompt (`Prompt.key`)."""
+    """Key of the prompt (`Prompt.key`)."""
     seed: int
     text: str
     file: str | None
     sha256: str | None
-    """Of the pixels, whatever file holds them; scores are kept under it."""
+    """Hash of the pixels, whatever file holds them; scores are kept under it."""
     reason: str | None = None
     seconds: float = 0.0
 
@@ -109,7 +109,7 @@ class SampleStore:
             self.records[record.key, record.seed] = record
 
     def find(self, prompt: Prompt, seed: int) -> Record | None:
-        """What is known of a sample; None where it was never drawn or its file is gone."""
+        """The record of a sample; None if it was never drawn or its file is gone."""
         record = self.records.get((prompt.key, seed))
         if record is None or record.text != prompt.text:
             return None
@@ -126,7 +126,7 @@ class SampleStore:
         return Record(prompt.key, seed, prompt.text, file, key, None, round(seconds, 3))
 
     def note_read(self, prompts: Sequence[Prompt], cut: Collection[int] | None, shard: Shard | None) -> None:
-        """Writes down beside the samples which prompts are cut, by index; None where that cannot be told.
+        """Writes down beside the samples which prompts are cut, by index; None if that cannot be told.
 
         Samples that are found again were drawn by a model that is then not loaded.
         """
@@ -138,7 +138,7 @@ class SampleStore:
                     writer.write({"text": mark, "cut": None if cut is None else number in cut})
 
     def truncated(self, prompts: Sequence[Prompt]) -> int | None:
-        """How many of the prompts the text encoder cuts; None where that is not known of all."""
+        """How many of the prompts the text encoder cuts; None if that is not known of all."""
         known = self._read()
         found = [known.get(text_mark(prompt.text)) for prompt in prompts]
         return None if None in found else sum(map(bool, found))
@@ -147,7 +147,7 @@ class SampleStore:
         return {line["text"]: line["cut"] for line in read_lines(self.folder, READ)}
 
     def sampler(self) -> dict[str, str]:
-        """What drew the samples, empty where nothing did yet."""
+        """The device and versions that drew the samples; empty if none was drawn yet."""
         path = self.folder / ABOUT
         return json.loads(path.read_text(encoding="utf-8")).get("sampler", {}) if path.is_file() else {}
 
@@ -159,7 +159,7 @@ class SampleStore:
         return ManifestWriter(self, shard)
 
     def read(self, record: Record) -> UInt8[Tensor, "f 3 h w"]:
-        """The frames of a sample. ValueError where the file holds other pixels than were drawn."""
+        """The frames of a sample. ValueError if the file holds other pixels than were drawn."""
         if record.file is None:
             raise ValueError(f"{record.key} with seed {record.seed} was not drawn: {record.reason}")
         frames = read_sample(self.folder / record.file)
@@ -200,7 +200,7 @@ STEM = "scores"
 
 
 def score_key(sample: str, prompt_mark: str, reference: str | None) -> str:
-    """What a score depends on beside the metric."""
+    """The key of a score: everything that it depends on beside the metric."""
     return f"{sample} {prompt_mark} {reference or '-'}"
 
 

@@ -42,7 +42,7 @@ def parse_rewards(given: Iterable[str], models: Sequence[str], metrics: Collecti
 
 
 def family(name: str) -> str:
-    """What a metric, a plug-in or a data set of choices belongs to; its own name where it stands alone."""
+    """The reward family of a metric, a plug-in or a data set of choices; its own name if it belongs to none."""
     name = TRAINED_ON.get(name, name).lower()
     return next((kind for start, kind in FAMILIES.items() if name.startswith(start)), name)
 

@@ -14,7 +14,7 @@ may reach on one H100. An estimate, not measured here; --step takes your own (`s
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0; 1 where memory grew by more than the limit, or a phase fails."""
+    """Exit status 0; 1 if memory grew by more than the limit, or a phase fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks loader", description=__doc__)
     parser.add_argument("--items", type=int, default=200_000, help="of the synthetic set (default: %(default)s)")
     parser.add_argument("--real-items", type=int, default=4_000, help="of the set with latents of 4 x 64 x 64")

@@ -59,17 +59,17 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 @dataclass(frozen=True)
 class Task:
-    """What one process is to do in `folder`."""
+    """The work of one process in `folder`."""
 
     folder: str
     items: int
     sizes: dict[str, int]
     name: str
-    """Of the log."""
+    """Name of the log."""
     batch_size: int = 64
     batches: int = 0
     threads: int = 0
-    """That make batches ahead; 0 makes each when it is asked for."""
+    """Threads that make batches ahead; 0 makes each batch when it is asked for."""
 
 
 def run_prepare(task: Task) -> float:

@@ -13,7 +13,7 @@ from seppo_core.models.noise_path import FlowNoisePath
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one item: latents (channels, side, side) and text (tokens, width); `captions` items share a caption."""
+    """Sizes of one item: latents (channels, side, side) and text (tokens, width); `captions` items share a caption."""
 
     channels: int = 4
     side: int = 16
@@ -25,7 +25,7 @@ class Sizes:
 
 TINY = Sizes()
 STABLE_DIFFUSION = Sizes(side=64, tokens=77, width=768)
-"""What Stable Diffusion 1.5 has at 512 x 512."""
+"""Sizes of Stable Diffusion 1.5 at 512 x 512."""
 
 
 class MadeUpPictures(Source):

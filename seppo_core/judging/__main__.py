@@ -16,7 +16,7 @@ PLACE = "SCORER.PART=PLACE"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 1 where something is missing, 2 for a mistake on the command line."""
+    """Exit status 1 if something is missing, 2 for a mistake on the command line."""
     parser = argparse.ArgumentParser(prog="python -m seppo_core.judging", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every scorer, its size and licences")

@@ -1,4 +1,4 @@
-"""What every image scorer is: images and prompts in, one number per image out, with a fingerprint of what made it."""
+"""The base of image scorers: images and prompts in, one number per image out, with a fingerprint of the scorer."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ class Scorer(ABC):
     revision: ClassVar[int] = 1
     """Raised whenever a change here changes the numbers, so that cached scores are not mistaken for new ones."""
     token_limit: int | None = None
-    """How many tokens of a prompt are read, start and end marks included; None where the prompt is not read."""
+    """How many tokens of a prompt are read, start and end marks included; None if the prompt is not read."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Scorer(ABC):
         """One number per image, float32 on the CPU, in the order of `images`.
 
         `images` are pictures of any sizes, or a tensor (n, 3, h, w), uint8 or floating point in [0, 1]. Raises
-        ValueError where there are not as many prompts as images, or a score is not finite.
+        ValueError if there are not as many prompts as images, or a score is not finite.
         """
         pictures = as_pictures(images)
         if len(pictures) != len(prompts):

@@ -1,4 +1,4 @@
-"""What a judge says about one sample: its columns, and the values or the reason why there are none."""
+"""The columns that judges fill, and one sample's values or the reason why there are none."""
 
 from dataclasses import dataclass
 from typing import Literal

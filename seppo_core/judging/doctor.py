@@ -1,4 +1,4 @@
-"""What scorers need and what of it is missing on this machine, told before anything is generated. Asks no network."""
+"""Lists the files that scorers need and those that are missing here, before anything is generated. Asks no network."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Need:
     part: str
     published: str
     size: int
-    """Bytes to fetch if it is missing; 0 where that is not known."""
+    """Bytes to fetch if it is missing; 0 if that is not known."""
     licence: str
     found: str | None
     """Where it is on this machine; None if it is missing."""
@@ -38,7 +38,7 @@ class Need:
 
     @property
     def line(self) -> str:
-        """What is wanted, in one line."""
+        """The needed files, in one line."""
         if self.part == PACKAGE:
             return f"{self.scorer}: {self.cure}"
         size = f"{self.size / 1e6:,.0f} MB, " if self.size else ""

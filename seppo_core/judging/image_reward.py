@@ -42,7 +42,7 @@ REWARD_MEAN = 0.16717362830052426
 REWARD_SD = 1.0333394966054072
 """Moments of the raw reward over the authors' data; they are in their code and not in the checkpoint."""
 PROMPT_TOKENS = 35
-"""Of BERT's, start and end marks included: longer prompts lose their end."""
+"""Number of BERT tokens, start and end marks included: longer prompts lose their end."""
 
 
 def blip_vision() -> BlipVisionConfig:

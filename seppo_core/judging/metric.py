@@ -1,4 +1,4 @@
-"""What every metric of clips is: a name, the files and options its numbers depend on, and a fingerprint of both."""
+"""The base of clip metrics: a name, the files and options that the numbers depend on, and a fingerprint of both."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ Options = dict[str, str | int | float | bool]
 class Metric(ABC):
     """A frozen judge of clips. A clip is (f, 3, h, w), uint8 or floating point in [0, 1].
 
-    `model` holds its networks (an empty module where it has none), `files` are hashed for the fingerprint, `options`
+    `model` holds its networks (an empty module if it has none), `files` are hashed for the fingerprint, `options`
     are what else the numbers depend on.
     """
 
@@ -83,7 +83,7 @@ class ClipMetric(Metric):
 
     @abstractmethod
     def measure(self, frames: Frames, prompt: str) -> dict[str, float]:
-        """Columns and their values for one clip. ValueError where the clip has too few frames."""
+        """Columns and their values for one clip. ValueError if the clip has too few frames."""
 
 
 class FeatureExtractor(Metric):

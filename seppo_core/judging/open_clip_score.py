@@ -19,7 +19,7 @@ COLUMN = re.compile(r"open_clip_score\[([\w.-]+)(?::([\w.-]+))?\]")
 """open_clip_score[MODEL] or open_clip_score[MODEL:TAG], as open_clip itself writes a model and its weights."""
 SAFE, PICKLED = "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 RECIPE = ("mean", "std", "interpolation", "resize_mode", "quick_gelu")
-"""What of a tag's settings the scores depend on, beside the weights."""
+"""Settings of a tag that the scores depend on, beside the weights."""
 
 Recipe = dict[str, object]
 
@@ -115,7 +115,7 @@ def import_open_clip():
 
 
 def weights_of(model: str, tag: str | None) -> Source:
-    """What a column reads. Where the package is not there it cannot be asked what a tag stands for.
+    """The files that a column reads. Without the open_clip package nobody can say what a tag stands for.
 
     Raises ValueError for a model or tag that the package does not know.
     """
@@ -128,7 +128,7 @@ def weights_of(model: str, tag: str | None) -> Source:
     if tag is not None and published is not None:
         _check_tag(model, tag)
         hub, _, name = str(published[tag]["hf_hub"]).rpartition("/")
-        # open_clip, too, takes the safetensors beside a pickled file where there is one
+        # open_clip, too, takes the safetensors beside a pickled file if there is one
         names = (f"{name.rpartition('.')[0]}.safetensors", name) if name else names
     return Source("weights", hub, tuple((name,) for name in names), 0, "licence as its page says", address)
 

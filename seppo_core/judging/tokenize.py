@@ -67,7 +67,7 @@ def clip_tokenizer(given: str | Path | None, source: Source) -> tuple[PreTrained
 
 
 def open_clip_clean(prompt: str) -> str:
-    """What open_clip does to a prompt before its tokenizer: mend the encoding, unescape HTML, collapse, lower.
+    """Cleans a prompt as open_clip does before its tokenizer: mends the encoding, unescapes HTML, collapses, lowers.
 
     Mending is the work of the ftfy package; it changes nothing in plain ASCII without control characters and entities.
     Raises ModuleNotFoundError for another prompt where ftfy is not installed.

@@ -20,7 +20,7 @@ def levels(frames: Frames) -> UInt8[Tensor, "f 3 h w"]:
 
 
 def same_shape(frames: Frames, reference: Frames) -> None:
-    """Raises ValueError where two clips cannot be compared frame by frame."""
+    """Raises ValueError if two clips cannot be compared frame by frame."""
     if frames.shape != reference.shape:
         raise ValueError(
             f"frames of shape {tuple(frames.shape)} against a reference of {tuple(reference.shape)}; "

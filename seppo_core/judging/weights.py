@@ -17,7 +17,7 @@ WEIGHTS_VARIABLE = "SEPPO_WEIGHTS_DIR"
 """Environment variable: a folder with one folder per hub repository, `owner/name` or just `name`."""
 
 WHOLE_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
-"""What transformers reads of a saved model, the first that is there; some repositories have open_clip's beside it."""
+"""Files that transformers reads, the first that exists; some repositories have open_clip's files beside them."""
 BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model")
 """Its configuration and tokenizer."""
 
@@ -31,13 +31,13 @@ class Source:
     """One thing that a scorer reads, and who publishes it under which terms."""
 
     part: str
-    """What it is to the scorer, and the name of the argument that overrides it: weights, tokenizer, backbone."""
+    """Its role in the scorer, which is also the argument that overrides it: weights, tokenizer, backbone."""
     hub: str | None
-    """Hub repository, None where it is published elsewhere."""
+    """Hub repository, None if it is published elsewhere."""
     files: tuple[tuple[str, ...], ...]
     """Sets of files, any one of which is enough; the first that is there is used."""
     size: int
-    """Bytes of the first set, as published or (parameters × bytes per parameter) deduced; 0 where it is not known."""
+    """Bytes of the first set, as published or (parameters × bytes per parameter) deduced; 0 if it is not known."""
     licence: str
     address: str = ""
     """Where to get it if not from the hub."""
@@ -81,7 +81,7 @@ def locate(source: Source, given: str | Path | None = None, download: bool = Tru
 def locate_folder(source: Source, given: str | Path | None = None, download: bool = True) -> Path:
     """The folder of a whole saved model (config, tokenizer, weights in any number of files); errors as `locate`.
 
-    From the hub, weights are taken as safetensors; only where there are none, as pytorch_model.bin.
+    From the hub, weights are taken as safetensors; only if there are none, as pytorch_model.bin.
     """
     if given is not None and (path := Path(given).expanduser()).exists():
         if not (path / "config.json").is_file():
@@ -111,7 +111,7 @@ def locate_folder(source: Source, given: str | Path | None = None, download: boo
 
 
 def files_of(folder: Path) -> list[Path]:
-    """What `locate_folder` found: the weights that are read, configuration and tokenizer."""
+    """The files that `locate_folder` found: weights, configuration and tokenizer."""
     weights = next((found for pattern in WHOLE_WEIGHTS if (found := sorted(folder.glob(pattern)))), [])
     return sorted(path for pattern in BESIDE_WEIGHTS for path in folder.glob(pattern)) + weights
 
@@ -119,7 +119,7 @@ def files_of(folder: Path) -> list[Path]:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict in a safetensors file, or in a .pt/.pth/.bin that holds nothing but tensors.
 
-    Raises ValueError where the file is damaged or holds other objects: those would have to be unpickled, which runs
+    Raises ValueError if the file is damaged or holds other objects: those would have to be unpickled, which runs
     whatever code the file brings.
     """
     if path.suffix == ".safetensors":

@@ -1,4 +1,4 @@
-"""What a number must be published with: commit, versions, hardware, command, date."""
+"""The origin that a number is published with: commit, versions, hardware, command, date."""
 
 import os
 import platform
@@ -39,7 +39,7 @@ def processor() -> str:
 
 
 def provenance_block(values: dict[str, str | int | None]) -> Html:
-    """The same as a list on the page; what is not installed is left out."""
+    """The origin as a list on the page; packages that are not installed are left out."""
     shown = [
         (name, element("code", str(value)) if name in ("commit", "command") else str(value))
         for name, value in values.items()

@@ -11,7 +11,7 @@ BAR_WIDTH, BAR_HEIGHT = 200, 18
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows and the value it is sorted by (the text itself unless given)."""
+    """The content of a cell and the value that it is sorted by (the text itself unless given)."""
 
     shown: Child
     sort: float | str | None = None

@@ -9,8 +9,15 @@ import torch
 
 from benchmarks.__main__ import COMMANDS
 from benchmarks.experiments.survival import main as survival
-from benchmarks.experiments.survival.life import KILLS_IN_A_LIFE, PHASES, Life, Moment, equal, moments
 from benchmarks.experiments.survival.main import survive, table
+from benchmarks.experiments.survival.run_under_test import (
+    KILLS_IN_A_LIFE,
+    PHASES,
+    PlannedKill,
+    RunUnderTest,
+    equal,
+    moments,
+)
 
 
 def test_moments_depend_on_the_seed_alone():
@@ -23,7 +30,7 @@ def test_moments_depend_on_the_seed_alone():
 
 @pytest.fixture
 def life(tmp_path):
-    life = Life(tmp_path / "life", tmp_path / "data")
+    life = RunUnderTest(tmp_path / "life", tmp_path / "data")
     life.write()
     return life
 
@@ -49,7 +56,7 @@ def test_a_moment_waits_for_a_new_sign(life, phase):
     old = old.with_name("old.json") if phase == "preparation" else old
     old.parent.mkdir(parents=True, exist_ok=True)
     old.touch()
-    sign = Moment(phase, 1, 0.0).watch(life)
+    sign = PlannedKill(phase, 1, 0.0).watch(life)
     assert not sign()
     (life.folder / SIGNS[phase]).touch()
     assert sign()
@@ -59,7 +66,7 @@ def test_a_step_is_one_after_the_start(life):
     life.run.mkdir()
     log, events = life.run / "metrics.jsonl", life.run / "events.jsonl"
     log.write_text("{}\n{}\n{}\n")
-    sign = Moment("step", 2, 0.0).watch(life)
+    sign = PlannedKill("step", 2, 0.0).watch(life)
     assert not sign()
     # the start drops two of them, and does them again
     log.write_text("{}\n")
@@ -116,10 +123,10 @@ def test_a_small_run_of_it(tmp_path, monkeypatch, capsys):
     assert {"weights", "optimiser", "metrics", "export", "cache"} <= report["lives"][0].keys()
     assert "The same as undisturbed, bit for bit" in capsys.readouterr().out
 
-    from benchmarks.experiments.survival.life import compare
+    from benchmarks.experiments.survival.run_under_test import compare
 
     source = tmp_path / "out" / "data"
-    one, other = (Life(tmp_path / "out" / name, source) for name in ("life-1", "undisturbed"))
+    one, other = (RunUnderTest(tmp_path / "out" / name, source) for name in ("life-1", "undisturbed"))
     assert all(compare(one, other).values())
     last = next(iter(sorted((one.run / "pool").glob("*.safetensors"), reverse=True)))
     shutil.copy(sorted((one.run / "pool").glob("*.safetensors"))[0], last)

@@ -22,7 +22,7 @@ from benchmarks.evaluation.anchor.measure import (
 )
 from benchmarks.evaluation.anchor.report import write_report
 from benchmarks.evaluation.anchor.validity import by_bin, in_bins, rows_of, validity
-from benchmarks.evaluation.columns import Places
+from benchmarks.evaluation.columns import WeightLocations
 from seppo_core.judging.doctor import table
 from seppo_core.judging.external.spec import Described, Plugin, describe
 
@@ -36,7 +36,7 @@ class Request:
     folder: Path
     out: Path
     judges: tuple[str, ...] = ()
-    places: Places
+    places: WeightLocations
     plugins: tuple[Plugin, ...] = ()
     reference: Which = "drawn"
     points: int | None = None

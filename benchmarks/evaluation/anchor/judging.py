@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from benchmarks.evaluation.anchor.measure import Measured
-from benchmarks.evaluation.columns import Places, mode_of, needs_of
+from benchmarks.evaluation.columns import WeightLocations, mode_of, needs_of
 from benchmarks.evaluation.metric_adapters import Judge, Sample, load_judge
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import text_mark
@@ -26,7 +26,7 @@ PLUGGED = {"toy": "benchmarks.experiments.toy.task.judge:ToyJudge"}
 """Judges that live above this package: the short name, and the `module:class` that `make_judge` loads."""
 
 
-def needed(judges: Sequence[str], kind: Kind, places: Places) -> list[Need]:
+def needed(judges: Sequence[str], kind: Kind, places: WeightLocations) -> list[Need]:
     """The files that the judges read, with those that are missing.
 
     Raises ValueError for a judge that compares with real samples.
@@ -44,7 +44,7 @@ class Scores:
         self.out, self.kind = out, kind
 
     def by(self, judge: Judge, samples: Tensor, captions: Sequence[str]) -> Tensor:
-        """(items, samples) for `samples` (items, samples, f, h, w, 3); NaN where one cannot be judged.
+        """(items, samples) for `samples` (items, samples, f, h, w, 3); NaN if one cannot be judged.
 
         A judge's first column counts.
         """
@@ -60,7 +60,7 @@ class Scores:
         return _table(store, samples, captions)
 
     def by_process(self, plugin: Plugin, described: Described, samples: Tensor, captions: Sequence[str]) -> Tensor:
-        """The same by a process, which is given files."""
+        """Scores like `by`, from a judge in a process of its own, which is given files."""
         flat = _flat(samples, captions)
         store = ScoreStore(self.out / "scores", plugin.name, described.fingerprint)
         names = {name: column.name for name, column in zip(described.about["columns"], described.columns, strict=True)}
@@ -81,7 +81,7 @@ class Scores:
         return _table(store, samples, captions)
 
 
-def make_judge(name: str, kind: Kind, places: Places, device: torch.device, out: Path) -> Judge:
+def make_judge(name: str, kind: Kind, places: WeightLocations, device: torch.device, out: Path) -> Judge:
     """The judge of that name on `device`; a name `module:class` is imported and called without arguments."""
     module, colon, attribute = PLUGGED.get(name, name).partition(":")
     if colon:

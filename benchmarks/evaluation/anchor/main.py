@@ -17,7 +17,7 @@ EPILOG = """\
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0; 1 where something is missing or fails, 2 for a mistake on the command line."""
+    """Exit status 0; 1 if something is missing or fails, 2 for a mistake on the command line."""
     asked = _parser().parse_args(argv)
     try:
         return _run(asked)

@@ -83,7 +83,7 @@ class Run:
 
 
 def open_run(folder: Path) -> Run:
-    """FileNotFoundError where there is no run or no cache, ValueError where it learnt from labels, not from winners."""
+    """FileNotFoundError if there is no run or no cache, ValueError if it learnt from labels, not from winners."""
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"{folder} is no run folder (no config.yaml)")
     config = replace(run_config(ModelSpec("run", str(folder))), run=str(folder))
@@ -102,7 +102,7 @@ def points(run: Run, which: Which = "drawn") -> list[Point]:
     """Every moment whose weights are still on disk, oldest first: checkpoints, and the pool's snapshots as policies.
 
     `which` is the reference: the one that the run itself drew for the iteration, the start, or the newest snapshot. A
-    run without a reference is held against its start. FileNotFoundError where the run trained nothing yet.
+    run without a reference is held against its start. FileNotFoundError if the run trained nothing yet.
     """
     updates = run.config.loop.updates
     strategy = run.config.method.strategy
@@ -145,11 +145,11 @@ class Plan:
     """How much is measured; the same for every point, so that points can be compared item by item."""
 
     items: tuple[int, ...]
-    """Of the winners."""
+    """Indices of the winners."""
     draws: int
     """Timesteps and noises per item, one in each of as many equal parts of the training density."""
     samples: int = 1
-    """Of policy and reference each, per item, from shared noise."""
+    """Samples per item that policy and reference draw each, from shared noise."""
     batch_size: int = 16
     seed: int = 0
 
@@ -165,7 +165,7 @@ class Measured:
     t: Num[Tensor, "n d"]
     winner_gap: Float[Tensor, "n d"]
     sample_gap: Float[Tensor, "n d"]
-    """Of the reference's first sample."""
+    """Hash of the reference's first sample."""
 
 
 def choose(length: int, count: int, seed: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What was found, as JSON of a stated version, a Markdown table and one page with charts."""
+"""Writes the findings as JSON of a stated version, a Markdown table and one page with charts."""
 
 from pathlib import Path
 

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Validity:
-    """Of s against a judge. An interval is None where nothing stands below its fraction's line."""
+    """How well s agrees with a judge. An interval is None if its fraction has a denominator of zero."""
 
     draws: int
     """Signs that were counted; those of items on which the judge ties are left out."""
@@ -29,15 +29,15 @@ class Validity:
     base_rate: Interval | None
     """How often the reference's sample is the worse one, whatever s says: the precision of a coin."""
     precision: Interval | None
-    """Of s = +1: how often the reference's sample is then the worse one."""
+    """Precision of s = +1: how often the reference's sample is then the worse one."""
     recall: Interval | None
-    """Of s = +1: how many of the cases with a worse reference's sample it finds."""
+    """Recall of s = +1: the share of the cases with a worse reference sample that it finds."""
     precision_minus: Interval | None
-    """Of s = −1: how often the reference's sample is then the better one."""
+    """Precision of s = −1: how often the reference's sample is then the better one."""
     recall_minus: Interval | None
-    """Of s = −1."""
+    """Recall of s = −1."""
     gain: Interval | None
-    """Precision minus base rate: what s knows beyond a coin, zero where it is independent of the judge."""
+    """Precision minus base rate: what s knows beyond a coin, zero if it is independent of the judge."""
 
     def to_json(self) -> dict[str, object]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
@@ -49,7 +49,7 @@ def validity(
     """`plus` (items, draws) is where s = +1; `margin` (items,) the judge's score of the policy's sample minus that of
     the reference's; `captions` (items,) tell which items belong together.
 
-    Raises ValueError where the shapes do not fit or a margin is not finite.
+    Raises ValueError if the shapes do not fit or a margin is not finite.
     """
     if plus.ndim != 2 or margin.shape != plus.shape[:1] or len(captions) != len(margin):
         raise ValueError(f"signs of shape {plus.shape}, {margin.shape} margins and {len(captions)} captions do not fit")

@@ -11,7 +11,7 @@ LARGE = 250_000_000
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0; 1 where something fails, 2 for a mistake on the command line."""
+    """Exit status 0; 1 if something fails, 2 for a mistake on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks ab", description="A blind comparison by people.")
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make", help="write the page for judges and the key that stays with you")

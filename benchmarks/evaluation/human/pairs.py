@@ -47,7 +47,7 @@ class Study:
 
     @classmethod
     def load(cls, path: Path) -> "Study":
-        """FileNotFoundError where there is no key, ValueError where the file is none."""
+        """FileNotFoundError if there is no key, ValueError if the file is none."""
         if not path.is_file():
             raise FileNotFoundError(f"no key at {path}; `ab make` writes it beside the page")
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def draw_pairs(
 ) -> Study:
     """`count` prompts for every two models, drawn at random where both have a sample, on sides drawn at random.
 
-    The draw is keyed by `secret`, which whoever votes should not know. Raises ValueError where there are no two models
+    The draw is keyed by `secret`, which whoever votes should not know. Raises ValueError if there are no two models
     with a sample of one prompt.
     """
     found: list[Pair] = []

@@ -37,9 +37,9 @@ class Comparison:
     judges: int
     win_rate: Interval
     p: float | None
-    """Two-sided, for one half; None where there is a single pair."""
+    """Two-sided, for one half; None if there is a single pair."""
     agreement: float | None
-    """Share of two judges of one pair that chose alike; None where no pair had two."""
+    """Share of two judges of one pair that chose alike; None if no pair had two."""
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def load_metric(column: str, places: Mapping[str, str] | None = None, device: st
 
 
 def diagnose_metrics(columns: Iterable[str], places: Mapping[str, Mapping[str, str]] | None = None) -> list[Need]:
-    """What the columns read and what of it is missing on this machine; asks no network. Errors as `metric_entry`."""
+    """The files that the columns read, with those that are missing here; asks no network. Errors as `metric_entry`."""
     needs = []
     for column in columns:
         for source in metric_entry(column).sources:

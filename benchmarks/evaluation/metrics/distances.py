@@ -71,7 +71,7 @@ class Within:
         return cls(kernel, group, block, empty.index_add(0, group, kernel.diagonal()), size)
 
     def mean(self, counts: Counts) -> Tensor:
-        """ValueError where no two different rows were drawn."""
+        """ValueError if no two different rows were drawn."""
         rows = counts[self.group]
         # of a group drawn c times: c² blocks, of which c are pairs within one copy, less each row with itself
         total = rows @ self.kernel @ rows - (counts**2 - counts) @ self.block - counts @ self.diagonal

@@ -49,7 +49,7 @@ class FeatureSet:
         return self.counts[self.clip]
 
     def drawn(self, counts: Float[Tensor, " clips"]) -> "FeatureSet":
-        """The same set with each clip occurring `counts` times."""
+        """This set with each clip occurring `counts` times."""
         return replace(self, counts=counts)
 
     def save(self, path: Path) -> None:
@@ -86,7 +86,7 @@ class FeatureCache:
         return self.folder / f"{key}.safetensors"
 
     def get(self, key: str) -> Float[Tensor, "n d"] | None:
-        """What is stored, None where nothing whole is."""
+        """The stored features, or None if no complete file is stored."""
         path = self.path(key)
         if not path.is_file():
             return None

@@ -92,7 +92,7 @@ class TorchScriptI3DFeatures(FeatureExtractor):
     def load(
         cls, weights: str | Path | None = None, frames: int = 16, device: str | torch.device = "cpu"
     ) -> "TorchScriptI3DFeatures":
-        """`weights` a file, a folder or a hub id; FileNotFoundError where there is none."""
+        """`weights` a file, a folder or a hub id; FileNotFoundError if there is none."""
         (path,) = locate(TORCHSCRIPT, weights)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -33,7 +33,7 @@ def set_column(features: str, distance: Distance) -> str:
 def set_distance(x: FeatureSet, reference: FeatureSet, distance: Distance) -> float:
     """The published number: Fréchet distance, or the mean unbiased MMD² over 100 subsets of at most 1000 rows.
 
-    Raises ValueError where the two were made by different extractors.
+    Raises ValueError if the two were made by different extractors.
     """
     _check_same(x, reference)
     if distance == "frechet":
@@ -58,7 +58,7 @@ class SetEstimate:
 
 @dataclass(frozen=True)
 class SetComparison:
-    """What one bootstrap says of several models: each model's estimate, and differences to the first by name."""
+    """The outcome of one bootstrap over several models: each model's estimate, and differences to the first by name."""
 
     estimates: dict[str, SetEstimate]
     differences: dict[str, Interval]

@@ -30,7 +30,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row as printed. `recipe` is what trains it here: a config and options; empty where there is none."""
+    """One row as printed. `recipe` is what trains it here: a config and options; empty if there is none."""
 
     key: str
     label: str
@@ -188,7 +188,7 @@ def as_the_paper(report: dict, table: PublishedTable) -> bool:
 def published_beside(
     protocol: str, prompts: str, measured: Collection[str]
 ) -> tuple[PublishedTable, tuple[int, ...]] | None:
-    """The table that a protocol on a prompt set repeats, and which of its columns; None where there is none.
+    """The table that a protocol on a prompt set repeats, and which of its columns; None if there is none.
 
     Nor is there one where none of its columns is among those `measured`. The ablation's table is asked for by its own
     command.

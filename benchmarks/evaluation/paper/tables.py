@@ -12,12 +12,12 @@ from benchmarks.evaluation.report.text import interval_text, latex_text, read_re
 MARK_NOTE = "‡ measured under another protocol than the paper's, as named in the row: not comparable with the others."
 REPORTS = Path("runs/quality")
 EXTRA = {"hps_v2.0": ("hps_v2.1", "HPS v2.1")}
-"""What is shown as well where it was measured: the values marked † are most likely of this version."""
+"""Columns that are shown as well if they were measured: the values marked † are most likely of this version."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one report says of one model, heading by heading; None where it says nothing."""
+    """One model's values in one report, heading by heading; None if the report has no value."""
 
     row: str
     """Key of the published row, empty for a model that the paper has no row for."""
@@ -68,7 +68,7 @@ def parse_rows(given: Sequence[str], table: PublishedTable) -> dict[str, str]:
 
 
 def measure(report: dict, table: PublishedTable, keys: dict[str, str]) -> list[Measured]:
-    """The rows that a report adds to a table; none where it has other prompts or other metrics."""
+    """The rows that a report adds to a table; none if it has other prompts or other metrics."""
     scores = {(row["model"], row["column"]): row for row in report["scores"] if "mean" in row}
     prompts = report["prompts"]["name"]
     found = []
@@ -109,7 +109,7 @@ def markdown(table: PublishedTable, measured: Sequence[Measured]) -> str:
 
 
 def latex(table: PublishedTable, measured: Sequence[Measured]) -> str:
-    r"""The same as a `tabular` for \usepackage{booktabs}."""
+    r"""The table as a LaTeX `tabular` for \usepackage{booktabs}."""
     lines = [
         rf"\begin{{tabular}}{{l{'c' * len(table.headings)}}}",
         r"\toprule",
@@ -130,7 +130,7 @@ def latex(table: PublishedTable, measured: Sequence[Measured]) -> str:
 
 
 def as_json(table: PublishedTable, measured: Sequence[Measured]) -> str:
-    """The same for programs."""
+    """The table as JSON, for programs."""
     content = {
         "table": table.number,
         "title": table.title,

@@ -15,7 +15,7 @@ from seppo_core.report.page import save_page
 from seppo_core.report.provenance import provenance
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""Characters with which a spreadsheet takes a cell for a formula."""
 
 
 def write_report(folder: PlanFolder, baseline: str | None = None, set_resamples: int | None = None) -> dict:
@@ -32,7 +32,7 @@ def write_report(folder: PlanFolder, baseline: str | None = None, set_resamples:
 
 
 def scores_csv(results: Results) -> str:
-    """Every score by itself: one row per model, prompt and seed, one column per metric, empty where there is none."""
+    """Every score by itself: one row per model, prompt and seed, one column per metric, empty if there is none."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     names = [column.name for column in results.columns]

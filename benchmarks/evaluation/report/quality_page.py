@@ -205,7 +205,7 @@ def _histogram(values: np.ndarray, edges: np.ndarray) -> list[tuple[float, float
 
 
 def _main_column(results: Results) -> Column | None:
-    """By which samples are chosen and sorted: the first that reads the prompt, else the first."""
+    """The column by which samples are chosen and sorted: the first that reads the prompt, else the first."""
     reading = [column for column in results.columns if column.mode in ("image", "frames")]
     return (reading or results.columns or [None])[0]
 

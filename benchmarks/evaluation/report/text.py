@@ -167,7 +167,7 @@ def difference_rows(report: dict) -> list[list[str]]:
 
 
 def seed_rows(report: dict) -> list[list[str]]:
-    """For several samples a prompt: the mean with the interval of the two-level bootstrap, and the seeds' deviation."""
+    """Rows for several samples per prompt: mean, interval of the two-level bootstrap, and the seeds' deviation."""
     columns = {column["name"]: column for column in report["columns"]}
     rows = []
     for row in report["scores"]:
@@ -180,7 +180,7 @@ def seed_rows(report: dict) -> list[list[str]]:
 
 
 def set_rows(report: dict) -> list[list[str]]:
-    """For distances between sets: how many prompts they are of, how many are left out, bias and bootstrap draws."""
+    """Rows of distances between sets, with the number of prompts, those left out, bias and bootstrap draws."""
     columns = {column["name"]: column for column in report["columns"] if column["mode"] == "set"}
     rows = []
     for row in report["scores"]:

@@ -44,14 +44,14 @@ def _unigram(length: int) -> T5Tokenizer:
 
 
 SHARD = "2GB"
-"""Of a file: writing one takes as much memory again."""
+"""Size of a file: writing one takes as much memory again."""
 SEED = 0
 
 
 def write_base(folder: Path, numbers: ArchitectureConfig, parts: Overrides, dtype: torch.dtype) -> dict[str, int]:
     """Writes a pipeline of `numbers`, its components' configs changed by `parts`; returns their parameters by name.
 
-    Weights are those that the classes begin with, in `dtype`. ValueError where `parts` names what the base has not.
+    Weights are those that the classes begin with, in `dtype`. ValueError if `parts` names what the base has not.
     """
     _check(numbers, parts)
     index, counts = dict(numbers.index), {}
@@ -112,7 +112,7 @@ def denoiser_of(components: Collection[str]) -> str:
 
 
 def numbers_on_disk(folder: Path) -> int:
-    """In all safetensors files under `folder`, by their headers; tables that are no parameters count too."""
+    """Number of values in all safetensors files under `folder`, by their headers; buffers count too."""
     total = 0
     for path in sorted(folder.rglob("*.safetensors")):
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What is run: a recipe each, at its own size where a machine without a GPU can."""
+"""The cases: one recipe each, at its own size if a machine without a GPU can run it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Case:
     parts: Overrides = field(default_factory=dict)
     """Config keys of components that are changed, where the whole would not fit 24 GB of memory."""
     less: str = ""
-    """The same in words."""
+    """The changed parts in words."""
     tune: Literal["full", "lora"] = "lora"
 
     @property
@@ -74,4 +74,4 @@ CASES: dict[str, Case] = {
         "12 of 60 blocks, 8 of LLaMA's 32",
     ),
 }  # fmt: skip
-"""By the name that `--only` takes."""
+"""Cases by the name that `--only` takes."""

@@ -17,7 +17,7 @@ NEEDED = 40e9
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0; 1 where a case failed, 2 for a mistake, 130 for Ctrl-C."""
+    """Exit status 0; 1 if a case failed, 2 for a mistake, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks full_size",
         description="Runs the recipe of each family on random weights of its published base's architecture: prepare, "
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(names: list[str], scratch: Path, out: Path, threads: int, keep: bool = False) -> int:
-    """Runs the cases and writes each result as it comes; 1 where any failed."""
+    """Runs the cases and writes each result as it comes; 1 if any failed."""
     quiet()
     # imported late: a mistake in the call should be told before torch loads
     from benchmarks.experiments.full_size.report import as_json, markdown, read_results

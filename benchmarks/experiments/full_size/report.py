@@ -1,4 +1,4 @@
-"""What a case yields: figures beside those of `plan`, kept in JSON, and the table of docs/full_size.md."""
+"""Results of the cases beside the figures of `plan`, kept in JSON, and the table of docs/full_size.md."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 FORMAT = 1
 PHASES = ("prepare", "sampling", "update")
-"""Of which memory is measured."""
+"""Phases of which memory is measured."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Result:
     planned_denoiser: int
     planned_trained: int
     loss: float
-    """Of the one update; log 2 where the reference is still the policy."""
+    """Loss of the one update; log 2 because the reference is still the policy."""
     winner_error: float
     grad_norm: float
     moved: int
@@ -54,7 +54,7 @@ class Result:
     """Numbers in the export's weights."""
     update_seconds: float
     seconds: dict[str, float]
-    """Of the commands, loading included."""
+    """Seconds of the commands, loading included."""
     date: str
     commit: str | None
     machine: str
@@ -62,7 +62,7 @@ class Result:
 
 
 def read_results(path: Path) -> dict[str, Result]:
-    """By case; empty where nothing was written yet. ValueError for a file of another kind."""
+    """Results by case; empty if none was written yet. ValueError for a file of another format."""
     if not path.is_file():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))

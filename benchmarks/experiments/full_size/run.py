@@ -60,7 +60,7 @@ class CommandFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Watched:
-    """What a command took."""
+    """Time and memory that a command took."""
 
     seconds: float
     peak: int
@@ -69,14 +69,14 @@ class Watched:
     """Seconds since 1970, and bytes in memory then."""
 
     def peak_between(self, begin: float, end: float) -> int:
-        """The most that was seen from `begin` to `end`, in seconds since 1970; 0 where there was no look."""
+        """The most that was seen from `begin` to `end`, in seconds since 1970; 0 if there was no look."""
         return max((size for moment, size in self.looks if begin <= moment <= end), default=0)
 
 
 def watch(command: list[str], root: Path, log: Path, threads: int, tick: Callable[[], None] = lambda: None) -> Watched:
     """Runs `python COMMAND` in `root`, its output appended to `log`; `tick` is called at every look.
 
-    CommandFailed where it ends with another status than 0.
+    CommandFailed if it ends with another status than 0.
     """
     environment = {
         **os.environ,
@@ -129,7 +129,7 @@ PLANS = {"image": seppo_image.plan, "video": seppo_video.plan}
 DTYPE = "bfloat16"
 SAMPLING = ("generation", "decoding", "previews")
 UPDATING = ("training", "optimizer step", "reference's errors")
-"""Of `plan`'s phases."""
+"""Phases of `plan` that make up an update."""
 STATES = "states of"
 """A part of them that comes with the first update, and so after the first sampling."""
 Say = Callable[[str], None]
@@ -140,7 +140,7 @@ def run_case(
 ) -> Result:
     """Writes base, data and config into `scratch`, prepares, trains one update, exports, and takes it all away again.
 
-    `say` is told what comes next. CommandFailed where a command fails; its folder then stays with its log, as it does
+    `say` is told what comes next. CommandFailed if a command fails; its folder then stays with its log, as it does
     with `keep`.
     """
     folder = scratch / name
@@ -279,7 +279,7 @@ def _beside(plan: Plan, phases: Sequence[str], idle: int, peak: int, without: st
 
 
 def _beside_prepare(config: Config, plan: Plan, idle: int, peak: int) -> Beside:
-    """The same of `prepare`, which reads the denoiser and lets it go before it encodes.
+    """Compares the memory of `prepare`, which reads the denoiser and frees it before it encodes.
 
     Weights that need no other dtype stay in their mapped file, unread. Others are in memory for that while, and beside
     them what of the file was read.
@@ -293,7 +293,7 @@ def _beside_prepare(config: Config, plan: Plan, idle: int, peak: int) -> Beside:
 
 
 def check(result: Result) -> None:
-    """CommandFailed where what came out is not that of a first update."""
+    """CommandFailed if what came out is not that of a first update."""
     wrong: dict[str, Any] = {}
     if abs(result.loss - math.log(2)) > 1e-3:
         wrong["loss"] = result.loss

@@ -1,1 +1,1 @@
-"""What training costs, part by part: ratios of variants that are timed in turn in one run."""
+"""Measures what training costs, part by part, as ratios of variants that are timed in turn in one run."""

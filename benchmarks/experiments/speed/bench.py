@@ -30,7 +30,7 @@ PATIENCE = 24
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """That of policy and reference; fp32 has none."""
+    """The autocast context of policy and reference; fp32 has none."""
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, DTYPES[precision])
 
 
@@ -54,13 +54,13 @@ class Bench:
 
     @cached_property
     def reference(self) -> Reference:
-        """Of the kind that training makes."""
+        """A reference of the kind that training makes."""
         return make_reference(self.policy)
 
     def compute_in(self, precision: str) -> None:
         """Sets the precision of autocast; weights stay as they were built.
 
-        FloatingPointError where gradients in fp16 overflow at any scale.
+        FloatingPointError if gradients in fp16 overflow at any scale.
         """
         self.precision, self.scaler = precision, None
         if precision == "fp16":
@@ -133,11 +133,11 @@ class Bench:
         return self.step(values["loss"])
 
     def backward(self, loss: Tensor) -> None:
-        """Of a micro-batch's share of the loss."""
+        """Runs the backward pass of a micro-batch's share of the loss."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def step(self, loss: float, stepper: Stepper | None = None) -> bool:
-        """Clips and steps; FloatingPointError where there is nothing to step with, unless a scaler is still looking
+        """Clips and steps; FloatingPointError if there is nothing to step with, unless a scaler is still looking
         for its scale."""
         stepper = self.stepper if stepper is None else stepper
         if self.scaler is not None:
@@ -153,7 +153,7 @@ class Bench:
         return self.noise_path.timesteps(torch.rand(count, dtype=torch.float64)).to(self.device)
 
     def held(self, *batches: Batch, reference: Reference | None = None) -> list[Tensor]:
-        """What training keeps: the policy, its optimiser's moments, `reference`, and the batches."""
+        """The tensors that training keeps: policy, optimiser moments, `reference` and batches."""
         tensors = [*_without_reference(self.policy), *moments(self.optimizer)]
         if isinstance(reference, LoraView):
             tensors += [p for name, p in self.policy.named_parameters() if f".{REFERENCE}." in name]
@@ -164,9 +164,9 @@ class Bench:
 
 
 def choose_tune(subject: Subject, precision: str, device: torch.device) -> tuple[Tune, str]:
-    """What is trained, and why not what one would expect; "" where it is.
+    """How the base is tuned, and why it is not tuned as one would expect ("" if it is).
 
-    ValueError where not even a LoRA fits the memory, or where what was asked for does not.
+    ValueError if not even a LoRA fits the memory, or if what was asked for does not.
     """
     config = subject.config("lora")
     parameters = sum(p.numel() for p in subject.build(config, torch.float32).denoiser.parameters())
@@ -184,7 +184,7 @@ def choose_tune(subject: Subject, precision: str, device: torch.device) -> tuple
 
 
 def moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """What an optimiser remembers."""
+    """The tensors of an optimiser's state."""
     return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
 
 
@@ -227,7 +227,7 @@ class Prepared:
     remarks: Callable[[Sequence[Times]], list[str]] = lambda times: []
     """Sentences on what was measured, given the times."""
     close: Callable[[], object] = nothing
-    """Brings the bench back to where it was."""
+    """Restores the bench."""
 
 
 @dataclass
@@ -240,7 +240,7 @@ class Stage:
     precision: str
     sampling_steps: int
     folder: Path
-    """For what has to be on the disk meanwhile."""
+    """Folder for files that are needed meanwhile."""
     named: bool = False
     """Whether comparisons were asked for by name, and may take what they take."""
     _bench: Bench | None = None
@@ -273,4 +273,4 @@ class Comparison:
     title: str
     question: str
     make: Callable[[Stage], Prepared]
-    """Unavailable where nothing of it can be measured here."""
+    """Unavailable if nothing of it can be measured here."""

@@ -1,4 +1,4 @@
-"""What reaches the step and when: cached latents or encoding on the fly, batches made ahead or when asked for."""
+"""Comparisons of how data reach a step: cached latents or encoding on the fly, batches made ahead or on demand."""
 
 import time
 from collections.abc import Iterator, Sequence

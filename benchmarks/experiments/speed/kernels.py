@@ -78,7 +78,7 @@ class _Processors:
         self.found: list[dict] = []
 
     def find(self) -> None:
-        """ValueError where xformers is not to be had."""
+        """ValueError if xformers is not to be had."""
         built = [dict(model.attn_processors) for model in self.models[:1]]
         set_attention(self.bench.adapter, XFORMERS, self.bench.device)
         # a copy has the same places, and can share what has no weights

@@ -41,7 +41,7 @@ comparisons:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0; 1 where a comparison failed or nothing could be written, 2 for a mistake, 130 for Ctrl-C."""
+    """Exit status 0; 1 if a comparison failed or nothing could be written, 2 for a mistake, 130 for Ctrl-C."""
     parser = _parser()
     asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if not asked.base:
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tune", choices=["full", "lora"], help="default: all weights of images where they fit, a LoRA of clips")
     add("--rank", type=_positive, default=16, metavar="N", help="of a LoRA (default: %(default)s)")
     add("--batch", type=_positive, metavar="N", help="pairs in an update (default: 4, clips 2; small bases 8 and 2)")
-    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: CUDA where it is")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: CUDA if there is any")
     add("--dtype", choices=["fp32", "bf16", "fp16"], help="of autocast (default: bf16 on CUDA, fp32 on a CPU)")
     add("--rounds", type=_positive, metavar="N", help="that count (default: 9 on a CPU, 20 on CUDA)")
     add("--warmup", type=_positive, default=2, metavar="N", help="rounds before them (default: %(default)s)")

@@ -17,7 +17,7 @@ from seppo_core.report.statistics import Interval
 
 
 def nothing() -> None:
-    """For variants with nothing to set up, and devices with nothing to wait for."""
+    """Does nothing: for variants without setup, and devices that need no synchronisation."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Variant:
 
     name: str
     run: Callable[[], object]
-    """What is timed."""
+    """The timed function."""
     before: Callable[[], object] = nothing
-    """What has to be so for it, each time, and is not timed."""
+    """Untimed setup before each call."""
     held: Callable[[], Iterable[Tensor]] | None = None
-    """What it keeps in memory between two calls: weights, reference, moments, batch. None where memory is beside the
+    """Tensors that it keeps between two calls: weights, reference, moments, batch. None if memory is beside the
     point, or cannot be told."""
     units: int = 1
     """How many updates one call of `run` does; times are those of one."""
@@ -110,7 +110,7 @@ class Spread:
     median: Interval
     """With the bounds of its interval, whose probability is at least `CONFIDENCE` unless the rounds are too few."""
     confidence: float
-    """What the interval's bounds hold with."""
+    """Confidence with which the interval holds the median."""
     quartiles: tuple[float, float]
 
     @property
@@ -119,7 +119,7 @@ class Spread:
 
     @property
     def differs(self) -> bool:
-        """Of a ratio: whether its interval leaves 1 out."""
+        """Whether the interval of a ratio excludes 1."""
         return self.median.low > 1 or self.median.high < 1
 
     def to_json(self) -> dict[str, float | list[float]]:
@@ -129,7 +129,7 @@ class Spread:
 
 
 def ratio(variant: Sequence[float], baseline: Sequence[float]) -> Spread:
-    """Of the rounds that both have; ValueError where there is none."""
+    """Ratio within each round that both have; ValueError if there is none."""
     return spread([one / other for one, other in zip(variant, baseline, strict=False)])
 
 
@@ -166,7 +166,7 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Memory:
-    """In bytes. `held`: what stays between two calls. `made`: the most that a call has beside it at any time."""
+    """Memory in bytes. `held` stays between two calls; `made` is the most that a call allocates beside it."""
 
     held: int
     made: int
@@ -175,7 +175,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """What the variant would need alone."""
+        """Memory that the variant would need alone."""
         return self.held + self.made
 
     def to_json(self) -> dict[str, int | None]:
@@ -185,7 +185,7 @@ class Memory:
 def measure_memory(variant: Variant, device: torch.device) -> Memory | None:
     """Calls the variant once more, untimed: by CUDA's allocator, or on a CPU by counting the tensors that are alive.
 
-    Tensors that other threads make are not counted on a CPU. None where the variant does not say what it holds.
+    Tensors that other threads make are not counted on a CPU. None if the variant does not say what it holds.
     """
     if variant.held is None:
         return None

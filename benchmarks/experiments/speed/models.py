@@ -1,4 +1,4 @@
-"""What is measured: a base by its architecture and size, built with random weights and without any download."""
+"""The measured bases, by architecture and size, built with random weights and without any download."""
 
 import zlib
 from collections.abc import Callable, Iterable
@@ -41,7 +41,7 @@ CLIP, CAUSAL_CLIP = 16, 17
 """Frames; the autoencoders of other families take one and then 4 or 8 at a time."""
 TOY_PIXELS = 16
 ON_CLIPS = ("methods", "parts", "checkpointing")
-"""What tells of the small base of clips in the time that one has on a CPU; the rest is as it is with images."""
+"""Comparisons on the small base of clips that fit the time on a CPU; the others come out as with images."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Subject:
     """None takes what fits: all weights of an image base, a LoRA of a base of clips."""
     rank: int = 16
     comparisons: tuple[str, ...] | None = None
-    """What is run on it unless comparisons are asked for by name; None is all."""
+    """Comparisons that are run unless some are asked for by name; None runs all."""
 
     @property
     def size(self) -> str:
@@ -72,7 +72,7 @@ class Subject:
 
     @property
     def wanted_tune(self) -> Tune:
-        """What is trained if it fits the memory."""
+        """The tuning mode that is used if it fits the memory."""
         return self.tune or ("full" if self.modality == "image" else "lora")
 
     def config(self, tune: Tune, dtype: str = "float32", **method: Any) -> Config:
@@ -112,7 +112,7 @@ def find_subject(
 ) -> Subject:
     """The subject of a hub id (its last part is enough) or a folder; what is None takes the family's usual value.
 
-    An image base with `frames` gets motion modules. FileNotFoundError where nothing is known of `base`, ValueError
+    An image base with `frames` gets motion modules. FileNotFoundError if nothing is known of `base`, ValueError
     where its pipeline is of no family here, or where a choice does not go with it.
     """
     name = _whole_name(base)
@@ -190,7 +190,7 @@ def _name_of(adapter: type[Adapter]) -> str:
 def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
     """The subject's adapter with a denoiser of random weights on `device`; VAE and text encoders stay without memory.
 
-    ValueError where the family builds another denoiser of its numbers than `plan` does.
+    ValueError if the family builds another denoiser of its numbers than `plan` does.
     """
     adapter = subject.build(config, dtype)
     denoiser = with_weights(adapter.denoiser, device)
@@ -220,7 +220,7 @@ def encoding_adapter(subject: Subject, config: Config, dtype: torch.dtype, devic
 
 
 def adapter_keys(config: Config) -> dict[str, object]:
-    """What the family's class is told beside its pipeline; t5 and motion modules are parts of that."""
+    """Arguments of the family's class beside its pipeline; t5 and motion modules are parts of the pipeline."""
     parts = ("t5", "motion_adapter")
     return {name: value for name, value in config.model.family_keys().items() if name not in parts}
 
@@ -253,9 +253,9 @@ class Conditions:
     """Random conditions of the shapes that the family's text encoders and framing give."""
 
     text: Condition
-    """Of one caption, on the meta device."""
+    """Condition of one caption, on the meta device."""
     framing: Condition
-    """Of one item."""
+    """Size condition of one item."""
 
     @classmethod
     def of(cls, subject: Subject, adapter: Adapter) -> "Conditions":
@@ -263,12 +263,12 @@ class Conditions:
         return cls(subject.condition(adapter), adapter.size_condition([whole]))
 
     def draw(self, count: int, device: torch.device) -> Condition:
-        """Of `count` items, (count, …) each, float32 as the cache gives them."""
+        """Conditions of `count` items, (count, …) each, float32 as the cache gives them."""
         framing = {name: value.expand(count, *value.shape[1:]).to(device) for name, value in self.framing.items()}
         return self.draw_text(count, device) | framing
 
     def draw_text(self, count: int, device: torch.device) -> Condition:
-        """Of `count` captions. Masks leave out nothing: the work of a full caption."""
+        """Text conditions of `count` captions. Masks leave out nothing, as for a full caption."""
         return {name: self._values(name, meta, count).to(device) for name, meta in self.text.items()}
 
     def _values(self, name: str, meta: Tensor, count: int) -> Tensor:
@@ -280,7 +280,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a tokenizer's call gives: lists, or tensors (b, tokens) where they are asked for."""
+    """The output of a tokenizer: lists, or tensors (b, tokens) if they are asked for."""
 
     input_ids: Tensor | list
     attention_mask: Tensor | list

@@ -1,4 +1,4 @@
-"""What a run measured, as JSON and as Markdown."""
+"""The results of a run, as JSON and as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -44,7 +44,7 @@ class Result:
     title: str
     question: str
     subject: str
-    """What it was measured on, in words."""
+    """The measured base, in words."""
     wanted_rounds: int
     warmup: int
     variants: tuple[Measured, ...]
@@ -56,7 +56,7 @@ class Result:
 
     @property
     def rounds(self) -> int:
-        """That all variants have."""
+        """Number of rounds that all variants have."""
         return min((len(one.rounds) for one in self.variants), default=0)
 
     @property
@@ -122,7 +122,7 @@ class Report:
 
     @property
     def left(self) -> list[tuple[str, str]]:
-        """What was not measured, with the reason; said once where it is the same wherever it was tried."""
+        """Comparisons that were not measured, with the reason; named once if it is the same for all bases."""
         reasons: dict[tuple[str, str], list[str]] = {}
         ran: dict[str, set[str]] = {}
         for result in self.results:
@@ -192,7 +192,7 @@ def short(subject: str) -> str:
 
 
 def confidence(result: Result) -> str:
-    """What the intervals of a comparison hold with."""
+    """The confidence of a comparison's intervals, in words."""
     least = min(one.ratio.confidence for one in result.variants)
     return "95 % interval" if least >= CONFIDENCE else f"range ({100 * least:.0f} %)"
 

@@ -65,7 +65,7 @@ class Progress:
 
 
 def outcome(result: Result) -> str:
-    """In one line, for the terminal."""
+    """The result in one line, for the terminal."""
     said = [f"{one.name} {one.ratio.value:.2f}" for one in result.variants[1:]]
     if said:
         said = [f"against {result.variants[0].name}: " + ", ".join(said)]

@@ -66,13 +66,13 @@ MEMORY = {
 
 
 class Mistake(ValueError):
-    """What was asked for cannot be, by its values alone."""
+    """The options cannot be met, by their values alone."""
 
 
 def measure(asked: argparse.Namespace) -> int:
-    """Runs what `asked` says, prints and writes the report; 1 where a comparison failed, else 0.
+    """Runs what `asked` says, prints and writes the report; 1 if a comparison failed, else 0.
 
-    Mistake where nothing can be measured as it was asked for. A KeyboardInterrupt goes on up when the report of what
+    Mistake if nothing can be measured as it was asked for. A KeyboardInterrupt goes on up when the report of what
     was measured is written.
     """
     # it would say of every cast that it is a cast

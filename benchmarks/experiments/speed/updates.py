@@ -1,4 +1,4 @@
-"""What an update is made of: the method, its passes, its micro-batches, and what saves memory."""
+"""Comparisons of an update's parts: the method, its passes, its micro-batches, and savings of memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -264,7 +264,7 @@ def optimizer(stage: Stage) -> Prepared:
     kept = [torch.randn_like(parameter) for parameter in bench.parameters.values()]
 
     def gradients() -> None:
-        # clipping scales them where they are, and the step drops them
+        # clipping scales them in place, and the step drops them
         for parameter, gradient in zip(bench.parameters.values(), kept, strict=True):
             parameter.grad = gradient.clone()
 

@@ -9,14 +9,14 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.experiments.survival.life import (
+from benchmarks.experiments.survival.run_under_test import (
     IMAGES,
     KILLS_IN_A_LIFE,
     PHASES,
     CommandFailed,
-    Course,
     Kill,
-    Life,
+    LifeLog,
+    RunUnderTest,
     moments,
     run_life,
 )
@@ -52,10 +52,10 @@ def main(argv: list[str] | None = None) -> int:
 def survive(out: Path, kills: int, seed: int) -> dict:
     """Runs as many lives as it takes, prints a table and returns the content of `out`/report.json.
 
-    FileExistsError where `out` holds what was not made here.
+    FileExistsError if `out` holds what was not made here.
     """
     # imported late: a mistake in the call should be told before torch loads
-    from benchmarks.experiments.survival.life import compare
+    from benchmarks.experiments.survival.run_under_test import compare
     from seppo_core.io.atomic import save_json
     from seppo_core.report.provenance import provenance
 
@@ -65,19 +65,19 @@ def survive(out: Path, kills: int, seed: int) -> dict:
     _clear(out)
     source = _write_images(out / "data", seed)
     launcher = Launcher(ROOT, preload=("seppo_image.commands",))
-    undisturbed = Life((out / "undisturbed").resolve(), source.resolve())
+    undisturbed = RunUnderTest((out / "undisturbed").resolve(), source.resolve())
     undisturbed.write()
     print("survival   an undisturbed run first", flush=True)
     # the server imports the libraries at its first command, which is no measure of the others
     launcher.start(("-c", "pass"), undisturbed.log).join()
     usual = run_life(undisturbed, 0, launcher, {}, {}).seconds
-    courses: list[Course] = []
+    courses: list[LifeLog] = []
     verdicts: list[dict[str, bool]] = []
     while sum(len(course.kills) for course in courses) < kills:
         number = len(courses) + 1
         if number > 3 * (kills // KILLS_IN_A_LIFE + 2):
             raise CommandFailed(f"after {number - 1} lives only {_count(courses)} kills struck; is this machine idle?")
-        life = Life((out / f"life-{number}").resolve(), source.resolve())
+        life = RunUnderTest((out / f"life-{number}").resolve(), source.resolve())
         life.write()
         plans = {command: moments(seed, number, command) for command in ("prepare", "train", "export")}
         courses.append(run_life(life, number, launcher, plans, usual))
@@ -138,7 +138,7 @@ def _unequal(verdict: dict[str, bool]) -> str:
     return ", ".join(name for name, same in verdict.items() if not same)
 
 
-def _count(courses: list[Course]) -> int:
+def _count(courses: list[LifeLog]) -> int:
     return sum(len(course.kills) for course in courses)
 
 

@@ -1,4 +1,4 @@
-"""What is compared: every method as a config in configs/toy, and what each costs in passes through the denoiser."""
+"""The compared arms: every method as a config in configs/toy, and its cost in passes through the denoiser."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ PROGRAMS: dict[Modality, str] = {"image": "seppo_image", "video": "seppo_video"}
 Data = Literal["winners", "pairs", "either", "labels", "continued"]
 Group = Literal["controls", "SePPO and its ablations", "further options", "rivals"]
 BACKWARD = 2
-"""What a backward pass costs, in forward passes."""
+"""Cost of a backward pass, in forward passes."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ ARMS = {
     "seppo_batch": Arm("SePPO, sign per batch", "seppo_batch", "winners", "further options"),
     "seppo_sft": Arm("SePPO + SFT", "seppo_sft", "winners", "further options"),
 }
-"""In the table's order."""
+"""All arms, in the table's order."""
 
 
 def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig) -> int:

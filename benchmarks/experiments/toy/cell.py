@@ -82,7 +82,7 @@ def train(paths: Paths, cell: Cell, run: Path) -> int:
 
 
 def prompts_of(cell: Cell) -> list[str]:
-    """What a cell is judged on: validation captions while rates are chosen, held-out ones for the table."""
+    """The prompts that a cell is judged on: validation captions while rates are chosen, held-out ones for the table."""
     if cell.role == "tune":
         return validation(cell.modality)
     prompts = held_out(cell.modality)

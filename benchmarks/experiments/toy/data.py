@@ -37,7 +37,7 @@ SOURCES = {
     "few": "few.jsonl",
     "weak": "weak",
 }
-"""By kind of data: the folder or table to hand to `data.source`. `either` is read by a config with
+"""The folder or table to give to `data.source`, by kind of data. `either` is read by a config with
 `data.winner: random`."""
 
 
@@ -56,7 +56,7 @@ def training(modality: Modality) -> list[str]:
 def write_data(folder: Path, modality: Modality, size: int, seed: int) -> dict:
     """Writes all of it, and returns the content of data.json.
 
-    What lies there of the same settings is left as it is; ValueError where it is of others.
+    What lies there of the same settings is left as it is; ValueError if it is of others.
     """
     settings = {"modality": modality, "size": size, "seed": seed, "revision": REVISION}
     marker = folder / "data.json"

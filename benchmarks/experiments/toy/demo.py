@@ -26,7 +26,7 @@ class DemoFolder:
     """Opens `out` for a run with `settings`: afresh, or on from where an interrupted demo stopped.
 
     A marker file proves that the demo made a folder. Only entries that it makes are removed from one, so that a file
-    put there by hand stays. Raises FileExistsError for a folder that is not the demo's, and ValueError where there is
+    put there by hand stays. Raises FileExistsError for a folder that is not the demo's, and ValueError if there is
     nothing to resume or it was begun with other settings.
     """
 

@@ -1,4 +1,4 @@
-"""What the demo does: its arms, the commands that make and judge them as a graph of tasks, and how far each is."""
+"""The demo's plan: its arms, the commands that make and judge them as a graph of tasks, and how far each is."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from seppo_core.config.schema import Config
 
 
 class Step(NamedTuple):
-    """What a task is at: `done` of `total` units (updates, samples), and the share of its time that is behind it."""
+    """Where a task stands: `done` of `total` units (updates, samples), and the share of its time that has passed."""
 
     unit: str
     done: int
@@ -110,7 +110,7 @@ class Scale:
     seeds: dict[Modality, int] = field(default_factory=lambda: {"image": 8, "video": 5})
     """Noises per held-out prompt, the same for every arm."""
     prompts: int | None = None
-    """Of the held-out ones; None takes all."""
+    """Number of held-out prompts; None takes all."""
     curve_points: dict[Modality, int] = field(default_factory=lambda: {"image": 3, "video": 2})
     """Checkpoints of each arm that are scored, the last included."""
     batch: dict[Modality, int] = field(default_factory=lambda: {"image": 64, "video": 16})
@@ -161,7 +161,7 @@ class DemoPaths:
 
 
 def load_configs(modality: Modality) -> dict[str, Config]:
-    """The trained arms' configs; ValueError where the arms could not be compared."""
+    """The trained arms' configs; ValueError if the arms could not be compared."""
     configs = {arm: arm_config(modality, ARMS[arm]) for arm in TRAINED}
     for what, of in (
         ("model", lambda c: c.model),

@@ -30,7 +30,7 @@ class Paths:
         return self.out / "data" / modality
 
     def source(self, modality: Modality, kind: str) -> Path:
-        """What `prepare` reads: a folder or a table."""
+        """The folder or table that `prepare` reads."""
         return self.data(modality) / SOURCES[kind]
 
     def cache(self, modality: Modality, kind: str) -> Path:
@@ -49,17 +49,17 @@ class Paths:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a finished cell found. `scores` (prompts, noises) by the exact score."""
+    """The results of a finished cell. `scores` (prompts, noises) are exact scores."""
 
     cell: Cell
     scores: np.ndarray
     prompts: list[str]
     seconds: float | None
-    """Of one core that `train` took; None where it had been broken off and went on."""
+    """Seconds of one core that `train` took; None if it was interrupted and continued."""
     curve: list[tuple[int, float]]
     """(updates, mean score of the first noise) at the checkpoints."""
     shares: dict[str, float]
-    """Of s over the whole run, by sign; empty without an anchor."""
+    """Shares of s over the whole run, by sign; empty without an anchor."""
     plus: np.ndarray | None
     """(items, draws): where s = +1, after training."""
     margin: np.ndarray | None
@@ -89,7 +89,7 @@ def is_done(paths: Paths, cell: Cell) -> bool:
 
 
 def read_result(paths: Paths, cell: Cell) -> CellResult | None:
-    """What the cell found, or None while it is not done."""
+    """The results of a cell, or None while it is not done."""
     folder = paths.cell(cell)
     if not is_done(paths, cell):
         return None

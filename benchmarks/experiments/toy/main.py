@@ -31,7 +31,7 @@ EPILOG = """\
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit status: 0 however the arms compare, 1 where a cell failed, 2 for a mistake on the command line."""
+    """The exit status: 0 however the arms compare, 1 if a cell failed, 2 for a mistake on the command line."""
     asked = _parser().parse_args(argv)
     try:
         return _run(asked)
@@ -66,7 +66,7 @@ def _run(asked: argparse.Namespace) -> int:
 
 
 def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float) -> int:
-    """Prints the table and writes report.json, report.md and index.html; 1 where a cell failed, else 0."""
+    """Prints the table and writes report.json, report.md and index.html; 1 if a cell failed, else 0."""
     import json
 
     from benchmarks.experiments.toy.page import toy_page

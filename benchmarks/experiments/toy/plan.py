@@ -1,4 +1,4 @@
-"""What there is to do: the cells of the comparison, in the order in which half a table is worth most."""
+"""The cells of the comparison, in the order in which half a table is worth most."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -75,7 +75,7 @@ class Regime:
     longer: int = 1
     """Times as many iterations."""
     base: BaseName = "main"
-    """What all arms start from."""
+    """The base that all arms start from."""
     arms: tuple[str, ...] = tuple(ARMS)
     modalities: tuple[Modality, ...] = ("image", "video")
 
@@ -120,7 +120,7 @@ class Cell:
     data: str
     """Kind of data, a key of `data.SOURCES`."""
     options: tuple[str, ...]
-    """Of `train`, beside the places."""
+    """Options of `train`, beside the paths."""
     passes: int
     """Forward passes of one sample that training costs."""
     noises: int
@@ -128,7 +128,7 @@ class Cell:
     anchor: tuple[int, int] | None
     """Items and draws of the anchor's validity, where the arm has an anchor."""
     mark: str
-    """What else decides the outcome: the config's content, the data's settings, the base's weights."""
+    """Hash of what else decides the outcome: the config's content, the data's settings, the base's weights."""
     base: BaseName = "main"
 
     @property
@@ -186,7 +186,7 @@ class Plan:
         return range(TUNING_SEED + 1, TUNING_SEED + 1 + count)
 
     def bases(self) -> list[Cell]:
-        """What the regimes start from, each once."""
+        """The bases that the regimes start from, each once."""
         return [self.base(name) for name in dict.fromkeys(REGIMES[regime].base for regime in self.regimes)]
 
     def base(self, name: BaseName = "main") -> Cell:
@@ -256,7 +256,7 @@ NO_MATTER = ("source", "cache", "prefetch")
 
 
 def _written(modality: Modality, arm: Arm) -> dict:
-    """What an arm's YAML says beside places: not the defaults, so that a new key of the schema leaves cells valid."""
+    """An arm's YAML without paths and without defaults, so that a new key of the schema leaves cells valid."""
     content = yaml.safe_load((ROOT / config_path(modality, arm)).read_text(encoding="utf-8"))
     del content["run"]
     return content | {"data": {key: v for key, v in content["data"].items() if key not in NO_MATTER}}
@@ -268,13 +268,13 @@ def config_path(modality: Modality, arm: Arm) -> Path:
 
 @cache
 def arm_config(modality: Modality, arm: Arm) -> Config:
-    """The config behind a trained arm. FileNotFoundError where the modality has none."""
+    """The config behind a trained arm. FileNotFoundError if the modality has none."""
     return load_config(ROOT / config_path(modality, arm), SCHEMAS[modality])
 
 
 @cache
 def base_mark(modality: Modality) -> str:
-    """Of the weights that all arms start from, and of the sampler that they are judged by."""
+    """Hash of the weights that all arms start from, and of the sampler that they are judged by."""
     written = _written(modality, ARMS["sft"])
     digest = sha256(json.dumps([written["preview"], written["model"]], sort_keys=True).encode())
     for key in ("base", "motion_adapter"):

@@ -1,4 +1,4 @@
-"""What can be begun now, worked out anew from what lies on disk: that is what makes the table resumable."""
+"""The jobs that can be started now, worked out anew from the files on disk, which makes the table resumable."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -12,7 +12,7 @@ from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.io.atomic import save_json
 
 FORMS = {"pairs": "pairs", "labels": "labels"}
-"""Of the kinds of data that are no winners: `data.form`."""
+"""`data.form` of the kinds of data that are not winners."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def cells_to_do(plan: Plan, paths: Paths) -> Iterator[tuple[Cell, bool]]:
 
 
 def next_job(plan: Plan, paths: Paths, busy: Collection[str]) -> Job | None:
-    """The next job to begin beside those in `busy`; None where there is none now."""
+    """The next job to begin beside those in `busy`; None if there is none now."""
     modality = plan.modality
     if not (paths.data(modality) / "data.json").is_file():
         job = Job(
@@ -142,7 +142,7 @@ def left(plan: Plan, paths: Paths) -> tuple[int, float]:
 
 
 def _before(paths: Paths, cell: Cell) -> Job | None:
-    """What a cell still waits for: its data's latents, or the base that it starts from."""
+    """The job that a cell still waits for: its data's latents, or the base that it starts from."""
 
     def is_missing(kind: str) -> bool:
         return not (paths.cache(cell.modality, kind) / "manifest.json").is_file()

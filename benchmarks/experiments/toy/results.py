@@ -14,7 +14,7 @@ from benchmarks.experiments.toy.queue import best_rate, failure, tuning_cells
 from seppo_core.report.statistics import Interval, crossed_interval, mean_interval
 
 CONTROLS = ("base", "sft", "sft_matched")
-"""What every arm is held against, pair by pair."""
+"""Controls that every arm is compared with, pair by pair."""
 COMPARISONS = (
     ("seppo", "base"), ("seppo", "continued"), ("seppo", "sft"), ("seppo", "sft_matched"), ("seppo", "anchor_off"),
     ("seppo", "seppo_indicator"), ("seppo", "seppo_either"), ("seppo", "seppo_latest"), ("seppo", "seppo_initial"),
@@ -41,16 +41,16 @@ class Row:
     wanted: int
     failures: list[str]
     alarms: dict[str, int]
-    """In how many of the runs a health gate would have spoken, by gate."""
+    """Number of runs in which each health gate would have raised an alarm."""
     mean: Interval | None
     over: dict[str, Interval]
     """Paired differences to the controls, by their names."""
     shares: dict[str, float]
-    """Of s, over all runs."""
+    """Shares of s by sign, over all runs."""
     anchor: Validity | None
     passes: int
     seconds: float | None
-    """Of one core, the mean over runs."""
+    """Seconds of one core, the mean over runs."""
     curve: list[tuple[int, float]]
     """(updates, mean score over runs, first noise)."""
 
@@ -92,7 +92,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Of the interval: it lies above zero, below, or holds it."""
+        """Whether the interval lies above zero, below zero, or holds it."""
         return "above" if self.difference.low > 0 else "below" if self.difference.high < 0 else "not apart"
 
     def __str__(self) -> str:
@@ -158,7 +158,7 @@ def difference(first: Mapping[int, Array], second: Mapping[int, Array]) -> tuple
     """Interval of first − second, and of how many seeds; each is (prompts,) by training seed.
 
     Runs of one seed share their data's order and their draws, and are paired; the base, seed 0, has one run for all.
-    None where they share none.
+    None if they share none.
     """
     if set(second) == {0}:
         second = dict.fromkeys(first, second[0])
@@ -212,7 +212,7 @@ def _row(
 
 
 def _anchor(results: Sequence[CellResult]) -> Validity | None:
-    """Of all runs together; captions are drawn with all that belongs to them."""
+    """Validity of s over all runs together; captions are resampled with all their items."""
     held = [result for result in results if result.plus is not None]
     if not held:
         return None

@@ -33,7 +33,7 @@ def sweep(
 ) -> bool:
     """Runs cells until none is left, or none is to be begun any more after `budget` seconds. Whether all are done.
 
-    A cell that fails is noted and left out; TaskFailed where data or a cache fail, or where another process is at work
+    A cell that fails is noted and left out; TaskFailed if data or a cache fail, or if another process is at work
     on a cell. On SIGTERM (SystemExit), Ctrl-C (KeyboardInterrupt) or any error, the processes that still run are ended;
     the next call goes on with what they left.
     """

@@ -67,7 +67,7 @@ def cells(row: Row) -> list[str]:
 
 
 def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
-    """What a reader must know to trust the table, a paragraph each."""
+    """Paragraphs that a reader needs in order to trust the table."""
     scale = plan.scale
     iterations, updates, batch = plan.lengths("main", "seppo")
     matched = "sft_matched" in plan.arms("main")

@@ -49,7 +49,7 @@ def judge_all(
     """Has every one of `asks` judged, or written down with the reason why not; `add(id, score)` as answers come.
 
     `columns` gives the name in our tables of each column of the judge. After a crash or a silence the first sample
-    without an answer is tried alone in a new process; where nothing was answered, the halves are. Raises RuntimeError
+    without an answer is tried alone in a new process; if nothing was answered, the halves are. Raises RuntimeError
     where the judge answers nothing at all.
     """
     session = _Session(plugin, log)
@@ -106,7 +106,7 @@ class _Session:
         self.ever, self._last = True, now
 
     def answers(self, asks: Sequence[Ask]) -> Iterator[str]:
-        """Every line that the judge prints. JudgeStopped where it fails or falls silent."""
+        """Every line that the judge prints. JudgeStopped if it fails or falls silent."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as errors:
             began = errors.tell()

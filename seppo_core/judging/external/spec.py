@@ -45,7 +45,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Described:
-    """What a judge says of itself when asked to `--describe`."""
+    """A judge's own description, its answer to `--describe`."""
 
     about: dict[str, object]
     """Its own words: name, version, kinds, columns, and whatever else its numbers depend on."""
@@ -91,9 +91,9 @@ def _from_file(path: Path) -> list[Plugin]:
 
 
 def describe(plugin: Plugin, kind: Kind) -> Described:
-    """Asks the judge what it is; it loads nothing for that. FileNotFoundError with its own words where it cannot run.
+    """Asks the judge what it is; it loads nothing for that. FileNotFoundError with its own words if it cannot run.
 
-    ValueError where the answer is none, or the judge does not judge this kind of sample.
+    ValueError if the answer is none, or the judge does not judge this kind of sample.
     """
     if shutil.which(plugin.command[0]) is None:
         raise FileNotFoundError(f"plug-in {plugin.name}: {plugin.command[0]} is no program here")
@@ -132,7 +132,7 @@ def _description(plugin: Plugin, output: str) -> dict:
 
 
 def columns_of_plugin(name: str, about: dict) -> tuple[Column, ...]:
-    """The columns it fills: NAME_column each, or NAME where there is but one, called score."""
+    """The columns it fills: NAME_column each, or NAME if there is but one, called score."""
     found = []
     for column, facts in about["columns"].items():
         facts = facts if isinstance(facts, dict) else {}
@@ -152,7 +152,7 @@ def last_words(text: str, length: int = 300) -> str:
 
 
 def _fingerprint(plugin: Plugin, about: dict) -> str:
-    """Of what the judge says of itself, its script and its options. The interpreter's place does not count."""
+    """Hash of the judge's description, script and options. The interpreter's path does not count."""
     content = {"plugin": plugin.name, "revision": REVISION, "about": about, "command": _portable(plugin.command[1:])}
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -48,7 +48,7 @@ def serve(score: Callable[[dict], dict[str, float]]) -> int:
 
 
 def serve_all(score: Callable[[list[dict]], Iterator[tuple[str, dict[str, float] | None, str | None]]]) -> int:
-    """For tools that want all samples at once: `score` yields (id, scores, None) or (id, None, reason)."""
+    """Serves a tool that wants all samples at once: `score` yields (id, scores, None) or (id, None, reason)."""
     answers = _own_output()
     for name, scores, reason in score(list(_asked(sys.stdin))):
         answer = {"id": name, "error": reason} if scores is None else {"id": name, "scores": scores}

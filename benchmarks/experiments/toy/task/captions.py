@@ -1,4 +1,4 @@
-"""What can be said about a toy picture or clip: the attributes, their captions, and which captions are held out."""
+"""The attributes of toy pictures and clips, their captions, and which captions are held out."""
 
 from itertools import product
 from typing import Literal

@@ -41,7 +41,7 @@ def write_clip(path: Path, frames: np.ndarray) -> None:
 def write_set(folder: Path, modality: Modality, pixels: Tensor, captions: Sequence[str]) -> Path:
     """Writes one captioned folder: NNNN.png or NNNN.mp4, and `metadata.jsonl` with `file_name` and `caption`.
 
-    Raises FileExistsError where the folder holds something already.
+    Raises FileExistsError if the folder holds something already.
     """
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; remove it, or write the sets elsewhere")

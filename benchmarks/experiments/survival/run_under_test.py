@@ -36,7 +36,7 @@ optimizer: {{lr: 1.0e-3, schedule: linear, warmup_updates: 2}}
 
 
 @dataclass(frozen=True)
-class Life:
+class RunUnderTest:
     """One run from preparation to export, in a folder of its own."""
 
     folder: Path
@@ -100,7 +100,7 @@ class Life:
         return set(_names(self.run / "buffer", "iteration-*/samples-*.safetensors"))
 
     def writing(self, folder: Path) -> set[str]:
-        """What in `folder` is being written, or was when a kill came: by its temporary name."""
+        """Temporary names in `folder`: files that are being written, or were when a kill came."""
         return set(_names(folder, ".*.tmp"))
 
 
@@ -135,7 +135,7 @@ AFTER = {
 
 
 @dataclass(frozen=True)
-class Moment:
+class PlannedKill:
     """A kill that is planned: in which phase, after how many signs of it, and how much later."""
 
     phase: str
@@ -143,7 +143,7 @@ class Moment:
     wait: float
     """Seconds after the last sign, or after the start; "anywhere" is a share of the undisturbed command's time."""
 
-    def watch(self, life: Life) -> Callable[[], bool]:
+    def watch(self, life: RunUnderTest) -> Callable[[], bool]:
         """Tells from the files, called over and over, whether the process has come to the phase. Made before it starts:
         what lies there already is no sign."""
         starts, samples = life.starts(), life.samples()
@@ -173,13 +173,13 @@ class Moment:
         return checks.get(self.phase, lambda: True)
 
 
-def moments(seed: int, life: int, command: str) -> list[Moment]:
+def moments(seed: int, life: int, command: str) -> list[PlannedKill]:
     """The kills of one command in one life, in the order in which they come."""
     # text, since tuples are not seeds
     draw = random.Random(f"{seed} {life} {command}")
     phases = list(SHARES[command])
     draw.shuffle(phases)
-    return [Moment(phase, draw.randint(1, 2), draw.uniform(0, AFTER.get(phase, 1.0))) for phase in phases]
+    return [PlannedKill(phase, draw.randint(1, 2), draw.uniform(0, AFTER.get(phase, 1.0))) for phase in phases]
 
 
 LOOK = 0.0005
@@ -207,7 +207,7 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class Course:
+class LifeLog:
     """How one life went."""
 
     kills: list[Kill]
@@ -215,15 +215,15 @@ class Course:
     """Moments that the command was through before."""
     starts: int
     seconds: dict[str, float]
-    """Of each command's last start, which nobody killed."""
+    """Seconds of each command's last start, which nobody killed."""
 
 
 def run_life(
-    life: Life, number: int, launcher: Launcher, plans: dict[str, list[Moment]], usual: dict[str, float]
-) -> Course:
+    life: RunUnderTest, number: int, launcher: Launcher, plans: dict[str, list[PlannedKill]], usual: dict[str, float]
+) -> LifeLog:
     """Prepares, trains and exports; `plans` names the kills of each command, `usual` its undisturbed seconds.
 
-    Raises CommandFailed where a command that was started again does not go on.
+    Raises CommandFailed if a command that was started again does not go on.
     """
     kills: list[Kill] = []
     missed = starts = 0
@@ -255,10 +255,10 @@ def run_life(
         process.join(LONGEST)
         _check(process, life, name)
         seconds[name] = round(time.monotonic() - started, 3)
-    return Course(kills, missed, starts, seconds)
+    return LifeLog(kills, missed, starts, seconds)
 
 
-def _kill(process: BaseProcess, moment: Moment, sign, started: float, usual: float) -> bool:
+def _kill(process: BaseProcess, moment: PlannedKill, sign, started: float, usual: float) -> bool:
     """Kills at the moment; False where the process ended first."""
     while not sign():
         if process.exitcode is not None:
@@ -276,7 +276,7 @@ def _kill(process: BaseProcess, moment: Moment, sign, started: float, usual: flo
     return process.exitcode != 0
 
 
-def _check(process: BaseProcess, life: Life, name: str) -> None:
+def _check(process: BaseProcess, life: RunUnderTest, name: str) -> None:
     if process.exitcode is None:
         process.kill()
     if process.exitcode != 0:
@@ -287,8 +287,8 @@ def _check(process: BaseProcess, life: Life, name: str) -> None:
 TIMINGS = ("seconds", "data_seconds", "samples_per_second")
 
 
-def compare(life: Life, undisturbed: Life) -> dict[str, bool]:
-    """By what is compared: whether it is the same, bit for bit."""
+def compare(life: RunUnderTest, undisturbed: RunUnderTest) -> dict[str, bool]:
+    """Whether each compared part is the same, bit for bit."""
     ours, theirs = (CheckpointFolder(one.run / "checkpoints").latest() for one in (life, undisturbed))
     a, b = load_checkpoint(ours), load_checkpoint(theirs)
     return {
@@ -314,11 +314,11 @@ def equal(a: object, b: object) -> bool:
     return a == b
 
 
-def _metrics(life: Life) -> list[dict]:
+def _metrics(life: RunUnderTest) -> list[dict]:
     return [{name: value for name, value in line.items() if name not in TIMINGS} for line in read_metrics(life.run)]
 
 
-def _shards(life: Life) -> dict[str, str]:
+def _shards(life: RunUnderTest) -> dict[str, str]:
     manifest = json.loads((life.cache / "manifest.json").read_text(encoding="utf-8"))
     files = {path.name: path for path in life.cache.iterdir() if path.suffix in (".safetensors", ".jsonl")}
     return {name: _hash(path) for name, path in files.items()} | {"fingerprint": manifest["fingerprint"]}
