@@ -8,6 +8,7 @@ from seppo_core.report.html import Html, element
 from seppo_core.report.page import Section, facts, notes, page, row_of, save_page
 from seppo_core.report.provenance import provenance, provenance_block
 from seppo_core.report.table import Cell, Row, table
+from seppo_core.report.text_table import markdown_table
 
 FORMAT = 1
 KIND = "seppo-anchor-report"
@@ -41,10 +42,10 @@ def markdown(report: dict) -> str:
             "Over training, one draw as in the loss, and the mean over all draws:",
             "",
         ]
-        lines += _table(["update", "reference", "sign by", "items", "tied", *HEADINGS], _training_rows(judge))
+        lines += markdown_table(["update", "reference", "sign by", "items", "tied", *HEADINGS], _training_rows(judge))
         last = judge["points"][-1]
         lines += ["", f"Over timesteps, at update {last['update']}:", ""]
-        lines += _table(
+        lines += markdown_table(
             ["t", "tied", *HEADINGS], [[_range(row), str(row["tied"]), *_shares(row)] for row in last["bins"]]
         )
         if judge["failed"]:
@@ -82,11 +83,6 @@ def _percent(interval: list[float] | None, signed: bool) -> str:
 
 def _range(row: dict) -> str:
     return f"{row['t'][0]:g} to {row['t'][1]:g}"
-
-
-def _table(headings: list[str], rows: list[list[str]]) -> list[str]:
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _page(report: dict) -> Html:

@@ -6,6 +6,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from seppo_core.report.text_table import markdown_table
+
 LARGE = 250_000_000
 """Bytes of a page from which on people are warned: Chromium holds at most 512 MB of text in one piece."""
 
@@ -109,21 +111,17 @@ def _count(asked: argparse.Namespace) -> int:
 
 def table(count) -> str:
     """Markdown: one row per two models, and what to know about the votes."""
-    lines = [
-        "| comparison | preferred | wins / same / losses | pairs | judges | p | agreement |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    headings = ["comparison", "preferred", "wins / same / losses", "pairs", "judges", "p", "agreement"]
+    rows = []
     for c in count.comparisons:
         value, low, high = (f"{100 * part:.1f}" for part in c.win_rate)
         p = "–" if c.p is None else f"{c.p:.4f}"
         agreement = "–" if c.agreement is None else f"{100 * c.agreement:.0f} %"
         names = "".join(f"\\{x}" if x in "|`<>*" else x for x in f"{c.first} over {c.second}")
-        lines.append(
-            f"| {names} | {value} % [{low}, {high}] | {c.wins} / {c.ties} / {c.losses} | {c.pairs} | {c.judges} | {p} "
-            f"| {agreement} |"
-        )
+        won = f"{c.wins} / {c.ties} / {c.losses}"
+        rows.append([names, f"{value} % [{low}, {high}]", won, str(c.pairs), str(c.judges), p, agreement])
     votes, judges = sum(count.judges.values()), len(count.judges)
-    lines.append("")
+    lines = [*markdown_table(headings, rows), ""]
     lines.append(
         f"{votes} votes of {judges} judges on {count.study.label}; 95 % intervals, ties count half; "
         "p by sign flips over pairs."

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evaluation.paper.published import DAGGER, MARK, TABLES, Heading, PublishedTable, as_the_paper
-from benchmarks.evaluation.report.text import interval_text, latex_text, read_report
+from benchmarks.evaluation.report.text import interval_text, read_report
+from seppo_core.report.text_table import latex_table, latex_text, markdown_table
 
 MARK_NOTE = "‡ measured under another protocol than the paper's, as named in the row: not comparable with the others."
 REPORTS = Path("runs/quality")
@@ -94,38 +95,23 @@ def measure(report: dict, table: PublishedTable, keys: dict[str, str]) -> list[M
 def markdown(table: PublishedTable, measured: Sequence[Measured]) -> str:
     """Published rows, each followed by what was measured for it, then models that the paper has no row for."""
     headings = ["", *(f"{h.label}{' ↓' if h.better < 0 else ''}" for h in table.headings)]
-    lines = [
-        f"Table {table.number}: {table.title}",
-        "",
-        "| " + " | ".join(headings) + " |",
-        "|---" * len(headings) + "|",
-    ]
+    rows = []
     for row in table.rows:
-        lines.append("| " + " | ".join([row.label, *_published(table, row)]) + " |")
-        lines += [_markdown_row(item, table) for item in measured if item.row == row.key]
-    lines += [_markdown_row(item, table) for item in measured if not item.row]
-    lines += ["", *_notes(table, measured)]
+        rows.append([row.label, *_published(table, row)])
+        rows += [_markdown_row(item, table) for item in measured if item.row == row.key]
+    rows += [_markdown_row(item, table) for item in measured if not item.row]
+    lines = [f"Table {table.number}: {table.title}", "", *markdown_table(headings, rows), "", *_notes(table, measured)]
     return "\n".join(lines) + "\n"
 
 
 def latex(table: PublishedTable, measured: Sequence[Measured]) -> str:
     r"""The table as a LaTeX `tabular` for \usepackage{booktabs}."""
-    lines = [
-        rf"\begin{{tabular}}{{l{'c' * len(table.headings)}}}",
-        r"\toprule",
-        " & ".join(["", *(latex_text(h.label + (" ↓" if h.better < 0 else "")) for h in table.headings)]) + r" \\",
-        r"\midrule",
-    ]
-    for row in table.rows:
-        cells = [latex_text(text) for text in _published(table, row)]
-        lines.append(" & ".join([latex_text(row.label), *cells]) + r" \\")
-    ours = sorted(measured, key=lambda item: [row.key for row in table.rows].index(item.row) if item.row else 99)
-    if ours:
-        lines.append(r"\midrule")
-    for item in ours:
-        cells = [latex_text(text) for text in _measured_cells(item, table)]
-        lines.append(" & ".join([latex_text(_name(item)), *cells]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    headings = ["", *(latex_text(h.label + (" ↓" if h.better < 0 else "")) for h in table.headings)]
+    published = [[latex_text(text) for text in (row.label, *_published(table, row))] for row in table.rows]
+    order = [row.key for row in table.rows]
+    ours = sorted(measured, key=lambda item: order.index(item.row) if item.row else 99)
+    beside = [[latex_text(text) for text in (_name(item), *_measured_cells(item, table))] for item in ours]
+    lines = latex_table(headings, [published, beside] if beside else [published])
     return "\n".join([*lines, *(f"% {note}" for note in _notes(table, measured))]) + "\n"
 
 
@@ -158,9 +144,9 @@ def _published(table: PublishedTable, row) -> list[str]:
     ]
 
 
-def _markdown_row(item: Measured, table: PublishedTable) -> str:
+def _markdown_row(item: Measured, table: PublishedTable) -> list[str]:
     name = "".join(f"\\{c}" if c in "|`<>*" else c for c in _name(item))
-    return "| " + " | ".join([f"*{name}*", *_measured_cells(item, table)]) + " |"
+    return [f"*{name}*", *_measured_cells(item, table)]
 
 
 def _name(item: Measured) -> str:

@@ -7,11 +7,8 @@ from pathlib import Path
 from benchmarks.evaluation.paper.published import DAGGER, PublishedTable, as_the_paper, published_beside
 from benchmarks.evaluation.paper.published import MARK as OTHERWISE
 from benchmarks.evaluation.trained_on import MARK
+from seppo_core.report.text_table import latex_table, latex_text, markdown_table, markdown_text
 
-LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-         "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "×": r"$\times$", "↓": r"$\downarrow$",
-         "<": r"\textless{}", ">": r"\textgreater{}", "−": "$-$", "†": r"$\dagger$", "‡": r"$\ddagger$",
-         "²": r"$^2$", "§": r"\S{}"}  # fmt: skip
 SEED_HEADINGS = ["model", "metric", "mean", "deviation over seeds"]
 SET_HEADINGS = ["model", "metric", "distance", "prompts", "left out", "bias", "bootstrap draws"]
 SET_CAPTION = (
@@ -45,7 +42,7 @@ def read_report(path: Path) -> dict:
 def markdown(report: dict) -> str:
     """Tables of means with 95 % intervals and of differences to the baseline, and what must be known about them."""
     columns = report["columns"]
-    lines = [f"# {_cell(report['label'])}", "", *_facts(report), ""]
+    lines = [f"# {markdown_text(report['label'])}", "", *_facts(report), ""]
     lines += _markdown_table(["model", "n", *(c["title"] for c in columns)], _measured(report, columns))
     if published := published_rows(report):
         headings, rows, notes = published
@@ -53,7 +50,7 @@ def markdown(report: dict) -> str:
         lines += _markdown_table(["method", *headings], rows)
         lines += ["", *notes]
     if report["differences"]:
-        lines += ["", f"Differences to {_cell(report['baseline'])} on shared prompts and seeds:", ""]
+        lines += ["", f"Differences to {markdown_text(report['baseline'])} on shared prompts and seeds:", ""]
         lines += _markdown_table(
             ["model", "metric", "difference", "wins", "p (Holm)", "effect d", "detectable"], difference_rows(report)
         )
@@ -67,8 +64,8 @@ def markdown(report: dict) -> str:
         lines += ["", "Mean of group means ± deviation of the groups:", ""]
         lines += _markdown_table(["style", "model", "metric", "mean", "groups"], group_rows(report))
     if report["warnings"]:
-        lines += ["", "Before you use these numbers:", "", *(f"- {_cell(w)}" for w in report["warnings"])]
-    lines += ["", "How this differs from the paper:", "", *(f"- {_cell(item)}" for item in differing(report))]
+        lines += ["", "Before you use these numbers:", "", *(f"- {markdown_text(w)}" for w in report["warnings"])]
+    lines += ["", "How this differs from the paper:", "", *(f"- {markdown_text(item)}" for item in differing(report))]
     return "\n".join(lines) + "\n"
 
 
@@ -77,19 +74,13 @@ def latex(report: dict) -> str:
     it in small print what the marks mean and what must be known."""
     columns = report["columns"]
     headings = ["", *(c["title"] for c in columns)]
-    lines = [
-        f"% {report['label']}, fingerprint {report['fingerprint']}; means with 95% bootstrap intervals over prompts",
-        rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
-        r"\toprule",
-        " & ".join(latex_text(h) for h in headings) + r" \\",
-        r"\midrule",
-    ]
+    groups: list[list[list[str]]] = [[]]
     for model in report["models"]:
         cells = [
             _latex_interval(_score(report, model["name"], c["name"]), c) + latex_text(reward_mark(report, model, c))
             for c in columns
         ]
-        lines.append(" & ".join([latex_text(model["name"]), *cells]) + r" \\")
+        groups[0].append([latex_text(model["name"]), *cells])
     notes = list(report["warnings"])
     if any(reward_mark(report, m, c) for m in report["models"] for c in columns):
         notes.append(f"{MARK} the model was trained or selected by this metric or its family.")
@@ -99,7 +90,7 @@ def latex(report: dict) -> str:
         at = {paper.headings[i].column: i for i in positions}
         shown = [i for column, i in at.items() if column in [c["name"] for c in columns]]
         notes += _published_notes(report, paper, shown)
-        lines += [r"\midrule", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{As published}}}} \\"]
+        groups.append([[rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{As published}}}}"]])
         for row in paper.rows:
             cells = []
             for column in columns:
@@ -109,9 +100,10 @@ def latex(report: dict) -> str:
                     if i is None
                     else f"{row.values[i]:.{paper.headings[i].digits}f}" + (r"$^\dagger$" if i in row.daggers else "")
                 )
-            lines.append(" & ".join([latex_text(_row_label(report, paper, row.label)), *cells]) + r" \\")
+            groups[1].append([latex_text(_row_label(report, paper, row.label)), *cells])
     small = [rf"\par\noindent{{\footnotesize {latex_text(' '.join(note.split()))}}}" for note in notes]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *small]) + "\n"
+    told = f"% {report['label']}, fingerprint {report['fingerprint']}; means with 95% bootstrap intervals over prompts"
+    return "\n".join([told, *latex_table([*map(latex_text, headings)], groups), *small]) + "\n"
 
 
 def published_rows(report: dict) -> tuple[list[str], list[list[str]], list[str]] | None:
@@ -242,11 +234,6 @@ def reward_mark(report: dict, model: dict, column: dict) -> str:
     return MARK if column["metric"] in report.get("fitted", {}).get(model["name"], {}) else ""
 
 
-def latex_text(text: str) -> str:
-    """Text that LaTeX sets as it stands."""
-    return "".join(LATEX.get(character, character) for character in text)
-
-
 def _latex_interval(row: dict, column: dict) -> str:
     if "mean" not in row:
         return "--"
@@ -274,7 +261,8 @@ def _facts(report: dict) -> list[str]:
     prompts, protocol = report["prompts"], report["protocol"]
     seeds = len(protocol["seeds"])
     return [
-        f"{prompts['used']} prompts ({_cell(prompts['name'])}, SHA-256 of the texts {prompts['texts_sha256'][:12]}), "
+        f"{prompts['used']} prompts ({markdown_text(prompts['name'])}, "
+        f"SHA-256 of the texts {prompts['texts_sha256'][:12]}), "
         f"{seeds} sample{'s' if seeds > 1 else ''} each, {protocol['width']} × {protocol['height']}"
         + (f", {protocol['frames']} frames" if protocol["frames"] > 1 else "")
         + f", {protocol['steps']} steps, guidance {protocol['guidance_scale']:g}, seeds {protocol['seed_mode']}. "
@@ -283,11 +271,4 @@ def _facts(report: dict) -> list[str]:
 
 
 def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(map(_cell, headings)) + " |", "|" + "---|" * len(headings)]
-    return lines + ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
-
-
-def _cell(text: str) -> str:
-    """Text that breaks no Markdown table and starts no markup of its own."""
-    flat = " ".join(str(text).split())
-    return "".join(f"\\{c}" if c in "|`<>" else c for c in flat)
+    return markdown_table([*map(markdown_text, headings)], [[*map(markdown_text, row)] for row in rows])

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from benchmarks.experiments.speed.bench import Left
 from benchmarks.experiments.speed.main import NAMES
 from benchmarks.experiments.speed.measuring import CONFIDENCE, Memory, Spread, Times, megabytes, ratio, spread
+from seppo_core.report.text_table import markdown_table
 
 FORMAT = 1
 KIND = "seppo-speed-report"
@@ -206,13 +207,13 @@ def _table(result: Result) -> str:
     remembered = any(one.memory is not None for one in result.variants)
     headings = ["variant", f"times {result.variants[0].name}", confidence(result), "quartiles", "ms"]
     headings += ["by passes"] * counted + ["memory", "times"] * remembered
-    rows = [f"| {' | '.join(headings)} |", f"|---|{'--:|' * (len(headings) - 1)}"]
+    rows = []
     for place, one in enumerate(result.variants):
         cells = [one.name, *(_ratio(one.ratio) if place else ["1", "", ""]), f"{one.milliseconds.value:,.1f}"]
         cells += ["" if one.counted is None else f"{one.counted:.2f}"] * counted
         cells += _memory(one, result.variants[0].memory) * remembered
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        rows.append(cells)
+    return "\n".join(markdown_table(headings, rows, numbers=True))
 
 
 def _ratio(found: Spread) -> list[str]:

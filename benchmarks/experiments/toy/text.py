@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.experiments.toy.plan import REGIMES, Plan
 from benchmarks.experiments.toy.results import Row, Table
+from seppo_core.report import text_table
 from seppo_core.report.statistics import Interval
 
 HEADINGS = (
@@ -42,8 +43,7 @@ def not_begun(rows: Sequence[Row]) -> list[str]:
 
 def markdown_table(rows: Sequence[Row]) -> list[str]:
     """Lines of one table. Bold: the difference's interval does not hold 0. † marks fewer seeds than were asked for."""
-    lines = [f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
-    return lines + [f"| {' | '.join(cells(row))} |" for row in rows]
+    return text_table.markdown_table(HEADINGS, [cells(row) for row in rows])
 
 
 def cells(row: Row) -> list[str]:
