@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from seppo_core.config.config_checks import check_flow, check_flow_solvers, check_not_flow
 from seppo_core.config.data import DataConfig
-from seppo_core.config.schema import Config, ModelConfig
+from seppo_core.config.method import check_flow, check_not_flow
+from seppo_core.config.schema import Config, ModelConfig, check_flow_solvers
 
 FLOWS = ("sd3", "flux", "sana")
 """Families that are trained by flow matching."""

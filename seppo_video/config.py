@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from seppo_core.config.config_checks import check_flow, check_flow_solvers, check_not_flow
 from seppo_core.config.data import DataConfig
-from seppo_core.config.schema import Config, ModelConfig, TuneConfig
+from seppo_core.config.method import check_flow, check_not_flow
+from seppo_core.config.schema import Config, ModelConfig, TuneConfig, check_flow_solvers
 
 FLOWS = ("hunyuan", "ltx", "wan")
 """Families that are trained by flow matching."""

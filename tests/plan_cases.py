@@ -81,9 +81,9 @@ def check_plan(main, path: str, schema: type, capsys) -> dict:
     seconds = time.process_time() - begun
     plan = json.loads(capsys.readouterr().out)
     assert seconds < SECONDS, f"{seconds:.0f} s of one processor"
-    assert plan["counts"]["updates"] == config.loop.iterations * config.loop.updates
+    assert plan["counts"]["updates"] == config.loop.iterations * config.loop.updates_per_iteration
     assert (plan["parameters"]["trained"] == plan["parameters"]["denoiser"]) == (config.tune.mode == "full")
-    assert (plan["counts"]["generated"] > 0) == (config.method.recipe.second == "generated")
+    assert (plan["counts"]["generated"] > 0) == (config.method.spec.counterpart == "generated")
     assert plan["fits"] and plan["encode_batch_size"] == config.data.encode_batch_size
     held = {phase: sum(parts.values()) / 2**30 for phase, parts in plan["phases"].items()}
     assert header.prepare == pytest.approx(held.pop("prepare"), rel=CLOSE)

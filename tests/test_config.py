@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from seppo_core.config.config_checks import check_form
 from seppo_core.config.loader import config_differences, key_types, load_config, resolved_yaml
 from seppo_core.config.method import MethodConfig
+from seppo_core.config.methods.kto import KtoConfig
+from seppo_core.config.methods.seppo import SeppoConfig
+from seppo_core.config.monitoring import HealthConfig
 from seppo_core.config.options import ExportRequest, SampleRequest, check_export
+from seppo_core.config.schema import check_supervision
 from seppo_core.config.training import LoopConfig, OptimizerConfig
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_video.config import VideoConfig
@@ -36,8 +39,8 @@ def test_least_config_takes_defaults(tmp_path):
     assert config == ImageConfig(
         run="r", model=ImageModel(base="a/b"), data=ImageData(source="s", cache="c", height=512, width=512)
     )
-    assert (config.loop.iterations, config.loop.updates, config.loop.batch_size) == (7, 30, 2048)
-    assert (config.method.name, config.method.effective_beta) == ("seppo", 2000)
+    assert (config.loop.iterations, config.loop.updates_per_iteration, config.loop.batch_size) == (7, 30, 2048)
+    assert (config.method.name, config.method.beta) == ("seppo", 2000)
 
 
 def test_values_reach_their_keys_with_their_types(tmp_path):
@@ -74,15 +77,23 @@ def test_values_reach_their_keys_with_their_types(tmp_path):
         ("optimizer: {lr: null}", "optimizer.lr=null should be a number"),
         ("optimizer: {betas: [1]}", "optimizer.betas=[1] should be a list of 2 numbers"),
         ("preview: {prompts: a fox}", "preview.prompts='a fox' should be a list of texts"),
-        ("loop: 3", "loop=3 should be a section with the keys iterations, updates, "),
+        ("loop: 3", "loop=3 should be a section with the keys iterations, "),
         (
             "method: {flipper: sgn}",
-            "method.flipper='sgn' should be null or one of sign, indicator, off; did you mean sign?",
+            "method.flipper='sgn' should be one of sign, indicator, off; did you mean sign?",
         ),
         ("tune: {scope: motion}", "tune.scope='motion' should be one of all"),
-        ("seed: ${loop.updates}", "seed='${loop.updates}' refers to another key, which is not supported"),
+        (
+            "seed: ${loop.updates_per_iteration}",
+            "seed='${loop.updates_per_iteration}' refers to another key, which is not supported",
+        ),
         ("run: other", ", line 4: found duplicate key run"),
         ("seed: [3", ", line "),
+        ("method: {name: sepo}", "method.name='sepo' should be one of ditto, dpo, kto"),
+        ("method: {name: sft, noise: shared}", "method.noise='shared' has no meaning for method.name=sft"),
+        ("method: {name: dpo, flipper: sgn}", "method.flipper='sgn' has no meaning for method.name=dpo"),
+        ("method: {name: sft, beta: 5}", "method.beta=5 has no meaning for method.name=sft"),
+        ("method: {name: sft, bta: 5}", "method.bta is not a key; method has name, "),
         ("preview: {every: 5}", "preview.every=5 asks for grids but preview.prompts is empty"),
     ],
 )
@@ -120,23 +131,20 @@ def test_missing_file_names_a_similar_one(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LoopConfig(updates=0), r"loop.updates=0 must be at least 1"),
+        (lambda: LoopConfig(updates_per_iteration=0), r"loop.updates_per_iteration=0 must be at least 1"),
         (lambda: LoopConfig(batch_size=10, micro_batch_size=4), r"loop.batch_size=10 is not a multiple .* use e.g. 8"),
         (lambda: OptimizerConfig(lr=0), r"optimizer.lr=0 must be greater than 0"),
         (lambda: OptimizerConfig(lr=float("nan")), r"optimizer.lr=nan must be greater than 0"),
         (lambda: OptimizerConfig(betas=(0.9, 1.0)), r"optimizer.betas=\[0.9, 1.0\] must lie in \[0, 1\)"),
-        (lambda: MethodConfig(beta=-1), r"method.beta=-1 must be greater than 0"),
-        (lambda: MethodConfig(beta=float("inf")), r"method.beta=inf must be greater than 0"),
-        (lambda: MethodConfig(name="sft", noise="shared"), r"method.noise=shared has no meaning for method.name=sft"),
-        (lambda: MethodConfig(name="dpo", flipper="sign"), r"method.flipper=sign has no meaning for method.name=dpo"),
-        (lambda: MethodConfig(name="sft", beta=5), r"method.beta=5 has no meaning for method.name=sft"),
-        (lambda: MethodConfig(reference="latest", remember=2), r"method.remember=2 has no meaning"),
-        (lambda: MethodConfig(flipper="off", anchor_draws=2), r"method.flipper=off takes no sign"),
-        (lambda: MethodConfig(guard=1.0), r"method.guard=1.0 must lie in \[0, 1\)"),
-        (lambda: MethodConfig(name="kto", kto_weights=(0.0, 0.0)), r"must not be negative, nor both 0"),
+        (lambda: SeppoConfig(beta=-1), r"method.beta=-1 must be greater than 0"),
+        (lambda: SeppoConfig(beta=float("inf")), r"method.beta=inf must be greater than 0"),
+        (lambda: SeppoConfig(reference="latest", pool_window=2), r"method.pool_window=2 has no meaning"),
+        (lambda: SeppoConfig(flipper="off", anchor_draws=2), r"method.flipper=off"),
+        (lambda: SeppoConfig(guard=1.0), r"method.guard=1.0 must lie in \[0, 1\)"),
+        (lambda: KtoConfig(kto_weights=(0.0, 0.0)), r"must not be negative, nor both 0"),
         (lambda: LoopConfig(sharded=True, offload_reference=True), r"does not go with loop.sharded=true"),
         (lambda: OptimizerConfig(ema_decay=1.0), r"optimizer.ema_decay=1.0 must lie in \(0, 1\)"),
-        (lambda: MethodConfig(min_snr_gamma=0), r"method.min_snr_gamma=0 must be greater than 0"),
+        (lambda: SeppoConfig(min_snr_gamma=0), r"method.min_snr_gamma=0 must be greater than 0"),
         (lambda: ImageData(source="s", cache="c", caption_dropout=1.5), r"data.caption_dropout=1.5 is a share"),
         (lambda: SampleRequest(prompts=("a",), prompt_file="f"), r"both given"),
         (lambda: SampleRequest(seeds=()), r"--seeds is empty"),
@@ -155,12 +163,12 @@ def least(**sections) -> ImageConfig:
 def test_checks_keys_against_each_other():
     with pytest.raises(ValueError, match=r"warmup_updates=60 leaves nothing of the run's 60 updates .* at most 59"):
         least(loop=LoopConfig(iterations=2), optimizer=OptimizerConfig(warmup_updates=60))
-    once = LoopConfig(iterations=60, updates=1)
-    with pytest.raises(ValueError, match="every s is a tie"):
-        least(loop=once, method=MethodConfig(reference="latest"))
-    least(loop=once, method=MethodConfig(reference="initial"))
+    once = LoopConfig(iterations=60, updates_per_iteration=1)
+    with pytest.raises(ValueError, match=r"loop\.updates_per_iteration=1 with method\.reference=latest"):
+        least(loop=once, method=SeppoConfig(reference="latest"))
+    least(loop=once, method=SeppoConfig(reference="initial"))
     with pytest.raises(ValueError, match="flow-matching models; stable-diffusion needs uniform and 1"):
-        least(method=MethodConfig(timestep_shift=3.0))
+        least(method=SeppoConfig(timestep_shift=3.0))
 
 
 @pytest.mark.parametrize(
@@ -169,16 +177,16 @@ def test_checks_keys_against_each_other():
 )
 def test_what_is_cached_is_what_the_method_learns_from(method, serve):
     for form in ("winners", "pairs", "labels"):
-        config = least(method=MethodConfig(name=method))
-        config = replace(config, data=replace(config.data, form=form))
+        config = least(method=MethodConfig.variants()[method]())
+        config = replace(config, data=replace(config.data, supervision=form))
         if form in serve.split():
-            check_form(config)
+            check_supervision(config)
             continue
         needed = serve.split()[0]
         with pytest.raises(
-            ValueError, match=f"{method} learns from {needed}, .* data.form={form} .* data.form={needed}"
+            ValueError, match=f"{method} learns from {needed}, .* data.supervision={form} .* data.supervision={needed}"
         ):
-            check_form(config)
+            check_supervision(config)
 
 
 def test_checks_what_can_be_exported():
@@ -201,11 +209,11 @@ def test_resolved_yaml_reads_back(tmp_path, schema):
 
 def test_differences_name_key_and_values():
     before = least()
-    after = replace(before, run="q", seed=1, loop=replace(before.loop, updates=20))
+    after = replace(before, run="q", seed=1, loop=replace(before.loop, updates_per_iteration=20))
     assert config_differences(before, before) == []
-    assert config_differences(before, after) == ["run: r -> q", "seed: 0 -> 1", "loop.updates: 30 -> 20"]
+    assert config_differences(before, after) == ["run: r -> q", "seed: 0 -> 1", "loop.updates_per_iteration: 30 -> 20"]
     assert config_differences(before, after, ignore=("run", "loop")) == ["seed: 0 -> 1"]
-    assert config_differences(before, after, ignore=("run", "loop.updates")) == ["seed: 0 -> 1"]
+    assert config_differences(before, after, ignore=("run", "loop.updates_per_iteration")) == ["seed: 0 -> 1"]
 
 
 def test_configs_are_frozen():
@@ -222,27 +230,81 @@ def test_keys_are_pinned(schema):
         "model": "base revision variant vae lora dtype family"
         + (" motion_adapter schedule text_tokens flow_shift training_guidance fps" * video)
         + (" text_tokens t5 training_guidance" * (not video)),
-        "data": "source cache height width format form winner root caption_column first_column second_column "
+        "data": "source cache height width format supervision pick root caption_column first_column second_column "
         "label_column "
         "split subset revision streaming expected_rows expected_sha256 max_file_mb workers prefetch flip "
         "caption_dropout "
         "posterior encode_batch_size vae_tiling cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
-        "method": "name beta flipper reference remember anchor_draws anchor_per guard sft_weight kto_weights "
-        "noise min_snr_gamma "
-        "timestep_density timestep_shift",
+        "method": "name min_snr_gamma timestep_density timestep_shift",
         "reference_samples": "scheduler steps guidance_scale batch_size reencode",
         "tune": "mode scope rank alpha",
-        "loop": "iterations updates batch_size micro_batch_size mixed_precision sharded offload_reference "
-        "gradient_checkpointing "
+        "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
+        "offload_reference gradient_checkpointing "
         "attention "
         "checkpoint_every keep_checkpoints",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale",
-        "health": "window non_finite non_finite_updates winner_error winner_error_rise margin margin_limit sign "
-        "collapse collapse_share",
+        "health": "window non_finite non_finite_updates winner_error winner_error_rise margin margin_limit "
+        "constant_sign sample_collapse sample_collapse_share",
         "log": "wandb",
     }
     names = [f"{section}.{name}".removeprefix(".") for section, line in expected.items() for name in line.split()]
     assert list(key_types(schema)) == names
     assert [f.name for f in fields(schema)] == ["run", "seed", *list(expected)[1:]]
+
+
+METHOD_KEYS = {
+    "sft": "",
+    "seppo": "noise guard sft_weight beta reference pool_window anchor_draws anchor_scope flipper",
+    "sspo": "noise guard sft_weight beta reference pool_window anchor_draws anchor_scope",
+    "dpo": "noise guard sft_weight beta",
+    "spin": "noise guard sft_weight beta",
+    "ditto": "noise guard sft_weight beta",
+    "mapo": "noise guard beta",
+    "kto": "beta kto_weights",
+}
+
+
+@pytest.mark.parametrize("name", METHOD_KEYS)
+def test_keys_of_a_method_are_pinned(name):
+    common = [field.name for field in fields(MethodConfig)]
+    assert [field.name for field in fields(MethodConfig.variants()[name])] == [*common, *METHOD_KEYS[name].split()]
+
+
+@pytest.mark.parametrize("name", METHOD_KEYS)
+def test_a_resolved_config_of_an_older_version_loads_as_the_same_config(tmp_path, name, recwarn):
+    """It lists every key of every method under its old name, with null for what the method chooses itself."""
+    old = {
+        "method": f"name: {name}\nbeta: null\nflipper: null\nreference: null\nremember: null\nanchor_draws: 0\n"
+        "anchor_per: sample\nguard: null\nsft_weight: 0.0\nkto_weights: [1.0, 1.0]\nnoise: independent\n"
+        "min_snr_gamma: null\ntimestep_density: uniform\ntimestep_shift: 1.0",
+        "loop": "updates: 20",
+        "health": "sign: 'off'\ncollapse: stop\ncollapse_share: 0.25",
+    }
+    text = "run: r\nmodel: {base: a/b}\ndata: {source: s, cache: c, form: pairs, winner: winner}\n"
+    text += "".join(f"{section}:\n  " + lines.replace("\n", "\n  ") + "\n" for section, lines in old.items())
+    config = load_config(write(tmp_path, text), ImageConfig)
+    assert "method.remember is now method.pool_window" in str(recwarn.pop(FutureWarning).message)
+    expected = least(
+        method=MethodConfig.variants()[name](),
+        loop=LoopConfig(updates_per_iteration=20),
+        health=HealthConfig(constant_sign="off", sample_collapse="stop", sample_collapse_share=0.25),
+    )
+    assert config == replace(expected, data=replace(expected.data, supervision="pairs"))
+    assert config_differences(config, config) == []
+    assert load_config(tmp_path / "x.yaml", ImageConfig, warn=False) == config
+    assert not recwarn.list
+
+
+def test_a_key_by_its_old_and_its_new_name_is_refused(tmp_path):
+    assert refusal(tmp_path, LEAST + "loop: {updates: 3, updates_per_iteration: 3}").startswith(
+        "loop.updates is the old"
+    )
+
+
+def test_overrides_choose_the_method_and_replace_values(tmp_path):
+    path = write(tmp_path, LEAST + "method: {beta: 10}\n")
+    assert load_config(path, ImageConfig, {"method.name": "kto", "method.beta": 3}).method == KtoConfig(beta=3)
+    with pytest.raises(ValueError, match=r"^method\.beta='x'"):
+        load_config(path, ImageConfig, {"method.beta": "x"})

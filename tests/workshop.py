@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.methods.sft import SftConfig
 from seppo_core.config.schema import TuneConfig
 from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
 from seppo_core.io.rng import keyed_generator
@@ -34,10 +35,12 @@ class Workshop:
             data=ImageData(
                 source=str(self.source), cache=str(self.cache), height=64, width=64, flip=True, caption_dropout=0.3
             ),
-            method=MethodConfig(name=method, beta=None if method == "sft" else 50),
+            method=SftConfig() if method == "sft" else MethodConfig.variants()[method](beta=50),
             reference_samples=ReferenceSamplesConfig(scheduler="ddim", steps=2, guidance_scale=2.0, batch_size=3),
             tune=TuneConfig(mode=mode, rank=2, alpha=4),
-            loop=LoopConfig(iterations=2, updates=3, batch_size=4, micro_batch_size=2, checkpoint_every=2),
+            loop=LoopConfig(
+                iterations=2, updates_per_iteration=3, batch_size=4, micro_batch_size=2, checkpoint_every=2
+            ),
             optimizer=OptimizerConfig(lr=1e-3, schedule="linear", warmup_updates=2),
             preview=PreviewConfig(),
         )

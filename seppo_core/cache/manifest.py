@@ -20,7 +20,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.data.source import VIEWS, Kind
 
 FORMAT = "seppo winner cache"
@@ -66,7 +66,7 @@ class Manifest:
     """What a finished cache holds. `settings` decides its content, `fingerprint` is the hash of `settings`."""
 
     kind: Kind
-    form: Form
+    form: Supervision
     model: str
     latent_shape: tuple[int, ...]
     """(c, [f], h, w) of one item."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from seppo_core.cache.manifest import CONDITION, LABEL, STARTS, Manifest, StoredFile, stored_names
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.data.source import Kind
 from seppo_core.models.adapter import Condition, Posterior
 
@@ -51,7 +51,7 @@ class WinnerCache:
         return self.manifest.kind
 
     @property
-    def form(self) -> Form:
+    def form(self) -> Supervision:
         """Whether the items are winners alone, pairs of winner and loser, or labelled good or bad."""
         return self.manifest.form
 
@@ -98,7 +98,7 @@ class WinnerCache:
         """Whether each item is desirable; raises ValueError if the items have no labels."""
         if self.form != "labels":
             raise ValueError(
-                f"the cache at {self.folder} holds {self.form} without labels; run `prepare` with data.form=labels"
+                f"the cache at {self.folder} holds {self.form}; run `prepare` with data.supervision=labels"
             )
         return torch.stack([self._items.row(LABEL, index) for index in indices]).bool()
 
@@ -119,7 +119,7 @@ class WinnerCache:
         if view not in self.manifest.views:
             raise ValueError(
                 f"the cache at {self.folder} holds {self.form}, which have no {view}; run `prepare` with "
-                "data.form=pairs"
+                "data.supervision=pairs"
             )
         return view
 

@@ -47,6 +47,13 @@ class Finding:
 Section = tuple[str, list[Finding]]
 
 
+def doctor(folder: Path) -> int:
+    """Prints the report; the exit status, 1 if something must be mended."""
+    sections = diagnose(folder)
+    print(report(sections))
+    return 0 if healthy(sections) else 1
+
+
 def diagnose(folder: Path) -> list[Section]:
     """Everything about this machine; `folder` is where runs would be written."""
     sections: list[tuple[str, Callable[[], list[Finding]]]] = [

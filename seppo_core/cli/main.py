@@ -1,37 +1,26 @@
-"""`PROGRAM COMMAND CONFIG.yaml [--section.key value ...]`: parses and checks it all, then imports what does the work.
+"""`PROGRAM COMMAND CONFIG.yaml [--section.key value ...]`: parses and checks the command line, then runs the command.
 
-Whatever a user can get wrong there is refused in one line, before torch is imported.
+A mistake in the command line, the config or its paths is reported in one line before torch is imported.
 """
 
 import contextlib
 import importlib
-import io
+import os
 import re
 import sys
-from dataclasses import dataclass, make_dataclass
+import warnings
+from dataclasses import dataclass, fields, make_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from signal import SIGINT
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import tyro
 
-from seppo_core.cli.cli_errors import one_line, raised_by_us
-from seppo_core.cli.looking import LOOKS, Look, look, parse_look
-from seppo_core.config.config_checks import check_form
-from seppo_core.config.loader import (
-    MISSING,
-    Values,
-    describe,
-    key_types,
-    merged_values,
-    missing_keys,
-    nearest,
-    read_values,
-    refuse_missing,
-    similar_path,
-)
+from seppo_core.cli.doctor import doctor
+from seppo_core.config.keys import key_types
+from seppo_core.config.loader import MISSING, Draft, Words, read_draft
+from seppo_core.config.messages import nearest, similar_path
 from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
@@ -42,19 +31,26 @@ from seppo_core.config.options import (
     check_export,
     check_train,
 )
-from seppo_core.config.schema import Config
+from seppo_core.config.schema import Config, check_supervision
+from seppo_core.config.variants import Variants
 from seppo_core.data.discover import find_source
 from seppo_core.distributed.signals import Stopped, raising
+from seppo_core.io.disk_errors import explanation
+from seppo_core.run.status import read_status, status_text
+
+Request = PlanRequest | PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | ExportRequest
 
 COMMANDS = {
-    "plan": "say what a run would take, in memory, work, disk and hours; needs no weights and no network",
+    "plan": "estimate memory, work, disk and hours of a run; needs neither weights nor network",
     "prepare": "encode the winners of data.source once, into data.cache",
     "verify": "read all of data.cache again and name what is damaged",
     "train": "align the model; the same command continues a stopped run",
-    "sample": "draw from the aligned model, or from the base",
-    "export": "write what plain diffusers loads",
+    "sample": "draw samples from the aligned model, or from the base",
+    "export": "write a LoRA or a pipeline that plain diffusers loads",
+    "status": "show progress, health and remaining time of a run, from its folder alone",
+    "doctor": "show versions and devices, and what is missing, for an issue report",
 }
-REQUESTS = {
+REQUESTS: dict[str, type[Request]] = {
     "plan": PlanRequest,
     "prepare": PrepareRequest,
     "verify": VerifyRequest,
@@ -62,125 +58,115 @@ REQUESTS = {
     "sample": SampleRequest,
     "export": ExportRequest,
 }
+"""The options of the commands that take a config; the others have none."""
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """What a command line asks for, parsed and checked."""
+    """A command line, parsed and checked."""
 
     command: str
     config: Config
-    request: PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | ExportRequest | None
+    request: Request
 
 
 def run(argv: list[str], program: str, schema: type[Config], commands_module: str) -> int:
-    """Runs one command of `commands_module`, which is imported only after all else is checked; the exit status.
+    """Runs one command of `commands_module`, which is imported after everything else is checked; the exit status.
 
-    A mistake of the user, or a disk that refuses, is one line on stderr and status 2; SIGTERM gives 143, SIGINT 130.
-    Errors that other libraries raise keep their traceback, as do all with SEPPO_TRACEBACK=1.
+    ValueError, OSError, FloatingPointError and ModuleNotFoundError become one line on stderr and status 2, or keep
+    their traceback if SEPPO_TRACEBACK=1 is set. All other errors keep theirs. SIGTERM gives 143, SIGINT 130.
     """
     try:
         with raising():
-            invocation = parse(argv, program, schema)
-            if invocation is None:
-                return 0
-            if isinstance(invocation, Look):
-                return look(invocation)
-            check_paths(invocation)
-            dispatch(invocation, importlib.import_module(commands_module))
+            return _run(argv, program, schema, commands_module)
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        text = one_line(error)
-        if text is None:
+        if os.environ.get("SEPPO_TRACEBACK") == "1":
             raise
-        print(f"{program}: {text}", file=sys.stderr)
+        print(f"{program}: {' '.join((explanation(error) or str(error)).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         stopped = stop if isinstance(stop, Stopped) else Stopped(SIGINT)
         print(f"{program}: {stopped}; the same command goes on from where it was saved", file=sys.stderr)
         return stopped.status
+
+
+def _run(argv: list[str], program: str, schema: type[Config], commands_module: str) -> int:
+    command, *rest = argv or ["--help"]
+    if command in ("-h", "--help"):
+        print(_usage(program))
+    elif command == "--version":
+        print(f"{program} {version('seppo')}")
+    elif command not in COMMANDS:
+        guess = nearest(command, list(COMMANDS))
+        hint = f"did you mean {guess}?" if guess else f"use {', '.join(COMMANDS)}"
+        raise ValueError(f"{command} is not a command; {hint}")
+    elif command not in REQUESTS and _wants_help(rest):
+        print(f"usage: {program} {command}{' RUN' * (command == 'status')}\n\n{_sentence(COMMANDS[command])}")
+    elif command == "status":
+        if len(rest) != 1 or rest[0].startswith("-"):
+            raise ValueError(f"status takes one run folder, not {' '.join(rest) or 'nothing'}: {program} status RUN")
+        print(status_text(read_status(Path(rest[0]))))
+    elif command == "doctor":
+        if rest:
+            raise ValueError(f"doctor takes no arguments, not {' '.join(rest)}: {program} doctor")
+        return doctor(Path.cwd())
+    else:
+        with warnings.catch_warnings(record=True) as noted:
+            warnings.simplefilter("always", FutureWarning)
+            invocation = parse(argv, program, schema)
+        for warning in noted:
+            print(f"{program}: {warning.message}", file=sys.stderr)
+        if invocation is not None:
+            check_paths(invocation)
+            commands = importlib.import_module(commands_module)
+            getattr(commands, command)(invocation.config, invocation.request)
     return 0
 
 
-def dispatch(invocation: Invocation, commands: Any) -> None:
-    """Calls `commands.plan`, `.prepare`, `.verify`, `.train`, `.sample` or `.export` with (config, request)."""
-    if invocation.command == "plan":
-        commands.plan(invocation.config, invocation.request)
-    elif invocation.command == "prepare":
-        commands.prepare(invocation.config, invocation.request)
-    elif invocation.command == "verify":
-        commands.verify(invocation.config, invocation.request)
-    elif invocation.command == "train":
-        commands.train(invocation.config, invocation.request)
-    elif invocation.command == "sample":
-        commands.sample(invocation.config, invocation.request)
-    else:
-        commands.export(invocation.config, invocation.request)
+def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | None:
+    """The command, config and options of `argv`, or None after printing the help it asks for. Reads the config file.
 
-
-def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | Look | None:
-    """What `argv` asks for, or None where it asked for help, which is printed. Reads the config file, no other.
-
-    Raises ValueError or FileNotFoundError for what does not fit, in one line.
+    Raises ValueError or FileNotFoundError, in one line, for what does not fit.
     """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_usage(program))
-        return None
-    if argv[0] == "--version":
-        print(f"{program} {version('seppo')}")
-        return None
     command, *rest = argv
-    if command in LOOKS:
-        return parse_look(command, rest, program)
-    if command not in COMMANDS:
-        guess = nearest(command, [*COMMANDS, *LOOKS])
-        hint = f"did you mean {guess}?" if guess else f"use {', '.join([*COMMANDS, *LOOKS])}"
-        raise ValueError(f"{command} is not a command; {hint}")
-    wants_help = "-h" in rest or "--help" in rest
-    path, options = (rest[0], rest[1:]) if rest and not rest[0].startswith("-") else (None, rest)
-    if path is None and not wants_help:
+    path, words = (rest[0], rest[1:]) if rest and not rest[0].startswith("-") else (None, rest)
+    if path is None and not _wants_help(words):
         raise ValueError(f"{command} needs a config file: {program} {command} CONFIG.yaml; see the folder configs")
-    source = "command line" if path is None else path
-    values = merged_values(schema, {}, source) if path is None else read_values(path, schema)
-    invocation_type = _invocation_type(command, schema)
-    options = _checked_options(options, command, invocation_type)
-    if not wants_help:
-        given = {option.removeprefix("--") for option in options}
-        refuse_missing(source, [key for key in missing_keys(values) if key not in given])
-    parsed = _tyro(
-        invocation_type,
-        default=_unchecked(invocation_type, {"config": _unchecked(schema, values)} | _request_defaults(command)),
-        prog=f"{program} {command} {path or 'CONFIG.yaml'}",
-        description=f"{COMMANDS[command].capitalize()}.\n\n{_origin_of_values(path)}",
-        args=["--help"] if wants_help else options,
-        source=source,
-    )
-    if parsed is None:
+    request_type = REQUESTS[command]
+    own = {field.name for field in fields(request_type)}
+    options = _options(words)
+    for name in options:
+        if "." not in name and name not in own | set(key_types(schema)) and (guess := nearest(name, sorted(own))):
+            raise ValueError(f"--{name} is not an option of {command}; did you mean --{guess}?")
+    draft = read_draft(path, schema, {name: value for name, value in options.items() if name not in own})
+    if _wants_help(words):
+        _print_help(command, f"{program} {command} {path or 'CONFIG.yaml'}", draft, path)
         return None
-    config, request = parsed.config, vars(parsed).get("request")
-    if command == "train":
-        check_train(request, list(key_types(schema)))
-    elif command == "export":
+    config = draft.build()
+    request = read_draft(None, request_type, {name: value for name, value in options.items() if name in own}).build()
+    if isinstance(request, TrainRequest):
+        request = check_train(request, list(key_types(draft.chosen)))
+    elif isinstance(request, ExportRequest):
         check_export(config, request)
-    elif command in ("plan", "prepare"):
-        check_form(config)
+    elif isinstance(request, PlanRequest | PrepareRequest):
+        check_supervision(config)
     return Invocation(command, config, request)
 
 
 def check_paths(invocation: Invocation) -> None:
-    """FileNotFoundError for a path that the command is going to read and that is not there."""
+    """FileNotFoundError for a path that the command is going to read and that does not exist."""
     config, request = invocation.config, invocation.request
     for key, path in config.weight_paths().items():
         # verify reads the cache alone
-        reads = path is not None and invocation.command != "verify"
+        reads = path is not None and not isinstance(request, VerifyRequest)
         if reads and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
             raise FileNotFoundError(f"{key}={path} does not exist{similar_path(Path(path))}")
-    if invocation.command == "prepare":
+    if isinstance(request, PrepareRequest):
         find_source(config.data.source, config.data.format)
-    if invocation.command in ("train", "verify"):
+    if isinstance(request, TrainRequest | VerifyRequest):
         _need_folder("data.cache", config.data.cache, "run `prepare` with the same config first")
     names_run = isinstance(request, SampleRequest | ExportRequest)
-    needs_run = names_run and request.checkpoint != "base" and not Path(request.checkpoint).is_dir()
-    if needs_run:
+    if names_run and request.checkpoint != "base" and not Path(request.checkpoint).is_dir():
         _need_folder("run", config.run, "run `train` with the same config first")
     if isinstance(request, SampleRequest) and request.prompt_file and not Path(request.prompt_file).is_file():
         raise FileNotFoundError(
@@ -194,138 +180,78 @@ def _need_folder(key: str, path: str, cure: str) -> None:
 
 
 def _may_be_hub_id(name: str) -> bool:
-    """Whether `name` reads as owner/model on the hub, and owner is no folder here."""
+    """Whether `name` reads as owner/model on the hub, and owner is not a folder here."""
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name.partition("/")[0]).exists()
 
 
+def _wants_help(words: list[str]) -> bool:
+    return "-h" in words or "--help" in words
+
+
+def _options(words: list[str]) -> dict[str, Words]:
+    """The words after every option, by its name; ValueError for a word that follows none."""
+    options: dict[str, Words] = {}
+    name = None
+    for word in words:
+        if word in ("-h", "--help"):
+            continue
+        if word.startswith("--"):
+            name, equals, value = word.removeprefix("--").partition("=")
+            name = name.replace("-", "_")
+            options[name] = Words([value] if equals else [])
+        elif name is None:
+            raise ValueError(f"{word} follows the config file but is not an option; write --section.key value")
+        else:
+            options[name] = Words([*options[name], word])
+    return options
+
+
 def _usage(program: str) -> str:
-    commands = "\n".join(f"  {name:9}{text}" for name, text in (COMMANDS | LOOKS).items())
+    commands = "\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())
     return (
         f"usage: {program} COMMAND CONFIG.yaml [--section.key value ...]\n"
-        f"       {program} status RUN | {program} doctor\n\n{commands}\n\n"
-        f"`{program} COMMAND CONFIG.yaml --help` lists every key with that file's values."
+        f"       {program} status RUN\n       {program} doctor\n\n{commands}\n\n"
+        f"`{program} COMMAND CONFIG.yaml --help` lists every key with its meaning and its value in that file.\n"
+        "An error is reported in one line; SEPPO_TRACEBACK=1 in the environment shows where it was raised."
     )
 
 
-def _origin_of_values(path: str | None) -> str:
-    return (
-        f"Values in brackets are those of {path}."
-        if path
-        else "Values are defaults; name a CONFIG.yaml to see its own."
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _print_help(command: str, program: str, draft: Draft, path: str | None) -> None:
+    """Every key with its text and the value of `draft`, and the alternatives of sections that have some."""
+    origin = f"Values in brackets are those of {path}." if path else "Name a CONFIG.yaml to see its values."
+    description = [_sentence(COMMANDS[command]), origin]
+    for section, chosen in ((field.name, field.type) for field in fields(draft.chosen)):
+        if isinstance(chosen, type) and issubclass(chosen, Variants):
+            lines = [f"  {name}: {variant.__doc__}" for name, variant in chosen.base().variants().items()]
+            key = f"{section}.{chosen.chosen_by}"
+            description.append("\n".join([f"--{key} is one of the following; pass it to see its own keys:", *lines]))
+    request = REQUESTS[command]
+    # side by side, without a prefix of their own: --loop.iterations, --prompts
+    parts = [("config", draft.chosen, _unchecked(draft.chosen, draft.values)), ("request", request, request())]
+    arguments = make_dataclass(
+        command, [(name, Annotated[part, tyro.conf.arg(name="")]) for name, part, _ in parts], frozen=True
     )
+    with contextlib.suppress(SystemExit):
+        tyro.cli(
+            arguments,
+            default=arguments(**{name: value for name, _, value in parts}),
+            prog=program,
+            description="\n\n".join(description),
+            args=["--help"],
+            use_underscores=True,
+            config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
+        )
 
 
-def _invocation_type(command: str, schema: type[Config]) -> type:
-    """Config and request side by side, without a prefix of their own: --loop.updates, --prompts."""
-    fields = [("config", Annotated[schema, tyro.conf.arg(name="")])]
-    if command in REQUESTS:
-        fields.append(("request", Annotated[REQUESTS[command], tyro.conf.arg(name="")]))
-    return make_dataclass(command, fields, frozen=True)
-
-
-def _request_defaults(command: str) -> dict[str, Any]:
-    return {"request": REQUESTS[command]()} if command in REQUESTS else {}
-
-
-def _unchecked(schema: type, values: Values) -> Any:
-    """`schema` for tyro to take defaults from, `__post_init__` not run: an option may still cure a value."""
+def _unchecked(schema: type, values: dict[str, Any]) -> Any:
+    """`schema` for tyro to take defaults from. `__post_init__` is not run, for the values may be incomplete."""
     instance = object.__new__(schema)
-    hints = get_type_hints(schema)
+    types = {field.name: field.type for field in fields(schema)}
     for name, value in values.items():
-        nested = _unchecked(hints[name], value) if isinstance(value, dict) else value
+        nested = _unchecked(types[name], value) if isinstance(value, dict) else value
         object.__setattr__(instance, name, tyro.MISSING if isinstance(value, str) and value == MISSING else nested)
     return instance
-
-
-def _checked_options(options: list[str], command: str, invocation_type: type) -> list[str]:
-    """`options` spelled as tyro wants them; ValueError for an option or a value that does not fit, in our own words."""
-    types = {}
-    for part in get_type_hints(invocation_type).values():
-        types |= key_types(part)
-    given: list[tuple[str, list[str]]] = []
-    for token in options:
-        if token.startswith("--"):
-            name, equals, value = token.removeprefix("--").partition("=")
-            given.append((name.replace("-", "_"), [value] if equals else []))
-        elif given:
-            given[-1][1].append(token)
-        elif token != "-h":
-            raise ValueError(f"{token} follows the config file but is no option; write --section.key value")
-    checked = []
-    for name, words in given:
-        if name == "help":
-            continue
-        if name not in types:
-            raise ValueError(f"--{name} is not an option of {command}; {_nearest_option(name, list(types))}")
-        hint = types[name]
-        # a switch may stand alone
-        words = [_as_python(word, hint) for word in words or (["true"] if hint is bool else [])]
-        if not _fits(words, hint):
-            raise ValueError(f"--{name} {' '.join(words)} should be {describe(hint, ' '.join(words))}")
-        checked += [f"--{name}", *words]
-    return checked
-
-
-def _fits(words: list[str], hint: Any) -> bool:
-    """Whether tyro can read `words` as a `hint`."""
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)
-        return (inner[1] is Ellipsis or len(words) == len(inner)) and all(_fits([word], inner[0]) for word in words)
-    if len(words) != 1:
-        return False
-    if get_origin(hint) is Literal:
-        return words[0] in get_args(hint)
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(words, part) for part in get_args(hint))
-    if hint is NoneType or hint is bool:
-        return words[0] in (["None"] if hint is NoneType else ["True", "False"])
-    try:
-        hint(words[0])
-    except ValueError:
-        return False
-    return True
-
-
-def _as_python(word: str, hint: Any) -> str:
-    """YAML's true, false and null in tyro's spelling, where the option is not a text."""
-    if word.lower() in ("true", "false") and hint is bool:
-        return word.capitalize()
-    return "None" if word == "null" and NoneType in get_args(hint) else word
-
-
-def _nearest_option(name: str, valid: list[str]) -> str:
-    same_leaf = [key for key in valid if key.rpartition(".")[2] == name.rpartition(".")[2]]
-    guess = nearest(name, valid)
-    guesses = [guess] if guess else same_leaf
-    return f"did you mean --{' or --'.join(guesses)}?" if guesses else "--help lists them"
-
-
-def _tyro(f: type, default: Any, prog: str, description: str, args: list[str], source: str) -> Any:
-    """tyro's result, None after --help; ValueError where a `__post_init__` does not accept the values."""
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(
-                f,
-                default=default,
-                prog=prog,
-                description=description,
-                args=args,
-                use_underscores=True,
-                config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
-            )
-    except SystemExit as exit_:
-        if not exit_.code:
-            return None
-        raise ValueError(f"{source}: {_own_message(exit_) or errors.getvalue()}") from exit_
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
-
-
-def _own_message(error: BaseException | None) -> str | None:
-    """Of a check in our `__post_init__`, which tyro turned into an exit but left in the chain of exceptions."""
-    while error is not None:
-        if isinstance(error, ValueError) and raised_by_us(error.__traceback__, "__post_init__"):
-            return str(error)
-        error = error.__context__
-    return None

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.config.validators import above, at_least, share
 
 
@@ -25,9 +25,9 @@ class DataConfig:
     """In pixels, after resize and centre crop."""
     format: Literal["auto", "folder", "parquet", "webdataset", "hub"] = "auto"
     """What source is; auto looks. A data set of the Hugging Face hub needs hub."""
-    form: Form = "winners"
+    supervision: Supervision = "winners"
     """What is cached: winners, pairs (dpo, mapo), or items labelled good or bad (kto). Pairs serve as any of these."""
-    winner: Literal["winner", "random"] = "winner"
+    pick: Literal["winner", "random"] = "winner"
     """Of pairs read as winners: the one that won, or either, drawn by the seed."""
     root: str | None = None
     """Folder that the file names of a table are relative to; null is the table's own."""
@@ -83,8 +83,8 @@ class DataConfig:
         above("data", self, 0, "max_file_mb")
         at_least("data", self, 0, "prefetch")
         share("data", self, "caption_dropout", "max_rejected_share")
-        if self.winner == "random" and self.form != "winners":
-            raise ValueError(f"data.winner=random is for data.form=winners, not {self.form}; leave it out")
+        if self.pick == "random" and self.supervision != "winners":
+            raise ValueError(f"data.pick=random is for data.supervision=winners, not {self.supervision}; leave it out")
         if self.expected_sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", self.expected_sha256):
             raise ValueError(
                 f"data.expected_sha256={self.expected_sha256[:70]} is no SHA-256; those have 64 hex digits"

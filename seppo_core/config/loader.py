@@ -1,90 +1,93 @@
-"""Reads a YAML file into a schema of frozen dataclasses, and refuses what does not fit in one line.
+"""Reads a YAML file into a schema of frozen dataclasses, or says in one line what does not fit.
 
-Nothing here knows the schema: `seppo_core.config.schema` has it. Neither torch nor diffusers is imported, and no
-file but the YAML itself is touched.
+This module does not know the schema, which is in `seppo_core.config.schema`. It imports neither torch nor diffusers,
+and reads no file but the YAML itself.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from seppo_core.config.keys import current_names, did_you_mean, key_types, sections
+from seppo_core.config.messages import describe, nearest, shown
+from seppo_core.config.variants import Variants, choose
 
 Schema = TypeVar("Schema")
 
 Values = dict[str, Any]
-"""One section's values by key; a nested section is again a dict, a value that nobody gave is `MISSING`."""
+"""The values of one section by key. A nested section is a dict again; a value that nobody gave is `MISSING`."""
 
 
-def load_config(path: str | Path, schema: type[Schema]) -> Schema:
+class Words(tuple[str, ...]):
+    """The words after an option of the command line. What they mean depends on the type of the key."""
+
+
+def load_config(
+    path: str | Path, schema: type[Schema], overrides: Mapping[str, Any] | None = None, *, warn: bool = True
+) -> Schema:
     """The checked config in the YAML file at `path`; keys that it leaves out have the schema's defaults.
 
-    Raises FileNotFoundError where there is no such file, ValueError where it does not fit; both in one line that names
+    `overrides` holds values by dotted key, e.g. {"method.beta": 10}, that replace those of the file. Old names of keys
+    are accepted, with a FutureWarning if `warn` is set.
+
+    Raises FileNotFoundError if there is no such file and ValueError if it does not fit, both in one line that names
     file, key and the nearest valid name.
     """
-    values = read_values(path, schema)
-    refuse_missing(path, missing_keys(values))
+    return read_draft(path, schema, overrides or {}, warn=warn).build()
+
+
+@dataclass(frozen=True)
+class Draft(Generic[Schema]):
+    """Values of the right types that have not been checked against each other yet."""
+
+    schema: type[Schema]
+    chosen: type[Schema]
+    """`schema` with the alternatives that the values name, e.g. the options of one method."""
+    values: Values
+    source: str
+    """Start of an error message: the file that the values come from, or nothing."""
+
+    def build(self) -> Schema:
+        """The config; ValueError if keys are missing, or if a section's `__post_init__` refuses a value."""
+        if missing := [key for key, value in _leaves(self.values) if isinstance(value, str) and value == MISSING]:
+            options = " ".join(f"--{key} ..." for key in missing)
+            verb = "is" if len(missing) == 1 else "are"
+            raise ValueError(f"{self.source}{', '.join(missing)} {verb} missing; add to the file or pass {options}")
+        try:
+            return _build(self.schema, get_type_hints(self.chosen), self.values)
+        except ValueError as error:
+            raise ValueError(f"{self.source}{error}") from error
+
+
+def read_draft(
+    path: str | Path | None, schema: type[Schema], overrides: Mapping[str, Any], *, warn: bool = True
+) -> Draft[Schema]:
+    """`schema` with the values of the YAML file at `path` (None: none) and of `overrides`, whose types are checked."""
+    source = "" if path is None else f"{path}: "
+    given = {} if path is None else dict(_flatten(_read_yaml(Path(path)), sections(schema)))
+    given = current_names(given, source, warn)
+    overrides = current_names(overrides, "", warn)
     try:
-        return build(schema, values)
+        chosen = choose(schema, given | {key: _read_value(value, str) for key, value in overrides.items()})
+        tree = OmegaConf.merge(OmegaConf.structured(chosen), {section: {} for section in sections(chosen)})
+        tree = _merge(tree, given, chosen)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{source}{error}") from error
+    return Draft(schema, chosen, OmegaConf.to_container(_merge(tree, overrides, chosen)), source)
 
 
-def read_values(path: str | Path, schema: type) -> Values:
-    """Every key of `schema` with the value it has in the file at `path`, of the right type but not yet checked."""
-    return merged_values(schema, _read_yaml(Path(path)), str(path))
-
-
-def merged_values(schema: type, given: Values, source: str) -> Values:
-    """`given` merged over the defaults of `schema`; `source` is how errors call the place that the values come from."""
-    nested, types = sections(schema), key_types(schema)
-    tree = OmegaConf.merge(OmegaConf.structured(schema), {section: {} for section in nested})
-    values = {}
-    for key, value in _flatten(given, nested):
-        if key in nested:
-            raise ValueError(f"{source}: {key}={shown(value)} should be {describe(get_type_hints(schema)[key])}")
-        if key not in types:
-            raise ValueError(f"{source}: {key} is not a key; {_did_you_mean(key, types, schema)}")
-        if "${" in str(value):
-            raise ValueError(
-                f"{source}: {key}={value!r} refers to another key, which is not supported; repeat the value"
-            )
-        values[key] = _word(value, types[key])
-    try:
-        tree = OmegaConf.merge(tree, _nest(values))
-    except (OmegaConfBaseException, TypeError):
-        # one merge a key is slow, but it finds the key to name
-        for key, value in values.items():
-            try:
-                OmegaConf.merge(tree, _nest({key: value}))
-            except (OmegaConfBaseException, TypeError) as error:
-                raise ValueError(f"{source}: {key}={shown(value)} should be {describe(types[key], value)}") from error
-        raise
-    return OmegaConf.to_container(tree)
-
-
-def build(schema: type[Schema], values: Values) -> Schema:
-    """`values` as an instance of `schema`; ValueError where the `__post_init__` of a section does not accept them."""
-    types = get_type_hints(schema)
-    return schema(**{key: build(types[key], v) if isinstance(v, dict) else v for key, v in values.items()})
-
-
-def missing_keys(values: Values) -> list[str]:
-    """Dotted keys that have no default and that nobody gave."""
-    return [key for key, value in _leaves(values) if isinstance(value, str) and value == MISSING]
-
-
-def refuse_missing(source: str | Path, keys: list[str]) -> None:
-    """ValueError that names every one of `keys`, if there are any."""
-    if keys:
-        options = " ".join(f"--{key} ..." for key in keys)
-        verb = "is" if len(keys) == 1 else "are"
-        raise ValueError(f"{source}: {', '.join(keys)} {verb} missing; add to the file or pass {options}")
+def read_values(path: Path) -> Values:
+    """What the YAML file at `path` holds, by the names that keys have now, without a schema: nothing is checked."""
+    values = _read_yaml(path)
+    nested = [key for key, value in values.items() if isinstance(value, dict)]
+    return _nest(current_names(dict(_flatten(values, nested)), f"{path}: ", warn=False))
 
 
 def resolved_yaml(config: Any) -> str:
@@ -106,67 +109,77 @@ def plain(config: Any) -> Values:
 
 
 def config_differences(before: Any, after: Any, ignore: tuple[str, ...] = ()) -> list[str]:
-    """One line per key whose value differs, e.g. "loop.updates: 30 -> 20"; `ignore` names keys or whole sections."""
+    """One line per key whose value differs, e.g. "loop.iterations: 7 -> 5"; `ignore` names keys or whole sections."""
     old, new = dict(_leaves(plain(before))), dict(_leaves(plain(after)))
     keys = [key for key in new | old if key not in ignore and key.partition(".")[0] not in ignore]
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
 
 
-def key_types(schema: type) -> dict[str, Any]:
-    """The type of every dotted key of `schema`, in order; sections are not keys."""
-    types = {}
-    hints = get_type_hints(schema)
-    for name in (field.name for field in dataclasses.fields(schema)):
-        if dataclasses.is_dataclass(hints[name]):
-            types |= {f"{name}.{key}": inner for key, inner in key_types(hints[name]).items()}
-        else:
-            types[name] = hints[name]
-    return types
+def _build(schema: type[Schema], hints: Values, values: Values) -> Schema:
+    nested = {
+        key: _build(hints[key], get_type_hints(hints[key]), v) for key, v in values.items() if isinstance(v, dict)
+    }
+    return schema(**values | nested)
 
 
-def sections(schema: type) -> list[str]:
-    """Names of the nested sections of `schema`."""
-    hints = get_type_hints(schema)
-    return [field.name for field in dataclasses.fields(schema) if dataclasses.is_dataclass(hints[field.name])]
+def _merge(tree: DictConfig, given: Mapping[str, Any], schema: type) -> DictConfig:
+    """`tree` with the dotted keys of `given`; ValueError that names the key and the value that do not fit."""
+    types, hints = key_types(schema), get_type_hints(schema)
+    values = {}
+    for key, value in given.items():
+        if key in hints and key not in types:
+            raise ValueError(f"{key}={shown(value)} should be {describe(hints[key])}")
+        value = _read_value(value, types.get(key, str))
+        if _takes_default(key, value, types, hints):
+            continue
+        if key not in types:
+            raise ValueError(f"{key} is not a key; {did_you_mean(key, schema)}")
+        if "${" in str(value):
+            raise ValueError(f"{key}={value!r} refers to another key, which is not supported; repeat the value")
+        values[key] = value
+    if not values:
+        return tree
+    try:
+        return OmegaConf.merge(tree, _nest(values))
+    except (OmegaConfBaseException, TypeError):
+        # a merge for each key is slow, but it finds the key to name
+        for key, value in values.items():
+            try:
+                OmegaConf.merge(tree, _nest({key: value}))
+            except (OmegaConfBaseException, TypeError) as error:
+                raise ValueError(f"{key}={shown(value)} should be {describe(types[key], value)}") from error
+        raise
 
 
-def nearest(name: str, valid: list[str]) -> str | None:
-    """The one of `valid` that `name` most likely stands for, if any comes near."""
-    return next(iter(get_close_matches(name, valid, n=1, cutoff=0.6)), None)
+def _read_value(value: Any, hint: Any) -> Any:
+    """`value` as OmegaConf is to see it: YAML reads the words no and off as false, and options are not typed at all."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if isinstance(value, Words):
+        if any(get_origin(part) is tuple for part in parts):
+            return list(value)
+        # a switch may stand alone
+        value = " ".join(value) if value or hint is not bool else True
+        return None if value == "null" and NoneType in parts else value
+    words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+    return next((word for word in words if word in ("no", "off")), value) if value is False else value
 
 
-def similar_path(path: Path) -> str:
-    """ "; did you mean …?" where the first part of `path` that is missing resembles what lies there; else nothing."""
-    for parent in path.parents:
-        if parent.is_dir():
-            missing = path.relative_to(parent).parts[0]
-            guess = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
-            return f"; did you mean {parent / guess}?" if guess else ""
-    return ""
+def _takes_default(key: str, value: Any, types: Values, hints: Values) -> bool:
+    """Whether `key`, of a section with alternatives, only repeats a default, as the files of older runs do.
 
-
-def shown(value: Any) -> str:
-    """`value` as YAML would write it, on one line."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def describe(hint: Any, value: Any = None) -> str:
-    """What a value of type `hint` is, for people; a choice also says which of its words `value` is nearest to."""
-    if get_origin(hint) is Literal:
-        words = [str(word) for word in get_args(hint)]
-        guess = nearest(str(value), words)
-        return f"one of {', '.join(words)}" + (f"; did you mean {guess}?" if guess else "")
-    if get_origin(hint) in (Union, UnionType):
-        # a choice last: it may end in a question
-        parts = sorted(get_args(hint), key=lambda part: get_origin(part) is Literal)
-        return " or ".join("null" if part is NoneType else describe(part, value) for part in parts)
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)
-        plural = {str: "texts", int: "whole numbers", float: "numbers"}[inner[0]]
-        return f"a list of {plural}" if inner[1] is Ellipsis else f"a list of {len(inner)} {plural}"
-    if dataclasses.is_dataclass(hint):
-        return f"a section with the keys {', '.join(f.name for f in dataclasses.fields(hint))}"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
+    ValueError if it is a key of another alternative and says something else.
+    """
+    section, _, name = key.rpartition(".")
+    if section not in hints or not issubclass(hints[section], Variants):
+        return False
+    if key in types:
+        return value is None and NoneType not in get_args(types[key])
+    users = hints[section].users_of(name)
+    defaults = [None, *(list(default) if isinstance(default, tuple) else default for default in users.values())]
+    if users and value not in defaults:
+        chosen_by = f"{section}.{hints[section].chosen_by}={hints[section].chosen()}"
+        raise ValueError(f"{key}={shown(value)} has no meaning for {chosen_by}; leave it out")
+    return bool(users)
 
 
 def _read_yaml(path: Path) -> Values:
@@ -213,30 +226,9 @@ def _nest(values: Values) -> Values:
     return nested
 
 
-def _word(value: Any, hint: Any) -> Any:
-    """YAML reads the words no and off as false; where only a word fits, they are meant as words."""
-    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    words = [word for part in choices if get_origin(part) is Literal for word in get_args(part)]
-    return next((word for word in words if word in ("no", "off")), value) if value is False else value
-
-
 def _leaves(values: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _did_you_mean(key: str, types: dict[str, Any], schema: type) -> str:
-    section, _, name = key.rpartition(".")
-    siblings = [valid for valid in types if valid.rpartition(".")[0] == section]
-    # most often a slip of the fingers, else the right key in the wrong section
-    leaves = {valid.rpartition(".")[2]: valid for valid in siblings}
-    guess = nearest(name, [*leaves, *([] if section else sections(schema))])
-    guess = leaves.get(guess, guess)
-    guesses = [guess] if guess else [valid for valid in types if valid.rpartition(".")[2] == name]
-    if guesses:
-        return f"did you mean {' or '.join(guesses)}?"
-    names = [valid.rpartition(".")[2] for valid in siblings] + ([] if section else sections(schema))
-    return f"{section or 'the file'} has {', '.join(names)}"

@@ -1,121 +1,176 @@
-"""The objective, and how the reference draws its samples.
+"""The section `method`, and how the reference draws its samples.
 
-Without torch, like all of the schema.
+`MethodConfig` and the classes below it hold what methods share; the methods themselves are in
+`seppo_core.config.methods`, one file each.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from seppo_core.config.method_specs import RECIPES, Flipper, Recipe, Strategy
+from seppo_core.config.method_specs import MethodSpec, Strategy
 from seppo_core.config.validators import above, at_least
+from seppo_core.config.variants import Variants
 
 SchedulerName = Literal["default", "ddim", "pndm", "euler", "euler_ancestral", "dpm++", "unipc", "ddpm"]
+Noise = Literal["independent", "shared"]
+AnchorScope = Literal["sample", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """The objective."""
+class MethodConfig(Variants):
+    """The training objective. Which keys it has depends on its name."""
 
-    name: Literal["seppo", "sspo", "sft", "dpo", "spin", "ditto", "mapo", "kto"] = "seppo"
-    """seppo, sspo: semi-policy; sft: the winners alone; spin, ditto: own samples; dpo, mapo: pairs; kto: labels."""
-    beta: float | None = None
-    """Strength of the preference term, on differences of mean errors (Diffusion-DPO's beta_dpo=5000 is 2500 here); null
-    takes the method's: 2000, but 0.1 for mapo and 5000 for kto."""
-    flipper: Flipper | None = None
-    """seppo: use of samples of a reference that beats the policy: as winners (sign, the default), not at all
-    (indicator), as losers (off)."""
-    reference: Strategy | None = None
-    """seppo, sspo: which snapshot is an iteration's reference: a uniform draw from all so far (random, the default),
-    the newest (latest), or always the base (initial)."""
-    remember: int | None = None
-    """seppo, sspo: draw a random reference from the newest so many snapshots and delete those before, which is another
-    method than the paper's; null keeps and draws from all."""
-    anchor_draws: int = 0
-    """seppo, sspo: further draws of timestep and noise whose mean decides each sign; 0 decides by the loss's own."""
-    anchor_per: Literal["sample", "batch"] = "sample"
-    """seppo, sspo: whether each sample has its sign, or the whole batch one."""
-    guard: float | None = None
-    """Winner-preserving guard of Diffusion-SDPO: share of the winner's own descent to keep, 0 to 1; null is none."""
-    sft_weight: float = 0.0
-    """Weight of the winners' plain error, added to a contrastive loss."""
-    kto_weights: tuple[float, float] = (1.0, 1.0)
-    """kto: weights of desirable and of undesirable items."""
-    noise: Literal["independent", "shared"] = "independent"
-    """Whether a winner and its second sample get two noises (the paper) or one (Diffusion-DPO's code)."""
+    chosen_by: ClassVar[str] = "name"
+    package: ClassVar[str] = "seppo_core.config.methods"
+    spec: ClassVar[MethodSpec]
+
+    name: str = "seppo"
+    """Training method."""
     min_snr_gamma: float | None = None
-    """Weight errors by min(SNR, gamma) / SNR, e.g. 5; null weights all timesteps alike."""
+    """Weight errors by min(SNR, gamma) / SNR, e.g. with 5; null gives all timesteps the same weight. For diffusion
+    models only."""
     timestep_density: Literal["uniform", "logit_normal"] = "uniform"
-    """How training timesteps are drawn; logit_normal is for flow-matching models only."""
+    """Distribution of the training timesteps; logit_normal is for flow-matching models only."""
     timestep_shift: float = 1.0
-    """Moves a flow-matching model's training timesteps towards noise; 1 does nothing."""
+    """Shifts the training timesteps of a flow-matching model towards noise; 1 leaves them as they are."""
 
     def __post_init__(self):
-        above("method", self, 0, "beta", "min_snr_gamma", "timestep_shift")
-        at_least("method", self, 0, "anchor_draws", "guard", "sft_weight")
-        at_least("method", self, 1, "remember")
-        if self.guard is not None and not self.guard < 1:
-            raise ValueError(f"method.guard={self.guard} must lie in [0, 1); at 1 the second sample would never count")
-        if min(self.kto_weights) < 0 or not max(self.kto_weights) > 0:
-            raise ValueError(f"method.kto_weights={list(self.kto_weights)} must not be negative, nor both 0")
-        recipe = self.recipe
-        anchored = self.name in ("seppo", "sspo")
-        for key, meant in [
-            ("beta", recipe.beta is not None),
-            ("flipper", "flipper" in recipe.choices),
-            ("reference", "strategy" in recipe.choices),
-            ("remember", anchored and self.strategy == "random"),
-            ("anchor_draws", anchored),
-            ("anchor_per", anchored),
-            ("guard", recipe.contrastive),
-            # mapo's loss has the winners' error in it already
-            ("sft_weight", recipe.contrastive and recipe.uses_reference),
-            ("kto_weights", self.name == "kto"),
-            ("noise", recipe.contrastive),
-        ]:
-            value, default = getattr(self, key), type(self).__dataclass_fields__[key].default
-            if value != default and not meant:
-                raise ValueError(f"method.{key}={value} has no meaning for method.name={self.name}; leave it out")
-        if self.effective_flipper == "off" and (self.anchor_draws or self.anchor_per == "batch"):
-            raise ValueError(
-                f"method.flipper=off takes no sign, so that method.anchor_draws={self.anchor_draws} and "
-                f"method.anchor_per={self.anchor_per} decide nothing; leave them out"
-            )
-
-    @property
-    def recipe(self) -> Recipe:
-        """What the method learns from, and its defaults."""
-        return RECIPES[self.name]
-
-    @property
-    def effective_beta(self) -> float | None:
-        """The one that is used: the config's or the method's own."""
-        return self.recipe.beta if self.beta is None else self.beta
-
-    @property
-    def effective_flipper(self) -> Flipper | None:
-        """The one that is used: the config's or the method's own."""
-        return self.flipper or self.recipe.flipper
+        above("method", self, 0, "min_snr_gamma", "timestep_shift")
 
     @property
     def strategy(self) -> Strategy | None:
-        """Of the reference, as it is used: the config's or the method's own."""
-        return self.reference or self.recipe.strategy
+        """Which snapshot is an iteration's reference; None if the method needs none."""
+        return self.spec.reference
+
+    @property
+    def noise(self) -> Noise:
+        """Whether winner and counterpart get two noises or one."""
+        return "independent"
+
+    @property
+    def pool_window(self) -> int | None:
+        """Number of newest snapshots that the reference is drawn from; None for all."""
+        return None
+
+    @property
+    def anchor_draws(self) -> int:
+        """Further draws of timestep and noise that decide the anchor's signs."""
+        return 0
+
+    def signs(self, batch_size: int) -> int:
+        """How many signs an anchor decides in an update of `batch_size` pairs."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterpartConfig(MethodConfig):
+    """Options of the methods that set a winner against a counterpart."""
+
+    noise: Noise = "independent"
+    """Whether a winner and its counterpart get two noises (the paper) or the same one (Diffusion-DPO's code)."""
+    guard: float | None = None
+    """Winner-preserving guard of Diffusion-SDPO: share of the winner's own descent to keep, 0 to 1; null turns it
+    off."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least("method", self, 0, "guard")
+        if self.guard is not None and not self.guard < 1:
+            raise ValueError(f"method.guard={self.guard} must lie in [0, 1); at 1 the counterpart would never count")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceLossConfig(CounterpartConfig):
+    """Options of the methods that measure winner and counterpart against a reference."""
+
+    sft_weight: float = 0.0
+    """Weight of the winners' plain error, which is added to the loss."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least("method", self, 0, "sft_weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticConfig(ReferenceLossConfig):
+    """Options of the methods with DPO's loss, the logistic function of a margin."""
+
+    beta: float = 2000.0
+    """Strength of the preference term, which multiplies differences of mean errors. The value 5000 of Diffusion-DPO's
+    code corresponds to 2500 here."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        above("method", self, 0, "beta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchoredConfig(LogisticConfig):
+    """Options of the semi-policy methods: a pool of snapshots, and an anchor that decides the sign of each sample."""
+
+    reference: Strategy = "random"
+    """Snapshot that is an iteration's reference: a uniform draw from all so far (random), the newest (latest), or
+    always the base (initial)."""
+    pool_window: int | None = None
+    """Keep only this many newest snapshots and draw the reference from them. This deviates from the paper; null keeps
+    all."""
+    anchor_draws: int = 0
+    """Number of further draws of timestep and noise whose mean decides each sign; 0 decides by the draw that the loss
+    uses."""
+    anchor_scope: AnchorScope = "sample"
+    """Whether each sample gets its own sign, or the whole batch gets one."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least("method", self, 0, "anchor_draws")
+        at_least("method", self, 1, "pool_window")
+        if self.pool_window is not None and self.reference != "random":
+            raise ValueError(
+                f"method.pool_window={self.pool_window} has no meaning for method.reference={self.reference}; leave it "
+                "out, or draw a random reference"
+            )
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.reference
+
+    def signs(self, batch_size: int) -> int:
+        return 1 if self.anchor_scope == "batch" else batch_size
+
+
+def check_not_flow(method: MethodConfig, family: str) -> None:
+    """Raises ValueError if `method` sets options of flow-matching models; `family` is a diffusion model."""
+    if method.timestep_density != "uniform" or method.timestep_shift != 1:
+        raise ValueError(
+            f"method.timestep_density={method.timestep_density} with method.timestep_shift={method.timestep_shift} is "
+            f"for flow-matching models; {family} needs uniform and 1"
+        )
+
+
+def check_flow(method: MethodConfig, family: str) -> None:
+    """Raises ValueError if `method` sets options of diffusion models; `family` is a flow-matching model."""
+    if method.min_snr_gamma is not None:
+        raise ValueError(
+            f"method.min_snr_gamma={method.min_snr_gamma} is for diffusion models; {family}, a flow-matching model, "
+            "needs null"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceSamplesConfig:
-    """How the reference draws its samples, at the start of every iteration, for the methods that learn from them."""
+    """How the reference draws its samples at the start of every iteration, for the methods that learn from them."""
 
     scheduler: SchedulerName = "default"
     """Solver; default is the model's own."""
     steps: int = 50
-    """Denoising steps."""
+    """Number of denoising steps."""
     guidance_scale: float = 7.5
-    """Classifier-free guidance; 1 turns it off."""
+    """Scale of classifier-free guidance; 1 turns it off."""
     batch_size: int = 8
-    """Samples drawn at once by a process; changes speed and memory, not the samples."""
+    """Number of samples that a process draws at once. It changes speed and memory, not the samples."""
     reencode: bool = False
-    """Decode samples and encode them again, as predecessors did, so that both halves carry the VAE's trace."""
+    """Decode the samples and encode them again, as earlier methods did, so that winners and samples carry the same
+    traces of the VAE."""
 
     def __post_init__(self):
         at_least("reference_samples", self, 1, "steps", "batch_size")

@@ -1,61 +1,41 @@
-"""The named methods as a table: what each learns from, against what, and its defaults. Without torch.
-
-The losses themselves are in `seppo_core.methods`.
-"""
+"""What the rest of the package must know of a training method without importing its loss. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["winners", "pairs", "labels"]
+Supervision = Literal["winners", "pairs", "labels"]
 """What a data set holds: winners alone, pairs of winner and loser, or items labelled good or bad."""
-Second = Literal["generated", "loser", "none"]
-"""What stands beside the winner: a sample of the reference, the pair's loser, or nothing."""
+Counterpart = Literal["generated", "loser", "none"]
+"""What the loss sets against the winner: a sample of the reference, the loser of the pair, or nothing."""
 Strategy = Literal["random", "latest", "initial"]
 """Which snapshot is the reference: a uniform draw from all so far, the newest, or always the base."""
 Flipper = Literal["sign", "indicator", "off"]
-"""What becomes of the second sample where the reference beats the policy: a winner, nothing, still a loser."""
+"""Role of the reference's sample if the reference beats the policy: a winner, ignored, or still a loser."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One method. `strategy`, `flipper` and `beta` are its defaults, None where the method has no such thing.
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """Constants of one method, as opposed to the options that a user may set."""
 
-    `choices` names those of "strategy" and "flipper" that a config may set; the others make the method what it is.
-    """
-
-    form: Form
-    second: Second
-    strategy: Strategy | None
-    flipper: Flipper | None
-    beta: float | None
     source: str
-    choices: tuple[str, ...] = ()
+    """Paper and year."""
+    supervision: Supervision
+    counterpart: Counterpart
+    reference: Strategy | None
+    """Snapshot that the loss compares with, unless the method has an option for it; None if it needs no reference."""
+    implementation: str
+    """The class, as "package.module:Class"."""
 
     @property
     def uses_reference(self) -> bool:
-        """Whether a reference's errors enter the loss."""
-        return self.strategy is not None
-
-    def learns_from(self, form: Form) -> bool:
-        """Whether a cache of `form` serves: a pair has a winner, an item labelled good or bad may have none."""
-        return form == self.form or (self.form, form) == ("winners", "pairs")
+        """Whether errors of a reference enter the loss."""
+        return self.reference is not None
 
     @property
     def contrastive(self) -> bool:
-        """Whether the loss sets a winner against a second sample."""
-        return self.second != "none"
+        """Whether the loss sets a winner against a counterpart."""
+        return self.counterpart != "none"
 
-
-RECIPES = {
-    "seppo": Recipe(
-        "winners", "generated", "random", "sign", 2000, "SePPO, arXiv 2410.05255, 2024", ("strategy", "flipper")
-    ),
-    "sspo": Recipe("winners", "generated", "random", "sign", 2000, "arXiv 2410.05255 v2, 2025", ("strategy",)),
-    "sft": Recipe("winners", "none", None, None, None, "supervised fine-tuning"),
-    "dpo": Recipe("pairs", "loser", "initial", "off", 2000, "Diffusion-DPO, arXiv 2311.12908, 2023"),
-    "spin": Recipe("winners", "generated", "latest", "off", 2000, "SPIN-Diffusion, arXiv 2402.10210, 2024"),
-    "ditto": Recipe("winners", "generated", "initial", "off", 2000, "after DITTO, arXiv 2406.00888, 2024"),
-    "mapo": Recipe("pairs", "loser", None, None, 0.1, "MaPO, arXiv 2406.06424, 2024"),
-    "kto": Recipe("labels", "none", "initial", None, 5000, "Diffusion-KTO, arXiv 2404.04465, 2024"),
-}
-"""By the name in `method.name`."""
+    def learns_from(self, supervision: Supervision) -> bool:
+        """Whether a cache of `supervision` serves. A pair contains a winner; a labelled item need not be one."""
+        return supervision == self.supervision or (self.supervision, supervision) == ("winners", "pairs")

@@ -26,18 +26,18 @@ class HealthConfig:
     """The preference margin is so large that the loss has no gradient left, and only drifts."""
     margin_limit: float = 5.0
     """Mean margin, beta included, that is too large; at 5 a pair is weighted by 0.7 % of its start."""
-    sign: Action = "warn"
+    constant_sign: Action = "warn"
     """Every s has come out alike for a window of updates: the anchor decides nothing. Not with flipper: off."""
-    collapse: Action = "warn"
+    sample_collapse: Action = "warn"
     """The reference's samples are becoming alike, or are not finite."""
-    collapse_share: float = 0.5
+    sample_collapse_share: float = 0.5
     """Share of the first iteration's variance below which samples count as collapsed."""
 
     def __post_init__(self):
         at_least("health", self, 2, "window")
         at_least("health", self, 1, "non_finite_updates")
         above("health", self, 0, "winner_error_rise", "margin_limit")
-        share("health", self, "collapse_share")
+        share("health", self, "sample_collapse_share")
 
 
 @dataclass(frozen=True, kw_only=True)

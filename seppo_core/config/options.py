@@ -3,11 +3,12 @@
 Without torch, like all of the schema.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from seppo_core.config.aliases import RENAMED
 from seppo_core.config.gpus import GpuName
-from seppo_core.config.loader import nearest
+from seppo_core.config.messages import nearest
 from seppo_core.config.method import SchedulerName
 from seppo_core.config.schema import Config
 
@@ -121,13 +122,16 @@ OTHER_CHANGES = ("winners", "version", "model")
 """What else than a key of the config `--accept_changes` can name."""
 
 
-def check_train(request: TrainRequest, keys: list[str]) -> None:
-    """ValueError where `accept_changes` names what is neither one of the config's `keys` nor of OTHER_CHANGES."""
-    for name in request.accept_changes:
+def check_train(request: TrainRequest, keys: list[str]) -> TrainRequest:
+    """`request` with the names that keys have now; ValueError if `accept_changes` names neither one of the config's
+    `keys` nor one of OTHER_CHANGES."""
+    names = tuple(RENAMED.get(name, name) for name in request.accept_changes)
+    for name in names:
         if name not in (*keys, *OTHER_CHANGES):
             guess = nearest(name, [*keys, *OTHER_CHANGES])
-            hint = f"did you mean {guess}?" if guess else f"use keys of the config, or {', '.join(OTHER_CHANGES)}"
-            raise ValueError(f"--accept_changes {name} is nothing that can differ; {hint}")
+            hint = f"did you mean {guess}?" if guess else f"use a config key, or one of {', '.join(OTHER_CHANGES)}"
+            raise ValueError(f"--accept_changes {name}: unknown name; {hint}")
+    return replace(request, accept_changes=names)
 
 
 def check_export(config: Config, request: ExportRequest) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from seppo_core.config.data import DataConfig
-from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.method import AnchoredConfig, MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.methods.seppo import SeppoConfig
 from seppo_core.config.monitoring import HealthConfig, LogConfig
 from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
 from seppo_core.config.validators import above, at_least
@@ -62,7 +63,7 @@ class Config:
     """Of data order, noise, timesteps and the reference's draws; with one seed any number of processes agrees."""
     model: ModelConfig
     data: DataConfig
-    method: MethodConfig = field(default_factory=MethodConfig)
+    method: MethodConfig = field(default_factory=SeppoConfig)
     reference_samples: ReferenceSamplesConfig = field(default_factory=ReferenceSamplesConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -75,26 +76,26 @@ class Config:
     """What `export` can write for this kind of model."""
 
     def __post_init__(self):
-        total = self.loop.iterations * self.loop.updates
+        total = self.loop.iterations * self.loop.updates_per_iteration
         if self.optimizer.warmup_updates >= total:
             raise ValueError(
                 f"optimizer.warmup_updates={self.optimizer.warmup_updates} leaves nothing of the run's {total} updates "
-                f"(loop.iterations x loop.updates); use at most {total - 1}"
+                f"(loop.iterations x loop.updates_per_iteration); use at most {total - 1}"
             )
         if (
-            self.method.name in ("seppo", "sspo")
-            and (self.method.strategy == "latest" or self.method.remember == 1)
-            and self.loop.updates == 1
+            isinstance(self.method, AnchoredConfig)
+            and (self.method.strategy == "latest" or self.method.pool_window == 1)
+            and self.loop.updates_per_iteration == 1
         ):
             raise ValueError(
-                "loop.updates=1 with method.reference=latest makes policy and reference the same weights at every "
-                "update, so that every s is a tie; use loop.updates of 2 or more"
+                "loop.updates_per_iteration=1 with method.reference=latest gives policy and reference the same weights "
+                "at every update, so that every sign is a tie; use 2 or more updates per iteration"
             )
         if self.loop.sharded and self.optimizer.name == "adamw8bit":
             raise ValueError(
                 "optimizer.name=adamw8bit does not know the shards of loop.sharded=true; use adamw, or do not shard"
             )
-        if self.loop.offload_reference and (self.tune.mode == "lora" or not self.method.recipe.uses_reference):
+        if self.loop.offload_reference and (self.tune.mode == "lora" or not self.method.spec.uses_reference):
             raise ValueError(
                 f"loop.offload_reference=true has nothing to move with tune.mode={self.tune.mode} and method.name="
                 f"{self.method.name}: it is for references with weights of their own; leave it out"
@@ -103,3 +104,23 @@ class Config:
     def weight_paths(self) -> dict[str, str | None]:
         """By key: what is loaded from the hub or from a local folder."""
         return {"model.base": self.model.base, "model.vae": self.model.vae, "model.lora": self.model.lora}
+
+
+def check_supervision(config: Config) -> None:
+    """Raises ValueError if `prepare` would cache what the method does not learn from."""
+    method, given = config.method, config.data.supervision
+    if not method.spec.learns_from(given):
+        raise ValueError(
+            f"method.name={method.name} learns from {method.spec.supervision}, not from what data.supervision={given} "
+            f"caches; set data.supervision={method.spec.supervision}"
+        )
+
+
+def check_flow_solvers(config: Config, family: str) -> None:
+    """Raises ValueError if a solver of diffusion models is named for `family`, a flow-matching model."""
+    for section, name in [
+        ("reference_samples", config.reference_samples.scheduler),
+        ("preview", config.preview.scheduler),
+    ]:
+        if name != "default":
+            raise ValueError(f"{section}.scheduler={name} solves diffusions; {family} is a flow and needs default")

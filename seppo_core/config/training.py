@@ -16,7 +16,7 @@ class LoopConfig:
 
     iterations: int = 7
     """Times a reference is drawn."""
-    updates: int = 30
+    updates_per_iteration: int = 30
     """Optimiser updates per iteration; every pair is used once."""
     batch_size: int = 2048
     """Pairs per update, over all processes and accumulation steps."""
@@ -38,7 +38,7 @@ class LoopConfig:
     """Newest checkpoints to keep; snapshots for the reference pool are kept apart, all of them."""
 
     def __post_init__(self):
-        at_least("loop", self, 1, "iterations", "updates", "batch_size", "micro_batch_size")
+        at_least("loop", self, 1, "iterations", "updates_per_iteration", "batch_size", "micro_batch_size")
         at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints")
         if self.sharded and self.offload_reference:
             raise ValueError("loop.offload_reference=true does not go with loop.sharded=true, which shards it; use one")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.data.records import Media, find_file
 from seppo_core.data.source import BadItem, LeftOut
 
@@ -31,7 +31,7 @@ class Columns:
     captions: tuple[str, ...]
 
     @property
-    def form(self) -> Form:
+    def form(self) -> Supervision:
         return "pairs" if self.second is not None else "winners" if self.label is None else "labels"
 
     @property

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from seppo_core.config.loader import similar_path
+from seppo_core.config.messages import similar_path
 
 Format = Literal["folder", "parquet", "webdataset", "hub"]
 

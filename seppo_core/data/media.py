@@ -10,14 +10,14 @@ from typing import Literal
 
 import torch
 
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.data.records import Media, Record, Records
 from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, View, first_line
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
 
-FORMS: dict[Form, tuple[Form, ...]] = {
+FORMS: dict[Supervision, tuple[Supervision, ...]] = {
     "winners": ("winners",),
     "pairs": ("pairs", "winners", "labels"),
     "labels": ("labels", "winners"),
@@ -58,7 +58,7 @@ class MediaSource(Source):
         self,
         records: Records,
         decoder: Decoder,
-        form: Form = "winners",
+        form: Supervision = "winners",
         winner: Literal["winner", "random"] = "winner",
         seed: int = 0,
     ):
@@ -68,12 +68,12 @@ class MediaSource(Source):
             )
         if form not in FORMS[records.form]:
             raise ValueError(
-                f"the data hold {records.form}, which cannot be read as {form}; use data.form="
+                f"the data hold {records.form}, which cannot be read as {form}; use data.supervision="
                 f"{' or '.join(FORMS[records.form])}, or data with {'a loser' if form == 'pairs' else 'a label'} a row"
             )
         if winner == "random" and (form, records.form) != ("winners", "pairs"):
             raise ValueError(
-                f"data.winner=random takes either of a pair as the winner; the data hold {records.form} and are read "
+                f"data.pick=random takes either of a pair as the winner; the data hold {records.form} and are read "
                 f"as {form}; leave it out"
             )
         self.records, self.decoder, self.form, self.winner, self.seed = records, decoder, form, winner, seed

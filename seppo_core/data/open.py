@@ -25,14 +25,14 @@ def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
     """The items that `data` asks for. Reads tables, footers and headers, no pixels.
 
     FileNotFoundError, ValueError or ModuleNotFoundError, in one line, where that cannot be, where the rows are of
-    another form than data.form, or where data.expected_rows or data.expected_sha256 do not hold.
+    another form than data.supervision, or where data.expected_rows or data.expected_sha256 do not hold.
     """
     found = find_source(config.source, config.format)
     records, lost = open_records(config, found)
     for name, reason in lost.items():
         # of what it held nothing is known: rejected.jsonl can only name the file
         print(f"{name} is left out from where it cannot be read: {reason}", file=sys.stderr)
-    source = MediaSource(records, decoder, config.form, config.winner, seed)
+    source = MediaSource(records, decoder, config.supervision, config.pick, seed)
     check_expected(config, records)
     return source
 

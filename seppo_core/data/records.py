@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from stat import S_ISREG
 from typing import NamedTuple
 
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, SourceLost
 
@@ -83,7 +83,7 @@ class Record(NamedTuple):
 class Records(ABC):
     """Rows by position, from several threads at once, without a Python object for each."""
 
-    form: Form
+    form: Supervision
     """What the rows are; the source may be asked for less."""
     files: tuple[Path, ...] = ()
     """What lists the rows or holds them, by which they are known: tables, shards, archives."""

@@ -6,13 +6,13 @@ from typing import Literal, NamedTuple
 from jaxtyping import UInt8
 from torch import Tensor
 
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.models.adapter import CropInfo
 
 Kind = Literal["image", "video"]
 
 
-VIEWS: dict[Form, tuple[str, ...]] = {"winners": ("winner",), "pairs": ("winner", "loser"), "labels": ("item",)}
+VIEWS: dict[Supervision, tuple[str, ...]] = {"winners": ("winner",), "pairs": ("winner", "loser"), "labels": ("item",)}
 """Names of an item's views, by what the items are. A labelled item is neither winner nor loser."""
 
 
@@ -55,7 +55,7 @@ class Source(ABC):
     """Captioned items of one size, read by position and in any order, from several threads at once."""
 
     kind: Kind
-    form: Form = "winners"
+    form: Supervision = "winners"
     """What the items are: winners alone, pairs of winner and loser, or items labelled good or bad."""
     height: int
     width: int

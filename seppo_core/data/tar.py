@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.data.columns import CAPTIONS, Columns
 from seppo_core.data.records import FixedFile, Media, Record, Records, Span
 from seppo_core.data.retry import is_transient, retry_io
@@ -121,7 +121,7 @@ class TarRecords(Records):
             for i in range(int(self._first[position]), int(self._first[position + 1]))
         ]
 
-    def _columns(self, form: Form) -> Columns:
+    def _columns(self, form: Supervision) -> Columns:
         label = self._label or {"pairs": "label_0", "labels": "label", "winners": None}[form]
         return Columns("0", "1" if form == "pairs" else None, label, self._captions)
 
@@ -152,7 +152,7 @@ class TarRecords(Records):
             if position not in self._bad:
                 self._bad[position] = (self._name(position), "there twice: an earlier sample has the same key")
 
-    def _find_form(self) -> Form:
+    def _find_form(self) -> Supervision:
         for position in range(len(self)):
             if position in self._bad:
                 continue

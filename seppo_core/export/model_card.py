@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from seppo_core.cache.manifest import Manifest
-from seppo_core.config.loader import resolved_yaml
+from seppo_core.config.loader import plain, resolved_yaml
 from seppo_core.config.schema import Config
 from seppo_core.export.snippets import quoted, script
 from seppo_core.models.adapter import Adapter
@@ -31,7 +31,7 @@ def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str) -> 
 
     `adapter` is the run's own, which knows the code.
     """
-    m, recipe, base = config.method, config.method.recipe, config.model.base
+    m, spec, base, loop = config.method, config.method.spec, config.model.base, config.loop
     licence = licence_of(base, config.model.revision)
     is_clips = config.data.frames > 1
     parts = _parts(config)
@@ -47,14 +47,13 @@ def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str) -> 
         tags=["preference-alignment", m.name, *(["lora"] if kind == "lora" else [])],
     )
     settings = {
-        "method": f"{m.name} ({recipe.source})",
-        "beta": m.effective_beta,
-        "anchor": m.effective_flipper,
-        "reference": m.strategy if m.remember is None else f"{m.strategy} of the newest {m.remember}",
-        "second sample": recipe.second,
+        "method": f"{m.name} ({spec.source})",
+        **{key: value for key, value in plain(m).items() if key not in ("name", "reference", "pool_window")},
+        "reference": m.strategy if m.pool_window is None else f"{m.strategy} of the newest {m.pool_window}",
+        "second sample": spec.counterpart,
         "trained": f"{config.tune.mode}, {config.tune.scope}"
         + (f", rank {config.tune.rank}" if config.tune.mode == "lora" else ""),
-        "iterations x updates x batch": f"{config.loop.iterations} x {config.loop.updates} x {config.loop.batch_size}",
+        "iterations x updates x batch": f"{loop.iterations} x {loop.updates_per_iteration} x {loop.batch_size}",
         "optimiser": f"{config.optimizer.name}, lr {config.optimizer.lr:g}, {config.optimizer.schedule}",
         "precision": config.loop.mixed_precision,
         "size": f"{config.data.height} x {config.data.width}" + (f", {config.data.frames} frames" if is_clips else ""),

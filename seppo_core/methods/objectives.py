@@ -1,13 +1,20 @@
-"""What a run optimises: recipes of the same few parts. `RECIPES` says what each learns from; the loss is here."""
+"""What a run optimises: the options of `seppo_core.config.methods` with their losses."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from seppo_core.config.method_specs import RECIPES, Flipper, Recipe
+from seppo_core.config.method import AnchoredConfig, MethodConfig, ReferenceLossConfig
+from seppo_core.config.method_specs import Flipper
+from seppo_core.config.methods.ditto import DittoConfig
+from seppo_core.config.methods.dpo import DpoConfig
+from seppo_core.config.methods.kto import KtoConfig
+from seppo_core.config.methods.mapo import MapoConfig
+from seppo_core.config.methods.seppo import SeppoConfig
+from seppo_core.config.methods.sft import SftConfig
+from seppo_core.config.methods.spin import SpinConfig
+from seppo_core.config.methods.sspo import SspoConfig
 from seppo_core.methods.baselines import (
     LabelledErrors,
     guard_scale,
@@ -25,14 +32,17 @@ from seppo_core.models.adapter import Adapter
 Scalars = dict[str, Tensor]
 
 
-class Method(ABC):
-    """A loss over one micro-batch, and what of the whole batch it has to know first."""
+class Method(MethodConfig, ABC):
+    """A loss over one micro-batch, and what of the whole batch it has to know first.
 
-    recipe: ClassVar[Recipe]
-    anchor_draws: int = 0
-    """Further draws (t, noise) that a batch must bring for the anchor."""
-    observes: bool = False
-    """Whether `observe` has to run over the whole batch, on all processes, before `loss`."""
+    Every method derives from its options too, e.g. `class Kto(KtoConfig, Method)`, and is built from them by keyword:
+    `Kto(beta=5000)`.
+    """
+
+    @property
+    def observes(self) -> bool:
+        """Whether `observe` has to run over the whole batch, on all processes, before `loss`."""
+        return False
 
     def observe(self, adapter: Adapter, policy: nn.Module, reference: Reference | None, batch: Batch) -> Scalars:
         """Scalars of a micro-batch, without gradient; `loss` is given their mean over the global batch."""
@@ -45,50 +55,21 @@ class Method(ABC):
         """Scalar loss with gradient to the policy, and scalars to watch."""
 
 
-@dataclass(frozen=True)
-class Sft(Method):
+class Sft(SftConfig, Method):
     """Supervised fine-tuning on the winners: the control that every preference method must be held against."""
-
-    recipe = RECIPES["sft"]
 
     def loss(self, adapter, policy, reference, batch, observed):
         return sft_loss(item_errors(adapter, policy, batch))
 
 
-@dataclass(frozen=True)
-class Contrastive(Method):
-    """Winners against second samples, both measured against a reference: −log σ(−β(σ_w − s·σ_r)).
-
-    The sign s is decided for each sample by one draw as in the paper, by the mean of `anchor_draws` further draws, or
-    once for the whole batch by the mean over it (`anchor_per`).
-    """
+class Contrastive(ReferenceLossConfig, Method):
+    """Winners against counterparts, both measured against a reference: −log σ(−β(σ_w − s·σ_r)), with s = +1."""
 
     beta: float
-    flipper: Flipper = "off"
-    anchor_draws: int = 0
-    anchor_per: Literal["sample", "batch"] = "sample"
-    guard: float | None = None
-    """μ of the winner-preserving guard (Diffusion-SDPO, arXiv 2511.03317, 2025); None is none."""
-    sft_weight: float = 0.0
-    """Of the winners' own error, added to the loss."""
-
-    def __post_init__(self):
-        if self.flipper == "off" and (self.anchor_draws or self.anchor_per == "batch"):
-            raise ValueError(
-                f"anchor_draws={self.anchor_draws} and anchor_per={self.anchor_per} decide the anchor's sign, but "
-                "flipper=off takes none; leave them at 0 and sample"
-            )
-
-    @property
-    def observes(self) -> bool:
-        return self.anchor_per == "batch"
-
-    def observe(self, adapter, policy, reference, batch):
-        return {"anchor_gap": self._gap(adapter, policy, reference, batch).mean()} if self.observes else {}
 
     def loss(self, adapter, policy, reference, batch, observed):
         # every pass of the reference, and every one without gradient, before the one that the gradient goes through
-        averaged = self.anchor_draws and self.anchor_per == "sample"
+        averaged = self.anchor_draws and not self.observes
         gap = anchor_gap(adapter, policy, reference, batch) if averaged else None
         held = reference_pair(adapter, reference, batch)
         winner, sample = pair_pass(adapter, policy, batch)
@@ -110,7 +91,24 @@ class Contrastive(Method):
         return seppo_loss(errors, sign, self.beta)
 
     def _sign(self, errors: Errors, gap: Tensor | None, observed: Scalars) -> Tensor:
-        if self.anchor_per == "batch":
+        return anchor_sign(errors, "off")
+
+
+class Anchored(AnchoredConfig, Contrastive):
+    """The sign s is decided for each sample by one draw as in the paper, by the mean of `anchor_draws` further draws,
+    or once for the whole batch by the mean over it (`anchor_scope`)."""
+
+    flipper: Flipper
+
+    @property
+    def observes(self) -> bool:
+        return self.anchor_scope == "batch"
+
+    def observe(self, adapter, policy, reference, batch):
+        return {"anchor_gap": self._gap(adapter, policy, reference, batch).mean()} if self.observes else {}
+
+    def _sign(self, errors: Errors, gap: Tensor | None, observed: Scalars) -> Tensor:
+        if self.anchor_scope == "batch":
             better = (observed["anchor_gap"] < 0).expand(len(errors.policy_winner))
         elif gap is not None:
             better = gap < 0
@@ -128,54 +126,33 @@ class Contrastive(Method):
         return own - tied(reference, held, own)
 
 
-@dataclass(frozen=True)
-class Seppo(Contrastive):
+class Seppo(SeppoConfig, Anchored):
     """SePPO (arXiv 2410.05255, 2024): against the reference's own samples, the anchor deciding each sign."""
 
-    recipe = RECIPES["seppo"]
-    flipper: Flipper = "sign"
 
-
-@dataclass(frozen=True)
-class Sspo(Contrastive):
+class Sspo(SspoConfig, Anchored):
     """SSPO, as we read v2 of the paper (2025): DPO's term where s = +1, plain SFT where the reference is better."""
 
-    recipe = RECIPES["sspo"]
-    flipper: Flipper = "sign"
+    flipper = "sign"
 
     def preference(self, errors, sign):
         return sspo_loss(errors, sign, self.beta)
 
 
-@dataclass(frozen=True)
-class Dpo(Contrastive):
+class Dpo(DpoConfig, Contrastive):
     """Diffusion-DPO (arXiv 2311.12908, 2023), eq. 14: human pairs, the initial weights as reference, s = +1."""
 
-    recipe = RECIPES["dpo"]
 
-
-@dataclass(frozen=True)
-class Spin(Contrastive):
+class Spin(SpinConfig, Contrastive):
     """SPIN-Diffusion (arXiv 2402.10210, 2024): against the newest snapshot's own samples, s = +1."""
 
-    recipe = RECIPES["spin"]
 
-
-@dataclass(frozen=True)
-class Ditto(Contrastive):
+class Ditto(DittoConfig, Contrastive):
     """After DITTO (arXiv 2406.00888, 2024): against the base's own samples, s = +1."""
 
-    recipe = RECIPES["ditto"]
 
-
-@dataclass(frozen=True)
-class Mapo(Method):
+class Mapo(MapoConfig, Method):
     """MaPO (arXiv 2406.06424, 2024): pairs and no reference at all, neither in memory nor in the loss."""
-
-    recipe = RECIPES["mapo"]
-    beta: float
-    guard: float | None = None
-    """As for `Contrastive`."""
 
     def loss(self, adapter, policy, reference, batch, observed):
         winner, loser = pair_pass(adapter, policy, batch)
@@ -187,15 +164,12 @@ class Mapo(Method):
         return loss, metrics | {"guard_scale": scale.mean()}
 
 
-@dataclass(frozen=True)
-class Kto(Method):
+class Kto(KtoConfig, Method):
     """Diffusion-KTO (arXiv 2404.04465, 2024): unpaired items with a label, against the initial weights."""
 
-    recipe = RECIPES["kto"]
-    beta: float
-    weights: tuple[float, float] = (1.0, 1.0)
-    """Of desirable and of undesirable items."""
-    observes = True
+    @property
+    def observes(self) -> bool:
+        return True
 
     def observe(self, adapter, policy, reference, batch):
         with reference.active() as frozen:
@@ -209,4 +183,4 @@ class Kto(Method):
             held = item_errors(adapter, frozen, batch)
         own = item_errors(adapter, policy, batch)
         errors = LabelledErrors(own, tied(reference, held, own), batch.desirable)
-        return kto_loss(errors, self.beta, observed["gain"], self.weights)
+        return kto_loss(errors, self.beta, observed["gain"], self.kto_weights)

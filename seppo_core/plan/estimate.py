@@ -91,8 +91,8 @@ def _host(config: Config, work: Work) -> int:
 
 def _counts(config: Config, work: Work) -> Counts:
     loop = config.loop
-    updates = loop.iterations * loop.updates
-    generated = loop.updates * loop.batch_size if config.method.recipe.second == "generated" else 0
+    updates = loop.iterations * loop.updates_per_iteration
+    generated = loop.updates_per_iteration * loop.batch_size if config.method.spec.counterpart == "generated" else 0
     return Counts(
         updates, loop.iterations, loop.batch_size, updates * loop.batch_size, generated, generated * loop.iterations,
         work.calls,
@@ -127,7 +127,7 @@ def _flops(config: Config, work: Work) -> Flops:
 
 def _encoding(config: Config, work: Work, items: int) -> int:
     """FLOPs that the VAE spends on encoding the whole data set."""
-    halves = 2 if config.data.form == "pairs" else 1
+    halves = 2 if config.data.supervision == "pairs" else 1
     return items * halves * (1 + config.data.flip) * work.encoding.flops // config.data.encode_batch_size
 
 

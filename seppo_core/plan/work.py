@@ -87,7 +87,7 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
     parameters = sum(parameter.numel() for parameter in adapter.denoiser.parameters())
     parts = build_model(config, adapter)
     method = parts.method
-    reference = make_reference(adapter.denoiser) if method.recipe.uses_reference else None
+    reference = make_reference(adapter.denoiser) if method.spec.uses_reference else None
     one = {name: (tuple(value.shape[1:]), value.dtype) for name, value in conditions(adapter).items()}
     told = adapter.size_condition(_framing(config))
     weights = count_weights(adapter, reference, base, parameters)
@@ -101,7 +101,7 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
         denoising = previewing = decoding = None
         encoding = encoding_one = Cost(0, 0, 0)
         if not only_step:
-            if method.recipe.second == "generated":
+            if method.spec.counterpart == "generated":
                 s = config.reference_samples
                 with reference.active() as frozen:
                     denoising = _denoising(config, adapter, frozen, shape, draw, known, s.batch_size, s.guidance_scale)
@@ -126,7 +126,7 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
             steps[checkpointed], of_reference, of_policy, reference_peak = _step(
                 config, parts, reference, shape, draw, checkpointed
             )
-        forward = of_policy // (loop.micro_batch_size * (2 if method.recipe.contrastive else 1))
+        forward = of_policy // (loop.micro_batch_size * (2 if method.spec.contrastive else 1))
     return Work(
         component=adapter.component,
         weights=weights,
@@ -153,7 +153,7 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
 def _stored(config: Config, shape: tuple[int, ...], text: Shapes, framing: Condition) -> tuple[int, int]:
     """Bytes of an item and of a caption in the cache."""
     size = getattr(torch, config.data.cache_dtype).itemsize
-    halves = 2 if config.data.form == "pairs" else 1
+    halves = 2 if config.data.supervision == "pairs" else 1
     latents = 2 * (1 + config.data.flip) * math.prod(shape) * size
     of_framing = sum(
         value[0].numel() * (size if value.is_floating_point() else value.itemsize) for value in framing.values()
@@ -197,7 +197,7 @@ def _step(
         cost = counter.cost
     of_reference, reference_peak = (0, 0) if watched is None else (watched.flops, watched.peak)
     # the anchor's draws are passes over the winners alone, with as many of the policy as of the reference
-    passes = 1 + method.anchor_draws / 2 * (config.method.anchor_per == "sample") if method.recipe.contrastive else 1
+    passes = 1 + method.anchor_draws / 2 * (not method.observes) if method.spec.contrastive else 1
     return cost, of_reference, round(forward / passes), reference_peak
 
 
@@ -219,7 +219,7 @@ def _observe(
 
 def _batch(config: Config, parts: ModelParts, shape: tuple[int, ...], draw: Draw) -> Batch:
     """One micro-batch of the method's kind."""
-    count, recipe, more = config.loop.micro_batch_size, parts.method.recipe, parts.method.anchor_draws
+    count, spec, more = config.loop.micro_batch_size, parts.method.spec, parts.method.anchor_draws
     timesteps = lambda: _timesteps(parts.noise_path, count)  # noqa: E731
     return Batch(
         x0=torch.randn(count, *shape),
@@ -227,9 +227,9 @@ def _batch(config: Config, parts: ModelParts, shape: tuple[int, ...], draw: Draw
         t=timesteps(),
         noise=torch.randn(count, *shape),
         noise_path=parts.noise_path,
-        counterpart=torch.randn(count, *shape) if recipe.second != "none" else None,
-        counterpart_noise=torch.randn(count, *shape) if recipe.second != "none" else None,
-        desirable=torch.ones(count, dtype=torch.bool) if recipe.form == "labels" else None,
+        counterpart=torch.randn(count, *shape) if spec.counterpart != "none" else None,
+        counterpart_noise=torch.randn(count, *shape) if spec.counterpart != "none" else None,
+        desirable=torch.ones(count, dtype=torch.bool) if spec.supervision == "labels" else None,
         anchor_t=torch.stack([timesteps()] * more) if more else None,
         anchor_noise=torch.randn(more, count, *shape) if more else None,
     )
@@ -258,7 +258,7 @@ def _denoising(
 def _calls(config: Config, adapter: Adapter, shape: tuple[int, ...]) -> int:
     """Forward passes over one item that drawing a reference sample takes."""
     s = config.reference_samples
-    if config.method.recipe.second != "generated":
+    if config.method.spec.counterpart != "generated":
         return 0
     scheduler = deepcopy(make_scheduler(s.scheduler, adapter.scheduler))
     # some solvers, PNDM among them, warm up with steps of their own
@@ -282,7 +282,7 @@ def _decoding(config: Config, adapter: Adapter, shape: tuple[int, ...]) -> Cost 
 
 def _decoded(config: Config) -> list[int]:
     """How many items the VAE decodes at once: for previews, and for samples that go through pixels."""
-    again = config.reference_samples.reencode and config.method.recipe.second == "generated"
+    again = config.reference_samples.reencode and config.method.spec.counterpart == "generated"
     return [config.preview.per_prompt] * bool(config.preview.prompts) + [config.reference_samples.batch_size] * again
 
 

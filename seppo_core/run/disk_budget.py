@@ -22,7 +22,7 @@ def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> d
     # AdamW's two moments, of one byte each in its 8-bit form
     moments = weights // 2 if config.optimizer.name == "adamw8bit" else 2 * weights
     checkpoint = weights + moments + (weights if config.optimizer.ema_decay is not None else 0)
-    samples = loop.updates * loop.batch_size if m.recipe.second == "generated" else 0
+    samples = loop.updates_per_iteration * loop.batch_size if m.spec.counterpart == "generated" else 0
     return {
         "snapshots of the pool": pool_entries(config) * weights,
         # a new checkpoint is written before an old one goes
@@ -39,7 +39,7 @@ def pool_entries(config: Config) -> int:
     if m.strategy == "initial":
         return 1
     # the one that is to be forgotten goes after the new one is there
-    return iterations if m.remember is None else min(iterations, m.remember + 1)
+    return iterations if m.pool_window is None else min(iterations, m.pool_window + 1)
 
 
 def check_run_space(folder: Path, needed: dict[str, int]) -> None:
@@ -50,5 +50,5 @@ def check_run_space(folder: Path, needed: dict[str, int]) -> None:
         parts = ", ".join(f"{size / 1e9:.1f} GB for {name}" for name, size in needed.items() if size)
         raise OSError(
             f"{folder} needs {missing / 1e9:.1f} GB more and its disk has {free / 1e9:.1f} GB free ({parts}); free "
-            "some, name another disk as `run`, or keep fewer (loop.keep_checkpoints, method.remember)"
+            "some, name another disk as `run`, or keep fewer (loop.keep_checkpoints, method.pool_window)"
         )

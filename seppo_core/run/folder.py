@@ -49,7 +49,7 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
         raise ValueError(in_use(folder, holder))
     here = environment()
     if path.exists():
-        stored = load_config(path, type(config))
+        stored = load_config(path, type(config), warn=False)
         found = {line.partition(":")[0]: line for line in config_differences(stored, config, ignore=FREE_KEYS)}
         trained_on = json.loads((folder / "winners.json").read_text(encoding="utf-8"))["fingerprint"]
         if trained_on != winners:

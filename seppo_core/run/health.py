@@ -66,8 +66,8 @@ class Health:
             ("non_finite", config.non_finite, _NonFinite(config.non_finite_updates)),
             ("winner_error", config.winner_error, _WinnerError(config.window, config.winner_error_rise)),
             ("margin", config.margin, _Margin(config.window, config.margin_limit)),
-            ("sign", config.sign if signs else "off", _Sign(agreeing)),
-            ("collapse", config.collapse, _Collapse(config.collapse_share)),
+            ("constant_sign", config.constant_sign if signs else "off", _Sign(agreeing)),
+            ("sample_collapse", config.sample_collapse, _Collapse(config.sample_collapse_share)),
         ]
         self._gates = [gate for gate in gates if gate[1] != "off"]
         self._window = config.window
@@ -83,9 +83,7 @@ class Health:
         cls, health: HealthConfig, method: MethodConfig, batch_size: int, history: Iterable[Metrics] = ()
     ) -> "Health":
         """The gates for a run of `method` on updates of `batch_size` pairs."""
-        decided = method.effective_flipper in ("sign", "indicator")
-        signs = 0 if not decided else 1 if method.anchor_per == "batch" else batch_size
-        return cls(health, signs=signs, history=history)
+        return cls(health, signs=method.signs(batch_size), history=history)
 
     @property
     def standing(self) -> list[Alarm]:

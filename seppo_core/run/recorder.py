@@ -112,8 +112,8 @@ class RunRecorder(AbstractContextManager):
             wandb = None if project is None else WeightsAndBiases(project, folder, plain(config))
             self._log = self._stack.enter_context(RunLog(folder, done, wandb))
             events.add("started", update=done, process=os.getpid())
-        samples = loop.updates * loop.batch_size if generates else 0
-        self._pace = TimeLeft(loop.iterations * loop.updates, loop.updates, samples)
+        samples = loop.updates_per_iteration * loop.batch_size if generates else 0
+        self._pace = TimeLeft(loop.iterations * loop.updates_per_iteration, loop.updates_per_iteration, samples)
         self._display = UpdateDisplay(
             self._pace, done, description=f"{config.method.name} on {folder.name}", visible=is_main
         )

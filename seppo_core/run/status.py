@@ -6,8 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from seppo_core.config.loader import read_values
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.monitoring import HealthConfig
 from seppo_core.io.locks import holder_of
@@ -54,10 +53,10 @@ def read_status(folder: Path) -> Status:
     """Looks into a run folder; FileNotFoundError where it is none."""
     config = _read_config(folder)
     loop, sampled = config["loop"], config.get("reference_samples", {})
-    health, method = _section(HealthConfig, config.get("health")), _section(MethodConfig, config["method"])
-    size, per_iteration = loop["batch_size"], loop["updates"]
+    health, method = _section(HealthConfig, config.get("health")), _method(config["method"])
+    size, per_iteration = loop["batch_size"], loop["updates_per_iteration"]
     total = loop["iterations"] * per_iteration
-    samples = per_iteration * size if method.recipe.second == "generated" else 0
+    samples = per_iteration * size if method.spec.counterpart == "generated" else 0
     metrics, events = read_metrics(folder), read_events(folder)
     update = metrics[-1]["update"] if metrics else 0
     pace = TimeLeft(total, per_iteration, samples)
@@ -156,24 +155,25 @@ def _cell(value: float | int | None) -> str:
 
 def _variant(method: MethodConfig) -> str:
     """What makes it another method than the paper's."""
-    return "" if method.remember is None else f" that forgets all but the newest {method.remember} snapshots"
+    return "" if method.pool_window is None else f" that forgets all but the newest {method.pool_window} snapshots"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no run (no config.yaml); name the folder that `run` names in a config")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    return read_values(path)
 
 
 def _section(schema: type[Section], values: dict | None) -> Section:
     """A section of the config, whichever version wrote it: keys that are gone are passed over."""
     known = {field.name for field in fields(schema)}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in (values or {}).items()}
-    return schema(**{name: value for name, value in given.items() if name in known})
+    return schema(**{name: value for name, value in given.items() if name in known and value is not None})
+
+
+def _method(values: dict) -> MethodConfig:
+    return _section(MethodConfig.variants()[values.get("name", MethodConfig.chosen())], values)
 
 
 def _missing(folder: Path, iteration: int, samples: int, sampled: dict) -> int:

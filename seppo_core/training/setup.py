@@ -1,6 +1,7 @@
 """The one place where the parts of a run are put together, in one order; every user of a model gets them from here."""
 
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -8,12 +9,11 @@ import torch
 from accelerate import Accelerator
 
 from seppo_core.cache.reader import WinnerCache
-from seppo_core.config.config_checks import check_flow, check_not_flow
 from seppo_core.config.loader import load_config
-from seppo_core.config.method import MethodConfig
+from seppo_core.config.method import MethodConfig, check_flow, check_not_flow
 from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import Ranks, make_accelerator
-from seppo_core.methods.objectives import Ditto, Dpo, Kto, Mapo, Method, Seppo, Sft, Spin, Sspo
+from seppo_core.methods.objectives import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
 from seppo_core.models.fingerprint import denoiser_fingerprint, frozen_fingerprint
@@ -115,17 +115,8 @@ def load_encoders(config: Config, load: Load, device: torch.device) -> Adapter:
 
 def make_method(config: MethodConfig) -> Method:
     """The method that the section `method` of a config describes."""
-    beta = config.effective_beta
-    if config.name == "sft":
-        return Sft()
-    if config.name == "mapo":
-        return Mapo(beta, config.guard)
-    if config.name == "kto":
-        return Kto(beta, config.kto_weights)
-    method = {"seppo": Seppo, "sspo": Sspo, "dpo": Dpo, "spin": Spin, "ditto": Ditto}[config.name]
-    return method(
-        beta, config.effective_flipper, config.anchor_draws, config.anchor_per, config.guard, config.sft_weight
-    )
+    module, _, name = config.spec.implementation.partition(":")
+    return vars(import_module(module))[name](**vars(config))
 
 
 def with_method(path: NoisePath, method: MethodConfig) -> NoisePath:
@@ -209,7 +200,7 @@ def make_preview(config: Config, adapter: Adapter, folder: Path) -> Preview | No
 
 def _same_preview(config: Config, folder: Path) -> bool:
     """Whether the run began with these prompts, seed and solver, so that its first picture is of the same samples."""
-    began = load_config(folder / "config.yaml", type(config)).preview
+    began = load_config(folder / "config.yaml", type(config), warn=False).preview
     return replace(began, every=0) == replace(config.preview, every=0)
 
 
@@ -218,11 +209,11 @@ def _check_form(config: Config, cache: WinnerCache) -> None:
         raise ValueError(
             f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
         )
-    needed = config.method.recipe.form
-    if not config.method.recipe.learns_from(cache.form):
+    needed = config.method.spec.supervision
+    if not config.method.spec.learns_from(cache.form):
         raise ValueError(
             f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
-            f"prepare the data with data.form={needed} into another data.cache"
+            f"prepare the data with data.supervision={needed} into another data.cache"
         )
 
 

@@ -48,10 +48,10 @@ class Trainer:
         self.share = share_of_batch(self.ranks, loop.batch_size, loop.micro_batch_size)
         size = loop.micro_batch_size
         self.micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
-        self.total = loop.iterations * loop.updates
+        self.total = loop.iterations * loop.updates_per_iteration
 
         denoiser = adapter.denoiser
-        self.reference = self.layout.place(denoiser, method.recipe.uses_reference)
+        self.reference = self.layout.place(denoiser, method.spec.uses_reference)
         self.parameters = trainable_parameters(denoiser)
         decay = config.optimizer.ema_decay
         self.ema = None if decay is None else Ema(self.parameters, decay)
@@ -68,7 +68,7 @@ class Trainer:
 
         # without a reference nothing is ever drawn from it
         self.pool = ReferencePool(
-            folder / "pool", config.method.strategy or "initial", config.seed, config.method.remember
+            folder / "pool", config.method.strategy or "initial", config.seed, config.method.pool_window
         )
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
         order = WinnerOrder(len(cache), config.seed)
@@ -76,7 +76,7 @@ class Trainer:
         self.batches = BatchMaker(
             cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
             caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=config.method.noise,
-            losers=method.recipe.second == "loser", labels=method.recipe.form == "labels",
+            losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
             anchor_draws=method.anchor_draws,
         )  # fmt: skip
         s = config.reference_samples
@@ -84,7 +84,11 @@ class Trainer:
             adapter=adapter, cache=cache, order=order, seed=config.seed, settings=s, device=self.accelerator.device
         )
         self.samples = ReferenceSamples(
-            folder / "buffer", self.layout, sampler, size=loop.updates * loop.batch_size, chunk=s.batch_size
+            folder / "buffer",
+            self.layout,
+            sampler,
+            size=loop.updates_per_iteration * loop.batch_size,
+            chunk=s.batch_size,
         )
         self.progress = Progress()
         self.stop = StopCoordinator(self.accelerator, collective=self.layout.collective)
@@ -105,7 +109,7 @@ class Trainer:
             needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
             self.ranks.run_on_main(lambda: check_run_space(self.folder, needed))
             self._resume()
-            generates = self.method.recipe.second == "generated"
+            generates = self.method.spec.counterpart == "generated"
             with RunRecorder(self.config, events, done=self.progress.update, generates=generates) as recorder:
                 try:
                     self._train(recorder)
@@ -123,12 +127,14 @@ class Trainer:
         # one that a stop kept from being drawn is drawn now, if the first process says so: it may be there any moment
         if self.preview and not self.ranks.run_on_main(lambda: self.preview.drawn(self.progress.update)):
             self._draw(recorder)
-        for iteration in range(self.progress.update // self.config.loop.updates, self.config.loop.iterations):
+        for iteration in range(
+            self.progress.update // self.config.loop.updates_per_iteration, self.config.loop.iterations
+        ):
             self._iterate(iteration, recorder)
 
     def _iterate(self, iteration: int, recorder: RunRecorder) -> None:
         loop = self.config.loop
-        first, last = iteration * loop.updates, (iteration + 1) * loop.updates
+        first, last = iteration * loop.updates_per_iteration, (iteration + 1) * loop.updates_per_iteration
         drawn, buffer = None, None
         if self.reference is not None:
             if self.progress.update == first and self.pool.keeps(iteration):
@@ -139,7 +145,7 @@ class Trainer:
             self.accelerator.wait_for_everyone()
             drawn = self.pool.draw(iteration)
             self.reference.load(self.pool.load(drawn))
-            if self.method.recipe.second == "generated":
+            if self.method.spec.counterpart == "generated":
                 buffer = self.samples.fill(iteration, self.reference, self.stop, recorder)
         about = {"iteration": iteration} | (
             {} if drawn is None else {"reference": drawn, "pool": self.pool.entries(iteration)}

@@ -103,7 +103,7 @@ DATA = [
     Case("data", "the cache was made at another size", options("prepare", "--data.height", "32", "--data.width", "32"),
          says="made otherwise"),
     Case("data", "a method that learns from pairs, on winners", options("prepare", "--method.name", "dpo"),
-         says=r"data\.form=pairs"),
+         says=r"data\.supervision=pairs"),
     Case("data", "training before preparing", options("train", "--data.cache", "none"), says="run `prepare`"),
     Case("data", "the cache was made with another VAE", after(other_vae), says="another VAE"),
     Case("data", "mirrored winners that were not prepared", options("train", "--data.flip", "true"), says="data.flip"),
@@ -112,7 +112,8 @@ DATA = [
 SETTINGS = [
     Case("config", "a key that is misspelt", after(lambda: edit(CONFIG, lambda t: t + "metod: {beta: 3}\n")),
          says="did you mean method"),
-    Case("config", "a word where a number belongs", options("train", "--loop.updates", "many"), says="a whole number"),
+    Case("config", "a word where a number belongs", options("train", "--loop.iterations", "many"),
+         says="a whole number"),
     Case("config", "a learning rate below zero", options("train", "--optimizer.lr", "-1"), says="greater than 0"),
     Case("config", "no YAML", after(lambda: Path(CONFIG).write_text("run: [a\n")), says=CONFIG),
     Case("config", "no such file", lambda: ["train", "confg.yaml"], says="did you mean config.yaml"),
@@ -157,7 +158,8 @@ RUNS = [
          after(lambda: Path("out").mkdir(), "export", CONFIG, "--out", "out"), needs="run", says="not overwritten"),
     Case("run", "a LoRA from full weights", options("export", "--kind", "lora"), needs="run", says="--kind full"),
     Case("run", "status of a folder that is no run", lambda: ["status", "pictures"], says="holds no run"),
-    Case("run", "a gradient that is not finite, ten times", options("train", "--loop.updates", "6", "--run", "new"),
+    Case("run", "a gradient that is not finite, ten times", 
+         options("train", "--loop.updates_per_iteration", "6", "--run", "new"),
          says="bf16", around=nan_loss),
 ]  # fmt: skip
 

@@ -72,15 +72,18 @@ def test_arms_are_trained_from_one_base_for_as_many_updates(modality):
     configs = load_configs(modality)
     assert set(configs) == set(TRAINED) == set(ARMS) - {"base"}
     assert [configs[arm].method.name for arm in TRAINED] == ["sft", "sft", "seppo", "seppo"]
-    assert configs["seppo"].method.effective_flipper == "sign"
-    assert configs["seppo_anchor_off"].method.effective_flipper == "off"
-    assert len({(c.model.base, c.loop.iterations * c.loop.updates) for c in configs.values()}) == 1
+    assert configs["seppo"].method.flipper == "sign"
+    assert configs["seppo_anchor_off"].method.flipper == "off"
+    assert len({(c.model.base, c.loop.iterations * c.loop.updates_per_iteration) for c in configs.values()}) == 1
 
 
 def test_arms_that_cannot_be_compared_are_refused(monkeypatch):
     def longer_sft(modality, arm):
         config = arm_config(modality, arm)
-        return replace(config, loop=replace(config.loop, updates=config.loop.updates + (arm.name == "SFT")))
+        return replace(
+            config,
+            loop=replace(config.loop, updates_per_iteration=config.loop.updates_per_iteration + (arm.name == "SFT")),
+        )
 
     monkeypatch.setattr(demo_plan, "arm_config", longer_sft)
     with pytest.raises(ValueError, match=r"number of updates.*image_sft\.yaml"):
@@ -208,15 +211,17 @@ def test_training_is_followed_by_its_files(tmp_path):
     source = (ROOT / "configs" / "toy" / "image_seppo.yaml").read_text(encoding="utf-8")
     (tmp_path / "config.yaml").write_text(source, encoding="utf-8")
     loop = load_configs("image")["seppo"].loop
-    total = loop.iterations * loop.updates
+    total = loop.iterations * loop.updates_per_iteration
     assert watch().share == 0
     buffer = tmp_path / "buffer" / "iteration-0000-by-64"
     buffer.mkdir(parents=True)
     (buffer / "samples-000000000.safetensors").write_text("")
     filling = watch()
     assert "reference sample" in filling.note and 0 < filling.share < 0.6 / loop.iterations
-    (tmp_path / "metrics.jsonl").write_text("{}\n" * loop.updates)
-    assert watch() == Step("update", loop.updates, total, pytest.approx(1 / loop.iterations), watch().note)
+    (tmp_path / "metrics.jsonl").write_text("{}\n" * loop.updates_per_iteration)
+    assert watch() == Step(
+        "update", loop.updates_per_iteration, total, pytest.approx(1 / loop.iterations), watch().note
+    )
     (tmp_path / "metrics.jsonl").write_text("{}\n" * total + '{"half')
     assert watch() == Step("update", total, total, 1.0)
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from benchmarks.experiments.toy.demo import run_demo
 from benchmarks.experiments.toy.demo_plan import Scale
-short = ("--loop.iterations", "2", "--loop.updates", "2", "--optimizer.warmup_updates", "1")
+short = ("--loop.iterations", "2", "--loop.updates_per_iteration", "2", "--optimizer.warmup_updates", "1")
 two = {"image": 2, "video": 2}
 scale = Scale(images=16, clips=8, seeds=two, prompts=4, curve_points=two, overrides=short)
 run_demo(Path(sys.argv[1]), (sys.argv[2],), 0, scale, resume=len(sys.argv) > 3)

@@ -74,11 +74,11 @@ def test_image_arms_cover_every_method_from_one_base_and_batch():
         "seppo", "sspo", "sft", "dpo", "spin", "ditto", "mapo", "kto",
     }  # fmt: skip
     assert len({(config.model, config.preview, config.reference_samples.steps) for config in configs.values()
-                if config.method.recipe.second == "generated"}) == 1  # fmt: skip
-    assert {arm: configs[arm].data.form for arm in ("dpo", "dpo_guard", "mapo", "kto")} == {
+                if config.method.spec.counterpart == "generated"}) == 1  # fmt: skip
+    assert {arm: configs[arm].data.supervision for arm in ("dpo", "dpo_guard", "mapo", "kto")} == {
         "dpo": "pairs", "dpo_guard": "pairs", "mapo": "pairs", "kto": "labels",
     }  # fmt: skip
-    assert all(configs[arm].data.form == ARMS[arm].data for arm in ("dpo", "mapo", "kto"))
+    assert all(configs[arm].data.supervision == ARMS[arm].data for arm in ("dpo", "mapo", "kto"))
 
 
 @pytest.mark.parametrize("regime", ["main", "long"])

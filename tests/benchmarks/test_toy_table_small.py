@@ -75,7 +75,9 @@ def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_strong_base_is_what_training_and_judging_start_from(prepared, monkeypatch):
     monkeypatch.setattr(
-        cell_module, "STRONG", ("--loop.updates", "2", "--loop.iterations", "1", "--optimizer.warmup_updates", "1")
+        cell_module,
+        "STRONG",
+        ("--loop.updates_per_iteration", "2", "--loop.iterations", "1", "--optimizer.warmup_updates", "1"),
     )
     monkeypatch.chdir(ROOT)
     assert cell_main(["strong", str(prepared.out), "image"]) == 0

@@ -42,7 +42,7 @@ def test_work_goes_from_data_to_rates_to_seeds(tmp_path):
     assert prepare.name == "prepare-image-winners" and prepare.command[:3] == ("-m", "seppo_image", "prepare")
     # while that runs, pairs can be encoded
     pairs = next_job(plan, paths, {prepare.name})
-    assert pairs.name == "prepare-image-pairs" and ("--data.form", "pairs") == pairs.command[-2:]
+    assert pairs.name == "prepare-image-pairs" and ("--data.supervision", "pairs") == pairs.command[-2:]
     for kind in ("winners", "pairs"):
         save_json(paths.cache("image", kind) / "manifest.json", {})
 

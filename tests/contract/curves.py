@@ -43,7 +43,7 @@ def curve(family: Family, folder: Path) -> list[float]:
             noise_path=adapter.path, counterpart=sample, counterpart_noise=noise[1],
         )  # fmt: skip
         # the anchor off: a sign that hangs on the last digit would make another curve of another processor
-        loss, _ = Seppo(20.0, "off").loss(adapter, adapter.denoiser, reference, batch, {})
+        loss, _ = Seppo(beta=20.0, flipper="off").loss(adapter, adapter.denoiser, reference, batch, {})
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -65,7 +65,7 @@ def test_what_the_cache_does_not_hold_is_refused(tmp_path, form):
         if wanted == form:
             read()
         else:
-            with pytest.raises(ValueError, match=rf"holds {form}.* data\.form={wanted}"):
+            with pytest.raises(ValueError, match=rf"holds {form}.* data\.supervision={wanted}"):
                 read()
 
 

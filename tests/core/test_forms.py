@@ -110,25 +110,25 @@ def test_either_half_of_a_pair_can_spoil_it_and_is_named(tmp_path):
 
 
 def test_data_of_another_form_are_refused(tmp_path, judged):
-    with pytest.raises(ValueError, match=r"data\.winner=random takes either of a pair"):
+    with pytest.raises(ValueError, match=r"data\.pick=random takes either of a pair"):
         source_of(judged, 1, 1, form="pairs", winner="random")
     labelled = jsonl(write(tmp_path / "l", "A.png", "A"), {"file_name": "A.png", "caption": "a", "label": 1})
     winners = jsonl(write(tmp_path / "w", "A.png", "A"), {"file_name": "A.png", "caption": "a"})
     with pytest.raises(
-        ValueError, match=r"hold labels, which cannot be read as pairs; use data.form=labels or winners"
+        ValueError, match=r"hold labels, which cannot be read as pairs; use data.supervision=labels or winners"
     ):
         source_of(labelled, 1, 1, form="pairs")
     for form in ("pairs", "labels"):
-        with pytest.raises(ValueError, match=rf"hold winners, which cannot be read as {form}; use data.form=winners, "):
+        with pytest.raises(ValueError, match=rf"cannot be read as {form}; use data\.supervision=winners"):
             source_of(winners, 1, 1, form=form)
 
 
 def test_columns_of_other_names(tmp_path):
     path = csv_of(folder(tmp_path), "good,poor,words,better", "A.png,B.png,x,0", "C.png,D.png,y,1")
     names = {"first_column": "good", "second_column": "poor", "caption_column": "words"}
-    assert read(opened(path, form="pairs", **names)) == [("x", A, B, None), ("y", C, D, None)]
-    assert read(opened(path, form="pairs", label_column="better", **names))[0] == ("x", B, A, None)
-    labels = opened(path, form="labels", first_column="poor", caption_column="words", label_column="better")
+    assert read(opened(path, supervision="pairs", **names)) == [("x", A, B, None), ("y", C, D, None)]
+    assert read(opened(path, supervision="pairs", label_column="better", **names))[0] == ("x", B, A, None)
+    labels = opened(path, supervision="labels", first_column="poor", caption_column="words", label_column="better")
     assert read(labels) == [("x", B, None, False), ("y", D, None, True)]
     with pytest.raises(ValueError, match=r"has no column worse; it has \['good', 'poor', 'words', 'better'\]"):
         opened(path, first_column="good", second_column="worse")

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from seppo_core.config.method import MethodConfig
+from seppo_core.config.methods.dpo import DpoConfig
+from seppo_core.config.methods.kto import KtoConfig
+from seppo_core.config.methods.seppo import SeppoConfig
+from seppo_core.config.methods.spin import SpinConfig
+from seppo_core.config.methods.sspo import SspoConfig
 from seppo_core.config.monitoring import HealthConfig
 from seppo_core.io.rng import keyed_generator
 from seppo_core.run.health import Health, UnhealthyRun
@@ -44,7 +49,7 @@ def run_of(updates: int = UPDATES, seed: int = 0) -> list[dict]:
 
 
 def gates(config: HealthConfig | None = None, method: MethodConfig | None = None, batch: int = BATCH) -> Health:
-    return Health.of(config or HealthConfig(), method or MethodConfig(), batch)
+    return Health.of(config or HealthConfig(), method or SeppoConfig(), batch)
 
 
 def alarms(lines: list[dict], health: Health | None = None) -> list:
@@ -69,8 +74,8 @@ FAULTS = {
     "non_finite": (60, lambda line: {"loss": None, "grad_norm": math.inf}),
     "winner_error": (60, lambda line: worse(line, 2.5)),
     "margin": (60, lambda line: {"margin": 9.0 + line["margin"]}),
-    "sign": (60, lambda line: {"share_s_plus": 1.0}),
-    "collapse": (60, lambda line: {"sample_variance": 0.2}),
+    "constant_sign": (60, lambda line: {"share_s_plus": 1.0}),
+    "sample_collapse": (60, lambda line: {"sample_variance": 0.2}),
 }
 
 
@@ -97,7 +102,7 @@ def test_the_demo_s_collapse_is_seen(run):
     """Without its anchor the toy falls far below its base: both gates that can see it do, before half of the run."""
     columns = TOY[run]
     lines = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    health = gates(method=MethodConfig(flipper="off"))
+    health = gates(method=SeppoConfig(flipper="off"))
     found = alarms([{"update": number, **line} for number, line in enumerate(lines, 1)], health)
     assert {alarm.gate for alarm in found} == {"winner_error", "margin"}
     assert all(alarm.update <= len(lines) / 2 for alarm in found[:2])
@@ -142,7 +147,7 @@ def test_desirable_items_of_kto_are_held_against_the_base_too():
         parts = {"desirable_error": share * line["winner_error"], "desirable_gap": share * line["winner_gap"]}
         return rest | parts | {"share_desirable": share}
 
-    method = MethodConfig(name="kto")
+    method = KtoConfig()
     assert alarms([kto(line) for line in run_of()], gates(method=method)) == []
     ruined = [kto(line) for line in planted(3, lambda line: worse(line, 2.5))]
     assert [alarm.gate for alarm in alarms(ruined, gates(method=method))] == ["winner_error"]
@@ -174,7 +179,7 @@ def test_a_resume_sees_the_same_alarms(gate, cut):
     written = [
         json.dumps({k: v if v is None or math.isfinite(v) else None for k, v in line.items()}) for line in lines[:cut]
     ]
-    resumed = Health.of(HealthConfig(), MethodConfig(), BATCH, [json.loads(line) for line in written])
+    resumed = Health.of(HealthConfig(), SeppoConfig(), BATCH, [json.loads(line) for line in written])
     assert resumed.alarms == whole[: len(resumed.alarms)]
     for line in lines[cut:]:
         resumed.look(line)
@@ -199,7 +204,7 @@ def test_a_fault_that_passes_is_told_once_and_again_when_it_comes_back():
     health = gates()
     found = alarms(broken, health)
     assert [(alarm.update, alarm.since) for alarm in found] == [(49, 30), (130, 111)]
-    assert [alarm.gate for alarm in health.standing] == ["sign"]
+    assert [alarm.gate for alarm in health.standing] == ["constant_sign"]
     assert "never +1" in found[0].saw
 
 
@@ -210,7 +215,7 @@ def test_a_value_that_wavers_about_its_limit_is_one_alarm():
 
 def test_few_signs_that_agree_are_no_fault():
     """Two pairs an update, nine of ten won: twenty updates in a row often agree."""
-    plus = FAULTS["sign"][1]
+    plus = FAULTS["constant_sign"][1]
     (alarm,) = alarms(planted(60, plus, run_of(250)), gates(batch=2))
     assert alarm.update == 60 + 256 // 2 - 1
     assert alarms(planted(60, plus, run_of(250)), gates(batch=1)) == []
@@ -219,17 +224,17 @@ def test_few_signs_that_agree_are_no_fault():
 @pytest.mark.parametrize(
     ("method", "told"),
     [
-        (MethodConfig(), True),
-        (MethodConfig(flipper="indicator"), True),
-        (MethodConfig(name="sspo"), True),
-        (MethodConfig(flipper="off"), False),
-        (MethodConfig(name="dpo"), False),
-        (MethodConfig(name="spin"), False),
+        (SeppoConfig(), True),
+        (SeppoConfig(flipper="indicator"), True),
+        (SspoConfig(), True),
+        (SeppoConfig(flipper="off"), False),
+        (DpoConfig(), False),
+        (SpinConfig(), False),
     ],
 )
 def test_s_is_watched_where_it_is_decided(method, told):
     """With flipper off, and where the method has no anchor, s is +1 by definition."""
-    assert bool(alarms(planted(1, FAULTS["sign"][1]), gates(method=method))) is told
+    assert bool(alarms(planted(1, FAULTS["constant_sign"][1]), gates(method=method))) is told
 
 
 def test_the_first_update_of_every_iteration_may_be_a_tie():
@@ -245,7 +250,7 @@ def test_methods_without_a_metric_are_not_looked_at_for_it():
 
 def test_samples_that_are_not_finite_are_a_collapse():
     (alarm,) = alarms(planted(60, lambda _: {"sample_variance": None}))
-    assert (alarm.gate, alarm.update, alarm.saw) == ("collapse", 60, "the reference's samples are not finite")
+    assert (alarm.gate, alarm.update, alarm.saw) == ("sample_collapse", 60, "the reference's samples are not finite")
 
 
 def test_improvement_is_no_fault():
@@ -258,7 +263,7 @@ def test_improvement_is_no_fault():
     [
         ({"window": 1}, "health.window=1 must be at least 2"),
         ({"winner_error_rise": 0.0}, "health.winner_error_rise=0.0 must be greater than 0"),
-        ({"collapse_share": 2.0}, "health.collapse_share=2.0 is a share"),
+        ({"sample_collapse_share": 2.0}, "health.sample_collapse_share=2.0 is a share"),
     ],
 )
 def test_config_is_checked(values, text):

@@ -33,12 +33,12 @@ def test_a_saved_data_set_and_its_splits(tmp_path):
     train = datasets.Dataset.from_dict({"jpg_0": [b"A"], "jpg_1": [b"B"], "label_0": [0.0], "caption": ["x"]})
     train.save_to_disk(tmp_path / "one")
     datasets.DatasetDict(train=train, test=train.select([0, 0])).save_to_disk(tmp_path / "two")
-    assert read(opened(tmp_path / "one", form="pairs")) == [("x", B, A, None)]
+    assert read(opened(tmp_path / "one", supervision="pairs")) == [("x", B, A, None)]
     assert len(opened(tmp_path / "two")) == 1
-    source = opened(tmp_path / "two", form="pairs", split="test")
+    source = opened(tmp_path / "two", supervision="pairs", split="test")
     assert len(source) == 2 and source.item(1).id == "two-test:1"
     assert source.distinct_captions() == 1
-    again = opened(tmp_path / "two", form="pairs", split="test").fingerprint()
+    again = opened(tmp_path / "two", supervision="pairs", split="test").fingerprint()
     assert source.fingerprint() == again != opened(tmp_path / "two").fingerprint()
     with pytest.raises(ValueError, match=r"has no split val; it has train, test: set data\.split"):
         opened(tmp_path / "two", split="val")

@@ -9,7 +9,7 @@ import torch
 
 from seppo_core.methods.baselines import LabelledErrors, kto_loss
 from seppo_core.methods.losses import seppo_loss
-from seppo_core.methods.objectives import Dpo, Kto, Mapo, Seppo, Sft, Spin
+from seppo_core.methods.objectives import Dpo, Kto, Mapo, Seppo, Sft
 from seppo_core.methods.reference import FrozenCopy
 from seppo_core.methods.step import Batch, denoise, item_errors, pair_errors
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state, tune_full
@@ -74,16 +74,18 @@ def test_the_averaged_anchor_is_the_mean_over_its_draws(adapter, reference):
     assert 0 < (gaps < 0).sum() < SIZE
     expected = torch.where(gaps < 0, 1.0, -1.0)
     errors = pair_errors(adapter, adapter.denoiser, reference, batch)
-    loss, metrics = Seppo(50.0, anchor_draws=draws).loss(adapter, adapter.denoiser, reference, batch, {})
+    loss, metrics = Seppo(beta=50.0, anchor_draws=draws).loss(adapter, adapter.denoiser, reference, batch, {})
     assert loss == seppo_loss(errors, expected, 50.0)[0]
     assert metrics["share_s_plus"].item() == pytest.approx((expected > 0).float().mean().item())
     # and it is not what the loss's own draw says
-    assert loss != Seppo(50.0).loss(adapter, adapter.denoiser, reference, batch, {})[0]
+    assert loss != Seppo(beta=50.0).loss(adapter, adapter.denoiser, reference, batch, {})[0]
 
 
 def test_the_averaged_anchor_ties_at_equal_weights(adapter, reference):
     reference.load(trainable_state(adapter.denoiser))
-    loss, metrics = Seppo(2000.0, anchor_draws=2).loss(adapter, adapter.denoiser, reference, batch_of(adapter, 2), {})
+    loss, metrics = Seppo(beta=2000.0, anchor_draws=2).loss(
+        adapter, adapter.denoiser, reference, batch_of(adapter, 2), {}
+    )
     assert loss.item() == pytest.approx(log(2), abs=1e-7)
     assert metrics["share_s_minus"] == 1
 
@@ -98,12 +100,12 @@ def ulps(value: torch.Tensor, count: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("method", "at_tie"),
     [
-        (Seppo(2000.0), log(2)),
-        (Seppo(2000.0, anchor_draws=2), log(2)),
-        (Seppo(2000.0, anchor_per="batch"), log(2)),
-        (Seppo(2000.0, "indicator"), log(2)),
-        (Dpo(2000.0), log(2)),
-        (Kto(2000.0), 0.5),
+        (Seppo(beta=2000.0), log(2)),
+        (Seppo(beta=2000.0, anchor_draws=2), log(2)),
+        (Seppo(beta=2000.0, anchor_scope="batch"), log(2)),
+        (Seppo(beta=2000.0, flipper="indicator"), log(2)),
+        (Dpo(beta=2000.0), log(2)),
+        (Kto(beta=2000.0), 0.5),
     ],
 )
 def test_equal_weights_tie_whatever_the_reference_s_kernels_round_to(
@@ -162,13 +164,13 @@ def test_a_policy_that_does_not_repeat_itself_is_told_of(adapter, reference):
     with torch.no_grad():
         next(reference.module.parameters()).add_(0.3)
     with pytest.warns(UserWarning, match="same weights but their errors differ"):
-        Seppo(50.0).loss(adapter, adapter.denoiser, reference, batch_of(adapter), {})
+        Seppo(beta=50.0).loss(adapter, adapter.denoiser, reference, batch_of(adapter), {})
 
 
 @pytest.mark.parametrize("draws", [0, 3])
 def test_one_sign_for_the_batch(adapter, reference, draws):
     batch = batch_of(adapter, draws)
-    method = Seppo(50.0, anchor_draws=draws, anchor_per="batch")
+    method = Seppo(beta=50.0, anchor_draws=draws, anchor_scope="batch")
     assert method.observes
     observed = method.observe(adapter, adapter.denoiser, reference, batch)
     if not draws:
@@ -184,24 +186,23 @@ def test_one_sign_for_the_batch(adapter, reference, draws):
 
 
 def test_what_decides_no_sign_is_refused():
-    with pytest.raises(ValueError, match="flipper=off takes none"):
-        Spin(50.0, anchor_draws=2)
-    with pytest.raises(ValueError, match="flipper=off takes none"):
-        Seppo(50.0, "off", anchor_per="batch")
+    with pytest.raises(ValueError, match=r"method\.flipper=off"):
+        Seppo(beta=50.0, flipper="off", anchor_scope="batch")
 
 
 def test_dpo_is_the_anchor_off(adapter, reference):
     batch = batch_of(adapter)
     losses = [
-        method.loss(adapter, adapter.denoiser, reference, batch, {})[0] for method in (Dpo(50.0), Seppo(50.0, "off"))
+        method.loss(adapter, adapter.denoiser, reference, batch, {})[0]
+        for method in (Dpo(beta=50.0), Seppo(beta=50.0, flipper="off"))
     ]
     assert losses[0] == losses[1]
 
 
 def test_the_sft_weight_adds_the_winners_error(adapter, reference):
     batch = batch_of(adapter)
-    plain, metrics = Seppo(50.0).loss(adapter, adapter.denoiser, reference, batch, {})
-    mixed, watched = Seppo(50.0, sft_weight=0.5).loss(adapter, adapter.denoiser, reference, batch, {})
+    plain, metrics = Seppo(beta=50.0).loss(adapter, adapter.denoiser, reference, batch, {})
+    mixed, watched = Seppo(beta=50.0, sft_weight=0.5).loss(adapter, adapter.denoiser, reference, batch, {})
     assert mixed.item() == pytest.approx(plain.item() + 0.5 * metrics["winner_error"].item(), rel=1e-6)
     assert watched["preference_loss"] == plain
 
@@ -209,7 +210,7 @@ def test_the_sft_weight_adds_the_winners_error(adapter, reference):
 @pytest.mark.parametrize(
     ("kind", "loud"),
     # MaPO pushes the harder, the smaller the loser's error is; where it is the larger one, T = 1000 stops all pushing
-    [(partial(Dpo, 50.0), (1.0, 1.5)), (partial(Mapo, 0.5), (3.0, 2.7))],
+    [(partial(Dpo, beta=50.0), (1.0, 1.5)), (partial(Mapo, beta=0.5), (3.0, 2.7))],
     ids=["dpo", "mapo"],
 )
 def test_a_guarded_step_does_not_raise_the_winner_s_error(adapter, reference, kind, loud):
@@ -246,7 +247,7 @@ def test_a_guarded_step_does_not_raise_the_winner_s_error(adapter, reference, ki
 
 def test_kto_is_its_loss_of_both_errors(adapter, reference):
     batch = batch_of(adapter)
-    method = Kto(20.0, (1.0, 2.0))
+    method = Kto(beta=20.0, kto_weights=(1.0, 2.0))
     observed = method.observe(adapter, adapter.denoiser, reference, batch)
     with torch.no_grad():
         policy, held = (item_errors(adapter, model, batch) for model in (adapter.denoiser, reference.module))
@@ -256,9 +257,9 @@ def test_kto_is_its_loss_of_both_errors(adapter, reference):
     assert loss == expected
 
 
-@pytest.mark.parametrize("method", [Mapo(0.1), Sft()])
+@pytest.mark.parametrize("method", [Mapo(beta=0.1), Sft()])
 def test_no_reference_is_looked_at(adapter, method):
-    assert not method.recipe.uses_reference
+    assert not method.spec.uses_reference
     loss, _ = method.loss(adapter, adapter.denoiser, None, batch_of(adapter), {})
     loss.backward()
     assert all(parameter.grad is not None for parameter in trainable_parameters(adapter.denoiser).values())

@@ -52,9 +52,9 @@ def pick_a_pic(path: Path, rows: list[tuple[bytes, bytes, float, str]], **option
 def test_pick_a_pic_pairs_winners_and_ties(tmp_path):
     pick_a_pic(tmp_path / "data" / "train-00001.parquet", [(b"E", b"F", 0.0, "ef")])
     pick_a_pic(tmp_path / "data" / "train-00000.parquet", [(b"A", b"B", 1.0, "ab"), (b"C", b"D", 0.5, "cd")])
-    assert read(opened(tmp_path, form="pairs")) == [("ab", A, B, None), "tie", ("ef", 70, 69, None)]
+    assert read(opened(tmp_path, supervision="pairs")) == [("ab", A, B, None), "tie", ("ef", 70, 69, None)]
     assert read(opened(tmp_path)) == [("ab", A, None, None), "tie", ("ef", 70, None, None)]
-    source = opened(f"{tmp_path}/data/train-*1.parquet", form="pairs")
+    source = opened(f"{tmp_path}/data/train-*1.parquet", supervision="pairs")
     item = source.item(0)
     assert (len(source), item.id, item.file) == (1, "train-00001.parquet:0", "train-00001.parquet:0 jpg_1")
 
@@ -63,7 +63,7 @@ def test_missing_bytes_verdicts_and_captions_are_bad_rows(tmp_path):
     rows = [(None, b"B", 1.0, "x"), (b"A", b"", 1.0, "x"), (b"A", b"B", None, "x"), (b"A", b"B", 0.7, "x")]
     rows += [(b"A", b"B", 1.0, None), (b"A", b"B", 1.0, " "), (b"A", b"B", 1.0, "good")]
     path = pick_a_pic(tmp_path / "a.parquet", rows)
-    assert read(opened(path, form="pairs")) == [
+    assert read(opened(path, supervision="pairs")) == [
         "no jpg_0",
         "cannot be read: it is empty",
         "label_0 'None' is not 1, 0 or 0.5",
@@ -98,14 +98,14 @@ def test_structs_of_bytes_and_path(tmp_path):
 def test_paths_to_files_and_labels(tmp_path):
     write(tmp_path / "clips", "a.mp4", "A"), write(tmp_path / "clips", "b.mp4", "B")
     columns = {"path": ["clips/a.mp4", "clips/b.mp4", "../x.mp4"], "caption": list("abc"), "label": [True, False, True]}
-    source = opened(shard(tmp_path / "table.parquet", columns), form="labels")
+    source = opened(shard(tmp_path / "table.parquet", columns), supervision="labels")
     assert read(source)[:2] == [("a", A, None, True), ("b", B, None, False)]
     assert "leaves the data folder" in faults(source)[2].reason
     before = source.fingerprint()
-    assert opened(tmp_path, form="labels").fingerprint() == before
+    assert opened(tmp_path, supervision="labels").fingerprint() == before
     # a table of paths alone follows the files' sizes
     write(tmp_path / "clips", "a.mp4", "AA")
-    assert opened(tmp_path, form="labels").fingerprint() != before
+    assert opened(tmp_path, supervision="labels").fingerprint() != before
 
 
 def test_the_fingerprint_reads_footers_alone(tmp_path, monkeypatch):
@@ -115,7 +115,7 @@ def test_the_fingerprint_reads_footers_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ParquetTable, "_begin", None)
     assert fingerprint() == fingerprint()
-    changed = [fingerprint("ba"), fingerprint(name="b.parquet"), fingerprint(form="pairs")]
+    changed = [fingerprint("ba"), fingerprint(name="b.parquet"), fingerprint(supervision="pairs")]
     assert len({fingerprint(), *changed}) == 4
 
 
@@ -162,7 +162,7 @@ def test_a_shard_that_cannot_be_opened_is_one_bad_row(tmp_path, capsys):
     whole = (tmp_path / "1.parquet").read_bytes()
     (tmp_path / "1.parquet").write_bytes(whole[:-40])
     shard(tmp_path / "2.parquet", {"jpg_0": [b"A"], "caption": ["x"]})
-    source = opened(tmp_path, form="pairs")
+    source = opened(tmp_path, supervision="pairs")
     found = read(source)
     assert [row[0] for row in found if not isinstance(row, str)] == ["0"] * 3 + ["3"] * 3 and len(found) == 8
     assert (faults(source)[3].file, faults(source)[4].file) == ("1.parquet", "2.parquet")

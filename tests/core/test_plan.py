@@ -229,7 +229,7 @@ def test_the_solver_s_own_steps_count(workshop, tmp_path):
 )
 def test_each_method_pays_for_its_own_passes(workshop, tmp_path, method, passes, reference_passes):
     config = workshop.config(tmp_path / "run", "lora", method="seppo")
-    config = replace(config, method=MethodConfig(name=method))
+    config = replace(config, method=MethodConfig.variants()[method]())
     work = work_of(config)
     size = config.loop.micro_batch_size
     assert work.step_reference == size * reference_passes * work.forward

@@ -9,7 +9,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from seppo_core.config.gpus import GIB, GPUS
-from seppo_core.config.method import MethodConfig
+from seppo_core.config.methods.seppo import SeppoConfig
+from seppo_core.config.methods.sft import SftConfig
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.training import PreviewConfig
 from seppo_core.distributed.dtensor import to_local
@@ -134,11 +135,11 @@ def test_an_offloaded_reference_is_there_while_it_predicts(config, work):
 @pytest.mark.parametrize(
     ("method", "entries"),
     [
-        (MethodConfig(), 7),
-        (MethodConfig(remember=1), 2),
-        (MethodConfig(remember=6), 7),
-        (MethodConfig(reference="initial"), 1),
-        (MethodConfig(name="sft"), 0),
+        (SeppoConfig(), 7),
+        (SeppoConfig(pool_window=1), 2),
+        (SeppoConfig(pool_window=6), 7),
+        (SeppoConfig(reference="initial"), 1),
+        (SftConfig(), 0),
     ],
     ids=["all", "one", "six", "initial", "sft"],
 )

@@ -23,7 +23,7 @@ def run(tmp_path):
     folder.mkdir()
     config = ImageConfig(run=str(folder), model=ImageModel(base="a/base"), data=ImageData(source="s", cache="c"))
     values = yaml.safe_load(resolved_yaml(config))
-    values["loop"] |= {"iterations": 3, "updates": 4, "batch_size": 8}
+    values["loop"] |= {"iterations": 3, "updates_per_iteration": 4, "batch_size": 8}
     values["reference_samples"] |= {"batch_size": 8}
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
     write_metrics(folder, 6)
@@ -117,14 +117,14 @@ def test_how_it_ended(run, events, updates, state):
 
 def test_health_is_told_from_the_metrics(run):
     values = yaml.safe_load((run / "config.yaml").read_text())
-    values["loop"] |= {"updates": 20, "batch_size": 64}
+    values["loop"] |= {"updates_per_iteration": 20, "batch_size": 64}
     (run / "config.yaml").write_text(yaml.safe_dump(values))
     write_metrics(run, 40, share_s_plus=1.0)
     text = told(run)
-    assert "health      sign out of bounds:" in text
-    assert "  sign at update 20: s was +1 for every pair of 20 updates" in text
+    assert "health      constant_sign out of bounds:" in text
+    assert "  constant_sign at update 20: s was +1 for every pair of 20 updates" in text
     assert "method.reference: latest" in text
-    values["health"] = {"sign": "off"}
+    values["health"] = {"constant_sign": "off"}
     (run / "config.yaml").write_text(yaml.safe_dump(values))
     assert "no gate has spoken" in told(run)
 
@@ -141,7 +141,7 @@ def test_folders_that_are_no_run(tmp_path, run):
     with pytest.raises(FileNotFoundError, match=r"holds no run \(no config.yaml\)"):
         read_status(tmp_path)
     (run / "config.yaml").write_text("a: [")
-    with pytest.raises(ValueError, match=r"config\.yaml cannot be read"):
+    with pytest.raises(ValueError, match=r"config\.yaml, line 2"):
         read_status(run)
 
 

@@ -74,7 +74,7 @@ def test_pairs_with_verdicts_in_json(tmp_path, names):
         members.append((f"{key}.json", {"label_0": verdict, "caption": key}))
     path = tar(tmp_path / "shards" / "x-000.tar", *members, ("0009.0.jpg", b"A"), ("0009.json", {"label_0": 1}))
     first, second = (A, B) if "0" in names[0] else (B, A)
-    source = opened(f"{path.parent}/x-{{000..003}}.tar", form="pairs")
+    source = opened(f"{path.parent}/x-{{000..003}}.tar", supervision="pairs")
     assert read(source) == [
         ("0000", first, second, None),
         ("0001", second, first, None),
@@ -85,20 +85,22 @@ def test_pairs_with_verdicts_in_json(tmp_path, names):
     ]
     assert isinstance(faults(source)[2], LeftOut)
     assert source.item(1).file == f"x-000.tar/0001.{max(names)}"
-    assert read(opened(path, form="labels"))[:2] == [("0000", first, None, True), ("0000", second, None, False)]
+    assert read(opened(path, supervision="labels"))[:2] == [("0000", first, None, True), ("0000", second, None, False)]
 
 
 def test_labels_and_other_keys_of_the_json(tmp_path):
     members = [("1.jpg", b"A"), ("1.json", {"text": "x", "label": 1}), ("2.jpg", b"B"), ("2.json", {"label": False})]
     path = tar(tmp_path / "a.tar", *members, ("2.txt", "y"))
-    assert read(opened(path, form="labels")) == [("x", A, None, True), ("y", B, None, False)]
+    assert read(opened(path, supervision="labels")) == [("x", A, None, True), ("y", B, None, False)]
     assert read(opened(path)) == [("x", A, None, None), "labelled bad"]
     path = tar(tmp_path / "a.tar", ("1.jpg", b"A"), ("1.json", {"words": "x", "fine": 0}))
-    assert read(opened(path, form="labels", caption_column="words", label_column="fine")) == [("x", A, None, False)]
+    assert read(opened(path, supervision="labels", caption_column="words", label_column="fine")) == [
+        ("x", A, None, False)
+    ]
     with pytest.raises(ValueError, match=r"data\.first_column and data\.second_column are for tables"):
         opened(path, first_column="jpg")
     with pytest.raises(ValueError, match="hold winners, which cannot be read as labels"):
-        opened(path, form="labels")
+        opened(path, supervision="labels")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -232,7 +234,7 @@ def test_threads_and_changes(tmp_path):
     source = opened(path)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda i: source.item(i).caption, range(99))) == [f"{i}" for i in range(99)]
-    assert source.fingerprint() == opened(path).fingerprint() != opened(path, form="winners", max_file_mb=1).form
+    assert source.fingerprint() == opened(path).fingerprint() != opened(path, supervision="winners", max_file_mb=1).form
     before = source.fingerprint()
     tar(path, *members[:-1], ("098.txt", "99"))
     assert opened(path).fingerprint() != before

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seppo_core.config.method_specs import Form
+from seppo_core.config.method_specs import Supervision
 from seppo_core.data.source import VIEWS, BadItem, Item, Source, View
 from seppo_core.models.adapter import Adapter, Condition, CropInfo, Posterior
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
@@ -20,7 +20,9 @@ class ListSource(Source):
 
     height = width = 8
 
-    def __init__(self, captions: list[str], bad: dict[int, str] | None = None, frames: int = 1, form: Form = "winners"):
+    def __init__(
+        self, captions: list[str], bad: dict[int, str] | None = None, frames: int = 1, form: Supervision = "winners"
+    ):
         self.captions, self.bad, self.frames, self.form = captions, bad or {}, frames, form
         self.kind = "image" if frames == 1 else "video"
 

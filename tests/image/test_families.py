@@ -16,7 +16,8 @@ from diffusers import (
 )
 
 from seppo_core.cli import commands as core_commands
-from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.method import ReferenceSamplesConfig
+from seppo_core.config.methods.seppo import SeppoConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.config.schema import TuneConfig
 from seppo_core.models.adapter import CropInfo
@@ -198,10 +199,10 @@ def config_of(bases: Path, root: Path, family: str, mode: str) -> ImageConfig:
     flow = {} if family in ("sdxl", "pixart-sigma") else {"timestep_density": "logit_normal", "timestep_shift": 3.0}
     return replace(
         base,
-        method=MethodConfig(beta=50, **flow),
+        method=SeppoConfig(beta=50, **flow),
         reference_samples=ReferenceSamplesConfig(steps=2, guidance_scale=2.0, batch_size=3),
         tune=replace(base.tune, mode=mode, rank=2, alpha=4),
-        loop=replace(base.loop, iterations=2, updates=2, batch_size=2, micro_batch_size=1),
+        loop=replace(base.loop, iterations=2, updates_per_iteration=2, batch_size=2, micro_batch_size=1),
         optimizer=replace(base.optimizer, lr=1e-3),
     )
 
@@ -255,7 +256,7 @@ def test_the_method_s_timesteps_and_weights_reach_training(bases, tmp_path, monk
 
     monkeypatch.setattr(core_commands, "Trainer", Seen)
     write_pictures(tmp_path / "pictures", 2)
-    for family, method in [("flux", None), ("sdxl", MethodConfig(min_snr_gamma=5.0))]:
+    for family, method in [("flux", None), ("sdxl", SeppoConfig(min_snr_gamma=5.0))]:
         root = tmp_path / family
         config = config_of(bases, root, family, "lora")
         config = replace(config, data=replace(config.data, source=str(tmp_path / "pictures")))
@@ -271,9 +272,9 @@ def test_the_method_s_timesteps_and_weights_reach_training(bases, tmp_path, monk
 
 def test_what_a_path_has_not_is_refused():
     with pytest.raises(ValueError, match=r"min_snr_gamma=5.0 is for diffusion models"):
-        with_method(FlowNoisePath(), MethodConfig(min_snr_gamma=5.0))
+        with_method(FlowNoisePath(), SeppoConfig(min_snr_gamma=5.0))
     with pytest.raises(ValueError, match=r"timestep_shift=3.0 is for flow-matching models"):
-        with_method(DiffusionNoisePath(torch.ones(3) / 2, "epsilon"), MethodConfig(timestep_shift=3.0))
+        with_method(DiffusionNoisePath(torch.ones(3) / 2, "epsilon"), SeppoConfig(timestep_shift=3.0))
 
 
 @pytest.mark.parametrize(
@@ -283,10 +284,10 @@ def test_what_a_path_has_not_is_refused():
         ({"family": "sd3", "training_guidance": 1.0}, {}, "training_guidance=1.0 is for flux, not for sd3"),
         ({"family": "flux", "text_tokens": 513}, {}, "text_tokens=513 must lie in 1 to 512"),
         ({"family": "flux", "training_guidance": -1.0}, {}, "training_guidance=-1.0 must be at least 0"),
-        ({"family": "sdxl"}, {"method": MethodConfig(timestep_shift=3.0)}, "sdxl needs uniform and 1"),
+        ({"family": "sdxl"}, {"method": SeppoConfig(timestep_shift=3.0)}, "sdxl needs uniform and 1"),
         (
             {"family": "flux"},
-            {"method": MethodConfig(min_snr_gamma=5)},
+            {"method": SeppoConfig(min_snr_gamma=5)},
             "min_snr_gamma=5 is for diffusion models; flux",
         ),
         (

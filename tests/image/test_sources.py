@@ -31,7 +31,7 @@ def test_pick_a_pic_down_to_a_cache_of_pairs(tmp_path):
     rows = [(jpeg(10), jpeg(200), 1.0, "dark"), (jpeg(20), jpeg(210), 0.0, "light"), (jpeg(1), jpeg(2), 0.5, "same")]
     rows += [(jpeg(30), b"no picture", 1.0, "half"), (BOMB, jpeg(1), 0.0, "bomb"), (jpeg(40), jpeg(220), 1.0, "last")]
     pick_a_pic(tmp_path / "data" / "train-0.parquet", rows, row_group_size=2)
-    source = opened(tmp_path / "data", Pictures(8, 8), form="pairs")
+    source = opened(tmp_path / "data", Pictures(8, 8), supervision="pairs")
     manifest = prepare(PixelAdapter(), source, tmp_path / "cache", model="tiny", workers=3, progress=False)
     assert (manifest.form, manifest.items, manifest.rejected, manifest.left_out) == ("pairs", 3, 2, 1)
     cache = WinnerCache(tmp_path / "cache")
@@ -90,10 +90,16 @@ def config(tmp_path) -> Path:
         ("--data.source owner/name", "data.source=owner/name is not a folder; put files and metadata.jsonl"),
         ("--data.source shards/x.tar.gz", "data.source=shards/x.tar.gz: x.tar.gz is none of"),
         ("--data.source shards/*.parquet", "data.source=shards/*.parquet matches no file"),
-        ("--data.source shards --data.form pairs", "the data hold winners, which cannot be read as pairs; use data.fo"),
+        (
+            "--data.source shards --data.supervision pairs",
+            "the data hold winners, which cannot be read as pairs",
+        ),
         ("--data.source shards --data.expected_rows 5", "data.source=shards has 1 rows where data.expected_rows=5"),
-        ("--data.source shards --data.winner random", "data.winner=random takes either of a pair as the winner"),
-        ("--data.form pairs --data.winner random", "x.yaml: data.winner=random is for data.form=winners, not pairs"),
+        ("--data.source shards --data.pick random", "data.pick=random takes either of a pair as the winner"),
+        (
+            "--data.supervision pairs --data.pick random",
+            "x.yaml: data.pick=random is for data.supervision=winners",
+        ),
         ("--data.workers 0", "x.yaml: data.workers=0 must be at least 1"),
         ("--data.source not+an+id --data.format hub", "data.source=not+an+id is no id of a data set, such as owner/"),
     ],

@@ -39,7 +39,7 @@ model: {{base: {root}/base, motion_adapter: {root}/motion}}
 data: {{source: {root}/data, cache: {root}/cache, height: 64, width: 64, frames: 4}}
 method: {{beta: 50}}
 reference_samples: {{steps: 2, batch_size: 2}}
-loop: {{iterations: 2, updates: 2, batch_size: 2, micro_batch_size: 1}}
+loop: {{iterations: 2, updates_per_iteration: 2, batch_size: 2, micro_batch_size: 1}}
 optimizer: {{lr: 1.0e-3}}
 """)
     return root

@@ -17,7 +17,7 @@ CHUNKS = 24
 
 def config_of(workshop, run):
     config = workshop.config(run)
-    loop = replace(config.loop, iterations=1, updates=6)
+    loop = replace(config.loop, iterations=1, updates_per_iteration=6)
     return replace(config, loop=loop, reference_samples=replace(config.reference_samples, batch_size=1))
 
 

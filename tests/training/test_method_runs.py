@@ -9,7 +9,14 @@ import torch
 
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.method import MethodConfig
-from seppo_core.config.method_specs import RECIPES
+from seppo_core.config.methods.ditto import DittoConfig
+from seppo_core.config.methods.dpo import DpoConfig
+from seppo_core.config.methods.kto import KtoConfig
+from seppo_core.config.methods.mapo import MapoConfig
+from seppo_core.config.methods.seppo import SeppoConfig
+from seppo_core.config.methods.sft import SftConfig
+from seppo_core.config.methods.spin import SpinConfig
+from seppo_core.config.methods.sspo import SspoConfig
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_metrics
 from seppo_core.run.status import read_status, status_text
@@ -18,20 +25,20 @@ from seppo_image import commands
 from tests.training.test_processes import trained
 
 VARIANTS = {
-    "seppo": MethodConfig(beta=50),
-    "seppo, averaged anchor": MethodConfig(beta=50, anchor_draws=2),
-    "seppo, one sign per batch": MethodConfig(beta=50, anchor_per="batch"),
-    "seppo, guarded, with sft": MethodConfig(beta=50, guard=0.1, sft_weight=0.5),
-    "seppo, forgetful": MethodConfig(beta=50, remember=1),
-    "sspo": MethodConfig(name="sspo", beta=50),
-    "sft": MethodConfig(name="sft"),
-    "dpo": MethodConfig(name="dpo", beta=50),
-    "dpo, guarded": MethodConfig(name="dpo", beta=50, guard=0.0),
-    "spin": MethodConfig(name="spin", beta=50),
-    "ditto": MethodConfig(name="ditto", beta=50),
-    "mapo": MethodConfig(name="mapo"),
-    "mapo, guarded": MethodConfig(name="mapo", guard=0.1),
-    "kto": MethodConfig(name="kto", beta=50),
+    "seppo": SeppoConfig(beta=50),
+    "seppo, averaged anchor": SeppoConfig(beta=50, anchor_draws=2),
+    "seppo, one sign per batch": SeppoConfig(beta=50, anchor_scope="batch"),
+    "seppo, guarded, with sft": SeppoConfig(beta=50, guard=0.1, sft_weight=0.5),
+    "seppo, forgetful": SeppoConfig(beta=50, pool_window=1),
+    "sspo": SspoConfig(beta=50),
+    "sft": SftConfig(),
+    "dpo": DpoConfig(beta=50),
+    "dpo, guarded": DpoConfig(beta=50, guard=0.0),
+    "spin": SpinConfig(beta=50),
+    "ditto": DittoConfig(beta=50),
+    "mapo": MapoConfig(),
+    "mapo, guarded": MapoConfig(guard=0.1),
+    "kto": KtoConfig(beta=50),
 }
 
 
@@ -67,7 +74,7 @@ def data_of(config, source, cache, form):
 
 def config_of(workshop, caches, run: Path, method: MethodConfig, mode: str = "lora", micro: int = 2):
     config = workshop.config(run, mode)
-    form = method.recipe.form
+    form = method.spec.supervision
     return replace(
         config,
         method=method,
@@ -106,15 +113,15 @@ def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, n
     assert all(torch.equal(resumed[key], undisturbed[key]) for key in undisturbed)
     lines = read_metrics(tmp_path / "run")
     assert [line["update"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    recipe, pool = method.recipe, sorted((tmp_path / "run" / "pool").glob("*"))
-    assert all(("reference" in line) == recipe.uses_reference for line in lines)
+    spec, pool = method.spec, sorted((tmp_path / "run" / "pool").glob("*"))
+    assert all(("reference" in line) == spec.uses_reference for line in lines)
     # entries that no draw can ever ask for are not kept
     assert len(pool) == (
-        0 if not recipe.uses_reference else 1 if method.strategy == "initial" or method.remember else 2
+        0 if not spec.uses_reference else 1 if method.strategy == "initial" or method.pool_window else 2
     )
-    assert all(line.get("remember") == method.remember for line in lines)
+    assert all(line.get("remember") == method.pool_window for line in lines)
     told = status_text(read_status(tmp_path / "run"))
-    assert ("forgets all but the newest 1 snapshots" in told) == (method.remember == 1)
+    assert ("forgets all but the newest 1 snapshots" in told) == (method.pool_window == 1)
     if method.strategy == "latest":
         assert [line["reference"] for line in lines] == [0, 0, 0, 1, 1, 1]
 
@@ -161,14 +168,14 @@ def test_the_whole_batch_is_that_of_all_processes(workshop, caches, tmp_path, na
 
 
 def test_every_recipe_has_a_run():
-    assert {method.name for method in VARIANTS.values()} == set(RECIPES)
+    assert {method.name for method in VARIANTS.values()} == set(MethodConfig.variants())
 
 
 @pytest.mark.parametrize(("method", "held"), [("dpo", "winners"), ("kto", "pairs"), ("seppo", "labels")])
 def test_the_wrong_kind_of_data_is_refused_at_start(workshop, caches, tmp_path, method, held):
-    config = config_of(workshop, caches, tmp_path / "run", MethodConfig(name=method))
+    config = config_of(workshop, caches, tmp_path / "run", MethodConfig.variants()[method]())
     config = replace(config, data=data_of(config, workshop.source, caches[held], held))
-    needed = RECIPES[method].form
+    needed = config.method.spec.supervision
     with pytest.raises(ValueError, match=f"method.name={method} learns from {needed}, but .* holds {held}"):
         commands.train(config)
     assert not (tmp_path / "run").exists()

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from seppo_core.config.method import MethodConfig
+from seppo_core.config.methods.seppo import SeppoConfig
+from seppo_core.config.methods.sft import SftConfig
 from seppo_core.models.tuning import trainable_parameters, tune_full
 from seppo_core.run import disk_budget as run_space
 from seppo_core.run.disk_budget import check_run_space, run_bytes
@@ -19,7 +20,7 @@ def parts_of(workshop, config):
 
 @pytest.mark.parametrize("reference", ["random", "initial"])
 def test_what_is_foretold_is_what_is_written(workshop, tmp_path, reference):
-    config = replace(workshop.config(tmp_path / "run"), method=MethodConfig(beta=50, reference=reference))
+    config = replace(workshop.config(tmp_path / "run"), method=SeppoConfig(beta=50, reference=reference))
     foretold = parts_of(workshop, config)
     commands.train(config)
     size = lambda name: sum(p.stat().st_size for p in (tmp_path / "run" / name).rglob("*") if p.is_file())  # noqa: E731
@@ -33,9 +34,9 @@ def test_a_pool_that_forgets_needs_less(workshop, tmp_path):
     config = workshop.config(tmp_path / "run")
     config = replace(config, loop=replace(config.loop, iterations=20))
     whole = parts_of(workshop, config)
-    few = parts_of(workshop, replace(config, method=MethodConfig(beta=50, remember=3)))
+    few = parts_of(workshop, replace(config, method=SeppoConfig(beta=50, pool_window=3)))
     assert few["snapshots of the pool"] * 5 == whole["snapshots of the pool"]
-    sft = parts_of(workshop, replace(config, method=MethodConfig(name="sft")))
+    sft = parts_of(workshop, replace(config, method=SftConfig()))
     assert sft["snapshots of the pool"] == sft["reference samples"] == 0
 
 

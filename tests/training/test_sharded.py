@@ -22,7 +22,12 @@ def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
     # an odd number of chunks, so that one process has to draw one more than it needs
     samples = replace(config.reference_samples, batch_size=5)
     loop = LoopConfig(
-        iterations=iterations, updates=3, batch_size=4, micro_batch_size=1, checkpoint_every=2, sharded=sharded
+        iterations=iterations,
+        updates_per_iteration=3,
+        batch_size=4,
+        micro_batch_size=1,
+        checkpoint_every=2,
+        sharded=sharded,
     )
     optimizer = OptimizerConfig(lr=1e-3, ema_decay=0.9)
     return replace(config, loop=loop, optimizer=optimizer, reference_samples=samples)

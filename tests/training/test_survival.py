@@ -136,7 +136,7 @@ def test_a_learning_rate_that_ruins_the_model_is_seen(workshop, tmp_path, capsys
     config = workshop.config(tmp_path / "run")
     config = replace(
         config,
-        loop=replace(config.loop, updates=10),
+        loop=replace(config.loop, updates_per_iteration=10),
         optimizer=replace(config.optimizer, lr=0.1, max_grad_norm=None),
         health=HealthConfig(window=2, winner_error="stop"),
     )

@@ -18,7 +18,7 @@ from tests.training.together import start
 def test_two_processes_stop_together_and_go_on(workshop, tmp_path):
     config = workshop.config(tmp_path / "run")
     # long enough to be met on its way, and saved at the end of an iteration alone
-    config = replace(config, loop=replace(config.loop, iterations=1, updates=30, checkpoint_every=1000))
+    config = replace(config, loop=replace(config.loop, iterations=1, updates_per_iteration=30, checkpoint_every=1000))
     path = tmp_path / "config.yaml"
     path.write_text(resolved_yaml(config))
     run = tmp_path / "run"
@@ -57,7 +57,7 @@ def test_what_takes_long_is_broken_off(workshop, tmp_path, doing, sharded, whom)
     many = PreviewConfig(prompts=("a red wall",), per_prompt=24, steps=900, scheduler="ddim")
     config = replace(
         config,
-        loop=replace(config.loop, iterations=1, updates=60, sharded=sharded),
+        loop=replace(config.loop, iterations=1, updates_per_iteration=60, sharded=sharded),
         reference_samples=replace(config.reference_samples, steps=900, batch_size=24),
         preview=many if doing == "preview" else config.preview,
     )

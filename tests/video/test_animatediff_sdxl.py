@@ -9,7 +9,8 @@ import torch
 from diffusers import AnimateDiffSDXLPipeline, DDIMScheduler, MotionAdapter, UNet2DConditionModel
 from torch import Tensor
 
-from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.method import ReferenceSamplesConfig
+from seppo_core.config.methods.seppo import SeppoConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.models.adapter import CropInfo
 from seppo_core.models.sampling import sample
@@ -151,10 +152,10 @@ def config_of(folder: Path, root: Path, mode: str) -> VideoConfig:
     base = VideoConfig(run=str(root / "run"), model=model, data=data)
     return replace(
         base,
-        method=MethodConfig(beta=50),
+        method=SeppoConfig(beta=50),
         reference_samples=ReferenceSamplesConfig(steps=2, guidance_scale=2.0, batch_size=3),
         tune=VideoTune(mode=mode, scope="motion", rank=2, alpha=4),
-        loop=replace(base.loop, iterations=2, updates=2, batch_size=2, micro_batch_size=1),
+        loop=replace(base.loop, iterations=2, updates_per_iteration=2, batch_size=2, micro_batch_size=1),
         optimizer=replace(base.optimizer, lr=1e-3),
     )
 

@@ -18,7 +18,8 @@ from diffusers import (
     WanPipeline,
 )
 
-from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.method import ReferenceSamplesConfig
+from seppo_core.config.methods.seppo import SeppoConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.config.schema import TuneConfig
 from seppo_core.models.checks import check_frames
@@ -230,10 +231,10 @@ def config_of(bases: Path, root: Path, family: str, mode: str) -> VideoConfig:
     flow = {} if family == "cogvideox" else {"timestep_density": "logit_normal", "timestep_shift": 3.0}
     return replace(
         base,
-        method=MethodConfig(beta=50, **flow),
+        method=SeppoConfig(beta=50, **flow),
         reference_samples=ReferenceSamplesConfig(steps=2, guidance_scale=2.0, batch_size=3),
         tune=replace(base.tune, mode=mode, rank=2, alpha=4),
-        loop=replace(base.loop, iterations=2, updates=2, batch_size=2, micro_batch_size=1),
+        loop=replace(base.loop, iterations=2, updates_per_iteration=2, batch_size=2, micro_batch_size=1),
         optimizer=replace(base.optimizer, lr=1e-3),
     )
 
@@ -285,8 +286,8 @@ def test_a_whole_run(bases, tmp_path, family, mode):
         ({"family": "hunyuan", "training_guidance": -1.0}, {}, "training_guidance=-1.0 must be at least 0"),
         ({"family": "ltx", "fps": 0}, {}, "fps=0 must be above 0"),
         ({"family": "wan"}, {"tune": VideoTune(scope="motion")}, "tune.scope=motion is for animatediff"),
-        ({"family": "cogvideox"}, {"method": MethodConfig(timestep_shift=3.0)}, "cogvideox needs uniform and 1"),
-        ({"family": "wan"}, {"method": MethodConfig(min_snr_gamma=5)}, "min_snr_gamma=5 is for diffusion models; wan"),
+        ({"family": "cogvideox"}, {"method": SeppoConfig(timestep_shift=3.0)}, "cogvideox needs uniform and 1"),
+        ({"family": "wan"}, {"method": SeppoConfig(min_snr_gamma=5)}, "min_snr_gamma=5 is for diffusion models; wan"),
         (
             {"family": "ltx"},
             {"reference_samples": ReferenceSamplesConfig(scheduler="ddim")},

@@ -132,7 +132,7 @@ def test_pairs_of_clips(tmp_path):
         write_clip(tmp_path / f"{name}.mp4", moving(frames), fps=8)
     rows = "file_name,loser_file_name,caption\ngood.mp4,bad.mp4,x\nbad.mp4,short.mp4,y\n"
     (tmp_path / "metadata.csv").write_text(rows)
-    source = opened(tmp_path, Clips(32, 48, 4), form="pairs")
+    source = opened(tmp_path, Clips(32, 48, 4), supervision="pairs")
     item = source.item(0)
     assert item.views["winner"].pixels.shape == item.views["loser"].pixels.shape == (3, 4, 32, 48)
     assert (item.views["loser"].pixels.permute(1, 2, 3, 0).numpy() == moving(12)[[0, 4, 7, 11]]).all()

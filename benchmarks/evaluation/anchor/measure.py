@@ -87,7 +87,7 @@ def open_run(folder: Path) -> Run:
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"{folder} is no run folder (no config.yaml)")
     config = replace(run_config(ModelSpec("run", str(folder))), run=str(folder))
-    if config.method.recipe.form == "labels":
+    if config.method.spec.supervision == "labels":
         raise ValueError(f"{folder} learnt from labels ({config.method.name}); the anchor is about winners")
     cache = WinnerCache(Path(config.data.cache))
     accelerator = Accelerator(mixed_precision=config.loop.mixed_precision)
@@ -104,7 +104,7 @@ def points(run: Run, which: Which = "drawn") -> list[Point]:
     `which` is the reference: the one that the run itself drew for the iteration, the start, or the newest snapshot. A
     run without a reference is held against its start. FileNotFoundError if the run trained nothing yet.
     """
-    updates = run.config.loop.updates
+    updates = run.config.loop.updates_per_iteration
     strategy = run.config.method.strategy
     pool = ReferencePool(run.folder / "pool", strategy or "initial", run.config.seed)
     states: dict[int, Callable[[], State]] = {}

@@ -186,7 +186,13 @@ def _write(case: Case, folder: Path) -> tuple[Config, dict[str, int]]:
         del values["data"]["stride"]
     for key in ("expected_rows", "expected_sha256", "chosen_column"):
         values["data"].pop(key, None)
-    small = {"iterations": 1, "updates": 1, "batch_size": 1, "micro_batch_size": 1, "mixed_precision": "bf16"}
+    small = {
+        "iterations": 1,
+        "updates_per_iteration": 1,
+        "batch_size": 1,
+        "micro_batch_size": 1,
+        "mixed_precision": "bf16",
+    }
     values["loop"] = values["loop"] | small | {"gradient_checkpointing": True}
     # a single step breaks diffusers' shift to a terminal, LTX's
     values["reference_samples"] = values.get("reference_samples", {}) | {"steps": 2, "batch_size": 1}

@@ -87,9 +87,9 @@ class Bench:
 
     def batch(self, method: Method, count: int) -> Batch:
         """`count` random items of what the method learns from, on the device."""
-        recipe, draws = method.recipe, method.anchor_draws
+        spec, draws = method.spec, method.anchor_draws
         latents = lambda *more: torch.randn(*more, count, *self.shape, device=self.device)  # noqa: E731
-        second = recipe.second != "none"
+        second = spec.counterpart != "none"
         return Batch(
             x0=latents(),
             condition=self.conditions.draw(count, self.device),
@@ -98,7 +98,7 @@ class Bench:
             noise_path=self.noise_path,
             counterpart=latents() if second else None,
             counterpart_noise=latents() if second else None,
-            desirable=torch.arange(count, device=self.device) % 2 == 0 if recipe.form == "labels" else None,
+            desirable=torch.arange(count, device=self.device) % 2 == 0 if spec.supervision == "labels" else None,
             anchor_t=torch.stack([self._timesteps(count) for _ in range(draws)]) if draws else None,
             anchor_noise=latents(draws) if draws else None,
         )
@@ -115,7 +115,7 @@ class Bench:
         What a method observes beforehand takes `count` batches of its own, as in training.
         """
         policy = self.policy if policy is None else policy
-        if method.recipe.uses_reference:
+        if method.spec.uses_reference:
             reference = self.reference if reference is None else reference
         taken = iter(batches)
         observed: dict[str, Tensor] = {}

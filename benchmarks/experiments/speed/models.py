@@ -75,9 +75,9 @@ class Subject:
         """The tuning mode that is used if it fits the memory."""
         return self.tune or ("full" if self.modality == "image" else "lora")
 
-    def config(self, tune: Tune, dtype: str = "float32", **method: Any) -> Config:
-        """As `train` would be given it, for a `method` by its fields."""
-        common = {"run": "unused", "method": MethodConfig(**method)}
+    def config(self, tune: Tune, dtype: str = "float32", name: str = "seppo", **method: Any) -> Config:
+        """As `train` would be given it, for the method `name` with the options `method`."""
+        common = {"run": "unused", "method": MethodConfig.variants()[name](**method)}
         size = {"source": "unused", "cache": "unused", "height": self.height, "width": self.width}
         if self.modality == "image":
             model = ImageModel(base=self.base, family=self.family, dtype=dtype)

@@ -42,12 +42,12 @@ def methods(stage: Stage) -> Prepared:
 def passes(method: Method, mode: str) -> float:
     """Forward passes over one item that an update takes for each of a batch; a backward counts as two of them, as one
     where a LoRA is trained, whose base wants no gradients of its weights."""
-    recipe = method.recipe
-    halves = 2 if recipe.second != "none" else 1
+    spec = method.spec
+    halves = 2 if spec.counterpart != "none" else 1
     policy = halves * (3 if mode == "full" else 2)
     # with the averaged anchor, and to observe, policy and reference look at the winners once more each
     further = 2 * method.anchor_draws + 2 * method.observes
-    return policy + halves * recipe.uses_reference + further
+    return policy + halves * spec.uses_reference + further
 
 
 def anchor(stage: Stage) -> Prepared:
@@ -172,7 +172,7 @@ class _Parts:
 def _update(bench: Bench, method: Method, count: int, name: str, counted: float | None = None) -> Variant:
     """A whole update on one random batch of `count`."""
     batch: Batch = bench.batch(method, count)
-    reference = bench.reference if method.recipe.uses_reference else None
+    reference = bench.reference if method.spec.uses_reference else None
     return Variant(
         name,
         lambda: bench.update(method, repeat(batch)),

@@ -29,7 +29,7 @@ model: {{base: {base}}}
 data: {{source: {source}, cache: {life}/cache, height: 16, width: 16, encode_batch_size: 4}}
 method: {{name: seppo, beta: 20}}
 reference_samples: {{scheduler: ddim, steps: 6, guidance_scale: 1, batch_size: 8}}
-loop: {{iterations: 4, updates: 5, batch_size: 8, micro_batch_size: 4, checkpoint_every: 2}}
+loop: {{iterations: 4, updates_per_iteration: 5, batch_size: 8, micro_batch_size: 4, checkpoint_every: 2}}
 optimizer: {{lr: 1.0e-3, schedule: linear, warmup_updates: 2}}
 """
 """20 updates, checkpoints after 2, 4, 5, 6, …, four references of 40 samples each."""

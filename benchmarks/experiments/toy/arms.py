@@ -63,16 +63,16 @@ def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig) -> in
     Counted: generating the second sample, all passes of reference and policy, and the backward pass as two. Not
     counted: the VAE, the optimiser and the text encoder, which `prepare` has done with.
     """
-    recipe = method.recipe
-    halves = 2 if recipe.contrastive else 1
+    spec = method.spec
+    halves = 2 if spec.contrastive else 1
     passes = halves * (1 + BACKWARD)
-    if recipe.uses_reference:
+    if spec.uses_reference:
         passes += halves
-    if recipe.second == "generated":
+    if spec.counterpart == "generated":
         passes += samples.steps * (1 if samples.guidance_scale == 1 else 2)
     if method.anchor_draws:
         passes += 2 * method.anchor_draws
-    elif method.anchor_per == "batch" or method.name == "kto":
+    elif method.signs(2) == 1 or method.name == "kto":
         # both models once more on the winners, to know the whole batch's mean first
         passes += 2
     return passes

@@ -38,7 +38,7 @@ SOURCES = {
     "weak": "weak",
 }
 """The folder or table to give to `data.source`, by kind of data. `either` is read by a config with
-`data.winner: random`."""
+`data.pick: random`."""
 
 
 def validation(modality: Modality) -> list[str]:

@@ -42,19 +42,21 @@ def watch_training(folder: Path, schema: type[Config]) -> Watch:
             known.append(load_config(folder / "config.yaml", schema))
         loop, method = known[0].loop, known[0].method
         done = lines(folder / "metrics.jsonl")
-        total = loop.iterations * loop.updates
-        iteration, inside = divmod(done, loop.updates)
+        total = loop.iterations * loop.updates_per_iteration
+        iteration, inside = divmod(done, loop.updates_per_iteration)
         if method.name == "sft":
             return Step("update", done, total, done / total)
         filled, note = 1.0, ""
         if inside == 0 and iteration < loop.iterations:
-            size = loop.updates * loop.batch_size
+            size = loop.updates_per_iteration * loop.batch_size
             batch = known[0].reference_samples.batch_size
             chunks = len(list((folder / "buffer").glob(f"iteration-{iteration:04d}-by-*/samples-*.safetensors")))
             filled = min(1.0, chunks * batch / size)
             if filled < 1:
                 note = f", reference sample {min(chunks * batch, size)}/{size}"
-        within = FILL * filled + (1 - FILL) * inside / loop.updates if iteration < loop.iterations else 0.0
+        within = (
+            FILL * filled + (1 - FILL) * inside / loop.updates_per_iteration if iteration < loop.iterations else 0.0
+        )
         return Step("update", done, total, (iteration + within) / loop.iterations, note)
 
     return watch
@@ -165,7 +167,7 @@ def load_configs(modality: Modality) -> dict[str, Config]:
     configs = {arm: arm_config(modality, ARMS[arm]) for arm in TRAINED}
     for what, of in (
         ("model", lambda c: c.model),
-        ("number of updates", lambda c: c.loop.iterations * c.loop.updates),
+        ("number of updates", lambda c: c.loop.iterations * c.loop.updates_per_iteration),
         ("batch size", lambda c: c.loop.batch_size),
         ("sampler", lambda c: (c.preview.scheduler, c.preview.steps, c.preview.guidance_scale)),
     ):
@@ -226,7 +228,7 @@ def _train(paths: DemoPaths, modality: Modality, arm: str, config: Config, seed:
     )  # fmt: skip
     command = ("-m", PROGRAMS[modality], "train", str(config_path(modality, ARMS[arm])), *options)
     sample, pair, winner = COSTS[modality]
-    uses = config.loop.iterations * config.loop.updates * config.loop.batch_size
+    uses = config.loop.iterations * config.loop.updates_per_iteration * config.loop.batch_size
     weight = uses * (sample + pair if config.method.name == "seppo" else winner)
     return Task(
         f"{modality}/train/{arm}", ARMS[arm].name, modality, command, (f"{modality}/prepare/{ARMS[arm].data}",),

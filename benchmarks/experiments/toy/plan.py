@@ -11,6 +11,7 @@ import yaml
 
 from benchmarks.experiments.toy.arms import ARMS, ROOT, SCHEMAS, Arm, passes_per_item
 from benchmarks.experiments.toy.task.captions import Modality
+from seppo_core.config.aliases import FIRST
 from seppo_core.config.loader import load_config
 from seppo_core.config.schema import Config
 
@@ -61,7 +62,7 @@ SCALES: dict[Modality, dict[str, Scale]] = {
 
 BaseName = Literal["main", "strong"]
 """The base that ships, or that one tuned on the winners first."""
-STRONG = ("--seed", "1000", "--optimizer.lr", "0.001", "--loop.iterations", "1", "--loop.updates", "400")
+STRONG = ("--seed", "1000", "--optimizer.lr", "0.001", "--loop.iterations", "1", "--loop.updates_per_iteration", "400")
 """How the strong base is trained. Its score on validation prompts no longer rises after that (LOG.md)."""
 
 
@@ -133,7 +134,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        content = {**asdict(self), "revision": REVISION}
+        content = {**asdict(self), "revision": REVISION, "options": _first_names(self.options)}
         if self.base == "main":
             del content["base"]  # came later than cells that are stored
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
@@ -213,16 +214,16 @@ class Plan:
         final = role == "final"
         options = (
             "--seed", str(seed), "--optimizer.lr", f"{rate:g}",
-            "--loop.iterations", str(iterations), "--loop.updates", str(updates),
+            "--loop.iterations", str(iterations), "--loop.updates_per_iteration", str(updates),
             "--loop.batch_size", str(batch), "--loop.micro_batch_size", str(batch),
             "--loop.checkpoint_every", str(updates if final else iterations * updates),
             "--loop.keep_checkpoints", "1000",
             *(() if self.scale.warmup is None else ("--optimizer.warmup_updates", str(self.scale.warmup))),
             # what the run looks out for is no part of the comparison; a loss that is not finite still ends it
-            "--health.winner_error", "off", "--health.margin", "off", "--health.sign", "off",
-            "--health.collapse", "off",
+            "--health.winner_error", "off", "--health.margin", "off", "--health.constant_sign", "off",
+            "--health.sample_collapse", "off",
         )  # fmt: skip
-        anchored = config.method.name in ("seppo", "sspo") and config.method.effective_flipper != "off"
+        anchored = config.method.signs(batch) > 0
         anchor = (self.scale.anchor_items, self.scale.anchor_draws) if final and anchored else None
         passes = iterations * updates * batch * passes_per_item(config.method, config.reference_samples)
         return Cell(
@@ -236,7 +237,7 @@ class Plan:
         about, scale = ARMS[arm], self.scale
         config = arm_config(self.modality, about)
         iterations = (scale.iterations or config.loop.iterations) * REGIMES[regime].longer
-        updates, batch = scale.updates or config.loop.updates, scale.batch_size or config.loop.batch_size
+        updates, batch = scale.updates or config.loop.updates_per_iteration, scale.batch_size or config.loop.batch_size
         if about.matched is not None:
             target = arm_config(self.modality, ARMS[about.matched])
             more = passes_per_item(target.method, target.reference_samples)
@@ -247,7 +248,7 @@ class Plan:
         content = _written(self.modality, arm)
         settings = [content, self.scale.size, self.data_seed, base_mark(self.modality)]
         if base == "strong":
-            settings += [STRONG, _written(self.modality, ARMS["sft"])]
+            settings += [_first_names(STRONG), _written(self.modality, ARMS["sft"])]
         return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -259,7 +260,18 @@ def _written(modality: Modality, arm: Arm) -> dict:
     """An arm's YAML without paths and without defaults, so that a new key of the schema leaves cells valid."""
     content = yaml.safe_load((ROOT / config_path(modality, arm)).read_text(encoding="utf-8"))
     del content["run"]
-    return content | {"data": {key: v for key, v in content["data"].items() if key not in NO_MATTER}}
+    content["data"] = {key: value for key, value in content["data"].items() if key not in NO_MATTER}
+    for new, old in FIRST.items():
+        section, _, key = new.partition(".")
+        if key in content.get(section, {}):
+            content[section][old.partition(".")[2]] = content[section].pop(key)
+    return content
+
+
+def _first_names(options: tuple[str, ...]) -> tuple[str, ...]:
+    """`options` as they were first called: stored cells stay valid when a key gets another name."""
+    first = {f"--{new}": f"--{old}" for new, old in FIRST.items()}
+    return tuple(first.get(word, word) for word in options)
 
 
 def config_path(modality: Modality, arm: Arm) -> Path:

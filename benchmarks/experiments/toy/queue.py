@@ -12,7 +12,7 @@ from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.io.atomic import save_json
 
 FORMS = {"pairs": "pairs", "labels": "labels"}
-"""`data.form` of the kinds of data that are not winners."""
+"""`data.supervision` of the kinds of data that are not winners."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,6 @@ def _prepare(paths: Paths, modality: Modality, kind: str, arm: Arm) -> Job:
     command = (
         "-m", PROGRAMS[modality], "prepare", str(config),
         "--data.source", str(paths.source(modality, kind)), "--data.cache", str(paths.cache(modality, kind)),
-        "--data.form", FORMS.get(kind, "winners"),
+        "--data.supervision", FORMS.get(kind, "winners"),
     )  # fmt: skip
     return Job(f"prepare-{modality}-{kind}", f"encoding the {kind}", command, 6)

@@ -43,7 +43,9 @@ def train(root: Path, kind: str, **changes) -> Path:
         model=model,
         data=replace(config.data, source=str(root / "winners"), cache=str(root / "cache")),
         reference_samples=replace(config.reference_samples, steps=2, batch_size=8),
-        loop=replace(config.loop, iterations=3, updates=2, batch_size=4, micro_batch_size=4, checkpoint_every=2),
+        loop=replace(
+            config.loop, iterations=3, updates_per_iteration=2, batch_size=4, micro_batch_size=4, checkpoint_every=2
+        ),
         optimizer=replace(config.optimizer, lr=3e-3, warmup_updates=1),
         preview=replace(config.preview, prompts=()),
         **changes,

@@ -12,7 +12,7 @@ from benchmarks.evaluation.paper.tables import main
 from benchmarks.evaluation.protocols import PROTOCOLS, SETS
 from benchmarks.evaluation.report.text import FORMAT, KIND, latex
 from benchmarks.evaluation.report.text import markdown as markdown_report
-from seppo_core.config.loader import key_types
+from seppo_core.config.keys import key_types
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

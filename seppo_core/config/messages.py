@@ -1,0 +1,46 @@
+"""Wording of what is wrong with a key, a value or a path, and the nearest name that is right. Imports no torch."""
+
+import dataclasses
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+
+def nearest(name: str, valid: list[str]) -> str | None:
+    """The one of `valid` that `name` most likely stands for, if any comes near."""
+    return next(iter(get_close_matches(name, valid, n=1, cutoff=0.6)), None)
+
+
+def similar_path(path: Path) -> str:
+    """ "; did you mean …?" where the first part of `path` that is missing resembles what lies there; else nothing."""
+    for parent in path.parents:
+        if parent.is_dir():
+            missing = path.relative_to(parent).parts[0]
+            guess = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
+            return f"; did you mean {parent / guess}?" if guess else ""
+    return ""
+
+
+def shown(value: Any) -> str:
+    """`value` as YAML would write it, on one line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def describe(hint: Any, value: Any = None) -> str:
+    """What a value of type `hint` is, for people; a choice also says which of its words `value` is nearest to."""
+    if get_origin(hint) is Literal:
+        words = [str(word) for word in get_args(hint)]
+        guess = nearest(str(value), words)
+        return f"one of {', '.join(words)}" + (f"; did you mean {guess}?" if guess else "")
+    if get_origin(hint) in (Union, UnionType):
+        # a choice last: it may end in a question
+        parts = sorted(get_args(hint), key=lambda part: get_origin(part) is Literal)
+        return " or ".join("null" if part is NoneType else describe(part, value) for part in parts)
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)
+        plural = {str: "texts", int: "whole numbers", float: "numbers"}[inner[0]]
+        return f"a list of {plural}" if inner[1] is Ellipsis else f"a list of {len(inner)} {plural}"
+    if dataclasses.is_dataclass(hint):
+        return f"a section with the keys {', '.join(f.name for f in dataclasses.fields(hint))}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]
