@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from seppo_core.data.problems import Problems
 from seppo_core.data.records import FixedFile
 from seppo_core.data.source import BadItem, first_line
 from seppo_core.data.tables import Row, Rows
@@ -21,7 +22,7 @@ class TextTable(Rows):
 
     def __init__(self, path: Path):
         self.path, self.files, self._file = path, (path,), FixedFile.of(path)
-        self.columns = ()
+        self.columns, self.problems = (), Problems()
         starts, lines = array("q"), array("q")
         for start, line in self._find():
             starts.append(start)

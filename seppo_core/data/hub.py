@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from seppo_core.data.columns import Columns
 from seppo_core.data.parquet import ParquetTable, Shard, need_pyarrow
+from seppo_core.data.problems import Problems
 from seppo_core.data.source import first_line
 from seppo_core.data.tables import Row, Rows
 
@@ -25,7 +26,7 @@ class ArrowTable(Rows):
 
     def __init__(self, dataset: "Dataset", name: str, choose: Choose):
         self.choice = choose(dataset.column_names, name)
-        self.columns, self._name, self.holds_bytes = self.choice.names, name, True
+        self.columns, self._name, self.holds_bytes, self.problems = self.choice.names, name, True, Problems()
         self._print = f"{dataset._fingerprint} {len(dataset)}"
         # as stored: pictures stay bytes, which we decode and check ourselves
         self._rows = dataset.select_columns(list(dict.fromkeys(self.columns))).with_format("arrow")

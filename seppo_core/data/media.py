@@ -78,8 +78,6 @@ class MediaSource(Source):
             )
         self.records, self.decoder, self.form, self.winner, self.seed = records, decoder, form, winner, seed
         self.kind, self.height, self.width, self.frames = decoder.kind, decoder.height, decoder.width, decoder.frames
-        self._unread: str | None = None
-        """The file that no try could read, until another can be."""
         self._split = form == "labels" and records.form == "pairs"
 
     def __len__(self) -> int:
@@ -134,7 +132,7 @@ class MediaSource(Source):
             raise BadItem(media.name, "cannot be read: it is empty")
         try:
             decoded = self.decoder.decode(media.name, media.load())
-            self._unread = None
+            self.records.problems.note_read()
             return decoded
         except (BadItem, SourceLost):
             raise
@@ -162,14 +160,14 @@ class MediaSource(Source):
             retry_io(partial(_read, media.content), media.name)
         except SourceLost as lost:
             error = lost.__cause__
-            if not isinstance(error, OSError) or error.errno != EIO or self._unread not in (None, media.name):
+            damaged = isinstance(error, OSError) and error.errno == EIO
+            if not damaged or not self.records.problems.is_alone_unreadable(media.name):
                 raise
-            self._unread = media.name
             raise BadItem(media.name, f"cannot be read: {error.strerror}, again and again") from error
         except OSError:
             # it may have gone, or be forbidden: the decoder says so again
             pass
-        self._unread = None
+        self.records.problems.note_read()
 
 
 def _read(path: Path) -> None:

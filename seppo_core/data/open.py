@@ -28,8 +28,8 @@ def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
     another form than data.supervision, or where data.expected_rows or data.expected_sha256 do not hold.
     """
     found = find_source(config.source, config.format)
-    records, lost = open_records(config, found)
-    for name, reason in lost.items():
+    records = open_records(config, found)
+    for name, reason in records.problems.lost.items():
         # of what it held nothing is known: rejected.jsonl can only name the file
         print(f"{name} is left out from where it cannot be read: {reason}", file=sys.stderr)
     source = MediaSource(records, decoder, config.supervision, config.pick, seed)
@@ -37,8 +37,8 @@ def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
     return source
 
 
-def open_records(config: DataConfig, found: Found) -> tuple[Records, dict[str, str]]:
-    """Rows of what was found, and by name the shards that cannot be read, with the reason."""
+def open_records(config: DataConfig, found: Found) -> Records:
+    """The rows of what was found."""
     columns = (config.first_column, config.second_column, config.label_column, config.caption_column)
 
     def choose(available: Sequence[str], where: str) -> Columns:
@@ -48,15 +48,14 @@ def open_records(config: DataConfig, found: Found) -> tuple[Records, dict[str, s
     if not root.is_dir() and found.format != "hub":
         raise FileNotFoundError(f"data.root={root} is not a folder; name the one that the table's files lie in")
     if found.format == "folder":
-        return open_table(found.files[0], root, choose), {}
+        return open_table(found.files[0], root, choose)
     if found.format == "webdataset":
         if config.first_column is not None or config.second_column is not None:
             raise ValueError(
                 "data.first_column and data.second_column are for tables; a tar's members are known by their suffixes, "
                 "such as KEY.jpg, or KEY.0.jpg and KEY.1.jpg"
             )
-        tars = TarRecords(_named(found), config.caption_column, config.label_column)
-        return tars, {tars.files[number].name: reason for number, reason in tars.lost.items()}
+        return TarRecords(_named(found), config.caption_column, config.label_column)
     if found.format == "parquet":
         table = ParquetTable([Shard.of(path, name) for name, path in _named(found)], choose)
     elif config.streaming and not found.root.is_dir():
@@ -64,9 +63,8 @@ def open_records(config: DataConfig, found: Found) -> tuple[Records, dict[str, s
     else:
         source = str(found.root) if is_saved(found.root) or found.root.is_dir() else config.source
         rows = fetched(source, config.split, config.subset, config.revision, choose)
-        return TableRecords(rows, rows.choice, _root_of_fetched(root, config)), {}
-    lost = {table.shards[number].name: reason for number, reason in table.lost.items()}
-    return TableRecords(table, table.choice, root if root.is_dir() else Path.cwd()), lost
+        return TableRecords(rows, rows.choice, _root_of_fetched(root, config))
+    return TableRecords(table, table.choice, root if root.is_dir() else Path.cwd())
 
 
 def open_table(table: Path, root: Path, choose: Choose = choose_columns) -> TableRecords:

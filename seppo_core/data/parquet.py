@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from seppo_core.data.columns import Columns
+from seppo_core.data.problems import Problems
 from seppo_core.data.records import FixedFile
 from seppo_core.data.retry import RemoteFile, is_transient, retry_io
 from seppo_core.data.source import BadItem, SourceLost, first_line
@@ -66,6 +67,16 @@ class Shard:
             return file.read()
 
 
+class _RowGroup(NamedTuple):
+    shard: int
+    """Number of its shard."""
+    number: int
+    """Its number within the shard."""
+    rows: int
+    row_bytes: int
+    """Uncompressed bytes per row of the columns that are read."""
+
+
 class _Batch(NamedTuple):
     start: int
     """Position of its first row."""
@@ -86,10 +97,9 @@ class ParquetTable(Rows):
         need_pyarrow("parquet files are read")
         self.shards = tuple(shards)
         self.files = tuple(Path(shard.path) for shard in self.shards if shard.remote is None)
-        self.lost: dict[int, str] = {}
-        """By number: shards that cannot be read, and why."""
+        self.problems = Problems()
         self.choice: Columns | None = None
-        digest, groups, rows, widths = sha256(), [], [], []
+        digest, groups = sha256(), []
         for number, shard in enumerate(self.shards):
             try:
                 found, footer = retry_io(partial(self._look_into, shard, choose), shard.name)
@@ -97,29 +107,32 @@ class ParquetTable(Rows):
                 # our own words about columns concern all shards alike
                 if self.choice is None and not _is_arrow(error):
                     raise
-                found, footer = self._lose(number, error), b""
+                found, footer = self._lose(shard, error), b""
             except SourceLost:
                 raise
             except (OSError, _Unusable) as error:
-                found, footer = self._lose(number, error), b""
+                found, footer = self._lose(shard, error), b""
             digest.update(footer)
-            for group, count, width in found:
-                groups.append((number, group)), rows.append(count), widths.append(width)
+            groups += [group._replace(shard=number) for group in found]
         if self.choice is None:
             raise ValueError(f"none of {len(self.shards)} parquet files can be read: {self._first_loss()}")
-        self._groups = np.array(groups, dtype=np.int32).reshape(-1, 2)
-        self._starts = np.concatenate([[0], np.cumsum(np.array(rows, dtype=np.int64))])
-        self._widths = np.array(widths, dtype=np.int64)
+        self._groups = np.array([(group.shard, group.number) for group in groups], dtype=np.int32).reshape(-1, 2)
+        self._starts = np.concatenate([[0], np.cumsum(np.array([group.rows for group in groups], dtype=np.int64))])
+        self._widths = np.array([group.row_bytes for group in groups], dtype=np.int64)
         if len(self) == 0:
             raise ValueError(f"{self.shards[0].name} and its like have no rows")
-        told = [[shard.name, shard.size, self.lost.get(number)] for number, shard in enumerate(self.shards)]
+        lost = self.problems.lost
+        for number, shard in enumerate(self.shards):
+            if shard.name in lost:
+                row = int(self._starts[np.searchsorted(self._groups[:, 0], number)])
+                self.problems.reject(row, f"none of its rows can be read: {lost[shard.name]}", shard.name)
+        told = [[shard.name, shard.size, lost.get(shard.name)] for shard in self.shards]
         self._fingerprint = sha256(json.dumps([told, digest.hexdigest()]).encode()).hexdigest()
         self._lock = Lock()
         self._file: ParquetFile | None = None
         self._group, self._next = -1, 0
         self._batches: Iterator[RecordBatch] = iter(())
         self._kept: deque[_Batch] = deque(maxlen=KEPT)
-        self._broken: dict[int, tuple[int, str]] = {}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -144,8 +157,8 @@ class ParquetTable(Rows):
 
     def scan_columns(self, names: Sequence[str]) -> Iterator[Row]:
         """Reads these columns alone, so that a table of pictures costs what its captions do."""
-        for number, shard in enumerate(self.shards):
-            if number not in self.lost:
+        for shard in self.shards:
+            if shard.name not in self.problems.lost:
                 # a few bytes a row: as a whole, so that a hiccup leaves no row told twice
                 yield from retry_io(partial(_columns_of, shard, list(names)), shard.name)
 
@@ -159,24 +172,23 @@ class ParquetTable(Rows):
         for batch in self._kept:
             if batch.start <= position < batch.start + batch.rows.num_rows:
                 return batch
-        group = self._group_of(position)
-        number = int(self._groups[group, 0])
-        if number in self.lost:
-            raise BadItem(self.shards[number].name, f"none of its rows can be read: {self.lost[number]}")
-        if group in self._broken and position >= self._broken[group][0]:
-            raise BadItem(self.name(position), self._broken[group][1])
+        group, name = self._group_of(position), self.name(position)
+        self.problems.check(position, name)
         try:
-            return retry_io(partial(self._decode_to, position, group), self.name(position))
+            return retry_io(partial(self._decode_to, position, group), name)
         except SourceLost:
             raise
         except Exception as error:
             # damage is met where decoding stops; asking again would decode all before it again
             at = self._next if self._group == group else int(self._starts[group])
             self._group = -1
-            self.shards[number].local and self.shards[number].local.check()
+            local = self.shards[int(self._groups[group, 0])].local
+            if local is not None:
+                local.check()
             reason = "its row group ends early" if isinstance(error, StopIteration) else first_line(error)
-            self._broken[group] = (at, f"cannot be read: {reason}")
-            raise BadItem(self.name(position), self._broken[group][1]) from error
+            reason = f"cannot be read: {reason}"
+            self.problems.reject_span(at, int(self._starts[group + 1]), reason)
+            raise BadItem(name, reason) from error
 
     def _decode_to(self, position: int, group: int) -> _Batch:
         if self._group != group or self._next > position:
@@ -204,8 +216,8 @@ class ParquetTable(Rows):
         columns = list(self.columns)
         self._batches = self._file.iter_batches(size, row_groups=[inside], columns=columns, use_threads=False)
 
-    def _look_into(self, shard: Shard, choose: Callable) -> tuple[list[tuple[int, int, int]], bytes]:
-        """Of each row group number, rows and bytes a row; and the footer."""
+    def _look_into(self, shard: Shard, choose: Callable) -> tuple[list[_RowGroup], bytes]:
+        """The shard's row groups, and its footer."""
         with shard.open() as file:
             metadata, schema = file.metadata, file.schema_arrow
             if self.choice is None:
@@ -216,17 +228,19 @@ class ParquetTable(Rows):
             if missing:
                 raise _Unusable(f"it has no column {', '.join(missing)}")
             _refuse_bombs(metadata, self.columns)
-            groups = range(metadata.num_row_groups)
-            found = [(i, metadata.row_group(i).num_rows, _bytes_per_row(metadata, i, self.columns)) for i in groups]
+            found = [
+                _RowGroup(0, i, metadata.row_group(i).num_rows, _bytes_per_row(metadata, i, self.columns))
+                for i in range(metadata.num_row_groups)
+            ]
         return found, shard.footer()
 
-    def _lose(self, number: int, error: Exception) -> list[tuple[int, int, int]]:
-        """Notes it, and lets the shard count as one row."""
-        self.lost[number] = first_line(error)
-        return [(0, 1, 0)]
+    def _lose(self, shard: Shard, error: Exception) -> list[_RowGroup]:
+        """Notes that the shard cannot be read, and lets it count as one row."""
+        self.problems.lose(shard.name, first_line(error))
+        return [_RowGroup(0, 0, 1, 0)]
 
     def _first_loss(self) -> str:
-        return next((f"{self.shards[number].name}: {reason}" for number, reason in self.lost.items()), "there are none")
+        return next((f"{name}: {reason}" for name, reason in self.problems.lost.items()), "there are none")
 
 
 class _Unusable(Exception):

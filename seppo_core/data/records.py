@@ -8,6 +8,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from seppo_core.config.method_specs import Supervision
+from seppo_core.data.problems import Problems
 from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, SourceLost
 
@@ -85,6 +86,8 @@ class Records(ABC):
 
     form: Supervision
     """What the rows are; the source may be asked for less."""
+    problems: Problems
+    """What is known to be wrong with them."""
     files: tuple[Path, ...] = ()
     """What lists the rows or holds them, by which they are known: tables, shards, archives."""
 

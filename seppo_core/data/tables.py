@@ -10,6 +10,7 @@ import numpy as np
 
 from seppo_core.data.columns import STEM, Columns, media_of
 from seppo_core.data.filename_index import FilenameIndex
+from seppo_core.data.problems import Problems
 from seppo_core.data.records import Media, Record, Records
 from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, SourceLost
@@ -23,6 +24,8 @@ class Rows(ABC):
 
     columns: tuple[str, ...]
     files: tuple[Path, ...] = ()
+    problems: Problems
+    """What is known to be wrong with the rows."""
     holds_bytes: bool
     """Whether the pictures or clips lie in the table itself rather than beside it."""
 
@@ -61,7 +64,7 @@ class TableRecords(Records):
         self.rows, self.columns, self.root, self.unique = rows, columns, root, unique
         self.form, self.files = columns.form, rows.files
         self.stems = FilenameIndex(root) if columns.first == STEM else None
-        self._twice: dict[int, tuple[str, str]] = {}
+        self.problems = rows.problems
         self._captions: int | None = None
         self._fingerprint = self._pass() if unique else None
 
@@ -69,9 +72,9 @@ class TableRecords(Records):
         return len(self.rows)
 
     def record(self, position: int) -> Record:
-        if position in self._twice:
-            raise BadItem(*self._twice[position])
-        return self._record(self.rows.row(position), self.rows.name(position))
+        name = self.rows.name(position)
+        self.problems.check(position, name)
+        return self._record(self.rows.row(position), name)
 
     def fingerprint(self) -> str:
         if self._fingerprint is None:
@@ -141,7 +144,7 @@ class TableRecords(Records):
     def _note_repeats(self, hashes: np.ndarray) -> None:
         for again, first in repeats(hashes).items():
             reason = f"named twice, first on {self.rows.name(first)} of {self.files[0].name}"
-            self._twice[again] = (self.record(again).id, reason)
+            self.problems.reject(again, reason, self.record(again).id)
 
 
 def _distinct(hashes: Iterable[int]) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.columns import CAPTIONS, Columns
+from seppo_core.data.problems import Problems
 from seppo_core.data.records import FixedFile, Media, Record, Records, Span
 from seppo_core.data.retry import is_transient, retry_io
 from seppo_core.data.source import BadItem
@@ -49,10 +50,11 @@ class TarRecords(Records):
         self._names = tuple(name for name, _ in shards)
         self._fixed = tuple(FixedFile.of(path) for path in self.files)
         self._captions, self._label = (CAPTIONS if caption is None else (caption,)), label
-        index = _Index()
+        self.problems = Problems()
+        index = _Index(self.problems)
         for number, path in enumerate(self.files):
             index.add(number, self._names[number], path)
-        self.lost, self._bad, self._extensions = index.lost, index.bad, tuple(index.extensions)
+        self._extensions = tuple(index.extensions)
         self._shard = np.frombuffer(index.shard, dtype=np.int32)
         self._first = np.append(np.frombuffer(index.first, dtype=np.int64), len(index.start))
         self._start, self._size = (np.frombuffer(a, dtype=np.int64) for a in (index.start, index.size))
@@ -68,8 +70,7 @@ class TarRecords(Records):
 
     def record(self, position: int) -> Record:
         name = self._name(position)
-        if position in self._bad:
-            raise BadItem(*self._bad[position])
+        self.problems.check(position, name)
         members = self._members(position)
         repeated = [member.extension for i, member in enumerate(members) if member.extension in _seen(members[:i])]
         if repeated:
@@ -149,12 +150,11 @@ class TarRecords(Records):
         names = (self._name(position).encode() for position in range(len(self)))
         hashes = np.fromiter(map(hash64, names), dtype=np.uint64, count=len(self))
         for position in repeats(hashes):
-            if position not in self._bad:
-                self._bad[position] = (self._name(position), "there twice: an earlier sample has the same key")
+            self.problems.reject(position, "there twice: an earlier sample has the same key", self._name(position))
 
     def _find_form(self) -> Supervision:
         for position in range(len(self)):
-            if position in self._bad:
+            if self.problems.is_rejected(position):
                 continue
             members = self._members(position)
             if len(_halves(members)) == 2:
@@ -171,12 +171,11 @@ class TarRecords(Records):
 class _Index:
     """Where everything lies, in arrays that grow."""
 
-    def __init__(self):
+    def __init__(self, problems: Problems):
+        self.problems = problems
         self.shard, self.first, self.key_end, self.keys = array("i"), array("q"), array("q"), bytearray()
         self.start, self.size, self.extension = array("q"), array("q"), array("H")
         self.extensions: dict[str, int] = {}
-        self.bad: dict[int, tuple[str, str]] = {}
-        self.lost: dict[int, str] = {}
 
     def add(self, number: int, name: str, path: Path) -> None:
         key = None
@@ -185,7 +184,7 @@ class _Index:
             for member in members:
                 if member.problem is not None:
                     self._begin(number, member.name)
-                    self.bad[len(self.shard) - 1] = (f"{name}/{member.name}", member.problem)
+                    self.problems.reject(len(self.shard) - 1, member.problem, f"{name}/{member.name}")
                     key = None
                     continue
                 split = _NAME.fullmatch(member.name)
@@ -201,8 +200,8 @@ class _Index:
             reason = f"cannot be read: {error}"
         if reason is not None:
             self._begin(number, "")
-            self.bad[len(self.shard) - 1] = (name, reason)
-            self.lost[number] = reason
+            self.problems.reject(len(self.shard) - 1, reason, name)
+            self.problems.lose(name, reason)
 
     def _begin(self, number: int, key: str) -> None:
         self.shard.append(number)

@@ -148,7 +148,7 @@ def _items(config: Config, request: PlanRequest) -> _Items:
         return _Items(manifest.items, f"the cache {cache}", manifest)
     source = Path(config.data.source).expanduser()
     if source.exists() and config.data.format != "hub":
-        records, _ = open_records(config.data, find_source(config.data.source, config.data.format))
+        records = open_records(config.data, find_source(config.data.source, config.data.format))
         return _Items(len(records), f"the rows of {source}")
     return _Items(None, "unknown; give --items")
 

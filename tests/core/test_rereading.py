@@ -13,8 +13,9 @@ from seppo_core.data.columns import choose_columns
 from seppo_core.data.hub import streamed
 from seppo_core.data.media import MediaSource
 from seppo_core.data.retry import RemoteFile, is_transient, retry_io
-from seppo_core.data.source import SourceLost
+from seppo_core.data.source import SourceLost, View
 from seppo_core.data.tables import TableRecords
+from seppo_core.models.adapter import CropInfo
 from tests.core.tables import OneByte, faults, jsonl, opened, read, write
 
 A, B = 65, 66
@@ -136,7 +137,7 @@ def test_a_connection_that_stays_away_ends_the_run_and_rejects_nothing(tmp_path,
     source = of_hub(remote)
     source.height = source.width = source.decoder.height = 2
     whole = source.decoder.decode
-    source.decoder.decode = lambda name, content: (whole(name, content)[0].expand(3, 2, 2), whole(name, content)[1])
+    source.decoder.decode = lambda name, content: View(whole(name, content).pixels.expand(3, 2, 2), CropInfo(*[1] * 6))
     planted = failing(type(remote), "open", monkeypatch, ConnectionResetError("reset by peer"), range(1, 99))
     options = {"model": "m", "shard_size": 100, "progress": False}
     with pytest.raises(SourceLost, match="cannot be reached, 3 tries failed"):
