@@ -6,7 +6,6 @@ transparency, rotation, open GOPs, other containers than mp4 and Matroska) PyAV 
 is noticed by PyAV alone.
 """
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from typing import Literal, NamedTuple, TypeVar
 
 import av
 import numpy as np
-from einops import rearrange
 from jaxtyping import UInt8
 
 from seppo_core.io.atomic import whole_file
+from seppo_video.decord_limits import decord_frames, last_line, reason_against
 
 Reader = Literal["auto", "decord", "pyav"]
 T = TypeVar("T")
@@ -113,10 +112,8 @@ def open_clip(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Clip:
         reason = "its container has no sure times"
     elif first > 0 or len(shown) < len(packets):
         reason = "it begins between key frames"
-    elif _open_groups(packets):
-        reason = "frames lean on key frames shown after them (open GOP)"
     else:
-        reason = _not_for_decord(frame)
+        reason = reason_against(frame, [packet.pts for packet in packets], [packet.key for packet in packets])
     keys = tuple(sorted(packet.pts for packet in packets[first:] if packet.key)) if timed else ()
     return Clip(content, count, tuple(times) if timed else None, keys, reason)
 
@@ -135,11 +132,11 @@ def read_frames(
         raise ClipError(f"not read by decord: {reason}; use reader auto or pyav")
     if reader != "pyav" and not reason:
         try:
-            return [use(frame) for frame in _decord_frames(clip, indices)]
+            return [use(frame) for frame in decord_frames(clip.content, len(clip), indices)]
         # decord says everything with one exception, and some things with RuntimeError
         except Exception as error:
             if reader == "decord":
-                raise ClipError(f"not read by decord: {_last_words(error)}") from error
+                raise ClipError(f"not read by decord: {last_line(error)}") from error
     try:
         with av.open(_openable(clip.content)) as container:
             return [use(frame) for frame in _pyav_frames(clip, container, indices)]
@@ -223,42 +220,6 @@ def _seconds(tag: str | None) -> float | None:
         return None
 
 
-def _open_groups(packets: list[_Packet]) -> bool:
-    """Whether a frame is shown before a key frame that is stored before it; decord then miscounts when it jumps."""
-    earliest = packets[-1].pts
-    for packet in reversed(packets):
-        earliest = min(earliest, packet.pts)
-        if packet.key and earliest < packet.pts:
-            return True
-    return False
-
-
-def _not_for_decord(frame: av.VideoFrame) -> str | None:
-    if frame.rotation:
-        return "it is rotated"
-    if any(component.bits > 8 for component in frame.format.components):
-        return "it has more than 8 bits"
-    if any(component.is_alpha for component in frame.format.components) or frame.format.has_palette:
-        return "it has transparency or a palette"
-    return None
-
-
-def _decord_frames(clip: Clip, indices: list[int]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    import decord
-
-    # otherwise FFmpeg's complaints about one bad clip run through the progress bar
-    decord.logging.set_level(decord.logging.QUIET)
-    # a thread per core would hold that many frames; clips are read several at a time instead
-    reader = decord.VideoReader(_openable(clip.content), num_threads=1)
-    if len(reader) != len(clip):
-        raise ClipError(f"decord finds {len(reader)} frames of {len(clip)}")
-    for index in indices:
-        frame = reader[index].asnumpy()
-        height, width, _ = frame.shape
-        # where a row is padded to a multiple of its width (48, 72 pixels), decord takes the padding for more channels
-        yield rearrange(frame, "h w c -> h (w c)")[:, : 3 * width].reshape(height, width, 3)
-
-
 def _pyav_frames(
     clip: Clip, container: av.container.InputContainer, indices: list[int]
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
@@ -301,11 +262,6 @@ def _seek(
         if frame is not None and frame.pts is not None and frame.pts <= time:
             return frame, frames
     raise ClipError(f"cannot go back to a key frame before time {time}")
-
-
-def _last_words(error: Exception) -> str:
-    """decord's message without the places in its sources that it passed through."""
-    return re.sub(r"\[[\d:]+\] \S+:\d+: ", "", str(error)).strip().splitlines()[0][:200]
 
 
 def _sound(clip: Clip, index: int, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:

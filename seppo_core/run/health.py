@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, variance
+from typing import NamedTuple
 
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.monitoring import Action, HealthConfig
@@ -105,15 +106,22 @@ class Health:
             if self._quiet[name] >= self._window:
                 self._standing.pop(name, None)
             elif finding and name not in self._standing:
-                since, saw, advice = finding
-                self._standing[name] = Alarm(name, int(metrics["update"]), since, saw, advice, action)
+                self._standing[name] = Alarm(name, int(metrics["update"]), *finding, action)
                 new.append(self._standing[name])
         self.alarms += new
         return new
 
 
-Finding = tuple[int, str, str]
-"""Since which update, what was seen, and what usually helps."""
+class Finding(NamedTuple):
+    """What a gate sees after an update."""
+
+    since: int
+    """The first update of what it saw."""
+    saw: str
+    advice: str
+    """What usually helps."""
+
+
 Gate = Callable[[Metrics], Finding | None]
 
 
@@ -132,7 +140,7 @@ class _NonFinite:
         count = update - self.since + 1
         if count < self.limit:
             return None
-        return (
+        return Finding(
             self.since,
             f"{' and '.join(bad)} not finite, {count} updates in a row skipped",
             "A lower learning rate or beta, or bf16 in place of fp16, usually helps.",
@@ -171,7 +179,7 @@ class _WinnerError:
         if now <= (1 + self.rise) * before or now - before <= STANDARD_ERRORS * noise:
             return None
         whose = f"of the first {self.window} updates" if "reference" not in metrics else "of the base"
-        return (
+        return Finding(
             int(metrics["update"]) - self.window + 1,
             f"winner_error is {now:.4g}, {now / before - 1:.0%} above the {before:.4g} {whose}",
             "The model is losing what the winners teach. A lower learning rate, a larger beta, flipper: sign or an SFT "
@@ -208,7 +216,7 @@ class _Margin:
             self.last.append(metrics["margin"])
         if len(self.last) < self.last.maxlen or fmean(self.last) <= self.limit:
             return None
-        return (
+        return Finding(
             int(metrics["update"]) - len(self.last) + 1,
             f"the mean margin is {fmean(self.last):.3g}, above {self.limit:g}, so that the loss is flat",
             "The pairs are told apart already, often by the sample getting worse. A smaller beta or learning rate, "
@@ -241,7 +249,7 @@ class _Sign:
                 "Either the policy is not moving in the precision that it runs in (a higher learning rate, or less of "
                 "bf16), or it is getting worse (a lower one)."
             )
-        return self.since, saw, advice
+        return Finding(self.since, saw, advice)
 
 
 class _Collapse:
@@ -266,7 +274,7 @@ class _Collapse:
             saw = "the reference's samples are not finite"
         else:
             saw = f"the variance of the reference's samples is {value:.3g}, {value / self.first:.0%} of the base's"
-        return (
+        return Finding(
             self.since,
             saw,
             "The policy that they come from has collapsed. Fewer updates per iteration, a lower learning rate or "

@@ -189,7 +189,7 @@ def test_auto_goes_on_with_pyav_where_decord_fails(clips, monkeypatch):
         yield np.zeros((32, 48, 3), np.uint8)
         raise RuntimeError("planted\nat length")
 
-    monkeypatch.setattr("seppo_video.frames._decord_frames", fail)
+    monkeypatch.setattr("seppo_video.frames.decord_frames", fail)
     clip = open_clip(clips["b_frames.mp4"])
     assert (np.stack(read_frames(clip, [2, 30], same)) == decoded(clips["b_frames.mp4"])[[2, 30]]).all()
     if clip.not_decord is None:
