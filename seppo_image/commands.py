@@ -1,6 +1,5 @@
 """The commands of `seppo-image`, called with everything parsed and checked."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,43 +18,26 @@ from seppo_core.config.options import (
 )
 from seppo_core.data.open import open_source
 from seppo_core.io.atomic import whole_file
+from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
 from seppo_core.training.setup import weight_dtype
 from seppo_image.config import ImageConfig
 from seppo_image.data import MAX_BYTES, Pictures
-from seppo_image.flux import Flux
-from seppo_image.pixart import PixArtSigma
-from seppo_image.sana import Sana
-from seppo_image.sd3 import StableDiffusion3
-from seppo_image.sdxl import StableDiffusionXL
-from seppo_image.stable_diffusion import StableDiffusion
-
-FAMILIES = {
-    "stable-diffusion": StableDiffusion,
-    "sdxl": StableDiffusionXL,
-    "sd3": StableDiffusion3,
-    "flux": Flux,
-    "sana": Sana,
-    "pixart-sigma": PixArtSigma,
-}
-"""By their names in a config."""
 
 
 def load(config: ImageConfig, dtype: torch.dtype | None = None) -> Adapter:
     """The adapter of the config's family around its base, in `dtype`, or in that of its training."""
-    m = config.model
-    family = FAMILIES[m.family]
     dtype = weight_dtype(config) if dtype is None else dtype
-    return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
+    return import_object(config.model.spec.adapter).load(config.model, dtype)
 
 
 def plan(config: ImageConfig, request: PlanRequest) -> None:
     """Prints what a run of `config` would take."""
     # building without weights is needed by no other command
+    from seppo_core.plan.build import build_adapter, caption_condition
     from seppo_core.plan.report import print_plan
-    from seppo_image.plan import BASES, build, condition
 
-    print_plan(config, request, partial(build, family=FAMILIES[config.model.family]), condition, BASES)
+    print_plan(config, request, build_adapter, caption_condition, config.model.bases)
 
 
 def prepare(config: ImageConfig, request: PrepareRequest | None = None) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from seppo_core.models.adapter import JOINT_ATTENTION
 from seppo_core.models.image_adapter import ImageAdapter
 from seppo_core.models.latents import Condition
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.sampling import dynamic_shift
 from seppo_core.models.text import encode_text, tokenize, too_long
+from seppo_image.families.flux import FluxModel
 
 
 class Flux(ImageAdapter):
@@ -29,27 +29,20 @@ class Flux(ImageAdapter):
     lora_targets = JOINT_ATTENTION
     patch = 2
 
-    def __init__(self, pipeline: FluxPipeline, text_tokens: int = 512, training_guidance: float = 3.5):
+    def __init__(
+        self,
+        pipeline: FluxPipeline,
+        text_tokens: int = FluxModel.text_tokens,
+        training_guidance: float = FluxModel.training_guidance,
+    ):
         super().__init__(pipeline, FlowNoisePath(), packed=4)
         self.text_tokens = text_tokens
         self.training_guidance = training_guidance
         self.guidance = "embedded" if pipeline.transformer.config.guidance_embeds else "none"
 
     @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        text_tokens: int = 512,
-        training_guidance: float = 3.5,
-    ) -> "Flux":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`)."""
-        pipeline = load_pipeline(FluxPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant)
-        return cls(pipeline, text_tokens, training_guidance)
+    def configured(cls, pipeline: FluxPipeline, model: FluxModel) -> "Flux":
+        return cls(pipeline, model.text_tokens, model.training_guidance)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Condition:
@@ -58,6 +51,13 @@ class Flux(ImageAdapter):
         ids, _ = tokenize(p.tokenizer, prompts)
         pooled = p.text_encoder(ids.to(p.text_encoder.device)).pooler_output
         return {"text": encode_text(p.tokenizer_2, p.text_encoder_2, prompts, self.text_tokens), "pooled": pooled}
+
+    def caption_shapes(self) -> Condition:
+        p = self.pipeline
+        return {
+            "text": torch.empty(1, self.text_tokens, p.text_encoder_2.config.hidden_size),
+            "pooled": torch.empty(1, p.text_encoder.config.hidden_size),
+        }
 
     def with_guidance(self, condition: Condition, guidance_scale: float) -> Condition:
         """Adds "guidance", (b,), where the denoiser has it embedded."""

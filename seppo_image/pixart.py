@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from seppo_core.models.image_adapter import ImageAdapter
 from seppo_core.models.latents import MASKED_TEXT, Condition
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.text import tokenize, too_long
+from seppo_image.families.pixart import PixArtSigmaModel
 
 
 class PixArtSigma(ImageAdapter):
@@ -26,28 +26,15 @@ class PixArtSigma(ImageAdapter):
     lora_format = "peft"
     masked_text = MASKED_TEXT
 
-    def __init__(self, pipeline: PixArtSigmaPipeline, text_tokens: int = 300):
+    def __init__(self, pipeline: PixArtSigmaPipeline, text_tokens: int = PixArtSigmaModel.text_tokens):
         if pipeline.transformer.use_additional_conditions:
             raise ValueError("the transformer wants each picture's size beside its text (PixArt-α); use a PixArt-Σ")
         super().__init__(pipeline, DiffusionNoisePath.from_scheduler(pipeline.scheduler), variance=True)
         self.text_tokens = text_tokens
 
     @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        text_tokens: int = 300,
-    ) -> "PixArtSigma":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`)."""
-        pipeline = load_pipeline(
-            PixArtSigmaPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant
-        )  # fmt: skip
-        return cls(pipeline, text_tokens)
+    def configured(cls, pipeline: PixArtSigmaPipeline, model: PixArtSigmaModel) -> "PixArtSigma":
+        return cls(pipeline, model.text_tokens)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Condition:

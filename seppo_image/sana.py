@@ -3,15 +3,15 @@
 from inspect import signature
 
 import torch
-from diffusers import AutoencoderDC, SanaPipeline
+from diffusers import SanaPipeline
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.models.image_adapter import ImageAdapter
 from seppo_core.models.latents import MASKED_TEXT, Condition, Posterior
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
+from seppo_image.families.sana import SanaModel
 
 INSTRUCTION = "\n".join(signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default)
 """What the pipeline says to the language model before each caption, though not before the empty one."""
@@ -27,7 +27,7 @@ class Sana(ImageAdapter):
     guidance = "cfg"
     masked_text = MASKED_TEXT
 
-    def __init__(self, pipeline: SanaPipeline, text_tokens: int = 300):
+    def __init__(self, pipeline: SanaPipeline, text_tokens: int = SanaModel.text_tokens):
         if pipeline.transformer.config.guidance_embeds:
             raise ValueError("the transformer is distilled with embedded guidance (Sprint); use the base it came from")
         pipeline.tokenizer.padding_side = "right"
@@ -35,21 +35,8 @@ class Sana(ImageAdapter):
         self.text_tokens = text_tokens
 
     @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        text_tokens: int = 300,
-    ) -> "Sana":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`); its autoencoder stays in float32."""
-        pipeline = load_pipeline(
-            SanaPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant, autoencoder=AutoencoderDC
-        )
-        return cls(pipeline, text_tokens)
+    def configured(cls, pipeline: SanaPipeline, model: SanaModel) -> "Sana":
+        return cls(pipeline, model.text_tokens)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Condition:

@@ -10,10 +10,10 @@ from torch.nn.functional import pad
 from seppo_core.models.adapter import JOINT_ATTENTION
 from seppo_core.models.image_adapter import ImageAdapter
 from seppo_core.models.latents import Condition
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.sampling import dynamic_shift
 from seppo_core.models.text import encode_clip, encode_text, too_long
+from seppo_image.families.sd3 import StableDiffusion3Model
 
 
 class StableDiffusion3(ImageAdapter):
@@ -27,7 +27,7 @@ class StableDiffusion3(ImageAdapter):
     component = "transformer"
     guidance = "cfg"
 
-    def __init__(self, pipeline: StableDiffusion3Pipeline, text_tokens: int = 256):
+    def __init__(self, pipeline: StableDiffusion3Pipeline, text_tokens: int = StableDiffusion3Model.text_tokens):
         super().__init__(pipeline, FlowNoisePath())
         self.text_tokens = text_tokens
         # the last block's answer about the text is dropped, so that a LoRA on its query would never learn
@@ -37,23 +37,8 @@ class StableDiffusion3(ImageAdapter):
         }
 
     @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        t5: bool = True,
-        text_tokens: int = 256,
-    ) -> "StableDiffusion3":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`), with or without its T5."""
-        without = () if t5 else ("text_encoder_3", "tokenizer_3")
-        pipeline = load_pipeline(
-            StableDiffusion3Pipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant, without=without
-        )
-        return cls(pipeline, text_tokens)
+    def configured(cls, pipeline: StableDiffusion3Pipeline, model: StableDiffusion3Model) -> "StableDiffusion3":
+        return cls(pipeline, model.text_tokens)
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
         """{"text": (b, CLIP's tokens + text_tokens, d), "pooled": (b, p)}."""
@@ -71,10 +56,18 @@ class StableDiffusion3(ImageAdapter):
         text = torch.cat([pad(clip, (0, width - clip.shape[-1])), t5], dim=1)
         return {"text": text, "pooled": torch.cat([first_pooled, second_pooled], dim=-1)}
 
+    def caption_shapes(self) -> Condition:
+        p = self.pipeline
+        tokens = p.tokenizer.model_max_length + self.text_tokens
+        return {
+            "text": torch.empty(1, tokens, self.denoiser.config.joint_attention_dim),
+            "pooled": torch.empty(1, p.text_encoder.config.projection_dim + p.text_encoder_2.config.projection_dim),
+        }
+
     def truncated(self, prompts: list[str]) -> list[int]:
         """Positions of the prompts that not even the text encoder with the longest limit sees whole."""
         if self.pipeline.text_encoder_3 is None:
-            return super().truncated(prompts)
+            return too_long(self.pipeline.tokenizer, prompts)
         return too_long(self.pipeline.tokenizer_3, prompts, self.text_tokens)
 
     def predict(
@@ -95,7 +88,3 @@ class StableDiffusion3(ImageAdapter):
         height, width = (size // self.denoiser.config.patch_size for size in latent_shape[-2:])
         scheduler.set_timesteps(steps, device=device, mu=dynamic_shift(scheduler.config, height * width, 1.16))
         return scheduler.timesteps
-
-    def loading_code(self) -> dict[str, str]:
-        # a base has T5 and would use it, where the policy was told zeros; an export has none, which diffusers must hear
-        return {} if self.pipeline.text_encoder_3 is not None else {"text_encoder_3": "None", "tokenizer_3": "None"}

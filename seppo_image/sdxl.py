@@ -1,6 +1,5 @@
 """Stable Diffusion XL: a UNet that is told each picture's size and crop beside the caption (arXiv 2307.01952, 2023)."""
 
-import torch
 from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float, Num
 from torch import Tensor, nn
@@ -9,9 +8,8 @@ from seppo_core.models.checks import check_unnormalised
 from seppo_core.models.crop import time_ids, uncropped
 from seppo_core.models.image_adapter import ImageAdapter
 from seppo_core.models.latents import Condition, CropInfo
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import DiffusionNoisePath
-from seppo_core.models.text import encode_clip_pair
+from seppo_core.models.text import clip_pair_shapes, encode_clip_pair
 
 
 class StableDiffusionXL(ImageAdapter):
@@ -25,27 +23,13 @@ class StableDiffusionXL(ImageAdapter):
         check_unnormalised(pipeline.vae)
         super().__init__(pipeline, DiffusionNoisePath.from_scheduler(pipeline.scheduler))
 
-    @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-    ) -> "StableDiffusionXL":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`); in float16 the VAE stays float32 unless it may."""
-        return cls(
-            load_pipeline(
-                StableDiffusionXLPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant
-            )
-        )  # fmt: skip
-
     def encode_prompts(self, prompts: list[str]) -> Condition:
         """{"text": (b, tokens, d), "pooled": (b, p)}; "" gives zeros where the pipeline's config says so, as SDXL's."""
         text, pooled = encode_clip_pair(self.pipeline, prompts)
         return {"text": text, "pooled": pooled}
+
+    def caption_shapes(self) -> Condition:
+        return clip_pair_shapes(self.pipeline)
 
     def size_condition(self, framings: list[CropInfo]) -> Condition:
         """{"time_ids": (b, 6)}: each picture's size and crop (see `time_ids`)."""

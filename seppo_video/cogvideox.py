@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
 from diffusers.configuration_utils import FrozenDict
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from seppo_core.models.checks import check_frames
 from seppo_core.models.latents import Condition, Posterior
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import effective_config
-from seppo_core.models.text import encode_text, too_long
 from seppo_core.models.video_adapter import Strides, VideoAdapter
 from seppo_core.models.video_vae import Scaling
 
@@ -44,30 +42,6 @@ class CogVideoX(VideoAdapter):
         )
         self.packed_frames = transformer.patch_size_t or 1
         self.text_tokens = transformer.max_text_seq_length
-
-    @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-    ) -> "CogVideoX":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`); its VAE stays in float32."""
-        pipeline = load_pipeline(
-            CogVideoXPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant,
-            autoencoder=AutoencoderKLCogVideoX,
-        )  # fmt: skip
-        return cls(pipeline)
-
-    def encode_prompts(self, prompts: list[str]) -> Condition:
-        """{"text": (b, tokens, d)}, of the one length that the transformer's positions are made for."""
-        return {"text": encode_text(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts, self.text_tokens)}
-
-    def truncated(self, prompts: list[str]) -> list[int]:
-        return too_long(self.pipeline.tokenizer, prompts, self.text_tokens)
 
     def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
         posterior = super().encode(pixels)

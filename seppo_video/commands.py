@@ -17,45 +17,28 @@ from seppo_core.config.options import (
     VerifyRequest,
 )
 from seppo_core.data.open import open_source
+from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.tuning import merge_lora
 from seppo_core.training.setup import weight_dtype
-from seppo_video.animatediff import AnimateDiff
-from seppo_video.animatediff_sdxl import AnimateDiffXL
-from seppo_video.cogvideox import CogVideoX
-from seppo_video.config import PLAYBACK_FPS, VideoConfig
+from seppo_video.config import VideoConfig, VideoModel
 from seppo_video.data import MAX_BYTES, Clips
 from seppo_video.frames import write_clip
-from seppo_video.hunyuan import HunyuanVideo
-from seppo_video.ltx import LTX
-from seppo_video.wan import Wan
-
-FAMILIES = {
-    "animatediff": AnimateDiff,
-    "animatediff-sdxl": AnimateDiffXL,
-    "cogvideox": CogVideoX,
-    "hunyuan": HunyuanVideo,
-    "ltx": LTX,
-    "wan": Wan,
-}
-"""By their names in a config."""
 
 
 def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
     """The adapter of the config's family around its base, in `dtype`, or in that of its training."""
-    m = config.model
-    family = FAMILIES[m.family]
     dtype = weight_dtype(config) if dtype is None else dtype
-    return family.load(m.base, dtype=dtype, vae=m.vae, revision=m.revision, variant=m.variant, **m.family_keys())
+    return import_object(config.model.spec.adapter).load(config.model, dtype)
 
 
 def plan(config: VideoConfig, request: PlanRequest) -> None:
     """Prints what a run of `config` would take."""
     # building without weights is needed by no other command
+    from seppo_core.plan.build import build_adapter, caption_condition
     from seppo_core.plan.report import print_plan
-    from seppo_video.plan import BASES, build, condition
 
-    print_plan(config, request, partial(build, family=FAMILIES[config.model.family]), condition, BASES)
+    print_plan(config, request, build_adapter, caption_condition, config.model.bases)
 
 
 def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
@@ -75,7 +58,7 @@ def train(config: VideoConfig, request: TrainRequest | None = None) -> None:
 
 
 def sample(config: VideoConfig, request: SampleRequest) -> None:
-    write = partial(write_video, lossless=request.lossless, fps=config.model.playback_fps)
+    write = partial(write_video, lossless=request.lossless, fps=config.model.fps)
     commands.sample(config, request, load, write)
 
 
@@ -98,7 +81,7 @@ def export_motion(config: VideoConfig, request: ExportRequest) -> Path:
 
 
 def write_video(
-    stem: Path, frames: UInt8[Tensor, "f h w 3"], lossless: bool = False, fps: int = PLAYBACK_FPS["animatediff"]
+    stem: Path, frames: UInt8[Tensor, "f h w 3"], lossless: bool = False, fps: int = VideoModel.fps
 ) -> Path:
     """Writes an .mp4 that everything plays, or an .mkv that is exact to the bit."""
     path = stem.with_name(stem.name + (".mkv" if lossless else ".mp4"))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoPipeline
+from diffusers import HunyuanVideoPipeline
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from diffusers.schedulers import SchedulerMixin
 from jaxtyping import Float, Num
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from seppo_core.models.adapter import JOINT_ATTENTION
 from seppo_core.models.latents import MASKED_TEXT, Condition
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
 from seppo_core.models.video_adapter import Strides, VideoAdapter
 from seppo_core.models.video_vae import Scaling
+from seppo_video.families.hunyuan import HunyuanVideoModel
 
 CLIP_TOKENS = 77
 LAYER = -3
@@ -33,7 +33,12 @@ class HunyuanVideo(VideoAdapter):
     masked_text = MASKED_TEXT
     lora_targets = JOINT_ATTENTION
 
-    def __init__(self, pipeline: HunyuanVideoPipeline, text_tokens: int = 256, training_guidance: float = 6.0):
+    def __init__(
+        self,
+        pipeline: HunyuanVideoPipeline,
+        text_tokens: int = HunyuanVideoModel.text_tokens,
+        training_guidance: float = HunyuanVideoModel.training_guidance,
+    ):
         if not pipeline.transformer.config.guidance_embeds:
             raise ValueError("the transformer has no guidance embedded; use a text-to-video base of HunyuanVideo 1.0")
         super().__init__(
@@ -50,23 +55,8 @@ class HunyuanVideo(VideoAdapter):
         self.training_guidance = training_guidance
 
     @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        text_tokens: int = 256,
-        training_guidance: float = 6.0,
-    ) -> "HunyuanVideo":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`); its VAE stays in float32."""
-        pipeline = load_pipeline(
-            HunyuanVideoPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant,
-            autoencoder=AutoencoderKLHunyuanVideo,
-        )  # fmt: skip
-        return cls(pipeline, text_tokens, training_guidance)
+    def configured(cls, pipeline: HunyuanVideoPipeline, model: HunyuanVideoModel) -> "HunyuanVideo":
+        return cls(pipeline, model.text_tokens, model.training_guidance)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Condition:
@@ -79,6 +69,9 @@ class HunyuanVideo(VideoAdapter):
         clip_ids, _ = tokenize(p.tokenizer_2, prompts, CLIP_TOKENS)
         pooled = p.text_encoder_2(clip_ids.to(p.text_encoder_2.device)).pooler_output
         return {"text": layers[LAYER][:, lead:], "mask": mask[:, lead:], "pooled": pooled}
+
+    def caption_shapes(self) -> Condition:
+        return super().caption_shapes() | {"pooled": torch.empty(1, self.pipeline.text_encoder_2.config.hidden_size)}
 
     def with_guidance(self, condition: Condition, guidance_scale: float) -> Condition:
         """Adds "guidance", (b,)."""

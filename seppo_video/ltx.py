@@ -2,19 +2,19 @@
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLLTXVideo, LTXPipeline
+from diffusers import LTXPipeline
 from diffusers.schedulers import SchedulerMixin
 from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from seppo_core.models.latents import MASKED_TEXT, Condition
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.sampling import dynamic_shift
-from seppo_core.models.text import tokenize, too_long
+from seppo_core.models.text import tokenize
 from seppo_core.models.video_adapter import Strides, VideoAdapter
 from seppo_core.models.video_vae import Scaling, decode_clips
+from seppo_video.families.ltx import LTXModel
 
 
 class LTX(VideoAdapter):
@@ -28,7 +28,7 @@ class LTX(VideoAdapter):
     guidance = "cfg"
     masked_text = MASKED_TEXT
 
-    def __init__(self, pipeline: LTXPipeline, text_tokens: int = 128, fps: float = 25):
+    def __init__(self, pipeline: LTXPipeline, text_tokens: int = LTXModel.text_tokens, fps: float = LTXModel.fps):
         vae, transformer = pipeline.vae, pipeline.transformer
         # a token is a patch of latents, of one latent in all published models
         self.patch = {"pt": transformer.config.patch_size_t, "p": transformer.config.patch_size}
@@ -43,23 +43,8 @@ class LTX(VideoAdapter):
         self.fps = fps
 
     @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        text_tokens: int = 128,
-        fps: float = 25,
-    ) -> "LTX":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`); its VAE stays in float32."""
-        pipeline = load_pipeline(
-            LTXPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant,
-            autoencoder=AutoencoderKLLTXVideo,
-        )  # fmt: skip
-        return cls(pipeline, text_tokens, fps)
+    def configured(cls, pipeline: LTXPipeline, model: LTXModel) -> "LTX":
+        return cls(pipeline, model.text_tokens, model.fps)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Condition:
@@ -70,8 +55,9 @@ class LTX(VideoAdapter):
         # the text encoder does look at it, as it did when the denoiser was trained
         return {"text": p.text_encoder(ids.to(device))[0], "mask": mask.bool().to(device)}
 
-    def truncated(self, prompts: list[str]) -> list[int]:
-        return too_long(self.pipeline.tokenizer, prompts, self.text_tokens)
+    def caption_shapes(self) -> Condition:
+        shapes = super().caption_shapes()
+        return shapes | {"mask": shapes["mask"].bool()}
 
     def decode(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
         """A decoder that could remove noise of its own (0.9.1 and later) is told that there is none."""

@@ -2,13 +2,12 @@
 
 import warnings
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Self
 
 import torch
 from diffusers import (
     AnimateDiffPipeline,
     AnimateDiffSDXLPipeline,
-    AutoencoderKL,
     DDIMScheduler,
     MotionAdapter,
     UNet2DConditionModel,
@@ -19,17 +18,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seppo_core.export.snippets import FOLDER, Sources, pipeline_code, quoted
-from seppo_core.models.adapter import Adapter
+from seppo_core.models.adapter import Adapter, SamplerChange
 from seppo_core.models.checks import check_size, latent_channels
 from seppo_core.models.latents import Posterior
-from seppo_core.models.loading import DTYPE, component_source, pipeline_class
+from seppo_core.models.loading import DTYPE, base_kind, component_source, load_pipeline
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import effective_config
 from seppo_core.models.vae import cast, decode_images, encode_images
+from seppo_video.config import MotionModel, Schedule
 
 MotionPipeline = AnimateDiffPipeline | AnimateDiffSDXLPipeline
-P = TypeVar("P", AnimateDiffPipeline, AnimateDiffSDXLPipeline)
 
 ATTENTION = r"\.(to_q|to_k|to_v|to_out\.0)"
 LINEAR_BETAS = {
@@ -66,15 +64,57 @@ class MotionFamily(Adapter):
     )
     trainable = MappingProxyType({"all": ".*", "motion": r".*motion_modules\.", "spatial": r"(?!.*motion_modules\.)"})
 
-    def __init__(self, pipeline: MotionPipeline, schedule: Literal["linear", "base"] = "linear"):
+    def __init__(self, pipeline: MotionPipeline, schedule: Schedule = MotionModel.schedule):
         if schedule not in ("linear", "base"):
             raise ValueError(f'schedule={schedule!r} is not known; use "linear" or "base"')
-        self.schedule = schedule
         # the UNet holds a copy of the motion weights that training moves; this one would go stale
         pipeline.register_modules(motion_adapter=None)
         if schedule == "linear":
             pipeline.scheduler = _linear_scheduler(pipeline.scheduler)
+            self.sampler_change = SamplerChange(DDIMScheduler, LINEAR_BETAS | SOLVER)
         super().__init__(pipeline, DiffusionNoisePath.from_scheduler(pipeline.scheduler))
+
+    @classmethod
+    def load(cls, model: MotionModel, dtype: torch.dtype) -> Self:
+        """A saved pipeline with motion, or an image base with the motion modules of `model.motion_adapter` in it.
+
+        An adapter that is named beside a saved pipeline replaces the motion in it. Raises FileNotFoundError if nothing
+        is found and ValueError if the two do not fit together, or if an image base has no adapter.
+        """
+        found, named = base_kind(model), model.motion_adapter
+        if found == model.spec.image_pipeline and named is None:
+            raise ValueError(
+                f"base={model.base!r} is an image model; name the motion_adapter to go with it, e.g. {model.example}"
+            )
+        source = component_source(model.base, "base")
+        components: dict[str, nn.Module | None] = {"motion_adapter": None}
+        if named is not None:
+            motion_source = component_source(named, "motion_adapter")
+            _check_fit(
+                UNetMotionModel.load_config(source, subfolder="unet", revision=model.revision),
+                MotionAdapter.load_config(motion_source),
+                f"motion_adapter={named!r} does not fit base={model.base!r}",
+            )
+            motion = MotionAdapter.from_pretrained(motion_source, use_safetensors=True, **{DTYPE: dtype})
+            components["motion_adapter"] = motion
+        if found == model.spec.image_pipeline:
+            unet = UNet2DConditionModel.from_pretrained(
+                source,
+                subfolder="unet",
+                revision=model.revision,
+                variant=model.variant,
+                use_safetensors=True,
+                **{DTYPE: dtype},
+            )
+            components["unet"] = with_motion(unet, motion)
+        pipeline = load_pipeline(model, dtype, components)
+        if found == model.spec.pipeline and named is not None:
+            pipeline.unet.load_motion_modules(motion)
+        return cls.configured(pipeline, model)
+
+    @classmethod
+    def configured(cls, pipeline: MotionPipeline, model: MotionModel) -> Self:
+        return cls(pipeline, model.schedule)
 
     def encode(self, pixels: Float[Tensor, "b 3 f h w"]) -> Posterior:
         posterior = encode_images(self.pipeline.vae, rearrange(pixels, "b c f h w -> (b f) c h w"))
@@ -96,103 +136,9 @@ class MotionFamily(Adapter):
         """A MotionAdapter with a copy of the denoiser's motion weights, to go with any other base of the family."""
         return motion_adapter_of(self.denoiser)
 
-    def usage(self, kind: str, sources: Sources) -> list[str]:
-        """As for any family, and for "motion" a MotionAdapter in `FOLDER`."""
-        if kind == "motion":
-            return self.base_code(sources | {"motion_adapter": FOLDER})
-        return super().usage(kind, sources)
-
-    def base_code(self, sources: Sources) -> list[str]:
-        base, lines = dict(sources), []
-        motion = base.pop("motion_adapter", None)
-        if motion is not None:
-            lines = [
-                "from diffusers import MotionAdapter",
-                f"motion_adapter = MotionAdapter.from_pretrained({quoted(motion)})",
-            ]
-        if pipeline_class(base["base"], base.get("revision")) != type(self.pipeline).__name__:
-            lines += self.joined_code(base)
-        else:
-            lines += pipeline_code(self.pipeline, base)
-            # one that a saved pipeline is handed does not reach its UNet
-            lines += [] if motion is None else ["pipe.unet.load_motion_modules(motion_adapter)"]
-        if self.schedule == "linear":
-            betas = ", ".join(f"{name}={value!r}" for name, value in (LINEAR_BETAS | SOLVER).items())
-            lines += [
-                "from diffusers import DDIMScheduler",
-                f"pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, {betas})",
-            ]
-        return lines
-
-    def joined_code(self, base: Sources) -> list[str]:
-        """Makes `pipe` of an image base and `motion_adapter`."""
-        return pipeline_code(self.pipeline, base, motion_adapter="motion_adapter")
-
     def export_components(self) -> dict[str, Any]:
         """Also the denoiser's motion as a `motion_adapter`, which diffusers saves beside the UNet."""
         return super().export_components() | {"motion_adapter": self.motion_adapter()}
-
-
-def load_with_motion(
-    kind: type[P],
-    image_kind: str,
-    base: str,
-    *,
-    motion_adapter: str | None,
-    dtype: torch.dtype,
-    vae: str | None,
-    revision: str | None,
-    variant: str | None,
-    example: str,
-) -> P:
-    """An image base, saved from the class `image_kind`, with a `motion_adapter`, or a saved `kind` without one.
-
-    Each is a folder or a hub id; safetensors only. Given with a saved `kind`, `motion_adapter` replaces the motion in
-    it. Raises FileNotFoundError where nothing is found and ValueError, with `example` of an adapter where one is
-    missing, where the two do not fit together.
-    """
-    found = pipeline_class(base, revision)
-    if found not in (image_kind, kind.__name__):
-        raise ValueError(f"base={base!r} is a {found}; use a {image_kind} or a saved {kind.__name__}")
-    if found == image_kind and motion_adapter is None:
-        raise ValueError(f"base={base!r} is an image model; name the motion_adapter to go with it, e.g. {example}")
-    source = component_source(base, "base")
-    components: dict[str, nn.Module | None] = {"motion_adapter": None}
-    if motion_adapter is not None:
-        motion_source = component_source(motion_adapter, "motion_adapter")
-        _check_fit(
-            UNetMotionModel.load_config(source, subfolder="unet", revision=revision),
-            MotionAdapter.load_config(motion_source),
-            f"motion_adapter={motion_adapter!r} does not fit base={base!r}",
-        )
-        components["motion_adapter"] = MotionAdapter.from_pretrained(
-            motion_source, use_safetensors=True, **{DTYPE: dtype}
-        )
-    if found == image_kind:
-        unet = UNet2DConditionModel.from_pretrained(
-            source, subfolder="unet", revision=revision, variant=variant, use_safetensors=True, **{DTYPE: dtype}
-        )
-        components["unet"] = with_motion(unet, components["motion_adapter"])
-    if vae is not None:
-        components["vae"] = AutoencoderKL.from_pretrained(
-            component_source(vae, "vae"), use_safetensors=True, **{DTYPE: torch.float32}
-        )
-    pipeline = kind.from_pretrained(
-        source,
-        revision=revision,
-        variant=variant,
-        use_safetensors=True,
-        feature_extractor=None,
-        image_encoder=None,
-        **components,
-        # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
-        **{DTYPE: {"vae": torch.float32, "default": dtype}},
-    )
-    if found == kind.__name__ and motion_adapter is not None:
-        pipeline.unet.load_motion_modules(components["motion_adapter"])
-    if not pipeline.vae.config.force_upcast:
-        cast(pipeline.vae, dtype)
-    return pipeline
 
 
 def with_motion(unet: UNet2DConditionModel, motion: MotionAdapter) -> UNetMotionModel:
@@ -235,7 +181,7 @@ def _linear_scheduler(base: SchedulerMixin) -> DDIMScheduler:
         warnings.warn(
             "AnimateDiff's motion modules were trained on linear betas, and these replace what the base's scheduler "
             f'says: {", ".join(differing)}. For motion trained on the base\'s own noise set schedule="base".',
-            stacklevel=5,
+            stacklevel=6,
         )
     return DDIMScheduler.from_config(effective_config(base) | LINEAR_BETAS, **SOLVER)
 

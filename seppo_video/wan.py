@@ -1,19 +1,18 @@
 """Wan 2.1: a rectified flow over clips, 1.3 or 14 billion weights; text to video (arXiv 2503.20314, 2025)."""
 
 import torch
-from diffusers import AutoencoderKLWan, WanPipeline
+from diffusers import WanPipeline
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
-from diffusers.schedulers import SchedulerMixin
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from seppo_core.export.snippets import Sources
+from seppo_core.models.adapter import SamplerChange
 from seppo_core.models.latents import Condition
-from seppo_core.models.loading import load_pipeline
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.text import tokenize, too_long
 from seppo_core.models.video_adapter import Strides, VideoAdapter
 from seppo_core.models.video_vae import Scaling
+from seppo_video.families.wan import WanModel
 
 
 class Wan(VideoAdapter):
@@ -26,10 +25,13 @@ class Wan(VideoAdapter):
     pipeline: WanPipeline
     guidance = "cfg"
 
-    def __init__(self, pipeline: WanPipeline, text_tokens: int = 512, flow_shift: float | None = None):
+    def __init__(self, pipeline: WanPipeline, text_tokens: int = WanModel.text_tokens, flow_shift: float | None = None):
         _refuse(pipeline)
         if flow_shift is not None:
-            pipeline.scheduler = _shifted(pipeline.scheduler, flow_shift)
+            # UniPC and FlowMatch name it differently
+            key = "flow_shift" if "flow_shift" in pipeline.scheduler.config else "shift"
+            self.sampler_change = SamplerChange(type(pipeline.scheduler), {key: flow_shift})
+            pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, **{key: flow_shift})
         vae = pipeline.vae.config
         super().__init__(
             pipeline,
@@ -42,25 +44,10 @@ class Wan(VideoAdapter):
             ),
         )
         self.text_tokens = text_tokens
-        self.flow_shift = flow_shift
 
     @classmethod
-    def load(
-        cls,
-        base: str,
-        *,
-        dtype: torch.dtype,
-        vae: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        text_tokens: int = 512,
-        flow_shift: float | None = None,
-    ) -> "Wan":
-        """Loads `base`, a folder or a hub id (see `load_pipeline`); its VAE stays in float32."""
-        pipeline = load_pipeline(
-            WanPipeline, base, dtype=dtype, vae=vae, revision=revision, variant=variant, autoencoder=AutoencoderKLWan
-        )
-        return cls(pipeline, text_tokens, flow_shift)
+    def configured(cls, pipeline: WanPipeline, model: WanModel) -> "Wan":
+        return cls(pipeline, model.text_tokens, model.flow_shift)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Condition:
@@ -85,23 +72,6 @@ class Wan(VideoAdapter):
             encoder_hidden_states=condition["text"].to(last.dtype),
             return_dict=False,
         )[0]
-
-    def base_code(self, sources: Sources) -> list[str]:
-        lines = super().base_code(sources)
-        if self.flow_shift is not None:
-            shift = f"{_shift_key(self.scheduler)}={self.flow_shift}"
-            lines.append(f"pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, {shift})")
-        return lines
-
-
-def _shifted(scheduler: SchedulerMixin, flow_shift: float) -> SchedulerMixin:
-    """The same solver on a grid shifted by `flow_shift`."""
-    return type(scheduler).from_config(scheduler.config, **{_shift_key(scheduler): flow_shift})
-
-
-def _shift_key(scheduler: SchedulerMixin) -> str:
-    """UniPC and FlowMatch name it differently."""
-    return "flow_shift" if "flow_shift" in scheduler.config else "shift"
 
 
 def _refuse(pipeline: WanPipeline) -> None:

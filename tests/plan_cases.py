@@ -13,7 +13,7 @@ import torch
 from seppo_core.config.loader import load_config
 from seppo_core.models.adapter import Adapter
 from seppo_core.plan.architecture import pipeline_architecture
-from seppo_core.plan.build import build_pipeline
+from seppo_core.plan.build import build_pipeline, caption_condition
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 90
@@ -60,9 +60,9 @@ def parameters(base: str, shipped: Path, kind: type) -> dict[str, float]:
     }
 
 
-def check_condition(adapter: Adapter, condition) -> None:
+def check_condition(adapter: Adapter) -> None:
     """The shapes and kinds of number that `plan` takes are those that the text encoders give."""
-    planned, real = condition(adapter), adapter.encode_prompts(["a red house"])
+    planned, real = caption_condition(adapter), adapter.encode_prompts(["a red house"])
     assert {name: tuple(value.shape) for name, value in planned.items()} == {
         name: tuple(value.shape) for name, value in real.items()
     }

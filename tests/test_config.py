@@ -14,7 +14,8 @@ from seppo_core.config.options import ExportRequest, SampleRequest, check_export
 from seppo_core.config.schema import check_supervision
 from seppo_core.config.training import LoopConfig, OptimizerConfig
 from seppo_image.config import ImageConfig, ImageData, ImageModel
-from seppo_video.config import VideoConfig
+from seppo_image.families.stable_diffusion import StableDiffusionModel
+from seppo_video.config import VideoConfig, VideoModel
 
 LEAST = "run: r\nmodel: {base: a/b}\ndata: {source: s, cache: c}\n"
 
@@ -37,7 +38,7 @@ def refusal(folder: Path, text: str, schema: type = ImageConfig) -> str:
 def test_least_config_takes_defaults(tmp_path):
     config = load_config(write(tmp_path, LEAST), ImageConfig)
     assert config == ImageConfig(
-        run="r", model=ImageModel(base="a/b"), data=ImageData(source="s", cache="c", height=512, width=512)
+        run="r", model=StableDiffusionModel(base="a/b"), data=ImageData(source="s", cache="c", height=512, width=512)
     )
     assert (config.loop.iterations, config.loop.updates_per_iteration, config.loop.batch_size) == (7, 30, 2048)
     assert (config.method.name, config.method.beta) == ("seppo", 2000)
@@ -82,7 +83,8 @@ def test_values_reach_their_keys_with_their_types(tmp_path):
             "method: {flipper: sgn}",
             "method.flipper='sgn' should be one of sign, indicator, off; did you mean sign?",
         ),
-        ("tune: {scope: motion}", "tune.scope='motion' should be one of all"),
+        ("tune: {scope: motion}", "tune.scope=motion should be all for stable-diffusion"),
+        ("tune: {scope: heads}", "tune.scope='heads' should be one of all, motion, spatial"),
         (
             "seed: ${loop.updates_per_iteration}",
             "seed='${loop.updates_per_iteration}' refers to another key, which is not supported",
@@ -157,7 +159,9 @@ def test_checks_ranges(make, message):
 
 
 def least(**sections) -> ImageConfig:
-    return ImageConfig(run="r", model=ImageModel(base="a/b"), data=ImageData(source="s", cache="c"), **sections)
+    return ImageConfig(
+        run="r", model=StableDiffusionModel(base="a/b"), data=ImageData(source="s", cache="c"), **sections
+    )
 
 
 def test_checks_keys_against_each_other():
@@ -227,9 +231,7 @@ def test_keys_are_pinned(schema):
     video = schema is VideoConfig
     expected = {
         "": "run seed",
-        "model": "base revision variant vae lora dtype family"
-        + (" motion_adapter schedule text_tokens flow_shift training_guidance fps" * video)
-        + (" text_tokens t5 training_guidance" * (not video)),
+        "model": "family base revision variant vae lora dtype" + " fps" * video,
         "data": "source cache height width format supervision pick root caption_column first_column second_column "
         "label_column "
         "split subset revision streaming expected_rows expected_sha256 max_file_mb workers prefetch flip "
@@ -270,6 +272,29 @@ METHOD_KEYS = {
 def test_keys_of_a_method_are_pinned(name):
     common = [field.name for field in fields(MethodConfig)]
     assert [field.name for field in fields(MethodConfig.variants()[name])] == [*common, *METHOD_KEYS[name].split()]
+
+
+FAMILY_KEYS = {
+    "stable-diffusion": "",
+    "sdxl": "",
+    "sd3": "t5 text_tokens",
+    "flux": "text_tokens training_guidance",
+    "sana": "text_tokens",
+    "pixart-sigma": "text_tokens",
+    "animatediff": "motion_adapter schedule",
+    "animatediff-sdxl": "motion_adapter schedule",
+    "cogvideox": "",
+    "hunyuan": "text_tokens training_guidance",
+    "ltx": "text_tokens",
+    "wan": "text_tokens flow_shift",
+}
+
+
+def test_keys_of_a_family_are_pinned():
+    for section in (ImageModel, VideoModel):
+        common = [field.name for field in fields(section)]
+        for name, record in section.variants().items():
+            assert [field.name for field in fields(record)] == [*common, *FAMILY_KEYS[name].split()]
 
 
 @pytest.mark.parametrize("name", METHOD_KEYS)

@@ -13,7 +13,8 @@ from seppo_core.config.schema import TuneConfig
 from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
 from seppo_core.io.rng import keyed_generator
 from seppo_image import commands
-from seppo_image.config import ImageConfig, ImageData, ImageModel
+from seppo_image.config import ImageConfig, ImageData
+from seppo_image.families.stable_diffusion import StableDiffusionModel
 from tests import tiny
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "grey": (128, 128, 128)}
@@ -31,7 +32,7 @@ class Workshop:
         """Two iterations of three updates on the tiny base; `changes` replace whole sections."""
         config = ImageConfig(
             run=str(run),
-            model=ImageModel(base=str(self.base)),
+            model=StableDiffusionModel(base=str(self.base)),
             data=ImageData(
                 source=str(self.source), cache=str(self.cache), height=64, width=64, flip=True, caption_dropout=0.3
             ),

@@ -17,6 +17,7 @@ from benchmarks.evaluation.models import ModelSpec, run_config
 from benchmarks.evaluation.protocols import Protocol
 from seppo_core.export.samples import to_frames
 from seppo_core.io import purposes
+from seppo_core.io.lazy import import_object
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.loading import DTYPE, pipeline_class
@@ -27,27 +28,13 @@ from seppo_core.training.setup import load_policy_into
 from seppo_image import commands as image_commands
 from seppo_image.config import ImageConfig, ImageModel
 from seppo_video import commands as video_commands
-from seppo_video.config import VideoModel
+from seppo_video.config import MotionModel, VideoModel
 
-IMAGE_FAMILIES = {
-    "StableDiffusionPipeline": "stable-diffusion",
-    "StableDiffusionXLPipeline": "sdxl",
-    "StableDiffusion3Pipeline": "sd3",
-    "FluxPipeline": "flux",
-    "SanaPipeline": "sana",
-    "PixArtSigmaPipeline": "pixart-sigma",
-}
-VIDEO_FAMILIES = {
-    "AnimateDiffPipeline": "animatediff",
-    "AnimateDiffSDXLPipeline": "animatediff-sdxl",
-    "CogVideoXPipeline": "cogvideox",
-    "HunyuanVideoPipeline": "hunyuan",
-    "LTXPipeline": "ltx",
-    "WanPipeline": "wan",
-}
-"""Samplers by the pipeline class that a folder or hub id was saved from."""
-ANIMATED = {"StableDiffusionPipeline": "animatediff", "StableDiffusionXLPipeline": "animatediff-sdxl"}
-"""Samplers of image models with a motion adapter."""
+IMAGE_FAMILIES = {model.spec.pipeline: model for model in ImageModel.variants().values()}
+VIDEO_FAMILIES = {model.spec.pipeline: model for model in VideoModel.variants().values()}
+"""Records by the pipeline class that a folder or hub id was saved from."""
+ANIMATED = {model.spec.image_pipeline: model for model in VIDEO_FAMILIES.values() if model.spec.image_pipeline}
+"""What image models become with a motion adapter."""
 DETERMINISTIC = (
     "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler",
@@ -191,7 +178,7 @@ def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtyp
     if spec.is_run:
         return AdapterSampler(_on(_run_adapter(spec, dtype), device, dtype), protocol)
     found = pipeline_class(spec.base, spec.revision)
-    adapter = _image_adapter(spec, found, dtype) if protocol.kind == "image" else _video_adapter(spec, found, dtype)
+    adapter = _adapter(spec, protocol, found, dtype)
     if adapter is not None:
         _put_on(adapter, spec)
         return AdapterSampler(_on(adapter, device, dtype), protocol)
@@ -240,31 +227,23 @@ def _run_adapter(spec: ModelSpec, dtype: str) -> Adapter:
     return adapter
 
 
-def _image_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter | None:
-    """None for a pipeline that is not of a family of ours."""
-    if found not in IMAGE_FAMILIES:
-        return None
-    model = ImageModel(base=spec.base, family=IMAGE_FAMILIES[found], dtype=dtype)
-    return _family(image_commands.FAMILIES[model.family], spec, dtype, model.family_keys())
-
-
-def _video_adapter(spec: ModelSpec, found: str, dtype: str) -> Adapter | None:
-    """Loads a sampler of clips; an image model with a motion adapter becomes AnimateDiff."""
+def _adapter(spec: ModelSpec, protocol: Protocol, found: str, dtype: str) -> Adapter | None:
+    """An image model with a motion adapter is AnimateDiff; None for a pipeline that is not of a family of ours."""
+    common = {"base": spec.base, "dtype": dtype, "vae": spec.part("vae"), "revision": spec.revision}
     motion = spec.part("motion")
-    family = (VIDEO_FAMILIES if motion is None else VIDEO_FAMILIES | ANIMATED).get(found)
-    if family is None:
-        return None
-    if family not in ANIMATED.values():
-        model = VideoModel(base=spec.base, family=family, dtype=dtype)
+    if protocol.kind == "image":
+        families = IMAGE_FAMILIES
     else:
+        families = VIDEO_FAMILIES if motion is None else VIDEO_FAMILIES | ANIMATED
+    if found not in families:
+        return None
+    if issubclass(families[found], MotionModel):
         # linear betas for published motion modules; a whole AnimateDiff pipeline knows its own
         schedule = "base" if motion is None else "linear"
-        model = VideoModel(base=spec.base, family=family, dtype=dtype, motion_adapter=motion, schedule=schedule)
-    return _family(video_commands.FAMILIES[model.family], spec, dtype, model.family_keys())
-
-
-def _family(kind: type[Adapter], spec: ModelSpec, dtype: str, keys: dict) -> Adapter:
-    return kind.load(spec.base, dtype=getattr(torch, dtype), vae=spec.part("vae"), revision=spec.revision, **keys)
+        model = families[found](**common, motion_adapter=motion, schedule=schedule)
+    else:
+        model = families[found](**common)
+    return import_object(model.spec.adapter).load(model, getattr(torch, dtype))
 
 
 def _put_on(adapter: Adapter, spec: ModelSpec) -> None:

@@ -226,7 +226,7 @@ def _print_help(command: str, program: str, draft: Draft, path: str | None) -> N
     description = [_sentence(COMMANDS[command]), origin]
     for section, chosen in ((field.name, field.type) for field in fields(draft.chosen)):
         if isinstance(chosen, type) and issubclass(chosen, Variants):
-            lines = [f"  {name}: {variant.__doc__}" for name, variant in chosen.base().variants().items()]
+            lines = [f"  {name}: {variant.__doc__}" for name, variant in chosen.variants().items()]
             key = f"{section}.{chosen.chosen_by}"
             description.append("\n".join([f"--{key} is one of the following; pass it to see its own keys:", *lines]))
     request = REQUESTS[command]

@@ -6,33 +6,21 @@ torch nor diffusers is imported here, so that `--help` answers at once.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from seppo_core.config.data import DataConfig
-from seppo_core.config.method import AnchoredConfig, MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.method import (
+    AnchoredConfig,
+    MethodConfig,
+    ReferenceSamplesConfig,
+    check_flow,
+    check_not_flow,
+)
 from seppo_core.config.methods.seppo import SeppoConfig
+from seppo_core.config.model import ModelConfig
 from seppo_core.config.monitoring import HealthConfig, LogConfig
 from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
 from seppo_core.config.validators import above, at_least
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """What is aligned."""
-
-    base: str
-    """Base model or fine-tune to start from: a hub id or a local diffusers folder."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub id."""
-    variant: str | None = None
-    """Weight files to load where a model has several, e.g. fp16."""
-    vae: str | None = None
-    """VAE to use in place of the base's own: a hub id or a local folder."""
-    lora: str | None = None
-    """Existing LoRA to start from: a hub id, a folder or a file."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the VAE, the text encoder and the weights under a LoRA; VAEs that overflow stay in float32. Full fine-tuning
-    trains in float32, and `prepare` encodes in this for it too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +29,8 @@ class TuneConfig:
 
     mode: Literal["full", "lora"] = "full"
     """The weights themselves, or a LoRA on the attention projections."""
-    scope: Literal["all"] = "all"
-    """Which modules."""
+    scope: Literal["all", "motion", "spatial"] = "all"
+    """Which modules of the denoiser: all, or of a video model that has motion modules these alone, or all but these."""
     rank: int = 16
     """Of the LoRA's matrices."""
     alpha: float | None = None
@@ -72,9 +60,6 @@ class Config:
     health: HealthConfig = field(default_factory=HealthConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
-    export_kinds: ClassVar[tuple[str, ...]] = ("lora", "full")
-    """What `export` can write for this kind of model."""
-
     def __post_init__(self):
         total = self.loop.iterations * self.loop.updates_per_iteration
         if self.optimizer.warmup_updates >= total:
@@ -100,10 +85,24 @@ class Config:
                 f"loop.offload_reference=true has nothing to move with tune.mode={self.tune.mode} and method.name="
                 f"{self.method.name}: it is for references with weights of their own; leave it out"
             )
+        family, spec = self.model.family, self.model.spec
+        if self.tune.scope not in spec.scopes:
+            raise ValueError(f"tune.scope={self.tune.scope} should be {' or '.join(spec.scopes)} for {family}")
+        if spec.flow:
+            check_flow(self.method, family)
+            _check_flow_solvers(self)
+        else:
+            check_not_flow(self.method, family)
+
+    @property
+    def export_kinds(self) -> tuple[str, ...]:
+        """What `export` can write for this kind of model."""
+        return ("lora", "full", "motion") if "motion" in self.model.spec.scopes else ("lora", "full")
 
     def weight_paths(self) -> dict[str, str | None]:
-        """By key: what is loaded from the hub or from a local folder."""
-        return {"model.base": self.model.base, "model.vae": self.model.vae, "model.lora": self.model.lora}
+        """Where weights are loaded from, by config key: hub ids or local paths."""
+        own = {"base": self.model.base, "vae": self.model.vae, "lora": self.model.lora} | self.model.parts()
+        return {f"model.{key}": path for key, path in own.items()}
 
 
 def check_supervision(config: Config) -> None:
@@ -116,11 +115,12 @@ def check_supervision(config: Config) -> None:
         )
 
 
-def check_flow_solvers(config: Config, family: str) -> None:
-    """Raises ValueError if a solver of diffusion models is named for `family`, a flow-matching model."""
+def _check_flow_solvers(config: Config) -> None:
     for section, name in [
         ("reference_samples", config.reference_samples.scheduler),
         ("preview", config.preview.scheduler),
     ]:
         if name != "default":
-            raise ValueError(f"{section}.scheduler={name} solves diffusions; {family} is a flow and needs default")
+            raise ValueError(
+                f"{section}.scheduler={name} solves diffusions; {config.model.family} is a flow and needs default"
+            )

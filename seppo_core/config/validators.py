@@ -19,6 +19,14 @@ def above(section: str, values, limit: float, *names: str) -> None:
             raise ValueError(f"{section}.{name}={value} must be greater than {limit}")
 
 
+def between(section: str, values, least: float, most: float, *names: str) -> None:
+    """Raises ValueError if a field of `values` does not lie in `least` to `most`."""
+    for name in names:
+        value = vars(values)[name]
+        if not least <= value <= most:
+            raise ValueError(f"{section}.{name}={value} must lie in {least} to {most}")
+
+
 def share(section: str, values, *names: str) -> None:
     """ValueError where a field of `values` does not lie in 0 to 1."""
     for name in names:

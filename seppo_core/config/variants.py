@@ -39,7 +39,7 @@ class Variants:
     @classmethod
     def variants(cls) -> dict[str, type[Self]]:
         """The alternatives by name, in the order of their modules."""
-        return _find(cls.base())
+        return _find(cls.section_type())
 
     @classmethod
     def users_of(cls, key: str) -> dict[str, Any]:
@@ -48,9 +48,9 @@ class Variants:
         return {name: defaults[key] for name, defaults in found.items() if key in defaults}
 
     @classmethod
-    def base(cls) -> "type[Variants]":
+    def section_type(cls) -> "type[Variants]":
         """The section that this is an alternative of."""
-        return next(one for one in reversed(cls.__mro__) if "chosen_by" in vars(one))
+        return next(one for one in reversed(cls.__mro__) if "package" in vars(one))
 
     @classmethod
     def chosen(cls) -> str:

@@ -9,6 +9,7 @@ from seppo_core.cache.manifest import Manifest
 from seppo_core.config.loader import plain, resolved_yaml
 from seppo_core.config.schema import Config
 from seppo_core.export.snippets import quoted, script
+from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
 from seppo_core.run.folder import environment
 from seppo_core.run.history import read_metrics
@@ -100,7 +101,8 @@ def usage_code(config: Config, adapter: Adapter, kind: str) -> str:
     """
     parts = _parts(config)
     versions = {"revision": config.model.revision, "variant": config.model.variant}
-    code = script(adapter.usage(kind, parts | {name: value for name, value in versions.items() if value is not None}))
+    sources = parts | {name: value for name, value in versions.items() if value is not None}
+    code = script(import_object(config.model.spec.usage)(adapter, kind, sources))
     for name, part in parts.items():
         if Path(part).exists():
             code = code.replace(quoted(part), quoted(name.upper()))

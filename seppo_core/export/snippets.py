@@ -5,12 +5,55 @@ import re
 
 from diffusers import DiffusionPipeline
 
+from seppo_core.models.adapter import Adapter
+
 FOLDER = "FOLDER"
 """Stands for where the export lies."""
 
 Sources = dict[str, str]
 """What a run's weights were loaded from, folders or hub ids, by key of the config's `model`: "base", and where they are
 set "vae", "revision", "variant" and what a family has besides."""
+
+
+def usage(adapter: Adapter, kind: str, sources: Sources) -> list[str]:
+    """Lines of Python that make a plain diffusers pipeline, `pipe`, of an export in `FOLDER`.
+
+    `kind` is what was exported: "lora", or "full" for a whole pipeline.
+    """
+    if kind == "full":
+        return pipeline_code(adapter.pipeline, {"base": FOLDER}, **left_out(adapter))
+    return [*pipeline_code(adapter.pipeline, sources, **left_out(adapter)), *sampler_code(adapter), *lora_code(adapter)]
+
+
+def left_out(adapter: Adapter) -> dict[str, str]:
+    """Arguments for text encoders that the policy was trained without: the base may have them, an export has not."""
+    texts = ("text_encoder", "tokenizer")
+    return {
+        name: "None" for name, part in adapter.pipeline.components.items() if part is None and name.startswith(texts)
+    }
+
+
+def sampler_code(adapter: Adapter) -> list[str]:
+    """Lines that give `pipe` the scheduler that the policy was sampled with, if it is not the base's."""
+    if adapter.sampler_change is None:
+        return []
+    kind, config = adapter.sampler_change
+    values = ", ".join(f"{name}={value!r}" for name, value in config.items())
+    return [
+        f"from diffusers import {kind.__name__}",
+        f"pipe.scheduler = {kind.__name__}.from_config(pipe.scheduler.config, {values})",
+    ]
+
+
+def lora_code(adapter: Adapter) -> list[str]:
+    """Lines that put the exported LoRA on `pipe`."""
+    if adapter.lora_format == "peft":
+        name = adapter.component
+        return [
+            "from peft import PeftModel",
+            f"pipe.{name} = PeftModel.from_pretrained(pipe.{name}, {quoted(FOLDER)})",
+        ]
+    return [f"pipe.load_lora_weights({quoted(FOLDER)})"]
 
 
 def quoted(text: str) -> str:

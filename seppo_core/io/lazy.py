@@ -17,3 +17,9 @@ def lazy_exports(package: str, names: dict[str, list[str]]) -> tuple[Callable[[s
         return getattr(import_module(f"{package}.{module_of[name]}"), name)
 
     return __getattr__, sorted(module_of)
+
+
+def import_object(path: str) -> Any:
+    """What `path`, "package.module:name", names."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from inspect import signature
-from pathlib import Path as FilePath
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from diffusers import DiffusionPipeline
@@ -14,13 +14,13 @@ from jaxtyping import Float, Num
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from seppo_core.export.snippets import FOLDER, Sources, pipeline_code, quoted
+from seppo_core.config.model import ModelConfig
 from seppo_core.models.checks import check_channels
 from seppo_core.models.latents import Condition, CropInfo, Posterior
-from seppo_core.models.loading import freeze
+from seppo_core.models.loading import freeze, load_pipeline
 from seppo_core.models.lora_files import load_lora_folder, save_lora_folder
 from seppo_core.models.noise_path import NoisePath
-from seppo_core.models.text import too_long
+from seppo_core.models.text import encode_text, too_long
 
 LoraTargets = Mapping[str, str | list[str]]
 """peft's `target_modules` by scope."""
@@ -29,6 +29,14 @@ JOINT_ATTENTION: LoraTargets = MappingProxyType(
     {"all": [*ATTENTION["all"], "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]}
 )
 """Of transformers in which caption and latents attend to each other."""
+
+
+class SamplerChange(NamedTuple):
+    """What an adapter made of its base's scheduler."""
+
+    scheduler: type[SchedulerMixin]
+    config: dict[str, Any]
+    """Values that differ from the base's config."""
 
 
 class Adapter(ABC):
@@ -45,6 +53,8 @@ class Adapter(ABC):
     `RunParts.noise_path`."""
     scheduler: SchedulerMixin
     """The solver that the family samples with unless told otherwise; `sample` works on copies of it."""
+    sampler_change: SamplerChange | None = None
+    """How `scheduler` differs from the base's own, for the code of a model card; None if it is the base's."""
     denoiser: nn.Module
     """The only trained module. `predict` is handed the policy or a reference and reads nothing but the config here."""
     component: Literal["unet", "transformer"] = "unet"
@@ -63,6 +73,8 @@ class Adapter(ABC):
     masked_text: Mapping[str, str] = MappingProxyType({})
     """Tensors of `encode_prompts` of which the denoiser reads only what a mask marks, and that mask, by name. A cache
     stores no more of them; the rest comes back as zeros."""
+    text_tokens: int | None = None
+    """Tokens that captions are padded or cut to; None takes the tokenizer's limit."""
     trainable: Mapping[str, str] = MappingProxyType({"all": ".*"})
     """What full fine-tuning may touch, by scope: a regular expression that parameter names match from their start."""
 
@@ -79,9 +91,30 @@ class Adapter(ABC):
         self.path = path
         freeze(pipeline, self.denoiser)
 
-    @abstractmethod
+    @classmethod
+    def load(cls, model: ModelConfig, dtype: torch.dtype) -> Self:
+        """The adapter of `model`, its weights in `dtype` (see `load_pipeline`, which also says what is raised)."""
+        return cls.configured(load_pipeline(model, dtype), model)
+
+    @classmethod
+    def configured(cls, pipeline: DiffusionPipeline, model: ModelConfig) -> Self:
+        """The adapter around `pipeline` with the options of `model`; families with keys of their own override it."""
+        return cls(pipeline)
+
     def encode_prompts(self, prompts: list[str]) -> Condition:
-        """Condition for `prompts`, as the family's pipeline would build it; "" gives the unconditional one."""
+        """Condition for `prompts`, as the family's pipeline would build it; "" gives the unconditional one.
+
+        By default {"text": (b, tokens, d)} of one text encoder; what goes beyond its limit is cut off (`truncated`).
+        """
+        return {"text": encode_text(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts, self.text_tokens)}
+
+    def caption_shapes(self) -> Condition:
+        """Empty tensors of the shapes and dtypes that `encode_prompts` gives for one caption, without a text encoder's
+        work: what `plan` counts with."""
+        p = self.pipeline
+        tokens = p.tokenizer.model_max_length if self.text_tokens is None else self.text_tokens
+        shapes = {"text": torch.empty(1, tokens, p.text_encoder.config.hidden_size)}
+        return shapes | {mask: torch.empty(1, tokens, dtype=torch.int64) for mask in self.masked_text.values()}
 
     def size_condition(self, framings: list[CropInfo]) -> Condition:
         """What the denoiser is told of each item beside its caption (SDXL: size and crop); empty for most families."""
@@ -103,7 +136,7 @@ class Adapter(ABC):
 
     def truncated(self, prompts: list[str]) -> list[int]:
         """Positions of the prompts that are longer than the text encoder's limit and lose their ends."""
-        return too_long(self.pipeline.tokenizer, prompts)
+        return too_long(self.pipeline.tokenizer, prompts, self.text_tokens)
 
     @abstractmethod
     def encode(self, pixels: Float[Tensor, " b 3 *shape"]) -> Posterior:
@@ -135,7 +168,7 @@ class Adapter(ABC):
         else:
             self.pipeline.load_lora_weights(source, adapter_name=name)
 
-    def save_lora(self, folder: FilePath, state: dict[str, Tensor], config: LoraConfig) -> None:
+    def save_lora(self, folder: Path, state: dict[str, Tensor], config: LoraConfig) -> None:
         """Writes a LoRA of the denoiser, its tensors by portable name, in the family's `lora_format`."""
         if self.lora_format == "peft":
             save_lora_folder(folder, state, config)
@@ -163,33 +196,6 @@ class Adapter(ABC):
         # what the pipeline was told beside its components
         options = {name: value for name, value in self.pipeline.config.items() if name in signature(kind).parameters}
         return kind(**options | components)
-
-    def usage(self, kind: str, sources: Sources) -> list[str]:
-        """Python, line by line, that makes a plain diffusers pipeline, `pipe`, of an export in `FOLDER`.
-
-        `kind` is what was exported: "lora", or "full" for a whole pipeline. Model cards show it (see `usage.script`).
-        """
-        if kind == "full":
-            return pipeline_code(self.pipeline, {"base": FOLDER}, **self.loading_code())
-        return [*self.base_code(sources), *self.lora_code()]
-
-    def base_code(self, sources: Sources) -> list[str]:
-        """Makes `pipe` of what the run began with, as its denoiser was told and sampled."""
-        return pipeline_code(self.pipeline, sources, **self.loading_code())
-
-    def loading_code(self) -> dict[str, str]:
-        """Further arguments, and their code, of the pipeline's `from_pretrained`."""
-        return {}
-
-    def lora_code(self) -> list[str]:
-        """Puts on `pipe` what `save_lora` wrote."""
-        if self.lora_format == "peft":
-            name = self.component
-            return [
-                "from peft import PeftModel",
-                f"pipe.{name} = PeftModel.from_pretrained(pipe.{name}, {quoted(FOLDER)})",
-            ]
-        return [f"pipe.load_lora_weights({quoted(FOLDER)})"]
 
     @property
     def device(self) -> torch.device:

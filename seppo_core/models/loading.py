@@ -1,20 +1,19 @@
 """Finding a diffusers pipeline in a folder or on the hub, and saying clearly why one cannot be used."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
-from diffusers.models import ModelMixin
+from diffusers import DiffusionPipeline
 from packaging.version import Version
 from torch import nn
 
 # a folder that names PixelShuffleVAE loads only once the class's module is imported
 import seppo_core.models.pixel_shuffle_vae  # noqa: F401
+from seppo_core.config.model import ModelConfig
 from seppo_core.models.vae import cast
-
-P = TypeVar("P", bound=DiffusionPipeline)
 
 DTYPE = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
 """What diffusers' `from_pretrained` calls its dtype argument."""
@@ -51,38 +50,37 @@ def component_source(name: str, what: str) -> str:
     return name
 
 
-def load_pipeline(
-    kind: type[P],
-    base: str,
-    *,
-    dtype: torch.dtype,
-    vae: str | None = None,
-    revision: str | None = None,
-    variant: str | None = None,
-    without: tuple[str, ...] = (),
-    autoencoder: type[ModelMixin] = AutoencoderKL,
-    **options: bool,
-) -> P:
-    """The pipeline at `base`, a folder or a hub id, optionally with the VAE of `vae` and `without` some components.
+def base_kind(model: ModelConfig) -> str:
+    """Name of the pipeline class of `model.base` (see `pipeline_class`); ValueError if it belongs to another family."""
+    spec, found = model.spec, pipeline_class(model.base, model.revision)
+    if found not in (spec.pipeline, spec.image_pipeline):
+        raise ValueError(f"base={model.base!r} is a {found}; this family needs a {spec.pipeline}")
+    return found
 
-    Safetensors only. `dtype` is that of all but a VAE whose config asks for float32 (`force_upcast`). Raises
-    FileNotFoundError where nothing is found and ValueError where what is found is not a `kind`.
+
+def load_pipeline(
+    model: ModelConfig, dtype: torch.dtype, components: Mapping[str, nn.Module | None] = MappingProxyType({})
+) -> DiffusionPipeline:
+    """The pipeline of `model` from a folder or the hub; its `vae` and `components` take the place of the base's own.
+
+    Only safetensors are read.
+
+    `dtype` is that of all but a VAE whose config asks for float32 (`force_upcast`). Raises FileNotFoundError if nothing
+    is found, and ValueError if what is found belongs to another family.
     """
-    found = pipeline_class(base, revision)
-    if found != kind.__name__:
-        raise ValueError(f"base={base!r} is a {found}; this family needs a {kind.__name__}")
-    components = dict.fromkeys(without)
-    if vae is not None:
-        components["vae"] = autoencoder.from_pretrained(
-            component_source(vae, "vae"), use_safetensors=True, **{DTYPE: torch.float32}
+    base_kind(model)
+    spec = model.spec
+    components = model.load_options() | dict(components)
+    if model.vae is not None:
+        components["vae"] = getattr(diffusers, spec.autoencoder).from_pretrained(
+            component_source(model.vae, "vae"), use_safetensors=True, **{DTYPE: torch.float32}
         )
-    pipeline = kind.from_pretrained(
-        component_source(base, "base"),
-        revision=revision,
-        variant=variant,
+    pipeline = getattr(diffusers, spec.pipeline).from_pretrained(
+        component_source(model.base, "base"),
+        revision=model.revision,
+        variant=model.variant,
         use_safetensors=True,
         **components,
-        **options,
         # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
         **{DTYPE: {"vae": torch.float32, "default": dtype}},
     )

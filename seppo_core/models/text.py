@@ -53,6 +53,15 @@ def encode_clip_pair(
     return text, pooled
 
 
+def clip_pair_shapes(pipeline: DiffusionPipeline) -> dict[str, Tensor]:
+    """Empty tensors like one caption's "text" and "pooled" by `encode_clip_pair`."""
+    first, second = pipeline.text_encoder.config, pipeline.text_encoder_2.config
+    return {
+        "text": torch.empty(1, pipeline.tokenizer.model_max_length, first.hidden_size + second.hidden_size),
+        "pooled": torch.empty(1, second.projection_dim),
+    }
+
+
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, prompts: list[str], length: int | None = None
 ) -> tuple[Int[Tensor, "b tokens"], Int[Tensor, "b tokens"]]:

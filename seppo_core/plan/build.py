@@ -1,6 +1,7 @@
 """Pipelines without weights: every tensor has a shape, a dtype and no memory."""
 
 import inspect
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,8 +16,11 @@ from diffusers.models import ModelMixin
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from seppo_core.models.adapter import Adapter, Condition
-from seppo_core.plan.architecture import ArchitectureConfig, model_numbers
+from seppo_core.config.schema import Config
+from seppo_core.io.lazy import import_object
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.latents import Condition
+from seppo_core.plan.architecture import ArchitectureConfig, model_numbers, pipeline_architecture
 
 P = TypeVar("P", bound=DiffusionPipeline)
 
@@ -27,6 +31,33 @@ class Tokenizer:
 
     model_max_length: int
     padding_side: str = "right"
+
+
+def build_adapter(config: Config, dtype: torch.dtype) -> Adapter:
+    """The adapter that training on `config` would load, its weights on the meta device.
+
+    Raises FileNotFoundError if nothing is known without network of the base or of what replaces its components.
+    """
+    model = config.model
+    parts = model.parts()
+    pipeline = build_pipeline(
+        getattr(diffusers, model.spec.pipeline),
+        pipeline_architecture(model.base, model.bases, model.revision),
+        dtype,
+        replaced=replacements(parts, model.bases),
+        without=tuple(name for name, value in model.load_options().items() if value is None),
+        from_image=parts.get("motion_adapter") is not None,
+    )
+    with warnings.catch_warnings():
+        # it is for `train` to say what a base's schedule is replaced by
+        warnings.simplefilter("ignore", UserWarning)
+        return import_object(model.spec.adapter).configured(pipeline, model)
+
+
+def caption_condition(adapter: Adapter) -> Condition:
+    """What `encode_prompts` gives of one caption, (1, …) each, on the meta device and without a text encoder's work."""
+    with torch.device("meta"):
+        return adapter.caption_shapes()
 
 
 def build_pipeline(
@@ -137,18 +168,3 @@ def runnable(fake: FakeTensorMode, *modules: nn.Module) -> None:
                         is_parameter = isinstance(tensor, nn.Parameter)
                         made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
                     weights[name] = made[id(tensor)]
-
-
-def clip_condition(adapter: Adapter) -> Condition:
-    """One caption's text by a pipeline's CLIP, of the shapes that `encode_text` gives."""
-    p = adapter.pipeline
-    return {"text": torch.empty(1, p.tokenizer.model_max_length, p.text_encoder.config.hidden_size)}
-
-
-def clip_pair_condition(adapter: Adapter) -> Condition:
-    """One caption's text by the two CLIPs of an SDXL pipeline, of the shapes that `encode_clip_pair` gives."""
-    first, second = adapter.pipeline.text_encoder.config, adapter.pipeline.text_encoder_2.config
-    return {
-        "text": torch.empty(1, adapter.pipeline.tokenizer.model_max_length, first.hidden_size + second.hidden_size),
-        "pooled": torch.empty(1, second.projection_dim),
-    }

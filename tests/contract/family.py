@@ -4,11 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline
+from peft import PeftModel
 from torch import Generator, Tensor
 
-from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.config.model import ModelConfig
+from seppo_core.io.lazy import import_object
+from seppo_core.models.adapter import Adapter
+from seppo_core.models.latents import Condition
 from seppo_core.models.noise_path import FlowNoisePath
 from tests.contract.mistakes import AdapterMistake, Mistake
 from tests.tiny import T5_TOKENS
@@ -44,10 +49,6 @@ def scaling_of_config(pipeline: DiffusionPipeline) -> tuple[Tensor, Tensor]:
     return torch.tensor(config.get("shift_factor") or 0.0), torch.tensor(config.scaling_factor)
 
 
-def load_lora(pipeline: DiffusionPipeline, folder: Path) -> None:
-    pipeline.load_lora_weights(folder)
-
-
 def unchanged(latents: Tensor, latent_shape: tuple[int, ...] = ()) -> Tensor:
     return latents.clone()
 
@@ -58,10 +59,12 @@ class Family:
     for its tokenizer."""
 
     name: str
+    model: ModelConfig
+    """The family's record, with options that suit the tiny pipeline."""
     latent_shape: tuple[int, ...]
     pipeline: Callable[[Path], DiffusionPipeline]
-    wrap: Callable[[DiffusionPipeline], Adapter]
-    load_plain: Callable[[Path], DiffusionPipeline]
+    load_options: dict = field(default_factory=dict)
+    """What `from_pretrained` has to be told to load the pipeline as it is."""
     encode: Callable[[DiffusionPipeline, list[str]], Encoded] = encode_one
     """What the pipeline itself makes of prompts."""
     call: dict = field(default_factory=dict)
@@ -86,15 +89,30 @@ class Family:
     """Shift and scale of the VAE's latents: theirs are (z − shift) · scale."""
     unreached: str = ""
     """A regular expression for the beginnings of parameters that cannot influence the answer."""
-    load_lora: Callable[[DiffusionPipeline, Path], None] = load_lora
-    """Puts an exported LoRA on a plain pipeline."""
     mistakes: dict[str, Mistake] = field(default_factory=dict)
     """Mistakes that a `predict` of this family could make; each has to break parity."""
     adapter_mistakes: tuple[AdapterMistake, ...] = ()
     """Mistakes outside `predict`, made on a whole adapter; each has to break parity."""
 
+    @property
+    def adapter_class(self) -> type[Adapter]:
+        return import_object(self.model.spec.adapter)
+
+    def wrap(self, pipeline: DiffusionPipeline) -> Adapter:
+        return self.adapter_class.configured(pipeline, self.model)
+
     def adapter(self, folder: Path) -> Adapter:
         return self.wrap(self.pipeline(folder))
+
+    def load_plain(self, folder: Path) -> DiffusionPipeline:
+        return getattr(diffusers, self.model.spec.pipeline).from_pretrained(folder, **self.load_options)
+
+    def load_lora(self, pipeline: DiffusionPipeline, folder: Path) -> None:
+        """Puts an exported LoRA on a plain pipeline, as diffusers documents it."""
+        if self.adapter_class.lora_format == "peft":
+            pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, folder)
+        else:
+            pipeline.load_lora_weights(folder)
 
     @property
     def is_video(self) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from seppo_core.export.snippets import FOLDER, script
 from seppo_core.export.weights import export_full, export_lora
+from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import sample
 from seppo_core.models.tuning import load_trainable_state, trainable_state, tune_full, tune_lora
@@ -37,10 +38,10 @@ def trained(adapter: Adapter, kind: str, scope: str, folder: Path) -> Path:
     return export_lora(adapter, folder) if kind == "lora" else export_full(adapter, folder)
 
 
-def shown(adapter: Adapter, kind: str, sources: dict[str, str], folder: Path) -> DiffusionPipeline:
+def shown(adapter: Adapter, family: Family, kind: str, sources: dict[str, str], folder: Path) -> DiffusionPipeline:
     """What the card's code makes, once "FOLDER" is where the export lies."""
     names: dict = {}
-    exec(script(adapter.usage(kind, sources)).replace(FOLDER, str(folder)), names)
+    exec(script(import_object(family.model.spec.usage)(adapter, kind, sources)).replace(FOLDER, str(folder)), names)
     return names["pipe"]
 
 

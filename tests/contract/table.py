@@ -3,13 +3,10 @@
 Nothing is written down twice: a row is a row of the contract, what it says of a family is read from its adapter.
 """
 
-from functools import partial
 from pathlib import Path
-from typing import get_type_hints
 
 from benchmarks.experiments.full_size.report import millions, read_results
-from seppo_core.models.adapter import Adapter
-from tests.contract.family import Family, load_lora
+from tests.contract.family import Family
 from tests.contract.rows import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -35,20 +32,16 @@ diffusers draws from the exports. `python -m tests.contract.table` writes this f
 """
 
 
-def adapter_class(family: Family) -> type[Adapter]:
-    return family.wrap.func if isinstance(family.wrap, partial) else family.wrap
-
-
 def row(family: Family) -> str:
-    kind = adapter_class(family)
+    spec = family.model.spec
     height, width = family.size
     frames = f"{family.frames} frames of " if family.is_video else ""
     cells = [
         family.name,
-        get_type_hints(kind)["pipeline"].__name__,
-        "load_lora_weights" if family.load_lora is load_lora else "peft",
-        ", ".join(kind.trainable),
-        ", ".join(["LoRA", "pipeline", *(["motion"] if "motion" in kind.trainable else [])]),
+        spec.pipeline,
+        "peft" if family.adapter_class.lora_format == "peft" else "load_lora_weights",
+        ", ".join(spec.scopes),
+        ", ".join(["LoRA", "pipeline", *(["motion"] if "motion" in spec.scopes else [])]),
         largest(family) or f"{' × '.join(map(str, family.latent_shape))}: {frames}{height} × {width} pixels",
     ]
     return f"| {' | '.join(cells)} |\n"

@@ -9,11 +9,10 @@ from seppo_core.data.source import Item, View
 from seppo_core.models.adapter import Adapter, CropInfo, Posterior
 from tests.contract.family import Family
 from tests.contract.rows import FAMILIES
-from tests.contract.table import adapter_class
 from tests.core.winners import ListSource
 
 PROMPTS = ["a red house", "two cats under a tree, far too long for so few tokens", ""]
-MASKED = [family for family in FAMILIES if adapter_class(family).masked_text]
+MASKED = [family for family in FAMILIES if family.adapter_class.masked_text]
 
 
 def predicted(adapter: Adapter, family: Family, condition: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -2,9 +2,11 @@
 
 import json
 
+from seppo_image.config import ImageModel
+from seppo_video.config import VideoModel
 from tests.contract.curves import STORED
 from tests.contract.rows import FAMILIES
-from tests.contract.table import FILE, README, adapter_class, readme, row, table
+from tests.contract.table import FILE, README, readme, row, table
 
 
 def test_the_committed_tables_are_what_the_rows_yield():
@@ -14,10 +16,10 @@ def test_the_committed_tables_are_what_the_rows_yield():
 
 
 def test_every_family_of_a_config_has_a_row():
-    from seppo_image.commands import FAMILIES as images
-    from seppo_video.commands import FAMILIES as videos
-
-    assert {adapter_class(family) for family in FAMILIES} == {*images.values(), *videos.values()}
+    records = ImageModel.variants() | VideoModel.variants()
+    assert {family.model.family for family in FAMILIES} == set(records)
+    for family in FAMILIES:
+        assert tuple(family.adapter_class.trainable) == family.model.spec.scopes
 
 
 def test_every_family_has_its_curve():

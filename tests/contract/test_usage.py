@@ -1,13 +1,11 @@
 """The code that a model card shows, run as it stands: its pipeline draws what the trained policy draws."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from seppo_video.animatediff import AnimateDiff
-from seppo_video.animatediff_sdxl import AnimateDiffXL
-from seppo_video.wan import Wan
 from tests import tiny
 from tests.contract.families import animatediff_sdxl, sdxl
 from tests.contract.rows import FAMILIES
@@ -25,7 +23,7 @@ def test_the_shown_code_draws_as_the_policy(family, tmp_path, kind):
     start = ours(adapter, family)
     folder = trained(adapter, kind, "all", tmp_path / "export")
     expected = ours(adapter, family)
-    found = theirs(shown(adapter, kind, {"base": str(base)}, folder), family)
+    found = theirs(shown(adapter, family, kind, {"base": str(base)}, folder), family)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert (found - start).abs().max() > 0.01
 
@@ -55,11 +53,10 @@ def test_the_shown_code_of_base_and_motion_draws_as_the_policy(bases, tmp_path, 
     sources = {"base": str(bases / name / base.split(",")[0])}
     if base != "saved":
         sources["motion_adapter"] = str(bases / name / "motion")
-    load = {"animatediff": AnimateDiff, "animatediff-sdxl": AnimateDiffXL}[name].load
-    adapter = load(sources["base"], motion_adapter=sources.get("motion_adapter"), dtype=torch.float32)
+    adapter = family.adapter_class.load(replace(family.model, **sources), torch.float32)
     folder = trained(adapter, kind, scope, tmp_path / "export")
     expected = ours(adapter, family)
-    found = theirs(shown(adapter, kind, sources, folder), family)
+    found = theirs(shown(adapter, family, kind, sources, folder), family)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -68,7 +65,7 @@ def test_the_shown_code_of_base_and_motion_draws_as_the_policy(bases, tmp_path, 
 def test_the_shown_code_samples_at_the_run_s_shift(tmp_path, name):
     family, base = BY_NAME[name], tmp_path / "base"
     family.pipeline(tmp_path / "words").save_pretrained(base)
-    adapter = Wan.load(str(base), dtype=torch.float32, text_tokens=tiny.T5_TOKENS, flow_shift=9.0)
+    adapter = family.adapter_class.load(replace(family.model, base=str(base), flow_shift=9.0), torch.float32)
     folder = trained(adapter, "lora", "all", tmp_path / "export")
-    found = theirs(shown(adapter, "lora", {"base": str(base)}, folder), family)
+    found = theirs(shown(adapter, family, "lora", {"base": str(base)}, folder), family)
     torch.testing.assert_close(found, ours(adapter, family), rtol=1e-3, atol=1e-4)

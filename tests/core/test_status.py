@@ -11,7 +11,8 @@ import yaml
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.io.locks import FolderLock
 from seppo_core.run.status import read_status, status_text
-from seppo_image.config import ImageConfig, ImageData, ImageModel
+from seppo_image.config import ImageConfig, ImageData
+from seppo_image.families.stable_diffusion import StableDiffusionModel
 
 NOW = 1_800_000_000.0
 
@@ -21,7 +22,9 @@ def run(tmp_path):
     """A run of three iterations of four updates of eight pairs, half done: two iterations' samples were drawn."""
     folder = tmp_path / "run"
     folder.mkdir()
-    config = ImageConfig(run=str(folder), model=ImageModel(base="a/base"), data=ImageData(source="s", cache="c"))
+    config = ImageConfig(
+        run=str(folder), model=StableDiffusionModel(base="a/base"), data=ImageData(source="s", cache="c")
+    )
     values = yaml.safe_load(resolved_yaml(config))
     values["loop"] |= {"iterations": 3, "updates_per_iteration": 4, "batch_size": 8}
     values["reference_samples"] |= {"batch_size": 8}

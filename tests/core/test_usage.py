@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
 
-from seppo_core.export.snippets import pipeline_code, script
+from seppo_core.export.snippets import pipeline_code, script, usage
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_image.families.stable_diffusion import StableDiffusionModel
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
@@ -24,11 +26,12 @@ def test_the_shown_code_takes_the_run_s_vae(tmp_path):
     tiny.stable_diffusion(tmp_path / "words").save_pretrained(tmp_path / "base", variant="fp16")
     tiny.vae(scaling_factor=0.25).save_pretrained(tmp_path / "vae")
     sources = {"base": str(tmp_path / "base"), "vae": str(tmp_path / "vae"), "revision": "main", "variant": "fp16"}
-    adapter = StableDiffusion.load(dtype=torch.float32, **sources)
+    adapter = StableDiffusion.load(StableDiffusionModel(**sources), torch.float32)
     folder = trained(adapter, "lora", "all", tmp_path / "export")
-    pipe = shown(adapter, "lora", sources, folder)
+    family = next(family for family in FAMILIES if family.name == "stable-diffusion")
+    pipe = shown(adapter, family, "lora", sources, folder)
     assert pipe.vae.config.scaling_factor == 0.25
-    code = script(adapter.usage("lora", sources))
+    code = script(usage(adapter, "lora", sources))
     assert 'revision="main", variant="fp16", vae=vae)' in code
 
 
@@ -36,9 +39,9 @@ def test_the_shown_code_leaves_out_the_t5_that_the_policy_never_heard(tmp_path):
     family = next(family for family in FAMILIES if family.name == "sd3")
     base = tmp_path / "base"
     sd3.pipeline(tmp_path / "words").save_pretrained(base)
-    adapter = StableDiffusion3.load(str(base), dtype=torch.float32, t5=False, text_tokens=tiny.T5_TOKENS)
+    adapter = StableDiffusion3.load(replace(family.model, base=str(base), t5=False), torch.float32)
     folder = trained(adapter, "lora", "all", tmp_path / "export")
-    found = theirs(shown(adapter, "lora", {"base": str(base)}, folder), family)
+    found = theirs(shown(adapter, family, "lora", {"base": str(base)}, folder), family)
     torch.testing.assert_close(found, ours(adapter, family), rtol=1e-3, atol=1e-4)
 
 

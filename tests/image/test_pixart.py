@@ -13,7 +13,8 @@ from seppo_core.export.weights import export_lora
 from seppo_core.models.tuning import POLICY, load_trainable_state, trainable_state, tune_lora
 from seppo_core.training import setup
 from seppo_image import commands
-from seppo_image.config import ImageConfig, ImageData, ImageModel
+from seppo_image.config import ImageConfig, ImageData
+from seppo_image.families.pixart import PixArtSigmaModel
 from seppo_image.pixart import PixArtSigma
 from tests import tiny
 from tests.contract.families import pixart
@@ -61,17 +62,17 @@ def test_pixart_loads_by_the_name_that_its_transformer_was_published_under(base,
     for file in ("model_index.json", "transformer/config.json"):
         path = tmp_path / "old" / file
         path.write_text(path.read_text().replace("PixArtTransformer2DModel", "Transformer2DModel"))
-    adapter = PixArtSigma.load(str(tmp_path / "old"), dtype=torch.float32)
+    adapter = PixArtSigma.load(PixArtSigmaModel(base=str(tmp_path / "old")), torch.float32)
     assert isinstance(adapter.denoiser, PixArtTransformer2DModel)
 
 
 def test_a_lora_of_pixart_is_continued_and_a_wrong_one_refused(base, tmp_path):
-    adapter = PixArtSigma.load(str(base), dtype=torch.float32)
+    adapter = PixArtSigma.load(PixArtSigmaModel(base=str(base)), torch.float32)
     tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2, alpha=4)
     state = {name: tensor + 0.1 for name, tensor in trainable_state(adapter.denoiser).items()}
     load_trainable_state(adapter.denoiser, state)
     export_lora(adapter, tmp_path / "lora")
-    model = ImageModel(base=str(base), family="pixart-sigma", lora=str(tmp_path / "lora"))
+    model = PixArtSigmaModel(base=str(base), lora=str(tmp_path / "lora"))
     tune = TuneConfig(mode="lora", rank=2)
     config = ImageConfig(run="r", model=model, data=ImageData(source="s", cache="c"), tune=tune)
     again = commands.load(config)

@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 
 from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_image.families.stable_diffusion import StableDiffusionModel
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 
@@ -25,8 +26,12 @@ def parts(folder: Path) -> dict:
     return tiny.stable_diffusion(folder / "words").components | {"requires_safety_checker": False}
 
 
+def load(base: str | Path, dtype: torch.dtype = torch.float32, vae: str | None = None) -> StableDiffusion:
+    return StableDiffusion.load(StableDiffusionModel(base=str(base), vae=vae), dtype)
+
+
 def test_loads_what_was_saved(folder):
-    adapter = StableDiffusion.load(str(folder), dtype=torch.float32)
+    adapter = load(folder)
     expected = tiny.unet().state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in adapter.denoiser.state_dict().items())
     assert adapter.pipeline.safety_checker is None
@@ -35,7 +40,7 @@ def test_loads_what_was_saved(folder):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_keeps_the_vae_in_float32_where_it_asks_for_it(folder, dtype):
-    adapter = StableDiffusion.load(str(folder), dtype=dtype)
+    adapter = load(folder, dtype)
     assert (adapter.denoiser.dtype, adapter.pipeline.text_encoder.dtype) == (dtype, dtype)
     assert adapter.pipeline.vae.dtype == torch.float32
     # every digit of it: not cast down and up again
@@ -51,14 +56,14 @@ def test_half_precision_takes_along_a_vae_that_does_not_ask(folder, tmp_path):
     pipeline = StableDiffusionPipeline(**parts(tmp_path))
     pipeline.vae.register_to_config(force_upcast=False)
     pipeline.save_pretrained(tmp_path / "base")
-    adapter = StableDiffusion.load(str(tmp_path / "base"), dtype=torch.bfloat16)
+    adapter = load(tmp_path / "base", torch.bfloat16)
     assert adapter.pipeline.vae.dtype == torch.bfloat16
     assert adapter.encode(torch.zeros(1, 3, 64, 64)).mean.dtype == torch.float32
 
 
 def test_another_vae(folder, tmp_path):
     tiny.shake(tiny.vae(scaling_factor=0.25), seed=9).save_pretrained(tmp_path / "vae")
-    adapter = StableDiffusion.load(str(folder), dtype=torch.float32, vae=str(tmp_path / "vae"))
+    adapter = load(folder, vae=str(tmp_path / "vae"))
     assert adapter.pipeline.vae.config.scaling_factor == 0.25
     assert adapter.encode(torch.zeros(1, 3, 64, 64)).mean.shape == (1, 4, 8, 8)
 
@@ -101,7 +106,8 @@ def test_folder_that_names_the_pixel_shuffle_vae(tmp_path):
     # in a process of its own: here the class has been imported already
     script = (
         "import sys, torch; from seppo_image.stable_diffusion import StableDiffusion;"
-        "adapter = StableDiffusion.load(sys.argv[1], dtype=torch.float32);"
+        "from seppo_image.families.stable_diffusion import StableDiffusionModel;"
+        "adapter = StableDiffusion.load(StableDiffusionModel(base=sys.argv[1]), torch.float32);"
         "pixels = torch.rand(2, 3, 16, 16) * 2 - 1;"
         "posterior = adapter.encode(pixels);"
         "assert posterior.mean.shape == (2, *adapter.latent_shape(16, 16)) == (2, 12, 8, 8);"
@@ -125,37 +131,37 @@ def test_folder_that_names_the_pixel_shuffle_vae(tmp_path):
 )
 def test_missing_base(base, said):
     with pytest.raises(FileNotFoundError, match=f"base='{base}' {said}"):
-        StableDiffusion.load(base, dtype=torch.float32)
+        load(base)
 
 
 def test_folder_without_an_index(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no model_index.json"):
-        StableDiffusion.load(str(tmp_path), dtype=torch.float32)
+        load(tmp_path)
 
 
 def test_single_file(tmp_path):
     file = tmp_path / "model.safetensors"
     file.touch()
     with pytest.raises(ValueError, match="is a file; give a diffusers folder"):
-        StableDiffusion.load(str(file), dtype=torch.float32)
+        load(file)
 
 
 def test_missing_vae(folder):
     with pytest.raises(FileNotFoundError, match="vae='/nowhere/vae'"):
-        StableDiffusion.load(str(folder), dtype=torch.float32, vae="/nowhere/vae")
+        load(folder, vae="/nowhere/vae")
 
 
 def test_pickled_weights_are_not_loaded(folder, tmp_path):
     pipeline = StableDiffusionPipeline(**parts(tmp_path))
     pipeline.save_pretrained(tmp_path / "base", safe_serialization=False)
     with pytest.raises(OSError, match="safetensors"):
-        StableDiffusion.load(str(tmp_path / "base"), dtype=torch.float32)
+        load(tmp_path / "base")
 
 
 def test_other_pipelines(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
     with pytest.raises(ValueError, match=r"is a StableDiffusionXLPipeline.*StableDiffusionPipeline"):
-        StableDiffusion.load(str(tmp_path), dtype=torch.float32)
+        load(tmp_path)
 
 
 def test_inpainting_unet(tmp_path):

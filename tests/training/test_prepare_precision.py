@@ -40,8 +40,10 @@ def test_the_denoiser_takes_no_memory_while_winners_are_encoded(workshop, tmp_pa
     devices, whole = set(), AutoencoderKL.encode
     loaded = []
 
+    load_one = commands.load
+
     def load(*given):
-        loaded.append(commands.StableDiffusion.load(workshop.base, dtype=torch.float32))
+        loaded.append(load_one(*given))
         return loaded[-1]
 
     def encode(vae, pixels):

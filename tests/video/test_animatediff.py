@@ -14,6 +14,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import sample
 from seppo_video.animatediff import AnimateDiff
+from seppo_video.families.animatediff import AnimateDiffModel
 from seppo_video.motion import motion_adapter_of
 from tests import tiny
 
@@ -30,9 +31,14 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def load(folder: Path, **options) -> AnimateDiff:
-    settings = {"motion_adapter": str(folder / "motion"), "dtype": torch.float32} | options
-    return AnimateDiff.load(str(folder / "base"), **settings)
+def load(folder: Path, dtype: torch.dtype = torch.float32, **options) -> AnimateDiff:
+    """An image base with motion modules, unless `options` say otherwise."""
+    settings = {"base": str(folder / "base"), "motion_adapter": str(folder / "motion")} | options
+    return AnimateDiff.load(AnimateDiffModel(**settings), dtype)
+
+
+def load_saved(folder: Path, motion_adapter: str | None = None) -> AnimateDiff:
+    return AnimateDiff.load(AnimateDiffModel(base=str(folder), motion_adapter=motion_adapter), torch.float32)
 
 
 def test_image_base_is_put_on_linear_betas_with_a_warning(folder):
@@ -78,7 +84,7 @@ def test_schedule_of_the_base(folder):
 def test_saved_pipeline_that_is_linear_already_is_taken_in_silence(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        adapter = AnimateDiff.load(str(folder / "saved"), motion_adapter=None, dtype=torch.float32)
+        adapter = load_saved(folder / "saved")
     torch.testing.assert_close(adapter.path.alphas_cumprod, LINEAR, rtol=2e-4, atol=1e-9)
 
 
@@ -97,7 +103,7 @@ def test_unknown_schedule(tmp_path):
 def test_base_and_motion_make_the_same_model_as_the_saved_pipeline(folder):
     with pytest.warns(UserWarning, match="linear betas"):
         one = load(folder)
-    other = AnimateDiff.load(str(folder / "saved"), motion_adapter=None, dtype=torch.float32)
+    other = load_saved(folder / "saved")
     assert all(
         torch.equal(value, one.denoiser.state_dict()[name]) for name, value in other.denoiser.state_dict().items()
     )
@@ -142,7 +148,7 @@ def test_lora_scopes_part_the_attention(tmp_path):
 
 def test_exported_motion_goes_with_any_base(folder, tmp_path):
     """The motion-only file on an untouched base, in plain diffusers, is the trained model where only motion moved."""
-    adapter = AnimateDiff.load(str(folder / "saved"), motion_adapter=None, dtype=torch.float32)
+    adapter = load_saved(folder / "saved")
     for name, parameter in adapter.denoiser.named_parameters():
         if re.match(AnimateDiff.trainable["motion"], name):
             parameter.data += 0.05
@@ -189,7 +195,7 @@ def test_motion_adapter_round_trip(options):
 
 def test_motion_adapter_replaces_a_saved_pipeline_s(folder, tmp_path):
     tiny.shake(tiny.motion(), seed=7).save_pretrained(tmp_path / "motion")
-    adapter = AnimateDiff.load(str(folder / "saved"), motion_adapter=str(tmp_path / "motion"), dtype=torch.float32)
+    adapter = load_saved(folder / "saved", str(tmp_path / "motion"))
     expected = MotionAdapter.from_pretrained(tmp_path / "motion").state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in adapter.motion_adapter().state_dict().items())
 
@@ -203,7 +209,7 @@ def test_frames_beyond_the_motion_s_length(tmp_path):
 
 def test_image_base_without_motion(folder):
     with pytest.raises(ValueError, match="is an image model; name the motion_adapter"):
-        AnimateDiff.load(str(folder / "base"), motion_adapter=None, dtype=torch.float32)
+        load_saved(folder / "base")
 
 
 def test_motion_made_for_another_unet(folder, tmp_path):
@@ -214,7 +220,7 @@ def test_motion_made_for_another_unet(folder, tmp_path):
         with pytest.raises(
             ValueError, match=r"does not fit base=.*block_out_channels is \[32, 32\] against \[32, 64\]"
         ):
-            AnimateDiff.load(str(folder / base), motion_adapter=str(tmp_path / "motion"), dtype=torch.float32)
+            load_saved(folder / base, str(tmp_path / "motion"))
 
 
 def test_missing_motion(folder):
@@ -224,8 +230,8 @@ def test_missing_motion(folder):
 
 def test_other_pipelines(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "CogVideoXPipeline"}))
-    with pytest.raises(ValueError, match="is a CogVideoXPipeline; use a StableDiffusionPipeline or a saved"):
-        AnimateDiff.load(str(tmp_path), motion_adapter=None, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"is a CogVideoXPipeline.*AnimateDiffPipeline"):
+        load_saved(tmp_path)
 
 
 def test_inpainting_unet(tmp_path):
@@ -233,5 +239,5 @@ def test_inpainting_unet(tmp_path):
     components = {k: v for k, v in pipeline.components.items() if k != "safety_checker"} | {
         "unet": tiny.unet(in_channels=9), "motion_adapter": tiny.motion()
     }  # fmt: skip
-    with pytest.raises(ValueError, match="takes 9 and gives 4 channels, the VAE 4"):
-        AnimateDiff(AnimateDiffPipeline(**components))
+    with pytest.raises(ValueError, match=r"takes 9 .* latents have 4"):
+        AnimateDiff(AnimateDiffPipeline(**components), schedule="base")

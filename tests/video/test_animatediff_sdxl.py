@@ -12,13 +12,15 @@ from torch import Tensor
 from seppo_core.config.method import ReferenceSamplesConfig
 from seppo_core.config.methods.seppo import SeppoConfig
 from seppo_core.config.options import ExportRequest, SampleRequest
+from seppo_core.config.schema import TuneConfig
 from seppo_core.models.adapter import CropInfo
 from seppo_core.models.sampling import sample
 from seppo_core.training.setup import load_policy_into
 from seppo_video import commands
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.animatediff_sdxl import AnimateDiffXL
-from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
+from seppo_video.config import VideoConfig, VideoData
+from seppo_video.families.animatediff_sdxl import AnimateDiffXLModel
 from seppo_video.frames import write_clip
 from tests import tiny
 from tests.contract.families import animatediff_sdxl, sdxl
@@ -42,9 +44,14 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def load(folder: Path, **options) -> AnimateDiffXL:
-    settings = {"motion_adapter": str(folder / "motion"), "dtype": torch.float32} | options
-    return AnimateDiffXL.load(str(folder / "base"), **settings)
+def load(folder: Path, dtype: torch.dtype = torch.float32, **options) -> AnimateDiffXL:
+    """An image base with motion modules, unless `options` say otherwise."""
+    settings = {"base": str(folder / "base"), "motion_adapter": str(folder / "motion")} | options
+    return AnimateDiffXL.load(AnimateDiffXLModel(**settings), dtype)
+
+
+def load_saved(folder: Path, motion_adapter: str | None = None) -> AnimateDiffXL:
+    return AnimateDiffXL.load(AnimateDiffXLModel(base=str(folder), motion_adapter=motion_adapter), torch.float32)
 
 
 def test_each_clip_is_told_its_size_and_crop(tmp_path):
@@ -82,7 +89,7 @@ def test_image_base_and_motion_make_the_same_model_as_the_saved_pipeline(folder)
         one = load(folder)
     # the place that is warned of is the caller's, not one inside the package
     assert Path(caught[0].filename).name == Path(__file__).name
-    other = AnimateDiffXL.load(str(folder / "saved"), motion_adapter=None, dtype=torch.float32)
+    other = load_saved(folder / "saved")
     found = one.denoiser.state_dict()
     assert found.keys() == other.denoiser.state_dict().keys()
     assert all(torch.equal(value, found[name]) for name, value in other.denoiser.state_dict().items())
@@ -117,8 +124,8 @@ def test_half_precision(folder):
 
 def test_what_does_not_fit_is_refused(folder, tmp_path):
     tiny.stable_diffusion(tmp_path / "words").save_pretrained(tmp_path / "sd15")
-    with pytest.raises(ValueError, match="is a StableDiffusionPipeline; use a StableDiffusionXLPipeline or a saved"):
-        AnimateDiffXL.load(str(tmp_path / "sd15"), motion_adapter=str(folder / "motion"), dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"is a StableDiffusionPipeline.*AnimateDiffSDXLPipeline"):
+        load_saved(tmp_path / "sd15", str(folder / "motion"))
     with pytest.raises(ValueError, match=r"name the motion_adapter .*sdxl-beta"):
         load(folder, motion_adapter=None)
     tiny.motion().save_pretrained(tmp_path / "motion")
@@ -148,13 +155,13 @@ def config_of(folder: Path, root: Path, mode: str) -> VideoConfig:
     data = VideoData(
         source=str(root / "clips"), cache=str(root / "cache"), height=64, width=96, frames=4, caption_dropout=0.3
     )
-    model = VideoModel(base=str(folder / "saved"), family="animatediff-sdxl")
+    model = AnimateDiffXLModel(base=str(folder / "saved"))
     base = VideoConfig(run=str(root / "run"), model=model, data=data)
     return replace(
         base,
         method=SeppoConfig(beta=50),
         reference_samples=ReferenceSamplesConfig(steps=2, guidance_scale=2.0, batch_size=3),
-        tune=VideoTune(mode=mode, scope="motion", rank=2, alpha=4),
+        tune=TuneConfig(mode=mode, scope="motion", rank=2, alpha=4),
         loop=replace(base.loop, iterations=2, updates_per_iteration=2, batch_size=2, micro_batch_size=1),
         optimizer=replace(base.optimizer, lr=1e-3),
     )

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from seppo_core.config.loader import load_config
+from seppo_core.config.schema import TuneConfig
 from seppo_core.models.tuning import trainable_parameters
 from seppo_core.plan.architecture import model_numbers, pipeline_architecture
-from seppo_core.plan.build import build_model
+from seppo_core.plan.build import build_adapter, build_model
 from seppo_core.training.setup import tune
 from seppo_video.__main__ import main
-from seppo_video.commands import FAMILIES
-from seppo_video.config import VideoConfig, VideoTune
-from seppo_video.plan import BASES, SHAPES, build, condition
+from seppo_video.config import VideoConfig, VideoModel
 from tests.contract.rows import FAMILIES as CONTRACT
 from tests.plan_cases import ROOT, check_condition, check_plan, parameters
 
+BASES = VideoModel.bases
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/video").glob("*.yaml"))
 CONTRACT_VIDEO = [row for row in CONTRACT if row.is_video]
 PUBLISHED = {
@@ -56,23 +56,23 @@ def test_published_motion_modules_have_their_published_sizes(name):
 @pytest.mark.parametrize("row", CONTRACT_VIDEO, ids=lambda row: row.name)
 @pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules")
 def test_captions_have_the_shapes_that_encoders_give(row, tmp_path):
-    check_condition(row.adapter(tmp_path / "words"), condition)
+    check_condition(row.adapter(tmp_path / "words"))
 
 
 def test_every_family_and_every_config_s_base_is_known():
-    assert set(SHAPES) == set(FAMILIES.values())
     for path in CONFIGS:
         model = load_config(ROOT / path, VideoConfig).model
         assert pipeline_architecture(model.base, BASES).parts, path
-        assert model.motion_adapter is None or model_numbers(model.motion_adapter, BASES), path
+        motion = model.parts().get("motion_adapter")
+        assert motion is None or model_numbers(motion, BASES), path
 
 
 def test_motion_modules_alone_are_their_own_share():
     config = load_config(ROOT / "configs/video/animatediff_chronomagic_sft.yaml", VideoConfig)
     trained = {}
     for scope in ("all", "motion", "spatial"):
-        adapter = build(config, torch.float32, FAMILIES["animatediff"])
-        tune(adapter, replace(config, tune=VideoTune(mode="full", scope=scope)))
+        adapter = build_adapter(config, torch.float32)
+        tune(adapter, replace(config, tune=TuneConfig(mode="full", scope=scope)))
         trained[scope] = sum(parameter.numel() for parameter in trainable_parameters(adapter.denoiser).values())
     assert trained["motion"] / 1e6 == pytest.approx(MOTION[config.model.motion_adapter], rel=0.005)
     assert trained["spatial"] / 1e6 == pytest.approx(859.52, rel=0.001)

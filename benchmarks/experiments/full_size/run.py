@@ -18,18 +18,17 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import seppo_image.plan
-import seppo_video.plan
 from benchmarks.experiments.full_size.base import denoiser_of, numbers_on_disk, write_base, write_single
 from benchmarks.experiments.full_size.cases import Case
 from benchmarks.experiments.full_size.report import Beside, Result
-from benchmarks.experiments.speed.models import BASES, FAMILIES
+from benchmarks.experiments.speed.models import BASES
 from benchmarks.experiments.toy.task.sets import write_set
 from seppo_core.config.loader import load_config
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.io.versions import environment
 from seppo_core.plan.architecture import pipeline_architecture
+from seppo_core.plan.build import build_adapter, caption_condition
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.memory import CONTEXT
 from seppo_core.plan.result import Plan
@@ -125,7 +124,6 @@ def _memory(process: int) -> tuple[int, int] | None:
 ROOT = Path(__file__).parents[3]
 CAPTIONS = ("a red fox in the snow", "a lighthouse at dusk")
 SCHEMAS = {"image": ImageConfig, "video": VideoConfig}
-PLANS = {"image": seppo_image.plan, "video": seppo_video.plan}
 DTYPE = "bfloat16"
 SAMPLING = ("generation", "decoding", "previews")
 UPDATING = ("training", "optimizer step", "reference's errors")
@@ -211,7 +209,7 @@ def _write(case: Case, folder: Path) -> tuple[Config, dict[str, int]]:
 
 
 def _motion_adapter(config: Config) -> str | None:
-    return config.model.motion_adapter if isinstance(config, VideoConfig) else None
+    return config.model.parts().get("motion_adapter")
 
 
 def _pixels(shape: tuple[int, ...]) -> torch.Tensor:
@@ -225,9 +223,8 @@ def _pixels(shape: tuple[int, ...]) -> torch.Tensor:
 
 def _plan(config: Config, case: Case) -> Plan:
     shipped = BASES[case.modality]
-    build = partial(PLANS[case.modality].build, family=FAMILIES[case.modality][config.model.family])
     numbers = pipeline_architecture(config.model.base, shipped)
-    return make_plan(config, PlanRequest(items=len(CAPTIONS)), numbers, build, PLANS[case.modality].condition)
+    return make_plan(config, PlanRequest(items=len(CAPTIONS)), numbers, build_adapter, caption_condition)
 
 
 def _result(

@@ -1,7 +1,7 @@
 """The measured bases, by architecture and size, built with random weights and without any download."""
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,10 +10,6 @@ import torch
 from diffusers.models import ModelMixin
 from torch import Tensor, nn
 
-import seppo_image.commands
-import seppo_image.plan
-import seppo_video.commands
-import seppo_video.plan
 from benchmarks.experiments.toy.task.bases import image_base, motion_adapter, video_base
 from benchmarks.experiments.toy.task.render import FRAMES
 from seppo_core.config.method import MethodConfig
@@ -22,14 +18,15 @@ from seppo_core.io.rng import keyed_generator
 from seppo_core.models.adapter import Adapter, Condition, CropInfo
 from seppo_core.models.vae import cast
 from seppo_core.plan.architecture import pipeline_architecture
+from seppo_core.plan.build import build_adapter, caption_condition
 from seppo_image.config import ImageConfig, ImageData, ImageModel
-from seppo_video.config import VideoConfig, VideoData, VideoModel, VideoTune
+from seppo_video.config import VideoConfig, VideoData, VideoModel
 
 Modality = Literal["image", "video"]
 Tune = Literal["full", "lora"]
 
-FAMILIES = {"image": seppo_image.commands.FAMILIES, "video": seppo_video.commands.FAMILIES}
-BASES = {"image": seppo_image.plan.BASES, "video": seppo_video.plan.BASES}
+MODELS = {"image": ImageModel, "video": VideoModel}
+BASES = {modality: model.bases for modality, model in MODELS.items()}
 MOTION = {
     "StableDiffusionPipeline": ("animatediff", "guoyww/animatediff-motion-adapter-v1-5-3"),
     "StableDiffusionXLPipeline": ("animatediff-sdxl", "guoyww/animatediff-motion-adapter-sdxl-beta"),
@@ -80,23 +77,14 @@ class Subject:
         common = {"run": "unused", "method": MethodConfig.variants()[name](**method)}
         size = {"source": "unused", "cache": "unused", "height": self.height, "width": self.width}
         if self.modality == "image":
-            model = ImageModel(base=self.base, family=self.family, dtype=dtype)
+            model = ImageModel.variants()[self.family](base=self.base, dtype=dtype)
             return ImageConfig(
                 model=model, data=ImageData(**size), tune=TuneConfig(mode=tune, rank=self.rank), **common
             )
-        model = VideoModel(base=self.base, family=self.family, motion_adapter=self.motion_adapter, dtype=dtype)
+        motion = {} if self.motion_adapter is None else {"motion_adapter": self.motion_adapter}
+        model = VideoModel.variants()[self.family](base=self.base, dtype=dtype, **motion)
         data = VideoData(**size, frames=self.frames)
-        return VideoConfig(model=model, data=data, tune=VideoTune(mode=tune, rank=self.rank), **common)
-
-    def build(self, config: Config, dtype: torch.dtype) -> Adapter:
-        """The adapter with its weights on the meta device, as `plan` has it."""
-        build = {"image": seppo_image.plan.build, "video": seppo_video.plan.build}[self.modality]
-        return build(config, dtype, FAMILIES[self.modality][self.family])
-
-    @property
-    def condition(self) -> Callable[[Adapter], Condition]:
-        """Gives one caption's condition, (1, …) each, on the meta device."""
-        return {"image": seppo_image.plan.condition, "video": seppo_video.plan.condition}[self.modality]
+        return VideoConfig(model=model, data=data, tune=TuneConfig(mode=tune, rank=self.rank), **common)
 
 
 def find_subject(
@@ -123,7 +111,7 @@ def find_subject(
         family, usual = MOTION[pipeline]
         modality, motion = "video", motion or usual
     else:
-        family = next(f for f, adapter in FAMILIES[modality].items() if _name_of(adapter) == pipeline)
+        family = next(name for name, model in MODELS[modality].variants().items() if model.spec.pipeline == pipeline)
         if motion and not family.startswith("animatediff"):
             raise ValueError(f"--motion {motion} is for AnimateDiff; {base} is of the family {family}")
     height = height or width or PIXELS[modality]
@@ -173,7 +161,7 @@ def _pipeline_of(name: str) -> tuple[str, Modality]:
             found = pipeline_architecture(name, shipped).index["_class_name"]
         except FileNotFoundError:
             continue
-        if any(_name_of(adapter) == found for adapter in FAMILIES[modality].values()):
+        if any(model.spec.pipeline == found for model in MODELS[modality].variants().values()):
             return found, modality
         if modality == "video":
             raise ValueError(f"--base {name} is a {found}, which is of no family here")
@@ -183,16 +171,12 @@ def _pipeline_of(name: str) -> tuple[str, Modality]:
     )
 
 
-def _name_of(adapter: type[Adapter]) -> str:
-    return adapter.__annotations__["pipeline"].__name__
-
-
 def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
     """The subject's adapter with a denoiser of random weights on `device`; VAE and text encoders stay without memory.
 
     ValueError if the family builds another denoiser of its numbers than `plan` does.
     """
-    adapter = subject.build(config, dtype)
+    adapter = build_adapter(config, dtype)
     denoiser = with_weights(adapter.denoiser, device)
     adapter.pipeline.register_modules(**{adapter.component: denoiser})
     adapter.denoiser = denoiser
@@ -202,7 +186,7 @@ def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device:
 def encoding_adapter(subject: Subject, config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
     """The subject's adapter with VAE and text encoders of random weights in `dtype`, and tokenizers that make up
     tokens; its denoiser has no memory."""
-    bare = subject.build(config, dtype)
+    bare = build_adapter(config, dtype)
     p = bare.pipeline
     encoders = {name: with_weights(module, device) for name, module in p.components.items() if _encodes(name, module)}
     for name, encoder in encoders.items():
@@ -213,16 +197,10 @@ def encoding_adapter(subject: Subject, config: Config, dtype: torch.dtype, devic
             made_up = MadeUpTokens(p.components[tokenizer].model_max_length, encoder.config.vocab_size)
             setattr(p, tokenizer, made_up)
     # once more, for some families read the scale of their latents from the VAE's weights
-    adapter = type(bare)(p, **adapter_keys(config))
+    adapter = bare.configured(p, config.model)
     # some take their VAE to float32 whatever was asked for
     cast(p.vae, dtype)
     return adapter
-
-
-def adapter_keys(config: Config) -> dict[str, object]:
-    """Arguments of the family's class beside its pipeline; t5 and motion modules are parts of the pipeline."""
-    parts = ("t5", "motion_adapter")
-    return {name: value for name, value in config.model.family_keys().items() if name not in parts}
 
 
 def _encodes(name: str, module: object) -> bool:
@@ -260,7 +238,7 @@ class Conditions:
     @classmethod
     def of(cls, subject: Subject, adapter: Adapter) -> "Conditions":
         whole = CropInfo(subject.height, subject.width, 0, 0, subject.height, subject.width)
-        return cls(subject.condition(adapter), adapter.size_condition([whole]))
+        return cls(caption_condition(adapter), adapter.size_condition([whole]))
 
     def draw(self, count: int, device: torch.device) -> Condition:
         """Conditions of `count` items, (count, …) each, float32 as the cache gives them."""

@@ -10,6 +10,7 @@ from benchmarks.evaluation.samplers import IMAGE_FAMILIES, VIDEO_FAMILIES, Adapt
 from seppo_core.export.weights import export_lora
 from seppo_core.models.tuning import load_trainable_state, trainable_state, tune_lora
 from seppo_image.commands import FAMILIES as IMAGES
+from seppo_image.families.pixart import PixArtSigmaModel
 from seppo_image.pixart import PixArtSigma
 from seppo_video.animatediff_sdxl import AnimateDiffXL
 from seppo_video.commands import FAMILIES as VIDEOS
@@ -28,7 +29,7 @@ def test_every_family_is_recognised():
 
 def test_a_lora_in_peft_s_layout_is_put_on(tmp_path):
     pixart.pipeline(tmp_path / "words").save_pretrained(tmp_path / "base")
-    adapter = PixArtSigma.load(str(tmp_path / "base"), dtype=torch.float32)
+    adapter = PixArtSigma.load(PixArtSigmaModel(base=str(tmp_path / "base")), torch.float32)
     tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2)
     load_trainable_state(adapter.denoiser, {k: v + 0.2 for k, v in trainable_state(adapter.denoiser).items()})
     export_lora(adapter, tmp_path / "lora")

@@ -20,7 +20,8 @@ from seppo_core.export.weights import export_full, export_lora
 from seppo_core.io.atomic import save_text
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.tuning import POLICY, trainable_state, tune_lora
-from seppo_image.config import ImageConfig, ImageData, ImageModel
+from seppo_image.config import ImageConfig, ImageData
+from seppo_image.families.stable_diffusion import StableDiffusionModel
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 
@@ -102,11 +103,11 @@ def trained(base, tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     config = ImageConfig(
         run="where/it/was/trained",
-        model=ImageModel(base=str(base)),
+        model=StableDiffusionModel(base=str(base)),
         data=ImageData(source="nowhere", cache="nowhere", height=64, width=64),
         tune=TuneConfig(mode="lora", rank=2, alpha=4),
     )
-    adapter = StableDiffusion.load(str(base), dtype=torch.float32)
+    adapter = StableDiffusion.load(StableDiffusionModel(base=str(base)), torch.float32)
     tune_lora(adapter.denoiser, adapter.lora_targets["all"], 2, 4)
     torch.manual_seed(0)
     for parameter in adapter.denoiser.parameters():

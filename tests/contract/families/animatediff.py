@@ -1,9 +1,8 @@
 """AnimateDiff in the contract."""
 
-from diffusers import AnimateDiffPipeline
 from einops import rearrange
 
-from seppo_video.animatediff import AnimateDiff
+from seppo_video.families.animatediff import AnimateDiffModel
 from tests.contract.family import Family
 from tests.contract.mistakes import change
 from tests.tiny import animatediff
@@ -13,8 +12,7 @@ ROWS = [
         "animatediff",
         latent_shape=(4, 4, 8, 8),
         pipeline=animatediff,
-        wrap=AnimateDiff,
-        load_plain=AnimateDiffPipeline.from_pretrained,
+        model=AnimateDiffModel(base="tiny"),
         frames=4,
         mistakes={
             "text of the wrong frames": change(

@@ -6,7 +6,7 @@ import torch
 from diffusers import AnimateDiffSDXLPipeline, MotionAdapter, UNetMotionModel
 from einops import rearrange
 
-from seppo_video.animatediff_sdxl import AnimateDiffXL
+from seppo_video.families.animatediff_sdxl import AnimateDiffXLModel
 from tests.contract.families import sdxl
 from tests.contract.family import Family, encode_pair
 from tests.contract.mistakes import SDXL_MISTAKES, change
@@ -44,8 +44,7 @@ ROWS = [
         "animatediff-sdxl",
         latent_shape=(4, 4, 8, 12),
         pipeline=pipeline,
-        wrap=AnimateDiffXL,
-        load_plain=AnimateDiffSDXLPipeline.from_pretrained,
+        model=AnimateDiffXLModel(base="tiny"),
         encode=encode_pair,
         frames=4,
         mistakes=SDXL_MISTAKES

@@ -13,7 +13,7 @@ from diffusers import (
 from einops import rearrange
 from torch import Tensor
 
-from seppo_video.cogvideox import CogVideoX
+from seppo_video.families.cogvideox import CogVideoXModel
 from tests.contract.family import T5_CALL, Family, encode_t5
 from tests.contract.mistakes import TEXT_DROPPED, THOUSANDTHS, change
 from tests.tiny import T5_TOKENS, T5_WIDTH, shake, t5, t5_tokenizer
@@ -75,8 +75,7 @@ def frames_apart(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 COGVIDEOX = {
-    "wrap": CogVideoX,
-    "load_plain": CogVideoXPipeline.from_pretrained,
+    "model": CogVideoXModel(base="tiny"),
     "encode": encode_t5,
     "call": T5_CALL,
     "pack": frames_first,
@@ -90,15 +89,15 @@ NO_ROTARY = {"rotary missing": lambda call: call | {"image_rotary_emb": None}}
 ROWS = [
     Family(
         "cogvideox-2b",
-        (4, 3, 4, 6),
-        partial(pipeline, rotary=False),
+        latent_shape=(4, 3, 4, 6),
+        pipeline=partial(pipeline, rotary=False),
         mistakes={"timestep in thousandths": THOUSANDTHS, "text dropped": TEXT_DROPPED},
         **COGVIDEOX,
     ),
     Family(
         "cogvideox-5b",
-        (4, 3, 4, 6),
-        pipeline,
+        latent_shape=(4, 3, 4, 6),
+        pipeline=pipeline,
         mistakes=NO_ROTARY
         | {
             "sine for cosine": change("image_rotary_emb", lambda pair: pair[::-1]),
@@ -108,8 +107,8 @@ ROWS = [
     ),
     Family(
         "cogvideox-1.5",
-        (4, 4, 4, 6),
-        partial(pipeline, packed_frames=2),
+        latent_shape=(4, 4, 4, 6),
+        pipeline=partial(pipeline, packed_frames=2),
         repeated=1,
         mistakes=NO_ROTARY
         | {

@@ -8,7 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransfo
 from einops import rearrange
 from torch import Tensor
 
-from seppo_image.flux import Flux
+from seppo_image.families.flux import FluxModel
 from tests.contract.family import T5_CALL, Encoded, Family
 from tests.contract.mistakes import POOLED_DROPPED, change, guided_as_in_training, no_shift, shift_of_a_square
 from tests.tiny import T5_TOKENS, T5_WIDTH, TEXT_WIDTH, shake, shifted_vae, t5, t5_tokenizer, text_encoder, tokenizer
@@ -67,8 +67,7 @@ def patches_first(tokens: Tensor) -> Tensor:
 FLUX = {
     "latent_shape": (4, 8, 12),
     # 1000 times the guidance is embedded: 4000 is the same in bfloat16, 3500 is not
-    "wrap": partial(Flux, text_tokens=T5_TOKENS, training_guidance=4.0),
-    "load_plain": FluxPipeline.from_pretrained,
+    "model": FluxModel(base="tiny", text_tokens=T5_TOKENS, training_guidance=4.0),
     "encode": encode,
     "call": T5_CALL,
     "pack": pack,

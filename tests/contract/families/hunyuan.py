@@ -1,6 +1,5 @@
 """HunyuanVideo in the contract."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from diffusers import (
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, LlamaConfig, LlamaModel, T5Tokenizer
 
-from seppo_video.hunyuan import HunyuanVideo
+from seppo_video.families.hunyuan import HunyuanVideoModel
 from tests.contract.family import Encoded, Family
 from tests.contract.mistakes import (
     MASK_DROPPED,
@@ -129,8 +128,7 @@ ROWS = [
         latent_shape=(4, 2, 4, 6),
         pipeline=pipeline,
         # 1000 times the guidance is embedded: 4000 is the same in bfloat16, 6000 is not
-        wrap=partial(HunyuanVideo, text_tokens=HUNYUAN_TOKENS, training_guidance=4.0),
-        load_plain=HunyuanVideoPipeline.from_pretrained,
+        model=HunyuanVideoModel(base="tiny", text_tokens=HUNYUAN_TOKENS, training_guidance=4.0),
         encode=encode,
         call={"max_sequence_length": HUNYUAN_TOKENS},
         multiple=16,

@@ -1,6 +1,5 @@
 """LTX-Video in the contract."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from diffusers import (
 from einops import rearrange
 from torch import Tensor
 
-from seppo_video.ltx import LTX
+from seppo_video.families.ltx import LTXModel
 from tests.contract.family import T5_CALL, Family, encode_masked
 from tests.contract.mistakes import MASK_DROPPED, TEXT_DROPPED, THOUSANDTHS, change, no_shift, shift_of_a_square
 from tests.tiny import T5_TOKENS, T5_WIDTH, shake, t5, t5_tokenizer
@@ -83,8 +82,7 @@ ROWS = [
         "ltx",
         latent_shape=(8, 2, 2, 3),
         pipeline=pipeline,
-        wrap=partial(LTX, text_tokens=T5_TOKENS, fps=FPS),
-        load_plain=LTXPipeline.from_pretrained,
+        model=LTXModel(base="tiny", text_tokens=T5_TOKENS, fps=FPS),
         encode=encode_masked,
         call=T5_CALL | {"frame_rate": FPS},
         pack=LTXPipeline._pack_latents,

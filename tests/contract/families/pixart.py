@@ -1,14 +1,12 @@
 """PixArt-Σ in the contract."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
-from peft import PeftModel
+from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
 
 from seppo_core.models.adapter import Adapter
-from seppo_image.pixart import PixArtSigma
+from seppo_image.families.pixart import PixArtSigmaModel
 from tests.contract.family import T5_CALL, Family, encode_masked
 from tests.contract.mistakes import MASK_DROPPED, TEXT_DROPPED, THOUSANDTHS
 from tests.tiny import T5_TOKENS, T5_WIDTH, shake, t5, t5_tokenizer, vae
@@ -39,11 +37,6 @@ def pipeline(folder: Path) -> PixArtSigmaPipeline:
     return pipeline
 
 
-def load_lora_by_peft(pipeline: DiffusionPipeline, folder: Path) -> None:
-    """As diffusers documents it for pipelines without a LoRA loader."""
-    pipeline.transformer = PeftModel.from_pretrained(pipeline.transformer, folder)
-
-
 def variance_first(adapter: Adapter) -> None:
     """What a denoiser with a learnt variance would answer if it came before ε."""
     adapter.denoiser.register_forward_hook(lambda module, given, answer: (answer[0].roll(4, dims=1),))
@@ -54,12 +47,10 @@ ROWS = [
         "pixart-sigma",
         latent_shape=(4, 8, 12),
         pipeline=pipeline,
-        wrap=partial(PixArtSigma, text_tokens=T5_TOKENS),
-        load_plain=PixArtSigmaPipeline.from_pretrained,
+        model=PixArtSigmaModel(base="tiny", text_tokens=T5_TOKENS),
         encode=encode_masked,
         call=T5_CALL | {"use_resolution_binning": False, "clean_caption": False},
         multiple=16,
-        load_lora=load_lora_by_peft,
         mistakes={
             "timestep in thousandths": THOUSANDTHS,
             "mask dropped": MASK_DROPPED,

@@ -1,13 +1,13 @@
 """Sana in the contract."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
 from transformers import Gemma2Config, Gemma2Model
 
-from seppo_image.sana import INSTRUCTION, Sana
+from seppo_image.families.sana import SanaModel
+from seppo_image.sana import INSTRUCTION
 from tests.contract.family import T5_CALL, Encoded, Family
 from tests.contract.mistakes import MASK_DROPPED, TEXT_DROPPED, THOUSANDTHS
 from tests.tiny import T5_TOKENS, T5_WIDTH, shake, t5_tokenizer
@@ -78,8 +78,7 @@ ROWS = [
         "sana",
         latent_shape=(4, 8, 12),
         pipeline=pipeline,
-        wrap=partial(Sana, text_tokens=T5_TOKENS),
-        load_plain=SanaPipeline.from_pretrained,
+        model=SanaModel(base="tiny", text_tokens=T5_TOKENS),
         encode=encode,
         call=T5_CALL | {"use_resolution_binning": False},
         mistakes={

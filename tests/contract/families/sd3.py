@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
-from seppo_image.sd3 import StableDiffusion3
+from seppo_image.families.sd3 import StableDiffusion3Model
 from tests.contract.family import T5_CALL, Encoded, Family
 from tests.contract.mistakes import POOLED_DROPPED, THOUSANDTHS, change, no_shift, shift_of_a_square, swap_halves
 from tests.tiny import T5_TOKENS, T5_WIDTH, clip_with_projection, shake, shifted_vae, t5, t5_tokenizer, tokenizer
@@ -56,7 +56,6 @@ def encode(pipeline: StableDiffusion3Pipeline, prompts: list[str]) -> Encoded:
 SD3 = {
     # a picture of another height than width, so that rows taken for columns show
     "latent_shape": (4, 8, 12),
-    "wrap": partial(StableDiffusion3, text_tokens=T5_TOKENS),
     "encode": encode,
     "call": T5_CALL,
     "multiple": 16,
@@ -67,7 +66,7 @@ ROWS = [
     Family(
         "sd3",
         pipeline=pipeline,
-        load_plain=StableDiffusion3Pipeline.from_pretrained,
+        model=StableDiffusion3Model(base="tiny", text_tokens=T5_TOKENS),
         mistakes={
             "timestep in thousandths": THOUSANDTHS,
             "pooled text dropped": POOLED_DROPPED,
@@ -79,7 +78,8 @@ ROWS = [
     Family(
         "sd3-dynamic-no-t5",
         pipeline=partial(pipeline, with_t5=False, dynamic=True),
-        load_plain=partial(StableDiffusion3Pipeline.from_pretrained, text_encoder_3=None, tokenizer_3=None),
+        model=StableDiffusion3Model(base="tiny", text_tokens=T5_TOKENS, t5=False),
+        load_options={"text_encoder_3": None, "tokenizer_3": None},
         adapter_mistakes=(no_shift, shift_of_a_square),
         **SD3,
     ),

@@ -1,12 +1,11 @@
 """Stable Diffusion XL in the contract."""
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 
-from seppo_image.sdxl import StableDiffusionXL
+from seppo_image.families.sdxl import StableDiffusionXLModel
 from tests.contract.family import Family, encode_pair
 from tests.contract.mistakes import SDXL_MISTAKES
 from tests.tiny import TEXT_WIDTH, clip_with_projection, shake, text_encoder, tokenizer, vae
@@ -55,10 +54,10 @@ def pipeline(folder: Path, zeros: bool = True) -> StableDiffusionXLPipeline:
 ROWS = [
     Family(
         "sdxl",
+        model=StableDiffusionXLModel(base="tiny"),
         latent_shape=(4, 8, 12),
         pipeline=pipeline,
-        wrap=StableDiffusionXL,
-        load_plain=partial(StableDiffusionXLPipeline.from_pretrained, add_watermarker=False),
+        load_options={"add_watermarker": False},
         encode=encode_pair,
         mistakes=SDXL_MISTAKES,
     )

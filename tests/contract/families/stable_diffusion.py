@@ -2,17 +2,15 @@
 
 from functools import partial
 
-from diffusers import StableDiffusionPipeline
-
-from seppo_image.stable_diffusion import StableDiffusion
+from seppo_image.families.stable_diffusion import StableDiffusionModel
 from tests.contract.family import Family
 from tests.contract.mistakes import TEXT_DROPPED, THOUSANDTHS
 from tests.tiny import stable_diffusion
 
 STABLE_DIFFUSION = {
     "latent_shape": (4, 8, 8),
-    "wrap": StableDiffusion,
-    "load_plain": partial(StableDiffusionPipeline.from_pretrained, safety_checker=None),
+    "model": StableDiffusionModel(base="tiny"),
+    "load_options": {"safety_checker": None},
 }
 ROWS = [
     Family(

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
 
-from seppo_video.wan import Wan
+from seppo_video.families.wan import WanModel
 from tests.contract.family import T5_CALL, Family, encode_t5
 from tests.contract.mistakes import TEXT_DROPPED, THOUSANDTHS, change
 from tests.tiny import T5_TOKENS, T5_WIDTH, shake, t5_tokenizer
@@ -78,8 +78,7 @@ def frames_for_rows(latents: Tensor) -> Tensor:
 
 WAN = {
     "latent_shape": (4, 2, 4, 6),
-    "wrap": partial(Wan, text_tokens=T5_TOKENS),
-    "load_plain": WanPipeline.from_pretrained,
+    "model": WanModel(base="tiny", text_tokens=T5_TOKENS),
     "encode": encode_t5,
     "call": T5_CALL,
     "multiple": 16,

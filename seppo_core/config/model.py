@@ -1,0 +1,66 @@
+"""The section `model`, and what the rest of the package must know of a family without importing its adapter.
+
+Every family has a record: a frozen dataclass on `ModelConfig` that holds its name, its config keys with their defaults
+and a `FamilySpec`. It stands in a module of `seppo_image.families` or `seppo_video.families`, where it is found by
+itself (see `seppo_core.config.variants`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from seppo_core.config.variants import Variants
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilySpec:
+    """Constants of one family, as opposed to the options that a user may set."""
+
+    adapter: str
+    """The adapter's class, as "package.module:Class"."""
+    pipeline: str
+    """Name of the diffusers pipeline that a base is saved from, and that an export loads as."""
+    autoencoder: str = "AutoencoderKL"
+    """Name of the diffusers class that `model.vae` is loaded as."""
+    flow: bool = False
+    """Whether the denoiser is trained by flow matching; else it is a diffusion model."""
+    scopes: tuple[str, ...] = ("all",)
+    """What training can be kept to: the values of `tune.scope`."""
+    image_pipeline: str | None = None
+    """Name of the image pipeline that becomes one of this family with motion modules; None if there are no such."""
+    usage: str = "seppo_core.export.snippets:usage"
+    """The function that writes the Python of a model card, as "package.module:function"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Variants):
+    """The model that is aligned. Which keys it has depends on its family."""
+
+    chosen_by: ClassVar[str] = "family"
+    spec: ClassVar[FamilySpec]
+    bases: ClassVar[Path]
+    """Folder with the architecture numbers of published bases, for `plan`."""
+
+    family: str
+    """Model family."""
+    base: str
+    """Base model or fine-tune to start from: a hub id or a local diffusers folder."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    variant: str | None = None
+    """Weight files to load where a model has several, e.g. fp16."""
+    vae: str | None = None
+    """VAE to use in place of the base's own: a hub id or a local folder."""
+    lora: str | None = None
+    """Existing LoRA to start from: a hub id, a folder or a file."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the VAE, the text encoder and the weights under a LoRA; VAEs that overflow stay in float32. Full fine-tuning
+    trains in float32, and `prepare` encodes in this for it too."""
+
+    def load_options(self) -> dict[str, bool | None]:
+        """Further arguments of the pipeline's `from_pretrained`, e.g. None for a component that is not loaded."""
+        return {}
+
+    def parts(self) -> dict[str, str | None]:
+        """Where single models come from that replace the base's own components, or are put beside them, by key."""
+        return {"vae": self.vae}

@@ -1,0 +1,1 @@
+"""One record an image family: its name, config keys and constants. Found by `seppo_core.config.variants`; no torch."""

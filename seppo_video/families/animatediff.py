@@ -1,0 +1,22 @@
+"""AnimateDiff: Stable Diffusion 1.x with motion modules."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from seppo_core.config.model import FamilySpec
+from seppo_video.config import MotionModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnimateDiffModel(MotionModel):
+    """AnimateDiff: Stable Diffusion 1.x with motion modules."""
+
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        adapter="seppo_video.animatediff:AnimateDiff",
+        pipeline="AnimateDiffPipeline",
+        scopes=("all", "motion", "spatial"),
+        image_pipeline="StableDiffusionPipeline",
+        usage="seppo_video.snippets:usage",
+    )
+    example: ClassVar[str] = "guoyww/animatediff-motion-adapter-v1-5-2"
+    family: str = "animatediff"
