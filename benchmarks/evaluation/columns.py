@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.evaluation.metrics.catalogue import METRICS, diagnose_metrics, metric_entry
-from seppo_core.judging.catalogue import ANY_OPEN_CLIP, SCORERS
+from seppo_core.judging.catalogue import ANY_OPEN_CLIP, SCORERS, parse_locations
 from seppo_core.judging.columns import Column, Kind, Mode
 from seppo_core.judging.doctor import Need, diagnose
 from seppo_core.judging.external.spec import columns_of_plugin
@@ -70,19 +70,5 @@ def needs_of(metrics: Iterable[str], kind: Kind, places: WeightLocations) -> lis
 
 
 def parse_places(given: Iterable[str]) -> dict[str, dict[str, str]]:
-    """{metric: {part: place}} from `metric.part=place`. ValueError for another form, or a part that no one reads."""
-    places: dict[str, dict[str, str]] = {}
-    for item in given:
-        name, equals, place = item.partition("=")
-        # names of metrics have dots of their own (hps_v2.1)
-        metric, dot, part = name.rpartition(".")
-        if not equals or not dot or not place:
-            raise ValueError(f"--weights {item!r} should be METRIC.PART=PLACE, e.g. pickscore_cos.weights=/data/pick")
-        if metric not in SCORERS and metric not in METRICS:
-            known = ", ".join([*SCORERS, ANY_OPEN_CLIP, *METRICS])
-            raise ValueError(f"--weights {item!r}: no metric {metric!r}; there are {known}")
-        sources = (SCORERS[metric] if metric in SCORERS else METRICS[metric]).sources
-        if part not in (parts := [source.part for source in sources]):
-            raise ValueError(f"--weights {item!r}: {metric} reads {', '.join(parts) or 'no files'}")
-        places.setdefault(metric, {})[part] = place
-    return places
+    """{metric: {part: location}} from the values of --weights. Errors as `parse_locations`."""
+    return parse_locations(given, "--weights", SCORERS, METRICS)

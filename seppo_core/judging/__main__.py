@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from seppo_core.judging.catalogue import ANY_OPEN_CLIP, SCORERS, load_scorer
+from seppo_core.judging.catalogue import SCORERS, load_scorer, parse_locations
 from seppo_core.judging.doctor import diagnose, overview, table
 
 PLACE = "SCORER.PART=PLACE"
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         print(overview())
         return 0
     try:
-        places = parse_places(asked.place)
+        places = parse_locations(asked.place, "--place", SCORERS)
         if asked.command == "score":
             print(score_pictures(asked, places))
             return 0
@@ -61,26 +61,6 @@ def score_pictures(asked: argparse.Namespace, places: dict[str, dict[str, str]])
     if scorer.truncated([asked.prompt]):
         lines.append(f"{scorer.column} reads {scorer.token_limit} of the prompt's tokens, not its end")
     return "\n".join(lines)
-
-
-def parse_places(given: list[str]) -> dict[str, dict[str, str]]:
-    """{scorer: {part: place}} from `scorer.part=place`; ValueError for another form or a part that no one reads."""
-    places: dict[str, dict[str, str]] = {}
-    for item in given:
-        name, equals, place = item.partition("=")
-        # names of scorers have dots of their own (hps_v2.1)
-        column, dot, part = name.rpartition(".")
-        if not equals or not dot or not place:
-            raise ValueError(f"--place {item!r} should be {PLACE}, e.g. pickscore.weights=/data/PickScore_v1")
-        if column not in SCORERS or part not in (parts := [source.part for source in SCORERS[column].sources]):
-            known = (
-                f"{column} reads {', '.join(parts)}"
-                if column in SCORERS
-                else f"scorers: {', '.join([*SCORERS, ANY_OPEN_CLIP])}"
-            )
-            raise ValueError(f"--place {item!r} names nothing that is read; {known}")
-        places.setdefault(column, {})[part] = place
-    return places
 
 
 if __name__ == "__main__":

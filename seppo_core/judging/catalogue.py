@@ -1,8 +1,9 @@
 """Every image scorer by the name of its column, with what it needs; nothing is loaded to look at it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 
@@ -10,6 +11,13 @@ from seppo_core.judging import aesthetic, clip_score, hpsv2, image_reward, open_
 from seppo_core.judging.base import Scorer
 from seppo_core.judging.tokenize import CLIP_H_TOKENIZER
 from seppo_core.judging.weights import Source
+
+
+class HasSources(Protocol):
+    """An entry of a catalogue of metrics, with the files that the metric reads."""
+
+    @property
+    def sources(self) -> Sequence[Source]: ...
 
 
 @dataclass(frozen=True)
@@ -161,3 +169,29 @@ def entry_of(column: str) -> Entry:
     if column not in SCORERS:
         raise ValueError(f"no scorer {column!r}; there are {', '.join([*SCORERS, ANY_OPEN_CLIP])}")
     return SCORERS[column]
+
+
+def parse_locations(
+    given: Iterable[str], option: str, *catalogues: Mapping[str, HasSources]
+) -> dict[str, dict[str, str]]:
+    """{metric: {part: location}} from `metric.part=location` items of the command-line `option`.
+
+    Raises ValueError for another form, and for a metric or part that no catalogue has.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for item in given:
+        name, equals, location = item.partition("=")
+        # names of metrics have dots of their own (hps_v2.1)
+        metric, dot, part = name.rpartition(".")
+        if not equals or not dot or not location:
+            raise ValueError(
+                f"{option} {item!r} should be METRIC.PART=PLACE, e.g. pickscore.weights=/data/PickScore_v1"
+            )
+        entry = next((catalogue[metric] for catalogue in catalogues if metric in catalogue), None)
+        if entry is None:
+            known = ", ".join([*(name for catalogue in catalogues for name in catalogue), ANY_OPEN_CLIP])
+            raise ValueError(f"{option} {item!r}: no metric {metric!r}; there are {known}")
+        if part not in (parts := [source.part for source in entry.sources]):
+            raise ValueError(f"{option} {item!r}: {metric} reads {', '.join(parts) or 'no files'}")
+        found.setdefault(metric, {})[part] = location
+    return found

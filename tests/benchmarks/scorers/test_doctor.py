@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import save_file
 
 from benchmarks.evaluation.columns import PUBLISHED_SCALE, columns_of
-from seppo_core.judging.__main__ import main, parse_places
-from seppo_core.judging.catalogue import SCORERS, Package, load_scorer
+from seppo_core.judging.__main__ import main
+from seppo_core.judging.catalogue import SCORERS, Package, load_scorer, parse_locations
 from seppo_core.judging.doctor import diagnose, table
 from tests.benchmarks.scorers.fixtures import clip_config, clip_tokenizer_folder, pictures
 from tests.benchmarks.scorers.layouts_by_hand import TINY, clip_shapes, random_state
@@ -72,14 +72,14 @@ def test_places_win(offered, capsys):
 )
 def test_places_that_nobody_reads_are_refused(place):
     with pytest.raises(ValueError, match="--place"):
-        parse_places([place])
+        parse_locations([place], "--place", SCORERS)
     with pytest.raises(SystemExit) as stopped:
         main(["doctor", "--place", place])
     assert stopped.value.code == 2
 
 
 def test_names_with_dots_are_places_too():
-    assert parse_places(["hps_v2.1.weights=a=b"]) == {"hps_v2.1": {"weights": "a=b"}}
+    assert parse_locations(["hps_v2.1.weights=a=b"], "--place", SCORERS) == {"hps_v2.1": {"weights": "a=b"}}
 
 
 def test_wrong_names():
@@ -138,7 +138,7 @@ def test_any_open_clip_model_is_a_column(capsys):
         assert wrong not in SCORERS
     with pytest.raises(ValueError, match=r"no scorer 'open_clip_score'; there are .*, open_clip_score\[MODEL:TAG\]"):
         load_scorer("open_clip_score")
-    assert parse_places([f"{column}.weights=/x"]) == {column: {"weights": "/x"}}
+    assert parse_locations([f"{column}.weights=/x"], "--place", SCORERS) == {column: {"weights": "/x"}}
     (shown,) = columns_of(column, "image")
     assert shown.name == column and shown.digits == 2 and "laion2b_s34b_b79k" in shown.what
     assert main(["list"]) == 0 and "| open_clip_score[MODEL:TAG] |" in capsys.readouterr().out
