@@ -39,6 +39,12 @@ from tests.contract.rows import FAMILIES as ROWS
 CPU = torch.device("cpu")
 
 
+def first_fast(values) -> list:
+    """The first value for every run, the others for `make test-all`."""
+    first, *others = values
+    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in others)]
+
+
 def toy(batch: int = 2, **changes) -> Subject:
     return find_subject(str(image_base()), height=16, batch=batch, **changes)
 
@@ -55,7 +61,7 @@ def test_bases_are_found_by_the_last_part_of_their_name():
     assert {"stable-diffusion-v1-5/stable-diffusion-v1-5", "Lightricks/LTX-Video"} <= set(known_bases())
 
 
-@pytest.mark.parametrize("name", known_bases())
+@pytest.mark.parametrize("name", first_fast(known_bases()))
 def test_random_weights_have_the_names_and_shapes_of_plan(name):
     """Of every published base whose numbers are shipped, at full size and without memory."""
     subject = find_subject(name)
@@ -67,7 +73,7 @@ def test_random_weights_have_the_names_and_shapes_of_plan(name):
     assert adapter.latent_shape(subject.height, subject.width, subject.frames)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", first_fast(ROWS), ids=lambda row: row.name)
 def test_every_family_runs_from_its_numbers_alone(row, tmp_path):
     """Built of the *.json files of a saved pipeline; one update, a sample's condition, and the encoders."""
     row.pipeline(tmp_path / "words").save_pretrained(tmp_path / "base")
@@ -89,7 +95,7 @@ def test_every_family_runs_from_its_numbers_alone(row, tmp_path):
     assert encoder.encode(torch.zeros(1, 3, *clip, height, width)).mean.shape[1:] == bench.shape
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", first_fast(["full", "lora"]))
 def test_an_update_is_the_trainer_s(mode, workshop, tmp_path):
     """The same base, batches and settings: after an iteration of `train` and as many updates here, the same weights."""
     tune, optimizer = TuneConfig(mode=mode, rank=2), OptimizerConfig(lr=1e-3)
@@ -119,7 +125,7 @@ def test_an_update_is_the_trainer_s(mode, workshop, tmp_path):
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", first_fast(["full", "lora"]))
 def test_passes_are_what_counting_flops_gives(mode):
     """Of an update of each method, over supervised fine-tuning's."""
     bench = Bench(toy(), mode, "fp32", CPU)
@@ -228,6 +234,7 @@ def check(report: dict) -> None:
         assert all(one["reason"] and not one["failed"] for one in result["left"])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_told(tmp_path, capsys):
     status, report = small(tmp_path, "attention", "optimizer", "offload", "precision", rounds=1)
     assert status == 0 and not report["partial"]

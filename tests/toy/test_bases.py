@@ -43,6 +43,7 @@ def test_the_picture_base_follows_captions_it_never_saw_about_as_well_as_its_dat
     assert parts.attributes.mean() > 0.6
 
 
+@pytest.mark.slow
 def test_the_video_base_follows_captions_it_never_saw():
     adapter = MotionAdapter.from_pretrained(bases.motion_adapter())
     pipeline = AnimateDiffPipeline.from_pretrained(bases.video_base(), motion_adapter=adapter)

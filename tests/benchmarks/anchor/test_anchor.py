@@ -147,6 +147,7 @@ def test_it_goes_on_and_judges_with_a_process_too(run, tmp_path, monkeypatch):
     assert light["points"][0]["items"] == 4
 
 
+@pytest.mark.slow
 def test_a_lora_run(tmp_path):
     """Policy and reference share the base; the reference's LoRA is switched in."""
     opened = open_run(train(tmp_path, "image", tune=TuneConfig(mode="lora", rank=2)))

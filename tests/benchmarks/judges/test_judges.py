@@ -129,7 +129,9 @@ def call(place: Path, judge: str, *options: str, asks: str = "") -> subprocess.C
     return subprocess.run(command, input=asks, capture_output=True, text=True, cwd=place, env=paths, timeout=120)
 
 
-@pytest.mark.parametrize("judge", COMMANDS)
+@pytest.mark.parametrize(
+    "judge", ["videoscore", *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS if name != "videoscore")]
+)
 def test_a_judge_describes_itself_and_answers(place, judge):
     described = call(place, judge, *COMMANDS[judge], "--describe")
     assert described.returncode == 0, described.stderr

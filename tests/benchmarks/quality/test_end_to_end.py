@@ -18,19 +18,25 @@ from benchmarks.evaluation.cli import main
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """A first run with one metric, for pictures and for clips."""
+    """A first run of pictures with one metric."""
     root = tmp_path_factory.mktemp("smoke")
-    for kind in ("image", "video"):
-        out = ["--out", str(root / kind), "--cache", str(root / "cache"), "--metrics", "psnr"]
-        assert main(["run", f"smoke-{kind}", *out]) == 0
+    run_smoke(root, "image")
     return root
 
 
+def run_smoke(root: Path, kind: str) -> None:
+    out = ["--out", str(root / kind), "--cache", str(root / "cache"), "--metrics", "psnr"]
+    assert main(["run", f"smoke-{kind}", *out]) == 0
+
+
+@pytest.mark.slow
 def test_adding_metrics_draws_nothing_again(smoke, monkeypatch, capsys):
     def never(*_):
         raise AssertionError("no model is to be loaded")
 
+    run_smoke(smoke, "video")
     monkeypatch.setattr(runner, "load_sampler", never)
+    capsys.readouterr()
     assert main(["--protocol", "smoke", "--out", str(smoke)]) == 0
     told = capsys.readouterr().out
     assert told.count("0 samples drawn") == 6 and "psnr: 0 samples judged" in told
@@ -109,6 +115,7 @@ def test_doctor_says_what_is_missing_before_anything_is_drawn(tmp_path, capsys):
 
 def test_doctor_misses_parts_checkpoints_and_models_of_the_other_kind(smoke, tmp_path, capsys):
     image, video = (smoke / "cache" / "smoke" / kind / "base" for kind in ("image", "video"))
+    smoke_parts.make_models(smoke / "cache" / "smoke", "video")
     for name, base, checkpoint in (("empty", image, None), ("homeless", "/nowhere", 10), ("whole", image, 10)):
         run = tmp_path / name
         run.mkdir()
@@ -166,6 +173,7 @@ def test_mistakes_are_told_in_one_line(arguments, message, tmp_path, capsys):
 JUDGE = Path(__file__).with_name("judge_script.py")
 
 
+@pytest.mark.slow
 def test_a_process_judges_beside_the_metrics_and_rewards_are_marked(smoke, capsys):
     out = ["--out", str(smoke / "image"), "--cache", str(smoke / "cache"), "--metrics", "psnr"]
     plugin = ["--plugin", f"light={sys.executable} {JUDGE}", "--rewards", "moved=light,pickapic", "lora=psnr"]

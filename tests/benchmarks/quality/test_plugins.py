@@ -64,7 +64,7 @@ def test_what_has_a_score_is_not_asked_again(plan, tmp_path):
     assert judge(plan) == 12
 
 
-@pytest.mark.parametrize("mode", [[], ["--all-at-once"]])
+@pytest.mark.parametrize("mode", [[], pytest.param(["--all-at-once"], marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("option", "reason"),
     [("--die-at", "the judge ended with status 3: model fell over"), ("--kill-at", "the judge ended with signal 9")],

@@ -124,6 +124,7 @@ def trained(base, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_run_lora_and_other_unet_are_the_same_model(base, trained):
     moved = shutil.copytree(trained / "run", trained / "moved", dirs_exist_ok=True)
     given = [

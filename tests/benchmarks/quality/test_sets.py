@@ -97,6 +97,7 @@ def test_sets_are_compared_without_loading_the_extractor_again(drawn):
     assert analyse(drawn[0])[0]["sets"] == report["sets"]
 
 
+@pytest.mark.slow
 def test_differences_are_to_whichever_model_is_asked_for(drawn):
     judge(drawn)
     (to_base,) = analyse(drawn[0])[0]["differences"]
@@ -126,6 +127,7 @@ def test_what_is_left_out_is_said_wherever_the_number_is(drawn):
         assert "left out" in text and "bootstrap draws" in text and rows[0][5] in text, name
 
 
+@pytest.mark.slow
 def test_one_failed_sample_costs_its_prompt_and_is_tried_again_when_asked(drawn):
     broken = int(frames_of(drawn, 1, 2).sum())
     assert judge(drawn, Brightness([broken]))[0] == 2 * 2 * PROMPTS
@@ -145,6 +147,7 @@ def test_one_failed_sample_costs_its_prompt_and_is_tried_again_when_asked(drawn)
     assert report["scores"][0]["prompts"] == 5 and not any("--retry-failed" in line for line in report["warnings"])
 
 
+@pytest.mark.slow
 def test_a_reference_without_features_costs_its_prompt_too(drawn):
     _folder, plan, references = drawn
     broken = int(references.read(plan.prompts.prompts[1]).sum())
@@ -158,6 +161,7 @@ def test_a_reference_without_features_costs_its_prompt_too(drawn):
     assert analyse(drawn[0])[0]["scores"][0]["prompts"] == 5
 
 
+@pytest.mark.slow
 def test_features_that_were_lost_are_computed_again(drawn):
     folder = drawn[0]
     judge(drawn)
@@ -191,6 +195,7 @@ def test_a_draw_of_one_prompt_alone_is_a_reason_and_no_crash(drawn):
     assert warning.startswith("kid[clean]: no interval from 2 prompts: one row of features alone")
 
 
+@pytest.mark.slow
 def test_few_bootstrap_draws_are_said_and_more_can_be_asked_for(drawn, monkeypatch):
     folder, plan, references = drawn
     add_references(references.folder, plan.prompts.prompts)

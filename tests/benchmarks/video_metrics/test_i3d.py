@@ -13,7 +13,7 @@ from tests.benchmarks.video_metrics.clips import clip, random_state, shapes_of
 NARROW = 16
 
 
-@pytest.mark.parametrize("frames", [9, 16])
+@pytest.mark.parametrize("frames", [9, pytest.param(16, marks=pytest.mark.slow)])
 def test_beside_a_second_derivation(frames):
     state = random_state(by_hand.i3d_shapes(NARROW))
     model = I3D(NARROW).double()

@@ -142,6 +142,7 @@ def test_models_need_the_same_clips():
         compare_sets({}, feature_set(5, 2), "frechet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("distance", "tolerance"), [("frechet", 0.3), ("kernel", 0.2)])
 def test_intervals_are_as_wide_as_fresh_samples_scatter(distance, tolerance):
     fresh = torch.tensor(
