@@ -112,7 +112,10 @@ def test_an_update_is_the_trainer_s(mode, workshop, tmp_path):
         group["lr"] = 1e-3
     bench.stepper.schedule.base_lrs = [1e-3]
     cache = WinnerCache(workshop.cache)
-    maker = BatchMaker(cache, WinnerOrder(len(cache), 0), bench.adapter, 0, 4, 0.3, True)
+    maker = BatchMaker(
+        cache=cache, order=WinnerOrder(len(cache), 0), noise_path=bench.noise_path, seed=0, batch_size=4,
+        caption_dropout=0.3, flip=True,
+    )  # fmt: skip
     method = bench.method("sft")
     for update in range(6):
         bench.update(method, [maker.make(update, part, None, CPU) for part in (range(2), range(2, 4))], 2)
