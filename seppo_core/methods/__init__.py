@@ -1,1 +1,1 @@
-"""The losses, and the training step from a batch of latents to a loss."""
+"""Training methods, a file each, on a common step from a batch of latents to errors; references."""

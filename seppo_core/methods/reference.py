@@ -26,21 +26,21 @@ REFERENCE = "reference"
 class ReferencePool:
     """Snapshots of the raw policy (never of its EMA), one at the start of every iteration; entry 0 is the start itself.
 
-    `draw` picks the one that generates an iteration's samples and stands as reference in its loss (Algorithm 1 of
+    `choose` picks the one that generates an iteration's samples and stands as reference in its loss (Algorithm 1 of
     arXiv 2410.05255): "random" is uniform over all entries so far, "latest" the policy at the iteration's start,
-    "initial" entry 0. The draw is keyed by (seed, iteration), hence the same in every process and after a resume.
+    "initial" entry 0. The choice is keyed by (seed, iteration), hence the same in every process and after a resume.
 
-    `remember` makes "random" another method than the paper's: it draws from the newest so many entries, and those
+    `window` makes "random" another method than the paper's: it draws from the newest so many entries, and those
     before are deleted.
     """
 
-    def __init__(self, folder: Path, strategy: Strategy = "random", seed: int = 0, remember: int | None = None):
-        if remember is not None and (remember < 1 or strategy != "random"):
-            raise ValueError(f"remember={remember} needs strategy random and at least 1; the strategy is {strategy}")
+    def __init__(self, folder: Path, strategy: Strategy = "random", seed: int = 0, window: int | None = None):
+        if window is not None and (window < 1 or strategy != "random"):
+            raise ValueError(f"window={window} needs strategy random and at least 1; the strategy is {strategy}")
         self.folder = folder
         self.strategy = strategy
         self.seed = seed
-        self.remember = remember
+        self.window = window
 
     def keeps(self, iteration: int) -> bool:
         """Whether entry `iteration` can ever be drawn, so that it is worth its disk."""
@@ -53,7 +53,7 @@ class ReferencePool:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_tensors(path, state, {"iteration": str(iteration)})
 
-    def draw(self, iteration: int) -> int:
+    def choose(self, iteration: int) -> int:
         """Index of the reference for `iteration`, in 0..iteration."""
         if self.strategy == "initial":
             return 0
@@ -66,11 +66,11 @@ class ReferencePool:
         raise ValueError(f'reference strategy {self.strategy!r} is not known; use "random", "latest" or "initial"')
 
     def entries(self, iteration: int) -> int:
-        """How many entries `draw` chooses from."""
+        """Number of entries that `choose` chooses from."""
         return iteration + 1 - self._oldest(iteration) if self.strategy == "random" else 1
 
     def forget(self, iteration: int) -> None:
-        """Deletes what `iteration` and those after cannot draw; nothing, unless `remember` is set."""
+        """Deletes what `iteration` and those after cannot draw; nothing, unless `window` is set."""
         for index in range(self._oldest(iteration)):
             self._file(index).unlink(missing_ok=True)
 
@@ -82,7 +82,7 @@ class ReferencePool:
         return load_file(path)
 
     def _oldest(self, iteration: int) -> int:
-        return 0 if self.remember is None else max(0, iteration + 1 - self.remember)
+        return 0 if self.window is None else max(0, iteration + 1 - self.window)
 
     def _file(self, index: int) -> Path:
         return self.folder / f"snapshot-{index:04d}.safetensors"

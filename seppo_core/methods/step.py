@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from einops import repeat
 from jaxtyping import Bool, Float, Num
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from seppo_core.methods.losses import Errors, residual, squared_error
+from seppo_core.methods.errors import Errors, residual, squared_error
 from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter, Condition
 from seppo_core.models.noise_path import NoisePath
@@ -46,6 +46,55 @@ class Batch:
     anchor_noise: Tensor | None = None
     """(m, b, c, [f], h, w), for `anchor_t`."""
 
+    @classmethod
+    def of(
+        cls,
+        x0: Float[Tensor, "b c *shape"],
+        condition: Condition,
+        noise_path: NoisePath,
+        *,
+        t: Num[Tensor, " b"] | None = None,
+        noise: Float[Tensor, "b c *shape"] | None = None,
+        counterpart: Float[Tensor, "b c *shape"] | None = None,
+        counterpart_noise: Float[Tensor, "b c *shape"] | None = None,
+        counterpart_condition: Condition | None = None,
+        desirable: Bool[Tensor, " b"] | None = None,
+        anchor_draws: int = 0,
+        generator: Generator | None = None,
+    ) -> "Batch":
+        """A batch of latents and what belongs to them; timesteps and noises that are not given are drawn.
+
+        `generator` is a CPU generator, e.g. `keyed_generator(seed, "draws", update)`; None takes torch's global one.
+        For one noise for both halves hand the same tensor as `noise` and `counterpart_noise`. `noise_path` is usually
+        `adapter.path`; `with_method` gives it a method's timesteps or weights.
+        """
+
+        def timesteps() -> Tensor:
+            u = torch.rand(len(x0), generator=generator, dtype=torch.float64)
+            return noise_path.timesteps(u).to(x0.device)
+
+        def normal() -> Tensor:
+            return torch.randn(x0.shape, generator=generator).to(x0)
+
+        t = timesteps() if t is None else t
+        noise = normal() if noise is None else noise
+        if counterpart is not None and counterpart_noise is None:
+            counterpart_noise = normal()
+        draws = [(timesteps(), normal()) for _ in range(anchor_draws)]
+        return cls(
+            x0=x0,
+            condition=condition,
+            t=t,
+            noise=noise,
+            noise_path=noise_path,
+            counterpart=counterpart,
+            counterpart_noise=counterpart_noise,
+            counterpart_condition=counterpart_condition,
+            desirable=desirable,
+            anchor_t=torch.stack([t for t, _ in draws]) if draws else None,
+            anchor_noise=torch.stack([noise for _, noise in draws]) if draws else None,
+        )
+
 
 class Pass(NamedTuple):
     """What one forward pass over n items gives."""
@@ -73,6 +122,16 @@ def denoise(
 def item_errors(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
     """The denoiser's errors on the items alone, without their counterparts, (b,)."""
     return denoise(adapter, denoiser, batch.noise_path, batch.x0, batch.noise, batch.t, batch.condition).errors
+
+
+def both_item_errors(
+    adapter: Adapter, policy: nn.Module, reference: Reference, batch: Batch
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Policy's and reference's errors on the items, (b,) each; the reference's pass comes first."""
+    with reference.active() as frozen:
+        held = item_errors(adapter, frozen, batch)
+    own = item_errors(adapter, policy, batch)
+    return own, tied(reference, held, own)
 
 
 def pair_pass(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> tuple[Pass, Pass]:

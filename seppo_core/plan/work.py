@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seppo_core.config.schema import Config
+from seppo_core.methods.method import Scalars
 from seppo_core.methods.reference import Reference, make_reference
 from seppo_core.methods.step import Batch
 from seppo_core.models.adapter import Adapter, Condition, CropInfo
@@ -119,12 +120,12 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
             encoding = encoding_one = _encoding(config, adapter, config.data.encode_batch_size)
             if config.data.encode_batch_size > 1:
                 encoding_one = _encoding(config, adapter, 1)
-        observe = _observe(config, parts, reference, shape, draw, known)
+        observe, observed = _observe(config, parts, reference, shape, draw, known)
         steps = {}
         # checkpointing cannot be taken back
         for checkpointed in (True,) if only_step and loop.gradient_checkpointing else (False, True):
             steps[checkpointed], of_reference, of_policy, reference_peak = _step(
-                config, parts, reference, shape, draw, checkpointed
+                config, parts, reference, shape, draw, observed, checkpointed
             )
         forward = of_policy // (loop.micro_batch_size * (2 if method.spec.contrastive else 1))
     return Work(
@@ -176,6 +177,7 @@ def _step(
     reference: Reference | None,
     shape: tuple[int, ...],
     draw: Draw,
+    observed: Scalars,
     checkpointed: bool,
 ) -> tuple[Cost, int, int, int]:
     """One micro-batch as the trainer runs it when gradients are there from the one before; FLOPs of its reference, and
@@ -189,7 +191,6 @@ def _step(
     with counting(known, config.loop.mixed_precision) as counter:
         watched = None if reference is None else _Watched(reference, counter)
         batch = _batch(config, parts, shape, draw)
-        observed = {"anchor_gap": torch.zeros(()), "gain": torch.zeros(())}
         loss, metrics = method.loss(adapter, policy, watched, batch, observed)
         forward = counter.flops - (0 if watched is None else watched.flops)
         loss.backward()
@@ -208,13 +209,14 @@ def _observe(
     shape: tuple[int, ...],
     draw: Draw,
     known: list[Tensor],
-) -> int:
+) -> tuple[int, Scalars]:
+    """FLOPs of what the method observes in a micro-batch, and the scalars themselves."""
     adapter, method = parts.adapter, parts.method
     if not method.observes:
-        return 0
+        return 0, {}
     with counting(known, config.loop.mixed_precision) as counter:
-        method.observe(adapter, adapter.denoiser, reference, _batch(config, parts, shape, draw))
-        return counter.flops
+        observed = method.observe(adapter, adapter.denoiser, reference, _batch(config, parts, shape, draw))
+        return counter.flops, observed
 
 
 def _batch(config: Config, parts: ModelParts, shape: tuple[int, ...], draw: Draw) -> Batch:

@@ -14,6 +14,7 @@ from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.signals import Stopped
 from seppo_core.distributed.store import RunStore
 from seppo_core.io.locks import FolderLock
+from seppo_core.methods.method import Method
 from seppo_core.run.display import UpdateDisplay
 from seppo_core.run.eta import TimeLeft
 from seppo_core.run.health import Health, UnhealthyRun
@@ -98,11 +99,11 @@ class RunRecorder(AbstractContextManager):
     run before.
     """
 
-    def __init__(self, config: Config, events: RunEvents, *, done: int, generates: bool):
+    def __init__(self, config: Config, method: Method, events: RunEvents, *, done: int):
         loop, folder, is_main = config.loop, events.folder, events.ranks.is_main
         self.events = events
         history = [line for line in read_metrics(folder) if line["update"] <= done]
-        self._health = Health.of(config.health, config.method, loop.batch_size, history)
+        self._health = Health.of(config.health, method, loop.batch_size, history)
         if self._health.fatal is not None:
             raise UnhealthyRun(self._health.fatal)
         self._stack = ExitStack()
@@ -112,11 +113,9 @@ class RunRecorder(AbstractContextManager):
             wandb = None if project is None else WeightsAndBiases(project, folder, plain(config))
             self._log = self._stack.enter_context(RunLog(folder, done, wandb))
             events.add("started", update=done, process=os.getpid())
-        samples = loop.updates_per_iteration * loop.batch_size if generates else 0
+        samples = loop.updates_per_iteration * loop.batch_size if method.spec.counterpart == "generated" else 0
         self._pace = TimeLeft(loop.iterations * loop.updates_per_iteration, loop.updates_per_iteration, samples)
-        self._display = UpdateDisplay(
-            self._pace, done, description=f"{config.method.name} on {folder.name}", visible=is_main
-        )
+        self._display = UpdateDisplay(self._pace, done, description=f"{method.name} on {folder.name}", visible=is_main)
         self._stack.callback(self._display.close)
 
     def __exit__(self, *error) -> None:

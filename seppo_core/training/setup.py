@@ -13,7 +13,7 @@ from seppo_core.config.loader import load_config
 from seppo_core.config.method import MethodConfig, check_flow, check_not_flow
 from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import Ranks, make_accelerator
-from seppo_core.methods.objectives import Method
+from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
 from seppo_core.models.fingerprint import denoiser_fingerprint, frozen_fingerprint
@@ -76,7 +76,8 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     adapter = load(config)
     model = denoiser_fingerprint(adapter)
     ranks.run_on_main(lambda: check_model(folder, model, accept_changes))
-    noise_path = with_method(adapter.path, config.method)
+    method = make_method(config.method)
+    noise_path = with_method(adapter.path, method)
     _check_latents(config, cache, adapter)
     preview = make_preview(config, adapter, folder)
     if preview is not None or config.reference_samples.reencode:
@@ -89,16 +90,17 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     if config.loop.gradient_checkpointing:
         adapter.denoiser.enable_gradient_checkpointing()
     return RunParts(
-        adapter=adapter, noise_path=noise_path, method=make_method(config.method), config=config, folder=folder,
+        adapter=adapter, noise_path=noise_path, method=method, config=config, folder=folder,
         cache=cache, preview=preview, accelerator=accelerator,
     )  # fmt: skip
 
 
 def build_model(config: Config, adapter: Adapter) -> ModelParts:
     """`adapter` tuned as `config` says, with its method, for those who train or measure outside of a run."""
-    noise_path = with_method(adapter.path, config.method)
+    method = make_method(config.method)
+    noise_path = with_method(adapter.path, method)
     tune(adapter, config)
-    return ModelParts(adapter=adapter, noise_path=noise_path, method=make_method(config.method))
+    return ModelParts(adapter=adapter, noise_path=noise_path, method=method)
 
 
 def load_encoders(config: Config, load: Load, device: torch.device) -> Adapter:

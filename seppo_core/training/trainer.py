@@ -67,15 +67,13 @@ class Trainer:
         )  # fmt: skip
 
         # without a reference nothing is ever drawn from it
-        self.pool = ReferencePool(
-            folder / "pool", config.method.strategy or "initial", config.seed, config.method.pool_window
-        )
+        self.pool = ReferencePool(folder / "pool", method.strategy or "initial", config.seed, method.pool_window)
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
         order = WinnerOrder(len(cache), config.seed)
         data = config.data
         self.batches = BatchMaker(
             cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
-            caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=config.method.noise,
+            caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
             losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
             anchor_draws=method.anchor_draws,
         )  # fmt: skip
@@ -109,8 +107,7 @@ class Trainer:
             needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
             self.ranks.run_on_main(lambda: check_run_space(self.folder, needed))
             self._resume()
-            generates = self.method.spec.counterpart == "generated"
-            with RunRecorder(self.config, events, done=self.progress.update, generates=generates) as recorder:
+            with RunRecorder(self.config, self.method, events, done=self.progress.update) as recorder:
                 try:
                     self._train(recorder)
                 except Stopped as stopped:
@@ -143,15 +140,15 @@ class Trainer:
                     self.pool.save(iteration, state)
                     self.pool.forget(iteration)
             self.accelerator.wait_for_everyone()
-            drawn = self.pool.draw(iteration)
+            drawn = self.pool.choose(iteration)
             self.reference.load(self.pool.load(drawn))
             if self.method.spec.counterpart == "generated":
                 buffer = self.samples.fill(iteration, self.reference, self.stop, recorder)
         about = {"iteration": iteration} | (
             {} if drawn is None else {"reference": drawn, "pool": self.pool.entries(iteration)}
         )
-        if drawn is not None and self.pool.remember is not None:
-            about["remember"] = self.pool.remember
+        if drawn is not None and self.pool.window is not None:
+            about["remember"] = self.pool.window
         if buffer is not None and (variance := sample_variance(buffer)) is not None:
             about["sample_variance"] = variance
         updates = range(self.progress.update, last)

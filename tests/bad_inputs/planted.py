@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from seppo_core.methods.objectives import Seppo
+from seppo_core.methods.seppo import Seppo
 from seppo_core.training.trainer import Trainer
 
 

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from seppo_core.io.rng import keyed_generator, keyed_normal
-from seppo_core.methods.objectives import Seppo
 from seppo_core.methods.reference import make_reference
+from seppo_core.methods.seppo import Seppo
 from seppo_core.methods.step import Batch
 from seppo_core.models.tuning import trainable_parameters, trainable_state, tune_lora
 from tests.contract.family import Family

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from seppo_core.export.weights import export_full, export_lora
-from seppo_core.methods.losses import Errors, anchor_sign, seppo_loss
+from seppo_core.methods.contrastive import seppo_loss
+from seppo_core.methods.errors import Errors, anchor_sign
 from seppo_core.methods.reference import FrozenCopy, LoraView, Reference, SwappedWeightsReference, make_reference
 from seppo_core.methods.step import Batch, pair_errors
 from seppo_core.models.adapter import Adapter

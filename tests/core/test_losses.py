@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seppo_core.methods.losses import Errors, anchor_sign, residual, seppo_loss, sft_loss, squared_error
+from seppo_core.methods.contrastive import seppo_loss
+from seppo_core.methods.errors import Errors, anchor_sign, residual, squared_error
+from seppo_core.methods.sft import sft_loss
 
 
 def errors(policy_winner, policy_sample, reference_winner, reference_sample) -> Errors:
@@ -40,7 +42,7 @@ def test_hand_worked_rows(pw, ps, rw, rs, flipper, beta, sign, loss):
     row = errors(pw, ps, rw, rs)
     s = anchor_sign(row, flipper)
     assert s.item() == sign
-    assert seppo_loss(row, s, beta)[0].item() == pytest.approx(loss, rel=1e-5)
+    assert seppo_loss(row, s, beta=beta)[0].item() == pytest.approx(loss, rel=1e-5)
 
 
 def test_sign_everywhere_plus_is_diffusion_dpo():

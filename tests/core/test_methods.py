@@ -7,10 +7,13 @@ from math import log
 import pytest
 import torch
 
-from seppo_core.methods.baselines import LabelledErrors, kto_loss
-from seppo_core.methods.losses import seppo_loss
-from seppo_core.methods.objectives import Dpo, Kto, Mapo, Seppo, Sft
+from seppo_core.methods.contrastive import seppo_loss
+from seppo_core.methods.dpo import Dpo
+from seppo_core.methods.kto import Kto, LabelledErrors, kto_loss
+from seppo_core.methods.mapo import Mapo
 from seppo_core.methods.reference import FrozenCopy
+from seppo_core.methods.seppo import Seppo
+from seppo_core.methods.sft import Sft
 from seppo_core.methods.step import Batch, denoise, item_errors, pair_errors
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state, tune_full
 from seppo_image.stable_diffusion import StableDiffusion
@@ -75,7 +78,7 @@ def test_the_averaged_anchor_is_the_mean_over_its_draws(adapter, reference):
     expected = torch.where(gaps < 0, 1.0, -1.0)
     errors = pair_errors(adapter, adapter.denoiser, reference, batch)
     loss, metrics = Seppo(beta=50.0, anchor_draws=draws).loss(adapter, adapter.denoiser, reference, batch, {})
-    assert loss == seppo_loss(errors, expected, 50.0)[0]
+    assert loss == seppo_loss(errors, expected, beta=50.0)[0]
     assert metrics["share_s_plus"].item() == pytest.approx((expected > 0).float().mean().item())
     # and it is not what the loss's own draw says
     assert loss != Seppo(beta=50.0).loss(adapter, adapter.denoiser, reference, batch, {})[0]
@@ -253,7 +256,9 @@ def test_kto_is_its_loss_of_both_errors(adapter, reference):
         policy, held = (item_errors(adapter, model, batch) for model in (adapter.denoiser, reference.module))
     torch.testing.assert_close(observed["gain"], (held - policy).mean())
     loss, _ = method.loss(adapter, adapter.denoiser, reference, batch, observed)
-    expected, _ = kto_loss(LabelledErrors(policy, held, batch.desirable), 20.0, observed["gain"], (1.0, 2.0))
+    expected, _ = kto_loss(
+        LabelledErrors(policy, held, batch.desirable), beta=20.0, baseline=observed["gain"], weights=(1.0, 2.0)
+    )
     assert loss == expected
 
 

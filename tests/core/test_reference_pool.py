@@ -10,24 +10,24 @@ from seppo_core.methods.reference import FrozenCopy, ReferencePool
 
 
 def test_initial_and_latest(tmp_path):
-    assert [ReferencePool(tmp_path, "initial").draw(k) for k in range(5)] == [0, 0, 0, 0, 0]
-    assert [ReferencePool(tmp_path, "latest").draw(k) for k in range(5)] == [0, 1, 2, 3, 4]
+    assert [ReferencePool(tmp_path, "initial").choose(k) for k in range(5)] == [0, 0, 0, 0, 0]
+    assert [ReferencePool(tmp_path, "latest").choose(k) for k in range(5)] == [0, 1, 2, 3, 4]
 
 
 def test_random_is_uniform_over_all_saved_so_far_the_initial_weights_among_them(tmp_path):
-    draws = Counter(ReferencePool(tmp_path, "random", seed).draw(3) for seed in range(2000))
+    draws = Counter(ReferencePool(tmp_path, "random", seed).choose(3) for seed in range(2000))
     assert sorted(draws) == [0, 1, 2, 3]
     assert chisquare([draws[k] for k in range(4)]).pvalue > 1e-3
-    assert {ReferencePool(tmp_path, "random", seed).draw(0) for seed in range(20)} == {0}
+    assert {ReferencePool(tmp_path, "random", seed).choose(0) for seed in range(20)} == {0}
 
 
 def test_draw_depends_on_seed_and_iteration_alone(tmp_path):
     pool = ReferencePool(tmp_path / "a", "random", seed=3)
-    first = [pool.draw(k) for k in range(20)]
+    first = [pool.choose(k) for k in range(20)]
     torch.manual_seed(99)
     other = ReferencePool(tmp_path / "b", "random", seed=3)
-    assert [other.draw(k) for k in reversed(range(20))] == first[::-1]
-    assert first != [ReferencePool(tmp_path, "random", seed=4).draw(k) for k in range(20)]
+    assert [other.choose(k) for k in reversed(range(20))] == first[::-1]
+    assert first != [ReferencePool(tmp_path, "random", seed=4).choose(k) for k in range(20)]
 
 
 def test_snapshots_come_back_and_are_not_overwritten(tmp_path):
@@ -43,20 +43,20 @@ def test_missing_snapshot_and_unknown_strategy_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"snapshot-0007\.safetensors is missing"):
         ReferencePool(tmp_path).load(7)
     with pytest.raises(ValueError, match='"random", "latest" or "initial"'):
-        ReferencePool(tmp_path, "newest").draw(1)
+        ReferencePool(tmp_path, "newest").choose(1)
 
 
 def test_a_pool_that_forgets_draws_from_the_newest_and_deletes_the_rest(tmp_path):
-    pool = ReferencePool(tmp_path, "random", seed=3, remember=2)
+    pool = ReferencePool(tmp_path, "random", seed=3, window=2)
     for iteration in range(6):
         pool.save(iteration, {"w": torch.full((2,), float(iteration))})
         pool.forget(iteration)
         newest = {max(0, iteration - 1), iteration}
-        assert pool.draw(iteration) in newest
-        assert pool.load(pool.draw(iteration))["w"][0].item() in newest
+        assert pool.choose(iteration) in newest
+        assert pool.load(pool.choose(iteration))["w"][0].item() in newest
         assert pool.entries(iteration) == len(newest)
         assert len(list(tmp_path.iterdir())) == len(newest)
-    drawn = {ReferencePool(tmp_path, "random", seed, remember=2).draw(9) for seed in range(40)}
+    drawn = {ReferencePool(tmp_path, "random", seed, window=2).choose(9) for seed in range(40)}
     assert drawn == {8, 9}
 
 
@@ -66,8 +66,8 @@ def test_a_pool_that_remembers_all_forgets_nothing(tmp_path):
         pool.save(iteration, {"w": torch.ones(1)})
         pool.forget(iteration)
     assert len(list(tmp_path.iterdir())) == 3
-    with pytest.raises(ValueError, match="remember=2 needs strategy random"):
-        ReferencePool(tmp_path, "latest", remember=2)
+    with pytest.raises(ValueError, match="window=2 needs strategy random"):
+        ReferencePool(tmp_path, "latest", window=2)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -5,16 +5,12 @@ from math import exp, log, log1p
 import pytest
 import torch
 
-from seppo_core.methods.baselines import (
-    LabelledErrors,
-    guard_scale,
-    kto_loss,
-    mapo_loss,
-    mapo_push,
-    scale_gradient,
-    sspo_loss,
-)
-from seppo_core.methods.losses import Errors, anchor_sign, seppo_loss
+from seppo_core.methods.contrastive import seppo_loss
+from seppo_core.methods.errors import Errors, anchor_sign
+from seppo_core.methods.guard import guard_scale, scale_gradient
+from seppo_core.methods.kto import LabelledErrors, kto_loss
+from seppo_core.methods.mapo import mapo_loss, mapo_push
+from seppo_core.methods.sspo import sspo_loss
 
 
 def column(*values: float) -> torch.Tensor:
@@ -55,7 +51,7 @@ def test_mapo_lowers_the_winner_s_error_and_raises_the_loser_s():
     assert (winner.grad > 0).all()
     # at T = 1000 and small errors: -beta σ(0) T h'(x), h'(0) = -ς/2 = -1/4, halved by the mean
     assert loser.grad[1].item() == pytest.approx(-0.1 * 0.5 * 1000 * 0.25 / 2)
-    assert torch.autograd.gradcheck(lambda w, x: mapo_loss(w, x, 0.1)[0], (winner, loser))
+    assert torch.autograd.gradcheck(lambda w, x: mapo_loss(w, x, beta=0.1)[0], (winner, loser))
 
 
 def test_mapo_s_push_by_hand():
@@ -80,17 +76,17 @@ def test_the_guard_weighs_mapo_s_push_by_hand():
     # with T = 1000 the margin is 458, so that a usual beta would push nothing; βT σ(-m) = 1.5 is simple
     margin = 1000 * (0.5 / (exp(0.5) - 1) - 2 / (exp(2) - 1))
     beta = 1.5 * exp(margin) / 1000
-    push = mapo_push(column(1.0), column(4.0), beta)
+    push = mapo_push(column(1.0), column(4.0), beta=beta)
     expected = -1.5 * slope(4.0) / (1 - 1.5 * slope(1.0))
     assert push.item() == pytest.approx(expected, rel=1e-9)
-    assert guard_scale(w, second, push, 0.9).item() == pytest.approx(0.1 / (2 * expected), rel=1e-9)
+    assert guard_scale(w, second, push, mu=0.9).item() == pytest.approx(0.1 / (2 * expected), rel=1e-9)
 
 
 def test_kto_by_hand():
     # gains r - p: 0.5 desirable, -0.25 undesirable; z = 0.125, beta 4: arguments 4 · 0.375 and -4 · -0.375
     errors = LabelledErrors(column(0.5, 0.75), column(1.0, 0.5), torch.tensor([True, False]))
     assert errors.gain.tolist() == [0.5, -0.25]
-    loss, metrics = kto_loss(errors, 4, torch.tensor(0.125), weights=(2.0, 1.0))
+    loss, metrics = kto_loss(errors, beta=4, baseline=torch.tensor(0.125), weights=(2.0, 1.0))
     sigmoid = 1 / (1 + exp(-1.5))
     assert loss.item() == pytest.approx((2 * (1 - sigmoid) + (1 - sigmoid)) / 2)
     assert metrics["margin"].item() == pytest.approx((4 * 0.5 + 4 * 0.25) / 2)
@@ -101,7 +97,7 @@ def test_kto_by_hand():
 
 def test_kto_s_baseline_is_never_negative_and_carries_no_gradient():
     policy, baseline = column(1.0).requires_grad_(), torch.tensor(-3.0, requires_grad=True)
-    loss, metrics = kto_loss(LabelledErrors(policy, column(1.0), torch.tensor([True])), 4, baseline)
+    loss, metrics = kto_loss(LabelledErrors(policy, column(1.0), torch.tensor([True])), beta=4, baseline=baseline)
     assert loss.item() == 0.5
     assert metrics["baseline"] == 0
     loss.backward()
@@ -118,7 +114,7 @@ def test_the_guard_keeps_the_winner_s_error_from_rising():
     second *= 5 * torch.rand(400, 1, 1, generator=generator, dtype=torch.float64)
     sign = torch.where(torch.rand(400, generator=generator) < 0.5, 1.0, -1.0).double()
     for mu in (0.0, 0.3):
-        scale = guard_scale(w, second, sign, mu)
+        scale = guard_scale(w, second, sign, mu=mu)
         assert ((scale >= 0) & (scale <= 1)).all()
         assert (scale < 1).any() and (scale == 1).any()
         step = w - (scale * sign)[:, None, None] * second
@@ -132,11 +128,11 @@ def test_the_guard_keeps_the_winner_s_error_from_rising():
 
 def test_the_guard_leaves_what_does_not_hurt():
     w = torch.tensor([[1.0, 0.0]])
-    assert guard_scale(w, torch.tensor([[-3.0, 1.0]]), torch.ones(1), 0.0).item() == 1
-    assert guard_scale(w, torch.tensor([[0.0, 5.0]]), torch.ones(1), 0.0).item() == 1
+    assert guard_scale(w, torch.tensor([[-3.0, 1.0]]), torch.ones(1), mu=0.0).item() == 1
+    assert guard_scale(w, torch.tensor([[0.0, 5.0]]), torch.ones(1), mu=0.0).item() == 1
     # inner product 4, squared norm 1: a quarter; with s = -1 the same second sample helps
-    assert guard_scale(w, torch.tensor([[4.0, 9.0]]), torch.ones(1), 0.0).item() == 0.25
-    assert guard_scale(w, torch.tensor([[4.0, 9.0]]), -torch.ones(1), 0.0).item() == 1
+    assert guard_scale(w, torch.tensor([[4.0, 9.0]]), torch.ones(1), mu=0.0).item() == 0.25
+    assert guard_scale(w, torch.tensor([[4.0, 9.0]]), -torch.ones(1), mu=0.0).item() == 1
 
 
 def test_a_scaled_gradient_leaves_the_value():
@@ -151,8 +147,8 @@ def test_losses_in_half_precision_are_computed_in_float32():
     half = Errors(*(torch.tensor([value], dtype=torch.bfloat16) for value in (1.0, 1.5, 2.0, 1.0)))
     whole = Errors(*(error.float() for error in half))
     for loss in (sspo_loss, seppo_loss):
-        assert loss(half, torch.ones(1), 3.0)[0] == loss(whole, torch.ones(1), 3.0)[0]
-    assert mapo_loss(half.policy_winner, half.policy_sample, 0.1)[0].dtype == torch.float32
+        assert loss(half, torch.ones(1), beta=3.0)[0] == loss(whole, torch.ones(1), beta=3.0)[0]
+    assert mapo_loss(half.policy_winner, half.policy_sample, beta=0.1)[0].dtype == torch.float32
     labelled = LabelledErrors(half[0], half[2], torch.tensor([True]))
-    assert kto_loss(labelled, 1.0, torch.tensor(0.0))[0].dtype == torch.float32
-    assert log(2) == pytest.approx(seppo_loss(Errors(*whole[:1] * 4), torch.ones(1), 5.0)[0].item())
+    assert kto_loss(labelled, beta=1.0, baseline=torch.tensor(0.0))[0].dtype == torch.float32
+    assert log(2) == pytest.approx(seppo_loss(Errors(*whole[:1] * 4), torch.ones(1), beta=5.0)[0].item())

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from seppo_core.config.loader import load_config
-from seppo_core.methods.objectives import Seppo
+from seppo_core.methods.seppo import Seppo
 from seppo_core.training.optim import Stepper
 from seppo_image import commands
 from seppo_image.config import ImageConfig

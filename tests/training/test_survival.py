@@ -11,7 +11,7 @@ import torch
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.monitoring import HealthConfig
 from seppo_core.distributed.signals import Stopped
-from seppo_core.methods.objectives import Seppo
+from seppo_core.methods.seppo import Seppo
 from seppo_core.run.checkpoint import load_policy
 from seppo_core.run.health import UnhealthyRun
 from seppo_core.run.history import read_events, read_metrics

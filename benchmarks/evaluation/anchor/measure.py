@@ -21,7 +21,7 @@ from seppo_core.io import purposes
 from seppo_core.io.atomic import save_tensors
 from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
-from seppo_core.methods.losses import anchor_sign
+from seppo_core.methods.errors import anchor_sign
 from seppo_core.methods.reference import Reference, ReferencePool, make_reference
 from seppo_core.methods.step import Batch, pair_errors
 from seppo_core.models.adapter import Adapter
@@ -123,7 +123,7 @@ def points(run: Run, which: Which = "drawn") -> list[Point]:
         if which == "initial" or strategy is None:
             index = 0
         else:
-            index = pool.draw(iteration) if which == "drawn" else iteration
+            index = pool.choose(iteration) if which == "drawn" else iteration
         load = (lambda: run.initial) if index == 0 else (lambda index=index: pool.load(index))
         found.append(Point(update, iteration, index, states[update], load))
     return found

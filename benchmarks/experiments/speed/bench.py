@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.experiments.speed.measuring import GIB, Times, Variant, free_memory, nothing
 from benchmarks.experiments.speed.models import Conditions, Subject, Tune, random_adapter
 from seppo_core.distributed.ranks import make_accelerator
-from seppo_core.methods.objectives import Method
+from seppo_core.methods.method import Method
 from seppo_core.methods.reference import REFERENCE, LoraView, Reference, make_reference
 from seppo_core.methods.step import Batch
 from seppo_core.models.tuning import trainable_parameters

@@ -12,7 +12,7 @@ from benchmarks.experiments.speed.bench import Bench, Prepared, Stage, Unavailab
 from benchmarks.experiments.speed.measuring import Times, Variant, megabytes, ratio
 from seppo_core.config.training import OptimizerConfig
 from seppo_core.io.rng import keyed_normal
-from seppo_core.methods.objectives import Method
+from seppo_core.methods.method import Method
 from seppo_core.methods.reference import FrozenCopy, Reference
 from seppo_core.methods.step import Batch, pair_pass, reference_pair
 from seppo_core.models.sampling import sample

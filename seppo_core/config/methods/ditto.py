@@ -16,6 +16,6 @@ class DittoConfig(LogisticConfig):
         supervision="winners",
         counterpart="generated",
         reference="initial",
-        implementation="seppo_core.methods.objectives:Ditto",
+        implementation="seppo_core.methods.ditto:Ditto",
     )
     name: str = "ditto"

@@ -16,6 +16,6 @@ class DpoConfig(LogisticConfig):
         supervision="pairs",
         counterpart="loser",
         reference="initial",
-        implementation="seppo_core.methods.objectives:Dpo",
+        implementation="seppo_core.methods.dpo:Dpo",
     )
     name: str = "dpo"

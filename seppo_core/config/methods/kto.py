@@ -17,7 +17,7 @@ class KtoConfig(MethodConfig):
         supervision="labels",
         counterpart="none",
         reference="initial",
-        implementation="seppo_core.methods.objectives:Kto",
+        implementation="seppo_core.methods.kto:Kto",
     )
     name: str = "kto"
     beta: float = 5000.0

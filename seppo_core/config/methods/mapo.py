@@ -17,7 +17,7 @@ class MapoConfig(CounterpartConfig):
         supervision="pairs",
         counterpart="loser",
         reference=None,
-        implementation="seppo_core.methods.objectives:Mapo",
+        implementation="seppo_core.methods.mapo:Mapo",
     )
     name: str = "mapo"
     beta: float = 0.1

@@ -16,7 +16,7 @@ class SeppoConfig(AnchoredConfig):
         supervision="winners",
         counterpart="generated",
         reference="random",
-        implementation="seppo_core.methods.objectives:Seppo",
+        implementation="seppo_core.methods.seppo:Seppo",
     )
     name: str = "seppo"
     flipper: Flipper = "sign"

@@ -16,6 +16,6 @@ class SftConfig(MethodConfig):
         supervision="winners",
         counterpart="none",
         reference=None,
-        implementation="seppo_core.methods.objectives:Sft",
+        implementation="seppo_core.methods.sft:Sft",
     )
     name: str = "sft"

@@ -16,6 +16,6 @@ class SpinConfig(LogisticConfig):
         supervision="winners",
         counterpart="generated",
         reference="latest",
-        implementation="seppo_core.methods.objectives:Spin",
+        implementation="seppo_core.methods.spin:Spin",
     )
     name: str = "spin"

@@ -16,6 +16,6 @@ class SspoConfig(AnchoredConfig):
         supervision="winners",
         counterpart="generated",
         reference="random",
-        implementation="seppo_core.methods.objectives:Sspo",
+        implementation="seppo_core.methods.sspo:Sspo",
     )
     name: str = "sspo"

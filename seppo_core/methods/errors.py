@@ -1,4 +1,4 @@
-"""The losses, as pure functions of per-sample denoising errors.
+"""Denoising errors of policy and reference, the anchor that compares them, and what to watch of them.
 
 Every error is *averaged* over channels, frames and pixels; `beta` multiplies differences of such averages and nothing
 else. Diffusion-DPO's released code carries a hidden 0.5: its `beta_dpo=5000` is `beta=2500` here.
@@ -7,7 +7,6 @@ else. Diffusion-DPO's released code carries a hidden 0.5: its `beta_dpo=5000` is
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -69,24 +68,6 @@ def flip(better: Bool[Tensor, " b"], flipper: Flipper, dtype: torch.dtype = torc
     raise ValueError(f'flipper={flipper!r} is not known; use "sign", "indicator" or "off"')
 
 
-def seppo_loss(errors: Errors, sign: Float[Tensor, " b"], beta: float) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Mean of −log σ(−β(σ_w − s·σ_r)) over the batch, and what to watch (SePPO, arXiv 2410.05255, 2024).
-
-    `sign` = +1 everywhere is Diffusion-DPO (arXiv 2311.12908, 2023). At equal policy and reference the loss is log 2.
-    The metrics are float32 scalars without gradient.
-    """
-    errors = Errors(*(at_least_float32(error) for error in errors))
-    margin = -(errors.winner_gap - sign * errors.sample_gap)
-    loss = -F.logsigmoid(beta * margin).mean()
-    return loss, preference_metrics(errors, sign, beta)
-
-
-def sft_loss(policy_winner: Float[Tensor, " b"]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Mean error of the policy on the winners: supervised fine-tuning, no sample and no reference."""
-    policy_winner = at_least_float32(policy_winner)
-    return policy_winner.mean(), {"winner_error": policy_winner.detach().mean()}
-
-
 @torch.no_grad()
 def preference_metrics(errors: Errors, sign: Float[Tensor, " b"], beta: float) -> dict[str, Tensor]:
     """Batch means by name; they add up over micro-batches of equal size.
@@ -96,19 +77,23 @@ def preference_metrics(errors: Errors, sign: Float[Tensor, " b"], beta: float) -
     both shares are given by name. `implicit_accuracy` is how often the signed margin is positive, ties counting half.
     """
     margin = -(errors.winner_gap - sign * errors.sample_gap)
-    accuracy = (margin > 0).float() + 0.5 * (margin == 0).float()
     return {
         "winner_error": errors.policy_winner.mean(),
         "sample_error": errors.policy_sample.mean(),
         "winner_gap": errors.winner_gap.mean(),
         "sample_gap": errors.sample_gap.mean(),
         "margin": beta * margin.mean(),
-        "implicit_accuracy": accuracy.mean(),
+        "implicit_accuracy": accuracy(margin),
         "share_s_plus": (sign > 0).float().mean(),
         "share_s_minus": (sign < 0).float().mean(),
         "share_s_zero": (sign == 0).float().mean(),
         "gap_size": errors.winner_gap.abs().mean(),
     }
+
+
+def accuracy(margin: Tensor) -> Tensor:
+    """Share of the margins above 0, ties counting half."""
+    return ((margin > 0).float() + 0.5 * (margin == 0).float()).mean()
 
 
 def at_least_float32(x: Tensor) -> Tensor:
