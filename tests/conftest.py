@@ -20,8 +20,7 @@ install_import_hook(
     [
         f"seppo_core.{name}"
         for name in (
-            "methods.losses",
-            "methods.step",
+            "methods",
             "models.noise_path",
             "models.sampling",
             "models.text",

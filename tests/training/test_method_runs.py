@@ -69,7 +69,7 @@ def caches(workshop, tmp_path_factory) -> dict[str, Path]:
 
 
 def data_of(config, source, cache, form):
-    return replace(config.data, source=str(source), cache=str(cache), form=form)
+    return replace(config.data, source=str(source), cache=str(cache), supervision=form)
 
 
 def config_of(workshop, caches, run: Path, method: MethodConfig, mode: str = "lora", micro: int = 2):
