@@ -1,4 +1,4 @@
-"""Pictures: from any source, or from a captioned folder."""
+"""Decodes pictures, from any source or from a captioned folder."""
 
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,7 @@ MAX_PIXELS = 128 * 1024**2
 """Larger pictures are refused before they are decoded: a file of a few kB can claim billions of pixels."""
 MAX_BYTES = 256 * 1024**2
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""Of what Pillow reads: not those that it has other programs run for (EPS), nor those that any bytes pass for."""
+"""The formats that are read: Pillow also knows some that run other programs (EPS) and some that any bytes match."""
 
 
 class Pictures(Decoder):

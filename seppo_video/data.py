@@ -1,4 +1,4 @@
-"""Clips: from any source, or from a captioned folder."""
+"""Decodes clips, from any source or from a captioned folder."""
 
 from pathlib import Path
 from typing import Literal

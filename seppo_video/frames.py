@@ -1,9 +1,9 @@
-"""Clips on disk: which frames there are, some of them as RGB, and writing them.
+"""Reads frames of clips as RGB, and writes clips.
 
-Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord, which is the
-faster, then decodes them where it gives what PyAV gives, bit for bit; where it does not (GIF, AV1, more than 8 bits,
-transparency, rotation, open GOPs, other containers than mp4 and Matroska) PyAV does. Damage that a decoder paints over
-is noticed by PyAV alone.
+Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord, which is
+faster, decodes them if it gives the same frames as PyAV, bit for bit; otherwise (GIF, AV1, more than 8 bits,
+transparency, rotation, open GOPs, containers other than mp4 and Matroska) PyAV does. Only PyAV notices damage that a
+decoder conceals.
 """
 
 from bisect import bisect_right
@@ -33,7 +33,7 @@ stored in for the order they are shown in, and transport streams are entered at 
 """
 
 MAX_PIXELS = 64 * 1024**2
-"""Of a frame; a damaged header can ask for any size."""
+"""Limit of a frame; a damaged header can ask for any size."""
 
 
 class ClipError(ValueError):
@@ -48,11 +48,11 @@ class Clip:
     """The file, or what is in it."""
     count: int
     pts: tuple[int, ...] | None
-    """Presentation time of every frame, ascending; None where the container is not sure of it."""
+    """Presentation times of the frames, ascending; None if the container does not tell them reliably."""
     keys: tuple[int, ...]
     """Presentation times at which decoding can begin, ascending."""
     not_decord: str | None
-    """Why decord would not give the same frames; None where it does."""
+    """Why decord would not give the same frames; None if it does."""
 
     def __len__(self) -> int:
         return self.count
@@ -67,7 +67,7 @@ class _Packet(NamedTuple):
 
 
 def open_clip(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Clip:
-    """Finds the frames of a clip by reading its packets; decodes only the first. ClipError where that fails.
+    """Finds the frames of a clip by reading its packets; decodes only the first. Raises ClipError if that fails.
 
     A clip whose file ends before its header says so is refused, as is one with frames of more than `max_pixels`.
     """
@@ -121,9 +121,9 @@ def open_clip(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Clip:
 def read_frames(
     clip: Clip, indices: list[int], use: Callable[[UInt8[np.ndarray, "h w 3"]], T], reader: Reader = "auto"
 ) -> list[T]:
-    """`use` of each frame in `indices` (ascending), called as it is decoded, so that one frame at a time is in memory.
+    """Calls `use` on each frame in `indices` (ascending) as it is decoded, so that one frame at a time is in memory.
 
-    ClipError where a frame cannot be decoded, or by `reader` "decord" where decord would give other frames.
+    Raises ClipError if a frame cannot be decoded, or if `reader` is "decord" and decord would give other frames.
     """
     if any(b <= a for a, b in pairwise(indices)) or not 0 <= indices[0] <= indices[-1] < len(clip):
         raise IndexError(f"frames {indices} are not ascending within 0..{len(clip) - 1}")
@@ -166,7 +166,7 @@ def write_clip(path: Path, frames: UInt8[np.ndarray, "f h w 3"], fps: int, lossl
 
 
 def to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """A decoded frame upright and over white where it is transparent."""
+    """A decoded frame upright and, if it is transparent, over white."""
     if any(component.is_alpha for component in frame.format.components):
         rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
         color, alpha = rgba[..., :3], rgba[..., 3:]
@@ -182,7 +182,7 @@ def _openable(content: Path | bytes) -> str | BytesIO:
 
 
 def _video(container: av.container.InputContainer) -> av.VideoStream:
-    # the choice that decord makes too, where there are several
+    # if there are several, decord makes the same choice
     stream = container.streams.best("video")
     if stream is None:
         raise ClipError("it has no video")
@@ -194,7 +194,7 @@ def _video(container: av.container.InputContainer) -> av.VideoStream:
 def _refuse_truncated(
     content: Path | bytes, container: av.container.InputContainer, stream: av.VideoStream, shown: list[_Packet]
 ) -> None:
-    """ClipError where the header promises more than the file holds, in containers that can be read up to anywhere."""
+    """Raises ClipError if the header promises more than the file holds, in containers that can be read when cut off."""
     if container.format.name == "gif":
         with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
             file.seek(max(0, file.seek(0, SEEK_END) - 64))
@@ -253,7 +253,7 @@ def _pyav_frames(
 def _seek(
     clip: Clip, container: av.container.InputContainer, stream: av.VideoStream, keys: tuple[int, ...], time: int
 ) -> tuple[av.VideoFrame, Iterator[av.VideoFrame]]:
-    """The frame where decoding begins anew, not after `time`, and those that follow it."""
+    """The frame at which decoding begins anew, not after `time`, and an iterator over those that follow it."""
     for key in reversed(keys):
         container.seek(key, stream=stream)
         frames = container.decode(stream)

@@ -1,4 +1,4 @@
-"""Turns captions into the rows of a cache's text shards, without the padding that says nothing."""
+"""Encodes captions into the rows of a cache's text shards, without trailing padding."""
 
 from collections.abc import Callable
 from itertools import accumulate
@@ -33,11 +33,11 @@ class TextEncoder:
 
     @property
     def row_bytes(self) -> int:
-        """Of one caption at most."""
+        """Bytes of one caption at most."""
         return sum(tensor.nbytes for tensor in self.empty.values())
 
     def shard(self, captions: list[str], done: Callable[[int], None]) -> dict[str, Tensor]:
-        """Tensors of `captions`; `done` is told after every batch how many it added."""
+        """Encodes `captions`; `done` is called after every batch with the number of its captions."""
         batches = []
         for at in range(0, len(captions), TEXT_BATCH):
             prompts = captions[at : at + TEXT_BATCH]
@@ -45,7 +45,7 @@ class TextEncoder:
             done(len(prompts))
         tensors = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
         for name in self.lengths:
-            # from how many to where each begins
+            # lengths become the position of each row's first token
             tensors[name + STARTS] = torch.tensor([0, *accumulate(tensors[name + STARTS].tolist())])
         return tensors
 
@@ -71,7 +71,7 @@ class TextEncoder:
         return condition
 
     def _packed(self, condition: Condition) -> dict[str, Tensor]:
-        """With the tokens of all captions in a row, and how many each has, where padding is left out."""
+        """Replaces padded tensors by the tokens of all captions one after the other, and the number that each has."""
         packed = dict(condition)
         for name in self.lengths:
             used = _used(condition[name])
@@ -81,6 +81,6 @@ class TextEncoder:
 
 
 def _used(tensor: Tensor) -> list[int]:
-    """Tokens of each row of (b, tokens, d) up to the last that is not zero."""
+    """Number of tokens in each row of (b, tokens, d) up to the last that is not zero."""
     places = torch.arange(1, tensor.shape[1] + 1)
     return (tensor.ne(0).any(-1) * places).amax(1).tolist()

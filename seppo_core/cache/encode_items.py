@@ -1,4 +1,4 @@
-"""Turns the items of a source into the tensors of a cache's shard, in batches that fit the device."""
+"""Encodes the items of a source into the tensors of a cache's shard, in batches that fit the device."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ NOT_FINITE = "its latents are not finite; a VAE in half precision may overflow"
 
 
 class EncodedShard(NamedTuple):
-    """Tensors of the usable items, a line about each of them, and a line about each of the others, in their order."""
+    """Tensors of the usable items, a line about each of them, and a line about each of the others, in source order."""
 
     tensors: dict[str, Tensor]
     items: list[dict[str, str]]
@@ -28,7 +28,7 @@ class EncodedShard(NamedTuple):
 
 
 class ItemEncoder:
-    """Encodes with the adapter's VAE; `batch_size` and all it does to memory change nothing but rounding."""
+    """Encodes with the adapter's VAE; `batch_size` changes nothing but rounding."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ItemEncoder:
                 pool.shutdown(cancel_futures=True)
 
     def shard(self, items: Iterable[Item | BadItem], done: Callable[[int], None]) -> EncodedShard:
-        """Encodes `items`; `done` is told after every batch how many it added."""
+        """Encodes `items`; `done` is called after every batch with the number of its items."""
         batches: list[dict[str, Tensor]] = []
         kept: list[dict[str, str]] = []
         rejected: list[tuple[int, dict[str, str | bool]]] = []
@@ -128,8 +128,11 @@ class ItemEncoder:
         }
 
     def _posterior(self, pixels: UInt8[Tensor, "b 3 *shape"]) -> Posterior:
-        """The adapter's posterior, in parts that fit the device: halved for good each time one does not, and one item
-        that does not on the CPU."""
+        """The adapter's posterior, computed in parts that fit the device.
+
+        The batch size is halved for good each time a part does not fit; a single item that does not is encoded on the
+        CPU.
+        """
         means, logvars = [], []
         while pixels.numel():
             part = pixels[: self.batch_size]
@@ -140,7 +143,7 @@ class ItemEncoder:
                     continue
                 mean, logvar = self._encoded_on_cpu(part, error)
             if mean.shape[1:] != self.shape:
-                raise ValueError(f"the VAE gave latents {tuple(mean.shape[1:])} where {self.shape} were expected")
+                raise ValueError(f"the VAE gave latents {tuple(mean.shape[1:])} instead of the expected {self.shape}")
             means.append(mean)
             logvars.append(logvar)
             pixels = pixels[len(part) :]
@@ -148,11 +151,11 @@ class ItemEncoder:
 
     def _encoded(self, part: UInt8[Tensor, "b 3 *shape"]) -> tuple[Tensor, Tensor]:
         posterior = self.adapter.encode(part.to(self.adapter.vae_device).float() / 127.5 - 1)
-        # copying is where a device that failed while computing says so
+        # a device that failed while computing says so when its result is copied
         return posterior.mean.float().cpu(), posterior.logvar.float().cpu()
 
     def _ease(self, part: Tensor) -> bool:
-        """Makes the next try need less of the device's memory, and no other latents; False where nothing would."""
+        """Makes the next try need less memory for the same latents; returns False if nothing does."""
         if len(part) > 1:
             self.batch_size = len(part) // 2
             tqdm.write(f"out of memory: encoding {self.batch_size} at a time from here on")
@@ -163,7 +166,7 @@ class ItemEncoder:
         return False
 
     def _encoded_on_cpu(self, part: Tensor, error: torch.OutOfMemoryError) -> tuple[Tensor, Tensor]:
-        """Of one item that does not fit the device. The next is tried there again: another program may share it."""
+        """Encodes one item that does not fit the device. The next one is tried there again."""
         size = f"{tuple(part.shape[1:])}"
         if not self._told_of_cpu:
             self._told_of_cpu = True
@@ -183,7 +186,7 @@ class ItemEncoder:
 
 
 def as_stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """On the CPU, and floats in `dtype`; whole numbers and masks as they are."""
+    """`tensor` on the CPU, in `dtype` if it holds floats; integers and masks keep their type."""
     return (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu()
 
 

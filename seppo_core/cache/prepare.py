@@ -1,4 +1,4 @@
-"""Encodes a source once into a cache, shard by shard, so that a launch that was killed goes on where it was."""
+"""Encodes a source into a cache, shard by shard, so that a killed launch continues where it stopped."""
 
 import json
 import math
@@ -52,19 +52,19 @@ def prepare(
     ranks: Ranks = ALONE,
     progress: bool = True,
 ) -> Manifest:
-    """Encodes the items of `source` into a cache at `folder` and tells what it holds.
+    """Encodes the items of `source` into a cache at `folder` and returns its manifest.
 
-    `model` names the VAE and the text encoder that `adapter` carries, and `tiled` whether the VAE was told to encode in
-    tiles, so that a cache of others is not taken for this one. A shard holds `shard_size` rows of the source, or about
+    `model` identifies the VAE and the text encoder of `adapter`, and `tiled` says whether the VAE encodes in tiles, so
+    that a cache made otherwise is not taken for this one. A shard holds `shard_size` rows of the source, or about
     128 MB. Items that cannot be used are skipped, counted and listed with the reason in `rejected.jsonl`.
 
     All processes of `ranks` call this with the same arguments, on one file system; each encodes its part of the shards
     and of the captions, and all return the same. A call with the same arguments, of any number of processes, goes on at
-    the missing shards, or returns at once where all is done. `workers` threads of each process read files ahead.
+    the missing shards, or returns at once if all is done. `workers` threads of each process read files ahead.
 
-    Raises ValueError where nothing is left, where more than `max_rejected_share` of the items is unusable, where
-    another launch writes to `folder`, or where it holds another cache (`overwrite` removes that one); FileExistsError
-    where it holds the user's files; OSError where the disk is too small; TimeoutError where another process is dead.
+    Raises ValueError if no item is usable, if more than `max_rejected_share` of the items is unusable, if another
+    launch writes to `folder`, or if it holds another cache (`overwrite` removes that one); FileExistsError if it holds
+    the user's files; OSError if the disk is too small; TimeoutError if another process is dead.
     """
     if min(batch_size, workers, 1 if shard_size is None else shard_size) < 1:
         raise ValueError(f"batch_size {batch_size}, shard_size {shard_size} and workers {workers} must be at least 1")
@@ -102,7 +102,7 @@ def prepare(
 
 
 class _Preparation:
-    """What one process does to fill a claimed folder."""
+    """The work of one process on a claimed folder."""
 
     def __init__(
         self,
@@ -140,10 +140,10 @@ class _Preparation:
         return Manifest.read(self.target.folder)
 
     def _missing(self) -> list[int]:
-        """Numbers of the shards to encode; OSError where the disk has no room for them and for the texts."""
+        """Numbers of the shards to encode. Raises OSError if the disk has no room for them and for the texts."""
         missing = [number for number in range(len(self.shards)) if self.target.note(_items(number)) is None]
         latents = self.item_bytes * sum(len(self.shards[number]) for number in missing)
-        # one an item is the most; only where that does not fit is it worth while to count them
+        # at most one caption per item; counting them is worth while only if that many do not fit
         most = latents + self._text_bytes(len(self.source) + 1)
         if free_bytes(self.target.folder) >= most:
             return missing
@@ -160,7 +160,7 @@ class _Preparation:
         return missing
 
     def _text_bytes(self, captions: int) -> int:
-        """Of those that are not stored yet."""
+        """Bytes that the texts of `captions` captions still need at most, without those stored already."""
         stored = sum(path.stat().st_size for path in self.target.folder.glob("text-*.safetensors"))
         return max(0, captions * self.texts.row_bytes - stored)
 
@@ -177,7 +177,7 @@ class _Preparation:
                 progress.add(0, **_count([note])._asdict())
                 now = _Count(*(had + progress.total(name) for name, had in before._asdict().items()))
                 progress.show(**{name: count for name, count in now._asdict().items() if name != "kept" and count})
-                # where not one was usable, going on costs little and shows whether any is
+                # if none was usable so far, going on costs little and shows whether any is
                 if now.kept and now.rejected > self.max_rejected_share * len(self.source):
                     self.target.save_rejected(self._notes())
                     raise ValueError(self._too_many(now.rejected, len(self.source)))
@@ -185,7 +185,7 @@ class _Preparation:
         progress.wait(lambda: all(note.is_file() for note in notes))
 
     def _check_enough(self) -> _Count:
-        """What there is; ValueError where that is nothing, or too little of the source."""
+        """Counts the usable items. Raises ValueError if there are none, or too few of the source."""
         count = _count(self._notes())
         self.target.save_rejected(self._notes())
         if not count.kept:
@@ -235,7 +235,7 @@ class _Preparation:
             tqdm.write(f"{self.target.folder}: {count.kept} items with {manifest.captions} distinct captions{tail}")
 
     def _notes(self) -> Iterator[ShardNote]:
-        """What is done of the items, in the order of the source."""
+        """Notes about the finished item shards, in the order of the source."""
         numbers = range(len(self.shards))
         return (note for number in numbers if (note := self.target.note(_items(number))) is not None)
 

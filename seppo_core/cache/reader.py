@@ -25,10 +25,10 @@ from seppo_core.models.adapter import Condition, Posterior
 
 
 class WinnerCache:
-    """The winners of a finished cache, by index. Float tensors come out as float32, whatever they are stored as."""
+    """The items of a finished cache by index. Float tensors are returned as float32, whatever they are stored as."""
 
     def __init__(self, folder: str | Path):
-        """FileNotFoundError where there is no finished cache; ValueError where its version or a file does not fit."""
+        """Raises FileNotFoundError if there is no finished cache, ValueError if it is damaged or of unknown version."""
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
         for stored in self.manifest.files:
@@ -62,7 +62,7 @@ class WinnerCache:
 
     @property
     def fingerprint(self) -> str:
-        """The same for caches of the same winners, model and settings."""
+        """A hash of winners, model and settings."""
         return self.manifest.fingerprint
 
     def posterior(self, indices: list[int], flipped: list[bool], view: str | None = None) -> Posterior:
@@ -103,7 +103,7 @@ class WinnerCache:
         return torch.stack([self._items.row(LABEL, index) for index in indices]).bool()
 
     def unconditional(self) -> Condition:
-        """The empty caption's text, (1, …) each; `condition` with all dropped adds the items' framing."""
+        """The empty caption's text, (1, …) each; `condition` with all dropped adds the items' crop."""
         return self._text([0])
 
     def captions(self, indices: list[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reads a cache again, byte by byte, and makes room for what is found damaged to be encoded again."""
+"""Compares every file of a cache with the hash that `prepare` wrote, and marks damaged shards to be encoded again."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +17,16 @@ THREADS = 4
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of the cache that is not what `prepare` wrote, and what is wrong."""
+    """A file of the cache that differs from what `prepare` wrote, and how."""
 
     file: str
     problem: str
 
 
 def find_damage(folder: Path, progress: bool = True) -> tuple[list[Damage], int]:
-    """Reads every file that the cache counts as its own, of a half-made one every shard so far: damage, files read.
+    """Reads every file of a cache, or every shard so far of an unfinished one; returns the damage and how many it read.
 
-    FileNotFoundError where there is no cache; ValueError where its manifest is of another version or unreadable.
+    Raises FileNotFoundError if there is no cache; ValueError if its manifest is of another version or unreadable.
     """
     files = _files(folder)
     total = sum(stored.bytes for stored in files)
@@ -43,9 +43,9 @@ def find_damage(folder: Path, progress: bool = True) -> tuple[list[Damage], int]
 
 
 def mend(folder: Path, damaged: list[Damage]) -> int:
-    """Forgets the damaged shards, so that the next `prepare` encodes them again; how many shards it will encode.
+    """Marks the damaged shards, so that the next `prepare` encodes them again; returns how many shards it will encode.
 
-    Tables are always made anew. ValueError where another process is writing to the folder.
+    Tables are always made anew. Raises ValueError if another process is writing to the folder.
     """
     with LaunchLock(folder / PARTS) as lock:
         lock.begin()
@@ -71,7 +71,7 @@ def _files(folder: Path) -> list[StoredFile]:
 
 
 def _header(folder: Path) -> dict:
-    """What tells of a cache, finished or not, what it is made of."""
+    """The header of a finished or unfinished cache: its fingerprint and settings."""
     for name in ("manifest.json", STARTED):
         if (folder / name).is_file():
             found = json.loads((folder / name).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A cache folder while it is being filled: what is done, what is left, and whose folder it is."""
+"""A cache folder while it is being written: which shards are done, and whether the folder is ours."""
 
 import json
 import re
@@ -32,10 +32,10 @@ class ShardNote:
 
 
 class CacheFolder:
-    """Shards are written whole, each with a note beside it in `parts/`; the note is what makes it count as done.
+    """Shards are written atomically, each with a note in `parts/`; a shard counts as done once its note exists.
 
-    Notes stay, so that a shard that is found damaged later is all that has to be encoded again. Only files that
-    `prepare` wrote are ever removed.
+    Notes stay, so that only the damaged shards must be encoded again if `verify` finds any. Only files that `prepare`
+    wrote are ever removed.
     """
 
     def __init__(self, folder: Path, fingerprint: str, settings: dict):
@@ -43,7 +43,7 @@ class CacheFolder:
         self.parts = folder / PARTS
 
     def check_ours(self) -> None:
-        """FileExistsError where the folder is a file, or holds files of the user's and no cache. Changes nothing."""
+        """Raises FileExistsError if the folder is a file, or holds the user's files and no cache; changes nothing."""
         if self.folder.exists() and not self.folder.is_dir():
             raise FileExistsError(f"{self.folder} is a file; name a folder for the cache")
         if not self.folder.is_dir() or _read_started(self.folder) is not None:
@@ -55,9 +55,10 @@ class CacheFolder:
             )
 
     def claim(self, overwrite: bool) -> Manifest | None:
-        """Makes the folder, whose lock is held, ready to be filled or filled on; the manifest where it is finished.
+        """Prepares the folder, whose lock is held, for writing; returns the manifest if the cache is finished.
 
-        ValueError where it holds, or began, another cache, which `overwrite` removes, or where it is damaged.
+        Raises ValueError if the folder holds or has begun another cache, which `overwrite` removes, or if it is
+        damaged.
         """
         self.check_ours()
         started = _read_started(self.folder)
@@ -142,11 +143,11 @@ class CacheFolder:
         (self.folder / STARTED).unlink(missing_ok=True)
 
     def forget(self, name: str) -> None:
-        """Shard `name` no longer counts as done, and is removed once the folder is filled on."""
+        """Makes shard `name` count as not done; `prepare` removes and encodes it again."""
         (self.parts / f"{name}.json").unlink(missing_ok=True)
 
     def reopen(self) -> None:
-        """Makes a finished cache an unfinished one that the next `prepare` fills on."""
+        """Makes a finished cache an unfinished one, which the next `prepare` continues."""
         self._write_header()
         self._drop_finish()
 
@@ -189,7 +190,7 @@ class CacheFolder:
 
 
 def _read_started(folder: Path) -> dict | None:
-    """Header of the cache that is, or is being, written to `folder`; None where there is none."""
+    """The header of the finished or unfinished cache in `folder`; None if there is none."""
     for name in ("manifest.json", STARTED):
         try:
             found = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -202,7 +203,7 @@ def _read_started(folder: Path) -> dict | None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether an entry of a folder without a cache is what a launch leaves that was killed at its very start."""
+    """Whether an entry of a folder without a cache was left by a launch that was killed at its very start."""
     if path.name == PARTS and path.is_dir():
         return all(inside.name == LOCK or _NOTE.fullmatch(inside.name) for inside in path.iterdir())
     return path.name.startswith(".") and path.name.endswith(".tmp")

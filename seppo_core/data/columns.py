@@ -1,4 +1,4 @@
-"""Which columns of a table hold the pictures or clips, the captions and the verdicts, and what a row says by them."""
+"""The columns of a table that hold media, captions and verdicts, and what they say about a row."""
 
 import math
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ class Columns:
         return tuple(name for name in (self.first, self.second, self.label, *self.captions) if name is not None)
 
     def caption(self, row: dict, file: str) -> str:
-        """BadItem where there is none."""
+        """The row's caption. Raises BadItem if there is none."""
         caption = next((row[name] for name in self.captions if row.get(name) is not None), None)
         if caption is None:
             raise BadItem(file, f"no caption; looked for {', '.join(self.captions)}")
@@ -53,7 +53,7 @@ class Columns:
         """Whether the first of a pair won, or whether an item is good; LeftOut for a tie, BadItem for anything else."""
         if self.label is None:
             return True
-        value = truth(row.get(self.label))
+        value = label_value(row.get(self.label))
         if value == 0.5 and self.second is not None:
             raise LeftOut(file, "tie")
         if value not in (0, 1):
@@ -70,7 +70,7 @@ def choose_columns(
     label: str | None = None,
     caption: str | None = None,
 ) -> Columns:
-    """The columns named, or those of the usual names among `available`. ValueError where they are not there."""
+    """The columns named, or those of the usual names among `available`. Raises ValueError if they are not there."""
     available = list(available)
     missing = [name for name in (first, second, label, caption) if name is not None and name not in available]
     if missing:
@@ -95,9 +95,9 @@ def choose_columns(
 
 
 def media_of(value: object, root: Path, row: str, column: str) -> Media:
-    """What a cell holds: bytes, Hugging Face's {bytes, path}, or the name of a file under `root`.
+    """The media of a cell: bytes, Hugging Face's {bytes, path}, or the name of a file under `root`.
 
-    BadItem where it holds none of these, or names no file.
+    Raises BadItem if it holds none of these, or names no file.
     """
     name = row
     if isinstance(value, dict):
@@ -116,8 +116,8 @@ def media_of(value: object, root: Path, row: str, column: str) -> Media:
     return find_file(root, value)
 
 
-def truth(value: object) -> float | None:
-    """1, 0 or another number; None where it is none: tables say true, "True", "1", 1.0, NaN."""
+def label_value(value: object) -> float | None:
+    """1, 0 or another number; None if it is none: tables say true, "True", "1", 1.0, NaN."""
     if isinstance(value, str):
         word = value.strip().lower()
         try:

@@ -1,4 +1,4 @@
-"""metadata.jsonl, metadata.csv and their like: rows found by where they begin, parsed when they are asked for."""
+"""Tables of text, as metadata.jsonl and metadata.csv: an index of where rows begin, parsed when they are read."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from seppo_core.data.tables import Row, Rows
 
 
 class TextTable(Rows):
-    """A table of text: 16 bytes of memory a row. ValueError where the table as a whole cannot be read."""
+    """A table of text, in 16 bytes of memory per row. Raises ValueError if the table as a whole cannot be read."""
 
     holds_bytes = False
 
@@ -33,7 +33,7 @@ class TextTable(Rows):
         self._lines = np.frombuffer(lines, dtype=np.int64)
 
     def _find(self) -> Iterator[tuple[int, int]]:
-        """Sets `columns`; yields the byte and the line, counted from 1, where each row begins."""
+        """Sets `columns`; yields the byte and the line (from 1) at which each row begins."""
         raise NotImplementedError
 
     def _parse(self, text: bytes, line: int) -> Row:

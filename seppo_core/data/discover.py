@@ -1,4 +1,4 @@
-"""What `data.source` names: a captioned folder, a table, parquet files, tars, or a data set of the hub.
+"""Finds what `data.source` names: a captioned folder, a table, parquet files, tars, or a data set on the Hub.
 
 Without torch, since the command line checks it before anything loads.
 """
@@ -29,15 +29,15 @@ class Found(NamedTuple):
 
 
 def find_source(source: str, format: Format | Literal["auto"] = "auto") -> Found:
-    """What lies at `source`: a folder, one file, or a pattern such as data/train-*.parquet or shard-{000..041}.tar.
+    """Finds `source`: a folder, a file, or a pattern such as data/train-*.parquet or shard-{000..041}.tar.
 
-    FileNotFoundError where nothing does; ValueError where it is of another format than `format`, or could be of two;
+    Raises FileNotFoundError if nothing does; ValueError if it is of another format than `format`, or could be of two;
     both in one line, with the cure.
     """
     path = Path(source).expanduser()
     if format == "hub":
         if not path.is_dir() and not _HUB_ID.fullmatch(source):
-            raise ValueError(f"data.source={source} is no id of a data set, such as owner/name, and no folder")
+            raise ValueError(f"data.source={source} is neither a Hub dataset id (owner/name) nor a local folder")
         return Found("hub", path)
     if path.is_dir():
         return _in_folder(source, path, format)
@@ -130,7 +130,7 @@ def _braces(text: str) -> list[str]:
 
 
 def _fixed_part(path: Path) -> Path:
-    """The folder above the first part that is a pattern; `path` itself where none is."""
+    """The folder above the first part that is a pattern; `path` itself if there is none."""
     for count, part in enumerate(path.parts):
         if any(mark in part for mark in "*?[{"):
             return Path(*path.parts[:count])

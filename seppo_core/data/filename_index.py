@@ -1,4 +1,4 @@
-"""Files found by their names alone, wherever under a folder they lie."""
+"""Finds files by their names, wherever they are under a folder."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -9,7 +9,7 @@ from seppo_core.data.source import BadItem
 from seppo_core.io.hashing import hash64
 
 SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".gif", ".avi")
-"""Of clips; where a name has several, the first of these is taken."""
+"""Suffixes of clips; if a name has several, the first of these is taken."""
 
 
 class FilenameIndex:
@@ -42,7 +42,7 @@ class FilenameIndex:
         return len(self._hashes)
 
     def find(self, stem: str) -> str:
-        """BadItem where there is no such file, or more than one of the same suffix."""
+        """The path of the file. Raises BadItem if there is none, or more than one with the same suffix."""
         # the column may carry the suffix after all
         stem = stem[: -len(stem.rpartition(".")[2]) - 1] if stem.lower().endswith(SUFFIXES) else stem
         wanted = np.uint64(hash64(os.fsencode(stem)))

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub: read where they lie, or fetched whole; and folders that `datasets` has saved."""
+"""Data sets on the Hugging Face Hub, streamed or fetched as a whole, and folders that `datasets` has saved."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 CONVERTED = "refs/convert/parquet"
-"""The branch that the hub itself keeps of most data sets, all in parquet."""
+"""The branch with the Hub's own parquet copy of most data sets."""
 Choose = Callable[[Sequence[str], str], Columns]
 
 
 class ArrowTable(Rows):
-    """A data set that lies on disk as `datasets` keeps it, memory-mapped."""
+    """A data set on disk in the format of `datasets`, memory-mapped."""
 
     def __init__(self, dataset: "Dataset", name: str, choose: Choose):
         self.choice = choose(dataset.column_names, name)
@@ -54,7 +54,7 @@ class ArrowTable(Rows):
 def fetched(source: str, split: str, subset: str | None, revision: str | None, choose: Choose) -> ArrowTable:
     """The data set `source` (an id on the hub, or a folder), fetched into the cache of `datasets`, or saved by it.
 
-    ModuleNotFoundError without `datasets`; OSError where it cannot load it; ValueError where it has no such split or
+    ModuleNotFoundError without `datasets`; OSError if it cannot load it; ValueError if it has no such split or
     columns.
     """
     if find_spec("datasets") is None:
@@ -85,10 +85,10 @@ def streamed(
     choose: Choose,
     remote: "AbstractFileSystem | None" = None,
 ) -> ParquetTable:
-    """The parquet files of `source` on the hub, read where they lie: a row group is downloaded when it is asked for.
+    """The parquet files of `source` on the Hub, streamed: row groups are downloaded when they are read.
 
-    Files of the data set's own, or those that the hub has converted. `remote` is the hub's file system unless given.
-    ValueError where there are none, with the cure; OSError where the hub cannot be reached.
+    They are the data set's own files or those that the Hub has converted. `remote` defaults to the Hub's file system.
+    Raises ValueError if there are none, OSError if the Hub cannot be reached.
     """
     need_pyarrow("data sets on the hub are streamed")
     if remote is None:
@@ -122,7 +122,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def _is_of(name: str, split: str, subset: str | None) -> bool:
-    """Whether a file such as data/train-00000-of-00012.parquet or SUBSET/train/0000.parquet belongs to a split."""
+    """Whether a file, as data/train-00000-of-00012.parquet or SUBSET/train/0000.parquet, belongs to a split."""
     *folders, file = name.split("/")
     if subset is not None and subset not in folders and not file.startswith(f"{subset}-"):
         return False

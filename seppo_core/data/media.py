@@ -1,4 +1,4 @@
-"""Records and a decoder put together: the items that a method learns from, of the form it learns from."""
+"""Joins records and a decoder into the items that a method learns from."""
 
 import json
 from abc import ABC, abstractmethod
@@ -22,25 +22,25 @@ FORMS: dict[Supervision, tuple[Supervision, ...]] = {
     "pairs": ("pairs", "winners", "labels"),
     "labels": ("labels", "winners"),
 }
-"""What rows of a form can be read as."""
+"""The forms that rows can be read as, by what they hold."""
 
 
 class Decoder(ABC):
-    """Files, or their bytes, made into pixels of one size."""
+    """Decodes files, or their bytes, into pixels of one size."""
 
     kind: Kind
     height: int
     width: int
     frames: int = 1
     max_bytes: int
-    """Larger files are refused unread."""
+    """Larger files are rejected unread."""
 
     @abstractmethod
     def decode(self, name: str, content: Path | bytes) -> View:
-        """Pixels cut to size. BadItem, or whatever a library makes of damage, where that fails."""
+        """Decodes and crops one file. Raises BadItem, or whatever a library raises for damage."""
 
     def settings(self) -> tuple[int | float | str | bool, ...]:
-        """What beside the bytes decides the pixels; subclasses add theirs."""
+        """Settings that decide the pixels of given bytes; subclasses add theirs."""
         return (self.kind, self.height, self.width, self.frames, self.max_bytes)
 
 
@@ -51,7 +51,7 @@ class MediaSource(Source):
     labels they give two items a row. Labelled items read as winners are the good ones. Rows that cannot be used stay in
     their place and raise BadItem when asked for, so that positions never shift.
 
-    ValueError where the records are not of the form that is asked for, and cannot be read as it.
+    Raises ValueError if the records cannot be read as `form`.
     """
 
     def __init__(
@@ -151,10 +151,10 @@ class MediaSource(Source):
             raise _damaged(media, error) from error
 
     def _read_through(self, media: Media) -> None:
-        """Reads a file to its end, patiently, to tell damage from a disk that fails.
+        """Reads a file to its end, with retries, to tell damage from a failing disk.
 
-        BadItem where this file alone cannot be read, as on a bad sector; SourceLost where the one before it could not
-        either.
+        Raises BadItem if only this file cannot be read, as on a bad sector; SourceLost if another file before it could
+        not be read either.
         """
         try:
             retry_io(partial(_read, media.content), media.name)

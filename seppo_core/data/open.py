@@ -1,4 +1,4 @@
-"""`data.source` opened, whatever it is, and checked against what is known of the original."""
+"""Opens `data.source`, whatever its format, and checks it against the expected number of rows and hash."""
 
 import os
 import sys
@@ -22,15 +22,15 @@ Choose = Callable[[Sequence[str], str], Columns]
 
 
 def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
-    """The items that `data` asks for. Reads tables, footers and headers, no pixels.
+    """Opens the items that the `data` section names. Reads tables, footers and headers, but no pixels.
 
-    FileNotFoundError, ValueError or ModuleNotFoundError, in one line, where that cannot be, where the rows are of
-    another form than data.supervision, or where data.expected_rows or data.expected_sha256 do not hold.
+    Raises FileNotFoundError, ValueError or ModuleNotFoundError, in one line, if that is impossible, if the rows do not
+    suit data.supervision, or if data.expected_rows or data.expected_sha256 do not hold.
     """
     found = find_source(config.source, config.format)
     records = open_records(config, found)
     for name, reason in records.problems.lost.items():
-        # of what it held nothing is known: rejected.jsonl can only name the file
+        # nobody knows how many items it held, so that rejected.jsonl can only name the file
         print(f"{name} is left out from where it cannot be read: {reason}", file=sys.stderr)
     source = MediaSource(records, decoder, config.supervision, config.pick, seed)
     check_expected(config, records)
@@ -38,7 +38,7 @@ def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
 
 
 def open_records(config: DataConfig, found: Found) -> Records:
-    """The rows of what was found."""
+    """Opens the rows of the files that `find_source` found."""
     columns = (config.first_column, config.second_column, config.label_column, config.caption_column)
 
     def choose(available: Sequence[str], where: str) -> Columns:
@@ -74,28 +74,28 @@ def open_table(table: Path, root: Path, choose: Choose = choose_columns) -> Tabl
 
 
 def check_expected(config: DataConfig, records: Records) -> None:
-    """ValueError where a mirror does not hold what is expected of it. The hash is made by the first process alone."""
+    """Raises ValueError if the data are not the expected ones. Only the main process computes the hash."""
     if config.expected_rows is not None and len(records) != config.expected_rows:
         raise ValueError(
-            f"data.source={config.source} has {len(records):,} rows where data.expected_rows={config.expected_rows:,}; "
-            "it is no whole copy, or of another version"
+            f"data.source={config.source} has {len(records):,} rows, data.expected_rows={config.expected_rows:,}; "
+            "it is not a complete copy, or another version"
         )
     if config.expected_sha256 is None:
         return
     if not records.files:
-        raise ValueError("data.expected_sha256 is of files on disk; for a data set of the hub set data.revision")
+        raise ValueError("data.expected_sha256 needs files on disk; for a data set on the Hub set data.revision")
     # the launcher's name for the process's number; the others would read the same files again
     if os.environ.get("RANK", "0") == "0" and (found := hash_of(records.files)) != config.expected_sha256.lower():
         raise ValueError(
-            f"data.source={config.source} has the hash {found} where data.expected_sha256={config.expected_sha256}; "
-            "it is no true copy, or of another version"
+            f"data.source={config.source} has the hash {found}, data.expected_sha256={config.expected_sha256}; "
+            "it is not a true copy, or another version"
         )
 
 
 def hash_of(files: Sequence[Path]) -> str:
-    """The SHA-256 of one file; of several that of what `sha256sum` prints for them, by name, in their order.
+    """The SHA-256 of one file; for several files, the SHA-256 of what `sha256sum` prints for them in their order.
 
-    So that anybody can make it: `sha256sum *.parquet | sha256sum` in the folder.
+    Anybody can compute it: `sha256sum *.parquet | sha256sum` in the folder.
     """
     hashes = [sha256_file(path) for path in files]
     if len(files) == 1:
@@ -109,7 +109,7 @@ def _named(found: Found) -> list[tuple[str, Path]]:
 
 
 def _root_of_fetched(root: Path, config: DataConfig) -> Path:
-    """What pictures that lie beside a fetched data set must lie in: its own folder, or the cache of `datasets`."""
+    """The folder that files beside a fetched data set must be in: its own folder, or the cache of `datasets`."""
     if root.is_dir():
         return root
     from datasets.config import HF_CACHE_HOME

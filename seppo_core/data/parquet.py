@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData, ParquetFile
 
 BATCH_BYTES = 16 * 1024**2
-"""Of the rows that are decoded at once; some batches are kept, for threads that ask a little out of order."""
+"""Size of the batches that are decoded at once; `KEPT` of them stay, for threads that ask a little out of order."""
 KEPT = 4
 MAX_BATCH = 256
 BOMB_BYTES, BOMB_RATIO = 1024**3, 200
-"""A column of pictures this large that shrinks this much is no column of pictures: those are compressed already."""
+"""A column this large that shrinks this much cannot hold pictures, which are compressed already."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Shard:
         return ParquetFile(source, buffer_size=1024**2, pre_buffer=False)
 
     def footer(self) -> bytes:
-        """The end of the file, where parquet keeps sizes, places and extremes of all its columns."""
+        """The end of the file, with the sizes, offsets and extremes of all its columns."""
         with open(self.path, "rb") if self.remote is None else RemoteFile(self.remote, self.path) as file:  # noqa: PTH123
             file.seek(-8, 2)
             length = int.from_bytes(file.read(4), "little")
@@ -90,7 +90,7 @@ class ParquetTable(Rows):
     order within a row group: asking for ascending positions is fast, going back reads the row group again. Memory: a
     few batches of about 16 MB, and 24 bytes a row group.
 
-    ValueError where no shard can be used, and what `choose` raises.
+    Raises ValueError if no shard can be used, and whatever `choose` raises.
     """
 
     def __init__(self, shards: Sequence[Shard], choose: Callable[[Sequence[str], str], Columns]):
@@ -179,7 +179,7 @@ class ParquetTable(Rows):
         except SourceLost:
             raise
         except Exception as error:
-            # damage is met where decoding stops; asking again would decode all before it again
+            # decoding stops at the damage; asking again would decode all before it again
             at = self._next if self._group == group else int(self._starts[group])
             self._group = -1
             local = self.shards[int(self._groups[group, 0])].local
@@ -248,7 +248,7 @@ class _Unusable(Exception):
 
 
 def _columns_of(shard: Shard, names: list[str]) -> list[Row]:
-    """Rows with these columns; of a group that is damaged none, as `prepare` will find none."""
+    """Rows with these columns, without those of damaged groups, which `prepare` will not read either."""
     rows = []
     with shard.open() as file:
         for group in range(file.metadata.num_row_groups):
@@ -267,7 +267,7 @@ def need_pyarrow(what: str) -> None:
 
 
 def _check_types(schema, columns: Columns, where: str) -> bool:
-    """Whether the table holds the pictures or clips themselves. ValueError where it cannot hold any."""
+    """Whether the table holds the pictures or clips themselves. Raises ValueError if it cannot hold any."""
     kinds = []
     for name in (columns.first, columns.second):
         if name is not None:

@@ -1,4 +1,4 @@
-"""What a source lists, before anything is decoded: captions, and where the bytes of winner and loser lie."""
+"""The rows of a source before anything is decoded: captions, and the places of the winner's and loser's bytes."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,13 +15,15 @@ from seppo_core.data.source import BadItem, SourceLost
 
 @dataclass(frozen=True)
 class FixedFile:
-    """A file that is read by position for hours. SourceLost where it has changed or gone since it was opened first, or
-    cannot be reached."""
+    """A file that is read by position for hours.
+
+    Raises SourceLost if it has changed or vanished since it was first opened, or cannot be reached.
+    """
 
     path: Path
     size: int
     changed: int
-    """Time of its last change, in ns."""
+    """Time of the last change, in ns since 1970."""
 
     @classmethod
     def of(cls, path: Path) -> "FixedFile":
@@ -39,7 +41,10 @@ class FixedFile:
             raise SourceLost(f"{self.path} was changed while it was read; run the same command again")
 
     def read(self, start: int, size: int) -> bytes:
-        """Opened anew each time: nothing is shared between threads, and a mount that is lost is an error, no crash."""
+        """Reads `size` bytes from `start` on.
+
+        The file is opened each time, so that threads share nothing and a lost mount is an error instead of a crash.
+        """
         return retry_io(partial(self._read, start, size), str(self.path))
 
     def _read(self, start: int, size: int) -> bytes:
@@ -61,19 +66,19 @@ class Span(NamedTuple):
 
 
 class Media(NamedTuple):
-    """One picture or clip: `name` is for messages and for draws; `content` is a file of its own, bytes, or a part."""
+    """One picture or clip. `name` is for messages and keys of random draws; `content` is a file, bytes or a part."""
 
     name: str
     content: Path | bytes | Span
     size: int
-    """In bytes."""
+    """Size in bytes."""
 
     def load(self) -> Path | bytes:
         return self.content.file.read(*self.content[1:]) if isinstance(self.content, Span) else self.content
 
 
 class Record(NamedTuple):
-    """One row. Of a pair both are there; of a labelled item the one that it is; of winners `winner` alone."""
+    """One row. A pair has both; a labelled item has `winner` if it is desirable, else `loser`."""
 
     id: str
     caption: str
@@ -82,34 +87,34 @@ class Record(NamedTuple):
 
 
 class Records(ABC):
-    """Rows by position, from several threads at once, without a Python object for each."""
+    """Rows by position; several threads may ask at once, and no row is kept as a Python object."""
 
     form: Supervision
-    """What the rows are; the source may be asked for less."""
+    """What the rows hold; a source may use less of it."""
     problems: Problems
     """What is known to be wrong with them."""
     files: tuple[Path, ...] = ()
-    """What lists the rows or holds them, by which they are known: tables, shards, archives."""
+    """Files that list the rows or hold them: tables, shards, archives."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Rows, the unusable ones among them."""
+        """Number of rows, with the unusable ones."""
 
     @abstractmethod
     def record(self, position: int) -> Record:
-        """BadItem where the row is of no use, LeftOut where it says so itself: a tie."""
+        """Raises BadItem if the row is unusable, LeftOut if it is valid but excluded, as a tie."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes with files and captions. Reads no pixels."""
+        """A hash that changes with files and captions. Reads no pixels."""
 
     def distinct_captions(self) -> int | None:
-        """How many different captions the rows have, where a table tells; else None."""
+        """Number of distinct captions if that can be told without reading media, else None."""
         return None
 
     @abstractmethod
     def check_there(self) -> None:
-        """SourceLost where the source as a whole is gone."""
+        """Raises SourceLost if the source as a whole is gone."""
 
 
 LEAVES = "leaves the data folder; use a name relative to it, without .."
@@ -125,8 +130,10 @@ def leaves_folder(name: str) -> bool:
 
 
 def find_file(root: Path, name: str) -> Media:
-    """The file `name` under `root`, where links that the user placed are followed. BadItem where it cannot be used,
-    SourceLost where it cannot be reached."""
+    """The file `name` under `root`; links that the user placed there are followed.
+
+    Raises BadItem if the file cannot be used, SourceLost if it cannot be reached.
+    """
     name = str(PurePosixPath(name.strip()))
     inside = PurePosixPath(name)
     if inside.is_absolute() and inside.is_relative_to(folder := root.absolute().as_posix()):

@@ -1,4 +1,4 @@
-"""Reading again where a disk or a network failed for a moment, so that its hiccup is not taken for damage."""
+"""Retries reading if a disk or a network fails for a moment, so that this is not taken for damage."""
 
 import errno
 import io
@@ -29,7 +29,7 @@ _NUMBERS = frozenset(
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether `error` speaks of the way to the data, which may be open again in a moment, not of what they hold.
+    """Whether `error` concerns access to the data, which may work again in a moment, and not their content.
 
     Decoders raise OSError for damage too, but without one of the system's numbers.
     """
@@ -38,9 +38,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_io(read: Callable[[], T], what: str, again: Callable[[Exception], bool] = is_transient) -> T:
-    """`read()`, and again, for a minute in all, while it fails with an error that is tried `again`; others pass.
+    """Calls `read` up to five times within a minute while it fails with an error that `again` accepts; others pass.
 
-    SourceLost where the last try fails too: an item that was not reached is no bad item.
+    Raises SourceLost if the last try fails too: an item that was not reached need not be bad.
     """
     waits = iter(WAITS)
     while True:
@@ -62,7 +62,7 @@ def retry_io(read: Callable[[], T], what: str, again: Callable[[Exception], bool
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of a remote file system, opened anew and read again where the connection fails. SourceLost in the end."""
+    """A file of a remote file system, reopened and read again if the connection fails. Raises SourceLost in the end."""
 
     def __init__(self, remote: "AbstractFileSystem", path: str):
         super().__init__()
@@ -112,5 +112,5 @@ class RemoteFile(io.RawIOBase):
 
 
 def _unanswered(error: Exception) -> bool:
-    """Whatever a client of the network raises, in classes of its own, but what says that the file is not to be had."""
+    """Whether it is any error of a network client, in classes of its own, except that the file is not available."""
     return not isinstance(error, FileNotFoundError | PermissionError | NotImplementedError)

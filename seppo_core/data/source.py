@@ -17,7 +17,7 @@ VIEWS: dict[Supervision, tuple[str, ...]] = {"winners": ("winner",), "pairs": ("
 
 
 class BadItem(Exception):
-    """One item cannot be used, the others can: `file` as the source names it, and the reason in words."""
+    """One item cannot be used, the others can. `file` is its name in the source, `reason` is in words."""
 
     def __init__(self, file: str, reason: str):
         super().__init__(f"{file}: {reason}")
@@ -25,11 +25,11 @@ class BadItem(Exception):
 
 
 class LeftOut(BadItem):
-    """An item that nothing is wrong with and that the data are asked for without: a tie, one labelled bad."""
+    """A valid item excluded by request, e.g. a tie or an item labelled undesirable."""
 
 
 class SourceLost(FileNotFoundError):
-    """The source as a whole can be read no more: its disk is gone, or its files were changed under way."""
+    """The source as a whole cannot be read any more: its disk is gone, or its files were changed meanwhile."""
 
 
 class View(NamedTuple):
@@ -52,11 +52,11 @@ class Item(NamedTuple):
 
 
 class Source(ABC):
-    """Captioned items of one size, read by position and in any order, from several threads at once."""
+    """Captioned items of one size, read by position in any order; several threads may ask at once."""
 
     kind: Kind
     form: Supervision = "winners"
-    """What the items are: winners alone, pairs of winner and loser, or items labelled good or bad."""
+    """Whether the items are winners, pairs of winner and loser, or labelled desirable or not."""
     height: int
     width: int
     frames: int
@@ -64,21 +64,22 @@ class Source(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Items listed, the bad ones among them."""
+        """Number of items, with the unusable ones."""
 
     @abstractmethod
     def item(self, position: int) -> Item:
-        """The item at `position`; BadItem where it cannot be used, SourceLost where no other can either."""
+        """The item at `position`. Raises BadItem if it cannot be used, SourceLost if no item can be read any more."""
 
     def distinct_captions(self) -> int | None:
-        """How many different captions the items have at most, where that can be told without reading items; else None.
+        """At most how many distinct captions the items have, if that can be told without reading items; else None.
 
-        May pass over a table's captions."""
+        May read all captions of a table.
+        """
         return None
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes with whatever changes an item: files, captions, size, sampling. Cheap: reads no pixels."""
+        """A hash that changes with whatever changes an item: files, captions, size, sampling. Reads no pixels."""
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:

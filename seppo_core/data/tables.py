@@ -1,4 +1,4 @@
-"""Tables of any kind as records: rows of named columns, read one by one."""
+"""Tables of any format as records: rows of named columns, read one by one."""
 
 import json
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ Row = dict[str, object]
 
 
 class Rows(ABC):
-    """A table by position, from several threads at once."""
+    """A table whose rows are read by position; several threads may ask at once."""
 
     columns: tuple[str, ...]
     files: tuple[Path, ...] = ()
@@ -34,30 +34,30 @@ class Rows(ABC):
 
     @abstractmethod
     def row(self, position: int) -> Row:
-        """BadItem where it cannot be read."""
+        """Raises BadItem if it cannot be read."""
 
     @abstractmethod
     def name(self, position: int) -> str:
-        """What a row without a file of its own is called in messages."""
+        """The name of a row in messages if it has no file of its own."""
 
     @abstractmethod
     def scan(self) -> Iterator[Row | BadItem]:
         """All rows in order."""
 
     def scan_columns(self, names: Sequence[str]) -> Iterator[Row] | None:
-        """The readable rows with these columns alone, or None where a row cannot be had without all of it."""
+        """The readable rows with only these columns, or None if a row can only be read as a whole."""
         return None
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Of the table alone, cheaply."""
+        """A cheap hash of the table alone."""
 
 
 class TableRecords(Records):
     """The rows of a table, files among them found under `root`.
 
-    With `unique` a row that names the same files as one before it is refused: its name is its id. Costs a pass over the
-    rows, which then gives the fingerprint too; without, only tables of file names are passed over, for the sizes.
+    If `unique`, a row that names the same files as an earlier one is rejected, since its name is its id. That takes a
+    pass over the rows, which also gives the fingerprint; otherwise only tables of file names need one, for the sizes.
     """
 
     def __init__(self, rows: Rows, columns: Columns, root: Path, unique: bool = False):
@@ -89,7 +89,7 @@ class TableRecords(Records):
         return self._captions
 
     def _caption_hash(self, row: Row) -> int:
-        """0 where it has none."""
+        """The hash of a row's caption, 0 if it has none."""
         try:
             return hash64(self.columns.caption(row, "").encode())
         except BadItem:
@@ -122,7 +122,7 @@ class TableRecords(Records):
         return media if isinstance(media.content, Path) else media._replace(name=f"{media.name} {column}")
 
     def _pass(self) -> str:
-        """The hash of what every row says and of its files' sizes; notes rows that say what one before them said."""
+        """Hashes every row and the sizes of its files; rejects rows that repeat an earlier one if `unique`."""
         digest = sha256(json.dumps([list(self.columns.names), self.form]).encode())
         hashes, captions = (np.zeros(len(self.rows), dtype=np.uint64) for _ in range(2))
         for position, row in enumerate(self.rows.scan()):
@@ -148,6 +148,6 @@ class TableRecords(Records):
 
 
 def _distinct(hashes: Iterable[int]) -> int:
-    """How many there are beside 0."""
+    """Number of distinct hashes other than 0."""
     found = hashes if isinstance(hashes, np.ndarray) else np.fromiter(hashes, dtype=np.uint64)
     return int(np.count_nonzero(np.unique(found)))

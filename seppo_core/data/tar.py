@@ -1,4 +1,4 @@
-"""webdataset tars: members of one key are one sample, found by an index of where each member lies."""
+"""webdataset tars: members with one key are one sample, found by an index of the members' offsets."""
 
 import json
 import re
@@ -75,7 +75,7 @@ class TarRecords(Records):
         repeated = [member.extension for i, member in enumerate(members) if member.extension in _seen(members[:i])]
         if repeated:
             raise BadItem(name, f"it has {repeated[0]} twice")
-        # a broken json is no matter where nothing in it is asked for
+        # a damaged json does not matter if nothing in it is needed
         needed = self.form != "winners" or not any(member.extension in TEXTS[:2] for member in members)
         told = self._json(members, name) if needed else {}
         if self.form != "pairs":
@@ -169,7 +169,7 @@ class TarRecords(Records):
 
 
 class _Index:
-    """Where everything lies, in arrays that grow."""
+    """Offsets of all members and samples, in arrays that grow."""
 
     def __init__(self, problems: Problems):
         self.problems = problems

@@ -16,7 +16,7 @@ def to_local(tensor: Tensor) -> Tensor:
 
 
 def shard_like(value: Tensor, like: Tensor) -> Tensor:
-    """`value`, whole on every process, cut as `like` is where both have one shape; else as it is."""
+    """`value`, whole on every process, sharded as `like` is if both have one shape, else unchanged."""
     if isinstance(like, DTensor) and torch.is_tensor(value) and value.shape == like.shape:
         # every process holds the same, so that each can cut for itself
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -1,4 +1,4 @@
-"""The processes of one launch, where each does a part and the first speaks for all."""
+"""The processes of one launch, of which rank 0 is the main one."""
 
 import os
 import time
@@ -13,28 +13,27 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 T = TypeVar("T")
 
 STATUS = 2
-"""Exit status of a process that ends because another has failed, and said why."""
+"""Exit status of a process that ends because another one failed, which reports the error."""
 PATIENCE = timedelta(hours=12)
-"""How long one process waits for another. NCCL's own ten minutes end runs whose main process takes its time
-over a slow disk."""
+"""Time limit of collectives. NCCL's default of ten minutes ends runs whose main process waits for a slow disk."""
 FOREIGN = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "accelerate's FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
-"""Ways of sharing a model that the loop does not know, by the variable with which a launcher asks for one."""
+"""Environment variables with which a launcher asks for ways of sharing a model that the loop does not support."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place: `rank` in 0..`world`-1. The default is a process alone."""
+    """The rank of this process, in 0..`world`-1. The default is a single process."""
 
     rank: int = 0
     world: int = 1
 
     @classmethod
     def of(cls, accelerator: Accelerator) -> "Ranks":
-        """The processes that accelerate sees; ValueError where the launcher started another number."""
+        """The ranks as accelerate sees them. Raises ValueError if the launcher started another number of processes."""
         world, launched = accelerator.num_processes, int(os.environ.get("WORLD_SIZE", 1))
         if world != launched:
             raise ValueError(
@@ -48,8 +47,10 @@ class Ranks:
         return self.rank == 0
 
     def run_on_main(self, work: Callable[[], T]) -> T:
-        """What `work` gives on the first process, on all of them. Its error is raised there; the others
-        call `exit_after_peer_failure`."""
+        """Calls `work` on the main process and returns its result on all. Collective.
+
+        If `work` raises, the main process raises the error and the others call `exit_after_peer_failure`.
+        """
         if self.world == 1:
             return work()
         if not self.is_main:
@@ -70,16 +71,16 @@ ALONE = Ranks()
 
 
 def exit_after_peer_failure() -> None:
-    """Ends a process that has nothing to say; SystemExit."""
-    # a launcher ends all processes when one does: the one that knows why is to say it first
+    """Exits with status 2 after another process failed; that process reports the error."""
+    # a launcher ends all processes when one does: the one that failed must print its error first
     time.sleep(1)
     raise SystemExit(STATUS)
 
 
 def make_accelerator(mixed_precision: str = "no") -> Accelerator:
-    """The first one of a process fixes its precision and its patience; those after it are the same.
+    """An Accelerator; the first one of a process decides precision and time limit, later ones are the same.
 
-    ValueError where the launcher was set up for a way of sharing a model that was never tested with this loop.
+    Raises ValueError if the launcher asks for a way of sharing a model that is not tested with this training loop.
     """
     for variable, name in FOREIGN.items():
         # before accelerate would look for the library, or start it

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first asks to save and leave, the second leaves at once. Without torch.
+"""SIGTERM and SIGINT: the first one asks to save and stop, the second one stops at once. Without torch.
 
 The exit status is 128 + the signal's number, as a shell has it: 143 after SIGTERM, 130 after SIGINT (Ctrl-C).
 """
@@ -19,7 +19,7 @@ once more where torchrun or `timeout` hands it on."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the work in order. Like any interrupt it is no `Exception`: nothing catches it by accident."""
+    """A signal ended the work in order. It is not an `Exception`, so that nothing catches it by accident."""
 
     def __init__(self, signum: int, detail: str = ""):
         self.signum = signum
@@ -33,7 +33,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopSignals:
-    """A context in which a first signal is only noted, for a loop to `check` where it can leave in order.
+    """A context in which a first signal is only noted; a loop calls `check` wherever it can stop in order.
 
     In a block of `at_once` it raises Stopped there and then, or at the block's start if it came before. A second
     signal, half a second later or more, ends the process on the spot, without tidying up: the next start removes what
@@ -65,9 +65,9 @@ class StopSignals:
 
     @contextmanager
     def at_once(self, allowed: bool = True) -> Iterator[None]:
-        """For work that may be broken off anywhere, such as generating a batch of samples that is then lost.
+        """A context for work that a signal may interrupt anywhere, such as generating a batch of samples.
 
-        With `allowed` false it is as if it were not there: where several processes must stop together.
+        With `allowed` false it does nothing, for processes that must stop together.
         """
         self._at_once = allowed
         try:
@@ -94,7 +94,7 @@ class StopSignals:
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """For commands that lose nothing when they are broken off: SIGTERM raises Stopped at once, as Ctrl-C does."""
+    """A context for commands that lose nothing if interrupted: SIGTERM raises Stopped at once, as Ctrl-C does."""
 
     def stop(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -111,5 +111,5 @@ def raising() -> Iterator[None]:
 
 
 def exit_status(signum: int) -> int:
-    """What a process that `signum` ended leaves with."""
+    """Exit status of a process that signal `signum` ended."""
     return 128 + signum

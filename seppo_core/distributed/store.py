@@ -1,4 +1,4 @@
-"""What the processes of a launch tell each other, without waiting for one another."""
+"""Values that the processes of a launch share without waiting for one another."""
 
 import json
 import uuid
@@ -26,7 +26,7 @@ class RunStore:
         self._store = shared
         self._meeting = 0
 
-    def claim(self, work: str) -> int:
+    def next_index(self, work: str) -> int:
         """The next piece of `work`, from 0 on: every call, in whatever process, gets another."""
         return self._store.add(f"claim {work}", 1) - 1
 

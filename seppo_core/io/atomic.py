@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Atomic writes: a file or a folder is there completely or not at all."""
 
 import glob
 import json
@@ -12,27 +12,27 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seppo_core.io.disk_errors import telling
+from seppo_core.io.disk_errors import explain_disk_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MACHINE = blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
-"""In the names of temporary files: folders are shared between machines, and numbers of processes are not."""
+"""Part of the names of temporary files: machines share folders, but not process numbers."""
 ABANDONED = 24 * 3600
-"""Seconds after which another machine's temporary file is nobody's: whether its process lives cannot be seen here."""
+"""Seconds after which another machine's temporary file counts as abandoned: whether its process lives is not known."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on leaving it is flushed to disk and renamed, on an error removed.
 
-    What the disk refuses is told as a DiskError.
+    Raises DiskError if the disk refuses to write.
     """
     temporary = _temporary(path)
     try:
-        # inside, so that the disk is asked for its space before what it did not take is removed
-        with telling(path):
+        # inside, so that a full disk is recognised before the incomplete file is removed
+        with explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(path)
             yield temporary
@@ -46,12 +46,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`, renamed to it on leaving; FileExistsError if `path` is there."""
+    """Yields a temporary folder beside `path`, renamed to it on leaving. Raises FileExistsError if `path` exists."""
     if path.exists():
         raise FileExistsError(f"{path} exists already and is not overwritten; name another folder or move it away")
     temporary = _temporary(path)
     try:
-        with telling(path):
+        with explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(path)
             shutil.rmtree(temporary, ignore_errors=True)
@@ -67,7 +67,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file whole or not at all."""
+    """Writes a safetensors file atomically."""
     # imported here, so that the rest of the file needs no torch
     from safetensors.torch import save_file
 
@@ -76,13 +76,13 @@ def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, s
 
 
 def save_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file whole or not at all."""
+    """Writes a UTF-8 text file atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def save_json(path: Path, content: dict | list) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file atomically."""
     save_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -98,7 +98,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Removes what a killed process left of an earlier try to write `path`."""
+    """Removes what killed processes left of earlier attempts to write `path`."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
         machine, _, process = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp").partition("-")
         if process.isdecimal() and _is_abandoned(left, machine, int(process)):
@@ -115,7 +115,7 @@ def _is_abandoned(left: Path, machine: str, process: int) -> bool:
 
 def _is_alive(process: int) -> bool:
     if os.name == "nt":
-        # there, signal 0 would end it
+        # on Windows, signal 0 would end it
         return True
     try:
         os.kill(process, 0)

@@ -1,4 +1,4 @@
-"""Errors of the disk in words that help: which file, what is wrong, what to do. Nothing here is torch's."""
+"""Disk errors with the file, the cause and the cure. Without torch."""
 
 import errno
 import re
@@ -33,7 +33,7 @@ NEARLY_FULL = 2 * 1024**2
 
 
 class DiskError(OSError):
-    """The disk did not take, or give, a file. Its text says which, why and what to do."""
+    """A file could not be written or read. The text says which one, why and what to do."""
 
     def __init__(self, number: int, text: str):
         super().__init__(number, text)
@@ -43,8 +43,8 @@ class DiskError(OSError):
 
 
 @contextmanager
-def telling(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses while `path` is written into a DiskError; other errors pass as they are.
+def explain_disk_errors(path: Path) -> Iterator[None]:
+    """Turns disk errors while `path` is written into DiskError; other errors pass unchanged.
 
     Libraries hide such errors: safetensors in an exception of its own, torch in a RuntimeError without a number.
     """
@@ -56,12 +56,12 @@ def telling(path: Path) -> Iterator[None]:
         raise DiskError(
             number,
             f"{path} could not be written: {_reason(number, path)}; {_CURES[number]} and give the same command again. "
-            "What was written before is whole",
+            "Files written before are complete",
         ) from error
 
 
 def explanation(error: BaseException) -> str | None:
-    """One line for an error of the disk that came up anywhere, None for any other error."""
+    """One line about a disk error that came up anywhere; None for other errors."""
     if not isinstance(error, OSError) or error.errno not in _CURES:
         return None
     if isinstance(error, DiskError):
@@ -79,7 +79,7 @@ def _number(error: Exception, path: Path) -> int | None:
         return int(found[1]) if found and int(found[1]) in _CURES else None
     if isinstance(error, RuntimeError) and ("enforce fail at inline_container" in text or "PytorchStream" in text):
         known = next((number for words, number in _WORDS.items() if words in text), None)
-        # torch counts what was written and says no more than that it was too little
+        # torch only says that fewer bytes were written than expected
         return known or (errno.ENOSPC if free_bytes(path) < NEARLY_FULL else errno.EIO)
     return None
 

@@ -1,4 +1,4 @@
-"""Random draws keyed by what they are for, so that no draw depends on rank, accumulation or what was drawn before."""
+"""Random draws keyed by their purpose, so that no draw depends on rank, accumulation or earlier draws."""
 
 from hashlib import blake2b
 

@@ -1,4 +1,4 @@
-"""When, on what and with which versions something ran. Without torch."""
+"""The time, machine and library versions of a run. Without torch."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ LIBRARIES = ("seppo", "torch", "diffusers", "transformers", "accelerate", "peft"
 
 
 def environment() -> dict[str, str | None]:
-    """When, on what and with which versions: what a report must say."""
+    """Time, machine, commit and library versions, for reports."""
     found = {}
     for library in LIBRARIES:
         try:
@@ -27,7 +27,7 @@ def environment() -> dict[str, str | None]:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree this package runs from, with "-dirty" where it was changed; None outside a checkout."""
+    """Commit of the source tree this package runs from, with "-dirty" if it has changes; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a stopped run needs to go on exactly, written whole or not at all."""
+"""Checkpoints: everything that a stopped run needs to continue exactly, written atomically."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ class Checkpoint:
     scheduler: dict
     scaler: dict
     ema: dict[str, Tensor] = field(default_factory=dict)
-    """The running average of the policy; empty where the run keeps none."""
+    """The running average of the policy; empty if the run keeps none."""
 
 
 class CheckpointFolder:
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint without unpickling code; ValueError for a format that this version does not know, and for
     files that are damaged."""
     progress = load_progress(path)
-    with _told(path):
+    with _explain_damage(path):
         state = torch.load(path / OPTIMIZER_FILE, map_location="cpu", weights_only=True, mmap=True)
         ema = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else {}
         policy = load_file(path / POLICY_FILE)
@@ -98,14 +98,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def load_policy(path: Path) -> dict[str, Tensor]:
     """The trained weights of a checkpoint alone, by portable name."""
-    with _told(path):
+    with _explain_damage(path):
         return load_file(path / POLICY_FILE)
 
 
 def load_weights(path: Path, weights: Literal["policy", "ema"] | None = None) -> dict[str, Tensor]:
-    """The weights to evaluate or export: the running average where there is one, or as asked.
+    """The weights to evaluate or export: the running average if there is one, or what is asked for.
 
-    FileNotFoundError where the average is asked for and the run keeps none.
+    Raises FileNotFoundError if the average is asked for but the run keeps none.
     """
     average = path / EMA_FILE
     if weights == "policy" or (weights is None and not average.exists()):
@@ -117,7 +117,7 @@ def load_weights(path: Path, weights: Literal["policy", "ema"] | None = None) ->
 
 def load_progress(path: Path) -> Progress:
     """Where the run stood at a checkpoint."""
-    with _told(path):
+    with _explain_damage(path):
         found = json.loads((path / "progress.json").read_text(encoding="utf-8"))
         # before anything else of it is read: another format may have other fields
         number = found["format"]
@@ -125,13 +125,13 @@ def load_progress(path: Path) -> Progress:
         raise ValueError(
             f"checkpoint {path} has format {number}; this version reads {FORMAT}, use the one that wrote it"
         )
-    with _told(path):
+    with _explain_damage(path):
         return Progress(**found)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Says in one line that a checkpoint's files are damaged or missing; errors of the disk pass as they are."""
+def _explain_damage(path: Path) -> Iterator[None]:
+    """Turns errors of damaged or missing files into a ValueError of one line; disk errors pass unchanged."""
     try:
         yield
     except (SafetensorError, RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, FileNotFoundError) as error:

@@ -1,4 +1,4 @@
-"""What a run will write, compared with the disk that it writes to, before it begins."""
+"""Compares the bytes that a run will write with the free space on its disk, before it begins."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,11 +9,11 @@ from seppo_core.config.schema import Config
 from seppo_core.io.space import free_bytes
 
 PARTS = ("pool", "checkpoints", "buffer")
-"""Folders of a run that `run_bytes` speaks of."""
+"""Folders of a run that `run_bytes` counts."""
 
 
 def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> dict[str, int]:
-    """Bytes that a whole run holds at most at once, by part.
+    """The most bytes that a run holds at once, by part.
 
     `trained` are the trained weights, whole; `latent_bytes` is one reference sample, which the buffer keeps in float32.
     """
@@ -32,7 +32,7 @@ def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> d
 
 
 def pool_entries(config: Config) -> int:
-    """Snapshots that the pool holds at most at once."""
+    """The most snapshots that the pool holds at once."""
     m, iterations = config.method, config.loop.iterations
     if m.strategy is None:
         return 0
@@ -43,7 +43,7 @@ def pool_entries(config: Config) -> int:
 
 
 def check_run_space(folder: Path, needed: dict[str, int]) -> None:
-    """OSError where the disk of `folder` has not room for what is `needed` and not there already."""
+    """Raises OSError if the disk of `folder` has no room for the part of `needed` that is not written yet."""
     there = sum(path.stat().st_size for part in PARTS for path in (folder / part).rglob("*") if path.is_file())
     missing, free = sum(needed.values()) - there, free_bytes(folder)
     if missing > free:

@@ -1,4 +1,4 @@
-"""What a person sees of training: a live bar on a terminal, one line per update elsewhere."""
+"""Progress of training: a live bar on a terminal, one line per update elsewhere."""
 
 import sys
 from typing import TextIO
@@ -10,7 +10,7 @@ SHOWN = ("loss", "winner_error", "share_s_plus", "margin", "grad_norm")
 
 
 class UpdateDisplay:
-    """Says after every update how far training is. `visible` is for the process that speaks for all."""
+    """Shows after every update how far training is; with `visible` false it shows nothing."""
 
     def __init__(
         self, pace: TimeLeft, done: int, *, description: str, visible: bool = True, stream: TextIO | None = None

@@ -1,4 +1,4 @@
-"""How long a run still takes, from what its updates and samples took so far. Without torch."""
+"""Estimates the time left of a run from its updates and samples so far. Without torch."""
 
 import math
 from statistics import median
@@ -7,7 +7,7 @@ RECENT = 50
 
 
 class TimeLeft:
-    """Seconds of the latest updates, and of generating a sample."""
+    """Measures the seconds of the latest updates and of generating a sample."""
 
     def __init__(self, total: int, per_iteration: int, samples_per_iteration: int):
         """`samples_per_iteration` is 0 for methods that generate none."""
@@ -17,7 +17,7 @@ class TimeLeft:
         self._samples = self._sampling = 0.0
 
     def update(self, seconds: float, waited: float | None = None) -> None:
-        """`waited` is what of it went by until batches were there; None where that is not known."""
+        """`waited` is the part of `seconds` spent waiting for batches; None if unknown."""
         self._updates = [*self._updates[1 - RECENT :], seconds]
         self._waits = [*self._waits[1 - RECENT :], waited]
 
@@ -31,7 +31,7 @@ class TimeLeft:
 
     @property
     def data_share(self) -> float | None:
-        """Of the time of the latest updates, what went by waiting for batches."""
+        """Share of the latest updates' time spent waiting for batches."""
         known = [(wait, seconds) for wait, seconds in zip(self._waits, self._updates, strict=True) if wait is not None]
         return sum(wait for wait, _ in known) / sum(seconds for _, seconds in known) if known else None
 

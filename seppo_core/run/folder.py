@@ -1,4 +1,4 @@
-"""The folder of one run: its config, where it came from, and which checkpoint is meant."""
+"""The folder of one run: its config, its origin and its checkpoints."""
 
 import json
 import shutil
@@ -31,17 +31,17 @@ FREE_KEYS = (
     "loop.attention",
     "reference_samples.batch_size",
 )
-"""Keys that may differ on a resume: they say how, not what, and move weights by rounding at most. After a run that was
-out of memory, these are what can be lowered."""
+"""Keys that may differ on a resume: they decide how a run is computed, and change weights by rounding at most. After
+running out of memory, these are the ones to lower."""
 
 
 def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...] = ()) -> None:
-    """Makes a run folder, or finds it made by this very config, on the winners of this fingerprint, by this version.
+    """Makes a run folder, or checks that an existing one has the same config, winners and package version.
 
-    `config.yaml` is the resolved config, `environment.jsonl` gets a line of versions at every start. ValueError, with
-    the differences, where the folder belongs to another config, other winners or another version of this package;
-    `accept` names those keys (or "winners", "version") that may differ, and becomes part of the run. Nothing else is
-    overwritten.
+    `winners` is the fingerprint of the cache. `config.yaml` is the resolved config; `environment.jsonl` gets a line of
+    versions at every start. Raises ValueError, with the differences, if the folder belongs to another config, other
+    winners or another version of this package; `accept` names the keys (or "winners", "version") that may differ and
+    are then changed in the run. Nothing else is overwritten.
     """
     path = folder / "config.yaml"
     holder = holder_of(folder)
@@ -84,10 +84,10 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
 
 
 def check_model(folder: Path, model: str, accept: tuple[str, ...] = ()) -> None:
-    """Notes the fingerprint of the denoiser that a run starts from, or finds it the same.
+    """Notes the fingerprint of the denoiser that a run starts from, or checks that it is the same.
 
-    A path can hold other weights than it did, and a LoRA or a reference pool on them would be another model. ValueError
-    where they are others, unless `accept` names "model".
+    A path may hold other weights than before, and a LoRA or a reference pool on them would be another model. Raises
+    ValueError if they differ, unless `accept` names "model".
     """
     path = folder / "model.json"
     before = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else None
@@ -108,9 +108,9 @@ def _write_run(folder: Path, config: Config, winners: str) -> None:
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path | None:
-    """Folder of the checkpoint called `wanted`: "latest", a number of updates, a path, or "base" (None).
+    """The folder of the checkpoint `wanted`: "latest", a number of updates, a path, or "base" (None).
 
-    FileNotFoundError, with those that are there, where there is none.
+    Raises FileNotFoundError, with the checkpoints that exist, if there is none.
     """
     if wanted == "base":
         return None

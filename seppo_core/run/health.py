@@ -1,4 +1,4 @@
-"""Health gates: what goes wrong with a run, seen from its metrics alone. Pure, and without torch.
+"""Health gates: detect problems of a run from its metrics alone. Without torch.
 
 A gate's memory is a function of the metrics so far, so that a resumed run (which hands its `metrics.jsonl` in again),
 every process of a run, and `status`, which has nothing but the file, all see the same alarms.
@@ -18,16 +18,16 @@ Metrics = Mapping[str, float | int | None]
 """One update's scalars, as the trainer logs them: `update` (1-based), `winner_error`, …; not finite may be null."""
 
 STANDARD_ERRORS = 5
-"""How far a rise of the winner error must stand out. On the toy, healthy runs reach 3.6 at the worst of all windows."""
+"""Standard errors by which the winner error must rise. Healthy toy runs reach 3.6 in their worst window."""
 LEAST = 3
-"""Errors of the base to compare with: a run of few updates an iteration sees the base as reference only so often."""
+"""Least number of base errors to compare with; with few updates an iteration the base is seldom the reference."""
 SIGNS = 256
-"""Least number of signs that must agree: few pairs, all won, are no fault."""
+"""Least number of signs that must agree: a few pairs that are all won are no problem."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What a gate saw. It holds from `update` until the condition is gone."""
+    """A gate's warning, from `update` until the condition is gone."""
 
     gate: str
     update: int
@@ -56,7 +56,7 @@ class UnhealthyRun(ValueError):
 class Health:
     """All gates of one run. `look` takes one update's metrics after the other.
 
-    `signs` is how many s an update decides, 0 where s is +1 by definition (flipper off, methods without an anchor). A
+    `signs` is how many s an update decides, 0 if s is +1 by definition (flipper off, methods without an anchor). A
     metric that a method does not log switches off the gates that look at it. `history` is what was logged before a
     resume.
     """
@@ -75,7 +75,7 @@ class Health:
         self._standing: dict[str, Alarm] = {}
         self._quiet: dict[str, int] = {}
         self.alarms: list[Alarm] = []
-        """All so far, those that are over too."""
+        """All alarms so far, with those that are over."""
         for metrics in history:
             self.look(metrics)
 
@@ -150,8 +150,8 @@ class _NonFinite:
 class _WinnerError:
     """Compares the policy's mean error on winners over the last window with the base's, by a share and by the noise.
 
-    Of the base there are errors on the same draws while it is the reference; the first window of them is taken. A
-    method without a reference has its own first window stand for the base.
+    The base's errors are known, on the same draws, while it is the reference; their first window is used. For a method
+    without a reference, its own first window stands in for the base.
     """
 
     def __init__(self, window: int, rise: float):
@@ -190,7 +190,7 @@ class _WinnerError:
 def _winner_errors(metrics: Metrics) -> tuple[float | None, float | None]:
     """Mean errors on the winners, or desirable items, of the policy and of the base; None for one that is not known.
 
-    The reference's are the base's where it is the pool's first entry.
+    The errors of the reference are the base's if it is the pool's first entry.
     """
     if _finite(share := metrics.get("share_desirable")) and share > 0:
         # both as parts of a mean over all items

@@ -1,4 +1,4 @@
-"""The files that tell how a run goes, read without torch: `metrics.jsonl`, `events.jsonl`."""
+"""Reads and writes the history of a run, `metrics.jsonl` and `events.jsonl`. Without torch."""
 
 import json
 import time
@@ -17,7 +17,7 @@ def read_metrics(folder: Path) -> list[dict]:
 
 
 def read_events(folder: Path) -> list[dict]:
-    """What happened in a run folder and when (`time`, seconds since 1970), oldest first."""
+    """The events of a run folder, oldest first; `time` is in seconds since 1970."""
     return read_lines(folder / EVENTS)
 
 

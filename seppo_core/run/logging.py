@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics.jsonl, TensorBoard, Weights & Biases where asked for."""
+"""Logs of a run: metrics.jsonl, TensorBoard and, if asked for, Weights & Biases."""
 
 import json
 import math
@@ -12,14 +12,14 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from seppo_core.io.atomic import save_text
-from seppo_core.io.disk_errors import telling
+from seppo_core.io.disk_errors import explain_disk_errors
 from seppo_core.run.history import METRICS, read_lines
 
 
 class WeightsAndBiases:
-    """One run of a project, which a resumed run goes on with: its id lies in the run folder as `wandb.txt`.
+    """One run of a wandb project; a resumed run continues it, by the id in the run folder's `wandb.txt`.
 
-    Whether it talks to a server is wandb's own business (WANDB_MODE=offline keeps it on disk).
+    Whether it talks to a server is up to wandb (WANDB_MODE=offline keeps it on disk).
     """
 
     def __init__(self, project: str, folder: Path, config: dict[str, Any]):
@@ -43,7 +43,7 @@ class WeightsAndBiases:
 
 
 def require_wandb() -> None:
-    """ValueError where wandb is not installed: to be asked before weights load."""
+    """Raises ValueError if wandb is not installed; call it before loading weights."""
     if find_spec("wandb") is None:
         raise ValueError("log.wandb names a project, but wandb is not installed: pip install wandb, or leave it out")
 
@@ -60,18 +60,18 @@ class RunLog:
             kept = [line for line in read_lines(self.path) if line["update"] <= update]
             save_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._wandb = wandb
-        with telling(folder / "tensorboard"):
+        with explain_disk_errors(folder / "tensorboard"):
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=update + 1 if update else None)
-        with telling(self.path):
+        with explain_disk_errors(self.path):
             self._file = self.path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, update: int, metrics: dict[str, float | int]) -> None:
         """Logs the scalars of `update` (1-based: how many are done with it)."""
         # JSON has no infinity and no NaN; a skipped update's gradient norm is null
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        with telling(self.path):
+        with explain_disk_errors(self.path):
             self._file.write(json.dumps({"update": update, **finite}) + "\n")
-        with telling(self.path.with_name("tensorboard")):
+        with explain_disk_errors(self.path.with_name("tensorboard")):
             for name, value in metrics.items():
                 self.writer.add_scalar(name, value, update)
         if self._wandb is not None:
@@ -79,7 +79,7 @@ class RunLog:
 
     def sync(self) -> None:
         """Brings what was logged onto the disk, so that no checkpoint outlives the metrics before it."""
-        with telling(self.path):
+        with explain_disk_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
 

@@ -1,4 +1,4 @@
-"""How a run is doing, told from its folder alone: while it runs, after it ended, on any machine. Without torch."""
+"""The state of a run, read from its folder alone: while it runs or after it ended, on any machine. Without torch."""
 
 import time
 from dataclasses import dataclass, fields
@@ -16,13 +16,13 @@ from seppo_core.run.history import METRICS, read_events, read_metrics
 
 LINES = 5
 SLOW = 0.05
-"""Share of the time waiting for batches from which on something should be done about it."""
+"""Share of the time spent waiting for batches above which a cure is shown."""
 Section = TypeVar("Section")
 
 
 @dataclass(frozen=True)
 class Status:
-    """What the folder says. Times are seconds since 1970."""
+    """The state of a run. Times are seconds since 1970."""
 
     folder: Path
     what: str
@@ -31,9 +31,9 @@ class Status:
     iteration: int
     iterations: int
     missing: int
-    """Reference samples that the current iteration still has to generate; 0 where that is done, or not begun."""
+    """Reference samples that the current iteration still has to generate; 0 if that is done or has not begun."""
     samples: int
-    """Reference samples of an iteration."""
+    """Reference samples per iteration."""
     state: str
     """running, finished, stopped, failed, killed (nothing said that it ended) or not begun."""
     detail: str
@@ -41,7 +41,7 @@ class Status:
     seconds_per_update: float | None
     pairs_per_second: float | None
     data_share: float | None
-    """Of the latest updates' time, what went by waiting for batches."""
+    """Share of the latest updates' time spent waiting for batches."""
     left: float | None
     checkpoints: tuple[str, ...]
     alarms: tuple[Alarm, ...]
@@ -50,7 +50,7 @@ class Status:
 
 
 def read_status(folder: Path) -> Status:
-    """Looks into a run folder; FileNotFoundError where it is none."""
+    """Reads the state of a run folder. Raises FileNotFoundError if it is not one."""
     config = _read_config(folder)
     loop, sampled = config["loop"], config.get("reference_samples", {})
     health, method = _section(HealthConfig, config.get("health")), _method(config["method"])
@@ -93,7 +93,7 @@ def read_status(folder: Path) -> Status:
 
 
 def status_text(status: Status, now: float | None = None) -> str:
-    """The same for people, one fact a line."""
+    """The state as text, one fact a line."""
     now = time.time() if now is None else now
     share = status.update / status.total
     rows = [
@@ -135,7 +135,7 @@ def _health_text(status: Status) -> str:
         return f"{', '.join(alarm.gate for alarm in status.standing)} out of bounds:"
     if status.alarms:
         return "well now; earlier: " + ", ".join(f"{alarm.gate} at update {alarm.update}" for alarm in status.alarms)
-    return "no gate has spoken" if status.update else "nothing to go by yet"
+    return "no health warnings" if status.update else "nothing to go by yet"
 
 
 def _table(lines: tuple[dict, ...]) -> str:
@@ -154,7 +154,7 @@ def _cell(value: float | int | None) -> str:
 
 
 def _variant(method: MethodConfig) -> str:
-    """What makes it another method than the paper's."""
+    """How the method differs from the paper's."""
     return "" if method.pool_window is None else f" that forgets all but the newest {method.pool_window} snapshots"
 
 
@@ -166,7 +166,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _section(schema: type[Section], values: dict | None) -> Section:
-    """A section of the config, whichever version wrote it: keys that are gone are passed over."""
+    """A section of the config, by whichever version it was written: keys that no longer exist are ignored."""
     known = {field.name for field in fields(schema)}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in (values or {}).items()}
     return schema(**{name: value for name, value in given.items() if name in known and value is not None})
@@ -202,7 +202,7 @@ _ENDS = {"finished": "finished", "stopped": "stopped", "failed": "failed"}
 
 
 def _sign_of_life(folder: Path) -> float | None:
-    """When the run last wrote anything that counts."""
+    """The time at which the run last wrote anything; None if it never did."""
     places = [folder / METRICS, folder / "events.jsonl", folder / "checkpoints", *(folder / "buffer").glob("*")]
     times = [path.stat().st_mtime for path in places if path.exists()]
     return max(times) if times else None

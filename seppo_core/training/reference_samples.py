@@ -137,7 +137,7 @@ class ReferenceSamples:
 
     def _claims(self, chunks: int, iteration: int, store: RunStore) -> Iterator[int]:
         """Numbers of chunks that this process is the first to take, for as long as there are any."""
-        while (number := store.claim(f"samples of iteration {iteration}")) < chunks:
+        while (number := store.next_index(f"samples of iteration {iteration}")) < chunks:
             yield number
 
     def _rounds(self, chunks: int) -> Iterator[int | None]:

@@ -97,7 +97,7 @@ def test_mirrored_rows_that_were_not_prepared_are_refused(tmp_path):
     cache, _, _ = make(tmp_path / "cache", flip=False)
     with pytest.raises(ValueError, match=r"data\.flip=true"):
         cache.posterior([0, 1], [False, True])
-    with pytest.raises(IndexError, match=r"row 6 is not in 0\.\.5"):
+    with pytest.raises(IndexError, match=r"\b6\b.*0\.\.5"):
         cache.posterior([6], [False])
 
 
@@ -111,24 +111,24 @@ def test_few_shards_stay_mapped_and_the_cache_travels_to_other_processes(tmp_pat
 
 
 def test_what_is_not_a_whole_cache_is_refused_with_the_cure(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no cache at .*run `prepare` first"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*`prepare`"):
         WinnerCache(tmp_path / "nowhere")
     cache, _, _ = make(tmp_path / "cache")
     manifest = tmp_path / "cache" / "manifest.json"
     content = json.loads(manifest.read_text())
 
     manifest.write_text(json.dumps(content | {"version": 99}))
-    with pytest.raises(ValueError, match=r"version 99, this program reads 2, 3"):
+    with pytest.raises(ValueError, match=r"\b99\b.*\b3\b"):
         WinnerCache(tmp_path / "cache")
     manifest.write_text(json.dumps({"a": 1}))
-    with pytest.raises(ValueError, match="is not the manifest of a cache"):
+    with pytest.raises(ValueError, match=r"manifest\.json"):
         WinnerCache(tmp_path / "cache")
     del content["shards"]
     manifest.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="is damaged"):
+    with pytest.raises(ValueError, match="shards"):
         Manifest.read(tmp_path / "cache")
     manifest.rename(tmp_path / "cache" / "prepare.json")
-    with pytest.raises(FileNotFoundError, match="is not finished; run the same `prepare` command again"):
+    with pytest.raises(FileNotFoundError, match="`prepare`"):
         WinnerCache(tmp_path / "cache")
     assert len(cache) == 6
 
@@ -139,11 +139,11 @@ def test_damaged_shards_are_found(tmp_path):
     whole = shard.read_bytes()
 
     shard.write_bytes(b"\xff" * len(whole))
-    with pytest.raises(ValueError, match=r"items-00001\.safetensors cannot be read"):
+    with pytest.raises(ValueError, match=r"items-00001\.safetensors"):
         WinnerCache(tmp_path / "cache").posterior([4], [False])
     shard.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="bytes instead of"):
+    with pytest.raises(ValueError, match=rf"items-00001\.safetensors.*{len(whole) // 2}.*{len(whole)}"):
         WinnerCache(tmp_path / "cache")
     shard.unlink()
-    with pytest.raises(ValueError, match="is missing"):
+    with pytest.raises(ValueError, match=r"items-00001\.safetensors"):
         WinnerCache(tmp_path / "cache")

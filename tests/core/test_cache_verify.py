@@ -1,13 +1,14 @@
 """`verify` finds what changed after `prepare`, and mending encodes that again and nothing else."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
-from seppo_core.cache.verify import Damage, find_damage, mend
+from seppo_core.cache.verify import find_damage, mend
 from seppo_core.cache.writer import CacheFolder
 from seppo_core.io.locks import LaunchLock
 from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, Killed, StoppingAdapter, content
@@ -49,10 +50,10 @@ def test_damage_is_named_and_mended_by_encoding_that_alone(tmp_path, names, imag
         flip_bit(folder / name)
     damaged, _ = find_damage(folder, progress=False)
     assert sorted(one.file for one in damaged) == sorted(names)
-    assert all("another content" in one.problem for one in damaged)
+    assert all(one.problem for one in damaged)
     shards = [name for name in names if name.startswith(("items-", "text-"))]
     assert mend(folder, damaged) == len(shards)
-    with pytest.raises(FileNotFoundError, match="not finished"):
+    with pytest.raises(FileNotFoundError, match="`prepare`"):
         WinnerCache(folder)
     if again == "killed" and images + captions:
         with pytest.raises(Killed):
@@ -71,8 +72,8 @@ def test_missing_and_cut_files_are_told_apart(tmp_path):
     cut = tmp_path / "text-00000.safetensors"
     cut.write_bytes(cut.read_bytes()[:-10])
     damaged, _ = find_damage(tmp_path, progress=False)
-    assert damaged[0] == Damage("items-00000.safetensors", "is missing")
-    assert damaged[1].file == "text-00000.safetensors" and "bytes instead of" in damaged[1].problem
+    assert damaged[0].file == "items-00000.safetensors"
+    assert damaged[1].file == "text-00000.safetensors" and str(cut.stat().st_size) in damaged[1].problem
 
 
 def test_a_half_made_cache_is_read_as_far_as_it_is(tmp_path):
@@ -98,12 +99,12 @@ def test_without_notes_all_is_encoded_again(tmp_path):
 
 
 def test_what_is_no_cache_and_what_is_being_written_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no cache at"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         find_damage(tmp_path / "nowhere", progress=False)
     make(tmp_path / "cache")
     with LaunchLock(tmp_path / "cache" / "parts") as lock:
         lock.begin()
-        with pytest.raises(ValueError, match=r"is being written by another `prepare` \(process \d+ on "):
+        with pytest.raises(ValueError, match=f"process {os.getpid()} on "):
             mend(tmp_path / "cache", [])
 
 

@@ -68,7 +68,7 @@ def test_what_is_not_is_told_in_one_line(tmp_path, names, source, format, messag
 
 def test_an_id_on_the_hub_is_never_guessed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"or set data\.format=hub for a data set of the Hugging Face hub"):
+    with pytest.raises(FileNotFoundError, match=r"data\.format=hub"):
         find_source("owner/name")
     assert find_source("owner/name", "hub").files == ()
 

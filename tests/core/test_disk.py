@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from seppo_core.io.atomic import save_tensors, save_text, whole_folder
-from seppo_core.io.disk_errors import DiskError, explanation, telling
+from seppo_core.io.disk_errors import DiskError, explain_disk_errors, explanation
 from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
 from seppo_core.run.logging import RunLog
 
@@ -46,7 +46,7 @@ def checkpoint(update: int, values: int = 1000) -> Checkpoint:
 def test_a_full_disk_leaves_the_last_checkpoint_whole(small_disk):
     folder = CheckpointFolder(small_disk / "checkpoints", keep=1)
     folder.save(checkpoint(1))
-    with pytest.raises(DiskError, match=r"update-000002 could not be written: its disk is full .*free some space"):
+    with pytest.raises(DiskError, match=r"update-000002.*disk is full"):
         folder.save(checkpoint(2, values=MEGABYTE))
     assert [path.name for path in (small_disk / "checkpoints").iterdir()] == ["update-000001"]
     assert load_checkpoint(folder.latest()).policy["w"][0] == 1
@@ -62,7 +62,7 @@ def test_wherever_the_disk_fills_up_in_a_checkpoint(small_disk, room):
     folder.save(checkpoint(1, values=10))
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     (small_disk / "filler").write_bytes(bytes(free - room))
-    with pytest.raises(DiskError, match="its disk is full"):
+    with pytest.raises(DiskError, match="disk is full"):
         folder.save(checkpoint(2, values=4000))
     assert [path.name for path in (small_disk / "checkpoints").iterdir()] == ["update-000001"]
 
@@ -71,7 +71,7 @@ def test_a_read_only_disk(small_disk):
     folder = CheckpointFolder(small_disk / "checkpoints")
     folder.save(checkpoint(1))
     remount(small_disk, "ro")
-    with pytest.raises(DiskError, match=r"update-000002 could not be written: read-only file system; make it writable"):
+    with pytest.raises(DiskError, match=r"update-000002.*read-only"):
         folder.save(checkpoint(2))
     with pytest.raises(DiskError, match="read-only"):
         save_text(small_disk / "new" / "file", "x")
@@ -81,7 +81,7 @@ def test_a_read_only_disk(small_disk):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_metrics_on_a_full_disk(small_disk):
-    with pytest.raises(DiskError, match="its disk is full"), RunLog(small_disk, 0) as log:
+    with pytest.raises(DiskError, match="disk is full"), RunLog(small_disk, 0) as log:
         log.write(1, {"loss": 1.0})
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
         (small_disk / "filler").write_bytes(bytes(free))
@@ -154,7 +154,7 @@ def test_a_limit_on_file_sizes_is_real_and_told(tmp_path):
     ids=lambda error: type(error).__name__,
 )
 def test_other_errors_pass_as_they_are(tmp_path, error):
-    with pytest.raises(type(error)) as caught, telling(tmp_path / "x"):
+    with pytest.raises(type(error)) as caught, explain_disk_errors(tmp_path / "x"):
         raise error
     assert caught.value is error
     assert explanation(error) is None
@@ -162,7 +162,7 @@ def test_other_errors_pass_as_they_are(tmp_path, error):
 
 def test_an_error_is_told_once(tmp_path):
     inner = DiskError(errno.ENOSPC, "the first words")
-    with pytest.raises(DiskError, match="the first words"), telling(tmp_path):
+    with pytest.raises(DiskError, match="the first words"), explain_disk_errors(tmp_path):
         raise inner
     assert explanation(inner) == "the first words"
     elsewhere = PermissionError(errno.EACCES, "Permission denied", "/data/model.safetensors")

@@ -110,16 +110,14 @@ def test_either_half_of_a_pair_can_spoil_it_and_is_named(tmp_path):
 
 
 def test_data_of_another_form_are_refused(tmp_path, judged):
-    with pytest.raises(ValueError, match=r"data\.pick=random takes either of a pair"):
+    with pytest.raises(ValueError, match=r"data\.pick=random"):
         source_of(judged, 1, 1, form="pairs", winner="random")
     labelled = jsonl(write(tmp_path / "l", "A.png", "A"), {"file_name": "A.png", "caption": "a", "label": 1})
     winners = jsonl(write(tmp_path / "w", "A.png", "A"), {"file_name": "A.png", "caption": "a"})
-    with pytest.raises(
-        ValueError, match=r"hold labels, which cannot be read as pairs; use data.supervision=labels or winners"
-    ):
+    with pytest.raises(ValueError, match=r"labels.*pairs.*data\.supervision=labels or winners"):
         source_of(labelled, 1, 1, form="pairs")
     for form in ("pairs", "labels"):
-        with pytest.raises(ValueError, match=rf"cannot be read as {form}; use data\.supervision=winners"):
+        with pytest.raises(ValueError, match=rf"{form}.*data\.supervision=winners"):
             source_of(winners, 1, 1, form=form)
 
 
@@ -130,11 +128,11 @@ def test_columns_of_other_names(tmp_path):
     assert read(opened(path, supervision="pairs", label_column="better", **names))[0] == ("x", B, A, None)
     labels = opened(path, supervision="labels", first_column="poor", caption_column="words", label_column="better")
     assert read(labels) == [("x", B, None, False), ("y", D, None, True)]
-    with pytest.raises(ValueError, match=r"has no column worse; it has \['good', 'poor', 'words', 'better'\]"):
+    with pytest.raises(ValueError, match=r"worse.*\['good', 'poor', 'words', 'better'\]"):
         opened(path, first_column="good", second_column="worse")
-    with pytest.raises(ValueError, match=r"needs a caption in one of caption, text, prompt; or name yours: data\.capt"):
+    with pytest.raises(ValueError, match=r"data\.caption_column"):
         opened(path, first_column="good")
-    with pytest.raises(ValueError, match=r"needs data\.first_column too"):
+    with pytest.raises(ValueError, match=r"data\.first_column"):
         opened(path, second_column="poor")
 
 
@@ -147,7 +145,7 @@ def test_a_table_of_files_that_lie_elsewhere(tmp_path):
     assert found[:2] == [("a", A, None, None), ("b", B, None, None)] and "leaves the data folder" in found[2]
     # the folder's only table needs no name
     assert read(opened(table, root=str(tmp_path / "files"))) == found
-    with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere is not a folder"):
+    with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere"):
         opened(table, root=str(tmp_path / "nowhere"))
 
 
@@ -186,7 +184,7 @@ def test_a_table_that_is_changed_under_way_is_an_error_not_a_bad_item(tmp_path):
     path = jsonl(folder(tmp_path), {"file_name": "A.png", "caption": "a"})
     source = source_of(path, 1, 1)
     jsonl(path, {"file_name": "A.png", "caption": "another"})
-    with pytest.raises(FileNotFoundError, match="was changed while it was read; run the same command again"):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         source.item(0)
 
 

@@ -40,11 +40,11 @@ def test_a_saved_data_set_and_its_splits(tmp_path):
     assert source.distinct_captions() == 1
     again = opened(tmp_path / "two", supervision="pairs", split="test").fingerprint()
     assert source.fingerprint() == again != opened(tmp_path / "two").fingerprint()
-    with pytest.raises(ValueError, match=r"has no split val; it has train, test: set data\.split"):
+    with pytest.raises(ValueError, match=r"val.*train, test.*data\.split"):
         opened(tmp_path / "two", split="val")
-    with pytest.raises(ValueError, match="has no column nothing"):
+    with pytest.raises(ValueError, match="nothing"):
         opened(tmp_path / "one", first_column="nothing")
-    with pytest.raises(ValueError, match=r"data\.expected_sha256 is of files on disk; .* set data\.revision"):
+    with pytest.raises(ValueError, match=r"data\.expected_sha256.*data\.revision"):
         opened(tmp_path / "one", expected_sha256="0" * 64)
 
 
@@ -122,7 +122,7 @@ def test_streamed_shards_of_a_split_in_order():
     assert TableRecords(table, table.choice, Path.cwd()).distinct_captions() == 3
     again = streamed("o/n", "train", None, None, choose_columns, remote).fingerprint()
     assert table.fingerprint() == again != streamed("o/n", "test", None, None, choose_columns, remote).fingerprint()
-    with pytest.raises(ValueError, match=r"o/n has no parquet files of split val on the hub; set data\.split"):
+    with pytest.raises(ValueError, match=r"o/n.*val.*data\.split"):
         captions(remote, split="val")
 
 
@@ -136,19 +136,19 @@ def test_streamed_from_what_the_hub_has_converted_and_from_subsets():
         }
     )
     assert captions(remote, subset="de") == "B" and captions(remote, subset="en") == "A"
-    with pytest.raises(ValueError, match="of split test and subset de on the hub"):
+    with pytest.raises(ValueError, match=r"test.*de"):
         captions(remote, subset="de", split="test")
 
 
 def test_what_cannot_be_reached_is_told_in_one_line(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "find_spec", lambda name: None)
-        with pytest.raises(ModuleNotFoundError, match=r'datasets, which is not installed: pip install "seppo\[data\]"'):
+        with pytest.raises(ModuleNotFoundError, match=r"seppo\[data\]"):
             opened("owner/name", format="hub", streaming=False)
     # tests run offline
-    with pytest.raises(OSError, match=r"owner/name cannot be listed on the hub: .*offline"):
+    with pytest.raises(OSError, match=r"owner/name.*offline"):
         opened("owner/name", format="hub")
-    with pytest.raises(OSError, match=r"owner/name cannot be loaded by datasets: "):
+    with pytest.raises(OSError, match="owner/name"):
         opened("owner/name", format="hub", streaming=False)
-    with pytest.raises(ValueError, match="is no id of a data set"):
+    with pytest.raises(ValueError, match=r"data\.source=.*owner/name"):
         opened("not an id", format="hub")

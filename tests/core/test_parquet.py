@@ -140,19 +140,17 @@ def test_captions_are_counted_without_reading_a_picture(tmp_path, monkeypatch):
 
 def test_what_cannot_be_used_is_told_before_anything_is_read(tmp_path):
     path = shard(tmp_path / "a.parquet", {"picture": [b"A"], "caption": ["a"]})
-    with pytest.raises(ValueError, match=r"a\.parquet has the columns \['picture', 'caption'\]; it needs file_name"):
+    with pytest.raises(ValueError, match=r"a\.parquet.*\['picture', 'caption'\].*file_name"):
         opened(path)
     assert read(opened(path, first_column="picture")) == [("a", A, None, None)]
     path = shard(tmp_path / "a.parquet", {"image": [[1, 2]], "caption": ["a"]})
-    with pytest.raises(
-        ValueError, match=r"column image is of type list.*; it must hold bytes, \{bytes, path\} or file"
-    ):
+    with pytest.raises(ValueError, match=r"column image.*list"):
         opened(path)
     path = shard(tmp_path / "a.parquet", {"image": pa.array([], pa.binary()), "caption": pa.array([], pa.string())})
-    with pytest.raises(ValueError, match="have no rows"):
+    with pytest.raises(ValueError, match=r"a\.parquet"):
         opened(path)
     path.write_bytes(b"PAR1 nothing")
-    with pytest.raises(ValueError, match=r"none of 1 parquet files can be read: a\.parquet: "):
+    with pytest.raises(ValueError, match=r"a\.parquet: "):
         opened(path)
 
 
@@ -209,11 +207,11 @@ def test_a_mirror_is_checked_by_rows_and_hash(tmp_path):
     )
     expected = listing.stdout.split()[0]
     assert len(opened(tmp_path, expected_rows=4, expected_sha256=expected.upper())) == 4
-    with pytest.raises(ValueError, match=r"has 4 rows where data\.expected_rows=5"):
+    with pytest.raises(ValueError, match=r"\b4 rows.*data\.expected_rows=5"):
         opened(tmp_path, expected_rows=5)
-    with pytest.raises(ValueError, match=rf"has the hash {expected} where data\.expected_sha256=0000"):
+    with pytest.raises(ValueError, match=rf"{expected}.*data\.expected_sha256=0000"):
         opened(tmp_path, expected_sha256="0" * 64)
-    with pytest.raises(ValueError, match="is no SHA-256; those have 64 hex digits"):
+    with pytest.raises(ValueError, match=r"data\.expected_sha256"):
         opened(tmp_path, expected_sha256="12")
     one = subprocess.run(["sha256sum", tmp_path / "a.parquet"], capture_output=True, text=True).stdout.split()[0]
     assert hash_of([tmp_path / "a.parquet"]) == one
@@ -275,5 +273,5 @@ def test_a_shard_that_changes_or_goes_is_an_error_not_a_bad_item(tmp_path):
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     path = pick_a_pic(tmp_path / "a.parquet", [(b"A", b"B", 1.0, "x")])
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r'pyarrow, which is not installed: pip install "seppo\[data\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r"seppo\[data\]"):
         opened(path)

@@ -77,7 +77,7 @@ def test_killed_while_encoding_and_run_again_gives_the_same_bytes(tmp_path, undi
     stopping = StoppingAdapter(calls)
     with pytest.raises(Killed):
         prepare(stopping, source, tmp_path / "cache", **OPTIONS)
-    with pytest.raises(FileNotFoundError, match="not finished"):
+    with pytest.raises(FileNotFoundError, match="`prepare`"):
         WinnerCache(tmp_path / "cache")
     adapter = PixelAdapter()
     prepare(adapter, source, tmp_path / "cache", **OPTIONS)
@@ -132,10 +132,10 @@ def test_batches_and_threads_change_nothing(tmp_path, undisturbed):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"model": "other"}, "model tiny there, other now"),
-        ({"dtype": "float16"}, "dtype float32 there, float16 now"),
-        ({"flip": False}, "flip True there, False now"),
-        ({"shard_size": 5}, "shard_size 4 there, 5 now"),
+        ({"model": "other"}, "model tiny.*other"),
+        ({"dtype": "float16"}, "dtype float32.*float16"),
+        ({"flip": False}, "flip True.*False"),
+        ({"shard_size": 5}, "shard_size 4.*5"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
@@ -158,31 +158,29 @@ def test_another_cache_is_refused_and_replaced_only_when_told(tmp_path, change, 
 
 def test_changed_data_are_another_cache(tmp_path):
     prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS)
-    with pytest.raises(ValueError, match=r"made otherwise .*source"):
+    with pytest.raises(ValueError, match="source"):
         prepare(PixelAdapter(), ListSource(CAPTIONS[:-1]), tmp_path / "cache", **OPTIONS)
 
 
 def test_a_damaged_finished_cache_is_not_taken_as_done(tmp_path):
     prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS)
     (tmp_path / "cache" / "items-00001.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"damaged: .*is missing"):
+    with pytest.raises(ValueError, match=r"items-00001\.safetensors"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS)
 
 
 def test_files_of_the_user_are_left_alone(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("{}")
-    with pytest.raises(FileExistsError, match=r"files that are no cache \(metadata\.jsonl\)"):
+    with pytest.raises(FileExistsError, match=r"metadata\.jsonl"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path, overwrite=True, **OPTIONS)
-    with pytest.raises(FileExistsError, match="is a file"):
+    with pytest.raises(FileExistsError, match=r"metadata\.jsonl"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "metadata.jsonl", **OPTIONS)
 
 
 def test_nothing_left_says_so_with_reasons_and_is_forgotten_once_mended(tmp_path):
     folder, captions = tmp_path / "cache", CAPTIONS[:5]
     bad = {position: f"reason {position}" for position in range(5)}
-    with pytest.raises(
-        ValueError, match=r"nothing is left of the 5 items .*0\.png: reason 0; 1\.png: reason 1"
-    ) as told:
+    with pytest.raises(ValueError, match=r"\b5 items.*0\.png: reason 0; 1\.png: reason 1") as told:
         prepare(PixelAdapter(), ListSource(captions, bad), folder, **OPTIONS)
     assert str(folder / "rejected.jsonl") in str(told.value)
     assert len((folder / "rejected.jsonl").read_text().splitlines()) == 5
@@ -193,7 +191,7 @@ def test_nothing_left_says_so_with_reasons_and_is_forgotten_once_mended(tmp_path
 def test_too_many_rejected_stops_early_and_goes_on_with_a_larger_share(tmp_path):
     bad = dict.fromkeys(range(1, 20), "planted")
     adapter = PixelAdapter()
-    with pytest.raises(ValueError, match=r"11 of 20 items cannot be used, more than max_rejected_share 0\.5"):
+    with pytest.raises(ValueError, match=r"11 of 20.*max_rejected_share 0\.5"):
         prepare(adapter, ListSource(CAPTIONS, bad), tmp_path / "cache", **OPTIONS)
     assert len((tmp_path / "cache" / "rejected.jsonl").read_text().splitlines()) == 11
     manifest = prepare(adapter, ListSource(CAPTIONS, bad), tmp_path / "cache", max_rejected_share=1, **OPTIONS)
@@ -222,7 +220,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(tmp_path, undisturbe
     prepare(adapter, ListSource(CAPTIONS, BAD), tmp_path / "cache", **OPTIONS)
     assert content(tmp_path / "cache") == undisturbed
     assert adapter.calls.count(3) == 1 and "1 at a time" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"one item of \(3, 8, 8\) does not fit"):
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\).*data\.vae_tiling"):
         prepare(PixelAdapter(largest_batch=0), ListSource(CAPTIONS), tmp_path / "other", **OPTIONS)
 
 
@@ -254,14 +252,14 @@ def test_prompts_of_several_lengths_are_refused(tmp_path):
         def encode_prompts(self, prompts):
             return {"text": torch.zeros(len(prompts), 1 + max(len(prompt) for prompt in prompts), 4)}
 
-    with pytest.raises(ValueError, match="pad prompts to one length"):
+    with pytest.raises(ValueError, match="text"):
         prepare(Ragged(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS)
 
 
 def test_bad_arguments_and_small_disks_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="dtype 'half' is none of float32"):
+    with pytest.raises(ValueError, match="dtype 'half'.*float32"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS | {"dtype": "half"})
-    with pytest.raises(ValueError, match="batch_size 0"):
+    with pytest.raises(ValueError, match=r"batch_size 0"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS | {"batch_size": 0})
     monkeypatch.setattr("seppo_core.io.space.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(OSError, match="GB free"):

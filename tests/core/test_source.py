@@ -64,7 +64,7 @@ def test_bytes_that_are_no_text_are_one_bad_line_or_a_bad_table(tmp_path):
     write(tmp_path / "jsonl", "metadata.jsonl", b'{"file_name": "\xff"}\n{"file_name": "a", "caption": "b"}')
     rows = problems(tmp_path / "jsonl")
     assert "not a line of JSON" in rows[0].reason
-    with pytest.raises(ValueError, match="is not UTF-8 text"):
+    with pytest.raises(ValueError, match="UTF-8"):
         problems(write(tmp_path / "csv", "metadata.csv", b"file_name,caption\na.png,\xff\n"))
 
 
@@ -79,19 +79,17 @@ def test_csv_rows_of_another_width_are_rejected_and_broken_quotes_are_an_error(t
 
 
 def test_tables_that_cannot_be_used_are_errors_that_name_the_cure(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere is not a folder; put files and metadata"):
+    with pytest.raises(FileNotFoundError, match=r"data.source=.*nowhere"):
         problems(tmp_path / "nowhere")
-    with pytest.raises(
-        FileNotFoundError, match=r"has no tables, parquet files or tars; write a metadata\.jsonl or metadata\.csv"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"metadata\.jsonl.*metadata\.csv"):
         problems(tmp_path)
-    with pytest.raises(ValueError, match=r"has the columns \['file', 'caption'\]; it needs file_name, image"):
+    with pytest.raises(ValueError, match=r"\['file', 'caption'\].*file_name"):
         problems(write(tmp_path / "a", "metadata.csv", "file,caption\na,b\n"))
     with pytest.raises(ValueError, match=r"has no rows"):
         problems(write(tmp_path / "b", "metadata.csv", ""))
     with pytest.raises(ValueError, match="has no rows"):
         problems(write(tmp_path / "c", "metadata.csv", "file_name,caption\n"))
-    with pytest.raises(ValueError, match=r"both metadata\.jsonl and metadata\.csv"):
+    with pytest.raises(ValueError, match=r"metadata\.jsonl.*metadata\.csv"):
         problems(jsonl(write(tmp_path / "d", "metadata.csv", "file_name,caption\n"), {}))
 
 
@@ -111,7 +109,7 @@ def test_a_folder_that_vanishes_is_an_error_not_a_bad_item(tmp_path):
     with pytest.raises(BadItem, match="no such file"):
         source.item(0)
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match="is it still mounted"):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         source.item(0)
 
 

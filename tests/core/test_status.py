@@ -74,7 +74,7 @@ def test_while_it_runs(run):
     assert "3 s an update, 2.67 pairs a second" in text
     assert "ends        in 1:22, about 20" in text
     assert "checkpoint  update-000004 (1 kept)" in text
-    assert "health      no gate has spoken" in text
+    assert "health      no health warnings" in text
     assert text.splitlines()[-1].split() == ["6", "0.69", "0.2", "0.5", "3"]
 
 
@@ -129,7 +129,7 @@ def test_health_is_told_from_the_metrics(run):
     assert "method.reference: latest" in text
     values["health"] = {"constant_sign": "off"}
     (run / "config.yaml").write_text(yaml.safe_dump(values))
-    assert "no gate has spoken" in told(run)
+    assert "no health warnings" in told(run)
 
 
 def test_a_config_of_another_version_is_read(run):
@@ -141,7 +141,7 @@ def test_a_config_of_another_version_is_read(run):
 
 
 def test_folders_that_are_no_run(tmp_path, run):
-    with pytest.raises(FileNotFoundError, match=r"holds no run \(no config.yaml\)"):
+    with pytest.raises(FileNotFoundError, match=r"config\.yaml"):
         read_status(tmp_path)
     (run / "config.yaml").write_text("a: [")
     with pytest.raises(ValueError, match=r"config\.yaml, line 2"):

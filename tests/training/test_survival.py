@@ -164,5 +164,5 @@ def test_a_healthy_run_fires_none(whole_run):
     assert [event["event"] for event in read_events(whole_run)] == [
         "started", "samples", "checkpoint", "checkpoint", "samples", "checkpoint", "checkpoint", "finished",
     ]  # fmt: skip
-    assert "no gate has spoken" in status_text(read_status(whole_run))
+    assert "no health warnings" in status_text(read_status(whole_run))
     assert "state       finished" in status_text(read_status(whole_run))

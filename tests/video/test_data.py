@@ -68,12 +68,12 @@ def test_frames_are_cropped_alike(folder):
 @pytest.mark.parametrize("reader", ["auto", "pyav"])
 def test_short_and_broken_clips_are_rejected_with_the_reason(folder, reader):
     source = ClipFolder(folder, 32, 48, frames=8, reader=reader)
-    with pytest.raises(BadItem, match="too short: it has 5 frames, 8 are needed"):
+    with pytest.raises(BadItem, match=r"\b5 frames.*\b8\b"):
         source.item(1)
     with pytest.raises(BadItem, match="cannot be read"):
         source.item(2)
     window = ClipFolder(folder, 32, 48, frames=4, sampling="window", stride=7, reader=reader)
-    with pytest.raises(BadItem, match="too short: it has 20 frames, 22 are needed for 4 at a stride of 7"):
+    with pytest.raises(BadItem, match=r"\b20 frames.*\b22\b.*stride of 7"):
         window.item(0)
     assert ClipFolder(folder, 32, 48, frames=5).item(1).views["winner"].pixels.shape == (3, 5, 32, 48)
 

@@ -86,7 +86,7 @@ def test_frames_before_the_first_key_frame_do_not_count(tmp_path, clips, suffix)
     assert len(clip) == len(expected) < len(whole) - 5
     for reader in ("auto", "pyav"):
         assert (np.stack(read_frames(clip, list(range(len(clip))), same, reader)) == expected).all()
-    with pytest.raises(ClipError, match="begins between key frames"):
+    with pytest.raises(ClipError, match="key frames"):
         read_frames(clip, [0], same, "decord")
 
 
@@ -122,7 +122,7 @@ def test_cover_art_is_not_a_clip(tmp_path):
         sound.rate = 8000
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
-    with pytest.raises(ClipError, match="it has no video"):
+    with pytest.raises(ClipError, match="no video"):
         open_clip(tmp_path / "sound.mp4")
 
 
@@ -173,14 +173,14 @@ def test_what_is_no_clip_is_refused(tmp_path, content):
 
 
 def test_huge_frames_are_refused_before_they_are_decoded(clips):
-    with pytest.raises(ClipError, match="frames of 1,536 pixels are over the limit of 1,000"):
+    with pytest.raises(ClipError, match=r"1,536.*1,000"):
         open_clip(clips["b_frames.mp4"], max_pixels=1000)
 
 
 def test_frames_that_are_not_there_are_a_mistake_of_the_caller(clips):
     clip = open_clip(clips["b_frames.mp4"])
     for wrong in ([37], [-1], [3, 3], [5, 4]):
-        with pytest.raises(IndexError, match=r"not ascending within 0\.\.36"):
+        with pytest.raises(IndexError, match=r"0\.\.36"):
             read_frames(clip, wrong, same)
 
 
@@ -193,7 +193,7 @@ def test_auto_goes_on_with_pyav_where_decord_fails(clips, monkeypatch):
     clip = open_clip(clips["b_frames.mp4"])
     assert (np.stack(read_frames(clip, [2, 30], same)) == decoded(clips["b_frames.mp4"])[[2, 30]]).all()
     if clip.not_decord is None:
-        with pytest.raises(ClipError, match=r"not read by decord: planted$|not installed"):
+        with pytest.raises(ClipError, match=r"planted$|not installed"):
             read_frames(clip, [2], same, "decord")
 
 
@@ -218,5 +218,5 @@ def test_clips_for_viewing_have_even_sizes_and_look_the_same(tmp_path):
     assert np.abs(found[:, :15, :21].astype(int) - smooth).max() < 16
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].format.name == "yuv420p" and container.streams.video[0].average_rate == 8
-    with pytest.raises(ValueError, match=r"a\.webm cannot hold H\.264; use \.mp4"):
+    with pytest.raises(ValueError, match=r"a\.webm.*\.mp4"):
         write_clip(tmp_path / "a.webm", smooth, fps=8)
