@@ -257,9 +257,9 @@ def test_prompts_of_several_lengths_are_refused(tmp_path):
 
 
 def test_bad_arguments_and_small_disks_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="dtype 'half'.*float32"):
+    with pytest.raises(ValueError, match=r"dtype 'half'.*float32"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS | {"dtype": "half"})
-    with pytest.raises(ValueError, match=r"batch_size 0"):
+    with pytest.raises(ValueError, match="batch_size 0"):
         prepare(PixelAdapter(), ListSource(CAPTIONS), tmp_path / "cache", **OPTIONS | {"batch_size": 0})
     monkeypatch.setattr("seppo_core.io.space.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(OSError, match="GB free"):
