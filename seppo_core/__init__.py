@@ -1,39 +1,23 @@
-"""The ground of SePPO: losses, paths, sampling, references, training. No model family, no data set."""
+"""SePPO: preference alignment of diffusion models, independent of model family and data set.
+
+There are three ways in:
+
+1. The losses are pure functions of denoising errors per sample, for a training loop of your own:
+
+       from seppo_core import Errors, anchor_sign, seppo_loss
+       loss, metrics = seppo_loss(errors, anchor_sign(errors), beta=2000)
+
+2. A method is an object that turns a batch of latents into a loss, on any `Adapter`:
+
+       from seppo_core import Batch, Seppo, make_reference
+       loss, metrics = Seppo(beta=2000).loss(adapter, policy, reference, batch)
+
+3. A whole run is what a config file describes, as the commands `seppo-image` and `seppo-video` train it: see the
+   packages `seppo_image` and `seppo_video`.
+
+Importing this package imports no torch: every name below is imported when it is first used.
+"""
 
 from seppo_core.io.lazy import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "io.rng": ["keyed_generator"],
-        "methods.errors": ["Errors", "anchor_sign", "flip", "preference_metrics", "squared_error"],
-        "methods.contrastive": ["seppo_loss"],
-        "methods.guard": ["guard_scale", "scale_gradient"],
-        "methods.method": ["Method"],
-        "methods.ditto": ["Ditto"],
-        "methods.dpo": ["Dpo"],
-        "methods.kto": ["Kto", "LabelledErrors", "kto_loss"],
-        "methods.mapo": ["Mapo", "mapo_loss", "mapo_push"],
-        "methods.seppo": ["Seppo"],
-        "methods.sft": ["Sft", "sft_loss"],
-        "methods.spin": ["Spin"],
-        "methods.sspo": ["Sspo", "sspo_loss"],
-        "models.noise_path": ["DiffusionNoisePath", "FlowNoisePath", "NoisePath"],
-        "models.adapter": ["Adapter", "Condition", "CropInfo", "Posterior"],
-        "models.sampling": ["make_scheduler", "sample", "sample_steps"],
-        "methods.reference": [
-            "FrozenCopy",
-            "LoraView",
-            "Reference",
-            "ReferencePool",
-            "SwappedWeightsReference",
-            "make_reference",
-        ],
-        "methods.step": ["Batch", "pair_errors", "item_errors"],
-        "models.tuning": ["tune_full", "tune_lora"],
-        "cache.reader": ["WinnerCache"],
-        "training.setup": ["ModelParts", "RunParts", "build", "build_model", "make_method", "with_method"],
-        "training.trainer": ["Trainer"],
-        "config.loader": ["load_config", "resolved_yaml"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

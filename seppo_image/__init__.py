@@ -1,17 +1,12 @@
-"""Text-to-image families and their data."""
+"""Text-to-image families, their configs and their commands; `seppo_core` does the training.
+
+    from seppo_image import ImageConfig, train
+    from seppo_core import load_config
+    train(load_config("configs/image/sd15_lora_seppo.yaml", ImageConfig, {"method.beta": 1000}))
+
+Importing this package imports no torch: every name below is imported when it is first used.
+"""
 
 from seppo_core.io.lazy import lazy_exports
 
-__getattr__, __all__ = lazy_exports(
-    __name__,
-    {
-        "config": ["ImageConfig"],
-        "data": ["ImageFolder"],
-        "flux": ["Flux"],
-        "pixart": ["PixArtSigma"],
-        "sana": ["Sana"],
-        "sd3": ["StableDiffusion3"],
-        "sdxl": ["StableDiffusionXL"],
-        "stable_diffusion": ["StableDiffusion"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

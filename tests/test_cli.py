@@ -243,31 +243,23 @@ def test_help_documents_every_key(config, capsys, schema, command):
 
 
 @pytest.mark.parametrize("package", ["seppo_image", "seppo_video"])
-def test_help_imports_nothing_heavy(config, package):
+def test_help_and_checks_import_nothing_heavy(config, package):
+    """Every command's help, and everything that is checked before a command begins."""
     program = (
-        "import sys, runpy, time\n"
-        f"sys.argv = ['{package}', 'train', 'x.yaml', '--help']\n"
+        "import sys, time\n"
+        f"from {package}.__main__ import main\n"
+        "from seppo_core.cli.main import COMMANDS, check_paths, parse\n"
         "begin = time.perf_counter()\n"
-        "try:\n"
-        f"    runpy.run_module('{package}', run_name='__main__')\n"
-        "except SystemExit as status:\n"
-        "    assert not status.code\n"
+        "for command in COMMANDS:\n"
+        "    assert main([command, '--help']) == 0\n"
+        "assert main(['train', 'x.yaml', '--help']) == 0\n"
+        "assert main(['train', 'x.yaml', '--loop.iterations', '0']) == 2\n"
+        "assert main(['train', 'x.yaml', '--data.cache', 'missing']) == 2\n"
         "seconds = time.perf_counter() - begin\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'numpy', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "assert seconds < 5, seconds\n"
+        "assert seconds < 30, seconds\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     assert "--loop.iterations INT" in result.stdout
-
-
-@pytest.mark.parametrize("package", ["seppo_core", "seppo_image", "seppo_video"])
-def test_packages_hand_on_names_lazily(package):
-    check = f"import sys, {package}; assert 'torch' not in sys.modules; assert {package}.__all__"
-    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
-    module = __import__(package)
-    for name in module.__all__:
-        assert getattr(module, name) is not None
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        module.nothing  # noqa: B018

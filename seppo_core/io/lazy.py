@@ -1,22 +1,38 @@
-"""Package attributes that are imported when first used (PEP 562), so that importing a package stays instant."""
+"""Public names of a package that are imported when first used (PEP 562), so that importing the package stays instant.
+
+The names stand in the package's `__init__.pyi`, which editors and type checkers read instead of `__init__.py`.
+"""
 
 from __future__ import annotations
 
+import ast
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 
-def lazy_exports(package: str, names: dict[str, list[str]]) -> tuple[Callable[[str], Any], list[str]]:
-    """`__getattr__` and `__all__` for the `__init__` of `package`; `names` lists what each of its modules hands on."""
-    module_of = {name: module for module, exported in names.items() for name in exported}
+def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` for the `__init__.py` of `package` at `file`, from the stub beside it.
+
+    The stub consists of a docstring and lines `from module import Name as Name`.
+    """
+    body = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8")).body
+    module_of = {alias.name: line.module for line in body if isinstance(line, ast.ImportFrom) for alias in line.names}
+    names = sorted(module_of)
 
     def __getattr__(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{module_of[name]}"), name)
+        value = getattr(import_module(module_of[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
 
-    return __getattr__, sorted(module_of)
+    def __dir__() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *names})
+
+    return __getattr__, __dir__, names
 
 
 def import_object(path: str) -> Any:

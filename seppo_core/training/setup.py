@@ -1,7 +1,6 @@
 """The one place where the parts of a run are put together, in one order; every user of a model gets them from here."""
 
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,6 +12,7 @@ from seppo_core.config.loader import load_config
 from seppo_core.config.method import MethodConfig, check_flow, check_not_flow
 from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import Ranks, make_accelerator
+from seppo_core.io.lazy import import_object
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
@@ -117,8 +117,7 @@ def load_encoders(config: Config, load: Load, device: torch.device) -> Adapter:
 
 def make_method(config: MethodConfig) -> Method:
     """The method that the section `method` of a config describes."""
-    module, _, name = config.spec.implementation.partition(":")
-    return vars(import_module(module))[name](**vars(config))
+    return import_object(config.spec.implementation)(**vars(config))
 
 
 def with_method(path: NoisePath, method: MethodConfig) -> NoisePath:
