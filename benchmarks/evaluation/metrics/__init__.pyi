@@ -1,0 +1,33 @@
+"""Public names of the package. `__init__.py` imports them when they are first used."""
+
+from benchmarks.evaluation.metrics.base import ClipMetric as ClipMetric
+from benchmarks.evaluation.metrics.base import FeatureExtractor as FeatureExtractor
+from benchmarks.evaluation.metrics.base import Metric as Metric
+from benchmarks.evaluation.metrics.base import PairedMetric as PairedMetric
+from benchmarks.evaluation.metrics.catalogue import METRICS as METRICS
+from benchmarks.evaluation.metrics.catalogue import diagnose_metrics as diagnose_metrics
+from benchmarks.evaluation.metrics.catalogue import load_metric as load_metric
+from benchmarks.evaluation.metrics.catalogue import metric_entry as metric_entry
+from benchmarks.evaluation.metrics.consistency import BackgroundConsistency as BackgroundConsistency
+from benchmarks.evaluation.metrics.consistency import SubjectConsistency as SubjectConsistency
+from benchmarks.evaluation.metrics.consistency import TemporalFlickering as TemporalFlickering
+from benchmarks.evaluation.metrics.distances import frechet_distance as frechet_distance
+from benchmarks.evaluation.metrics.distances import kernel_distance as kernel_distance
+from benchmarks.evaluation.metrics.feature_sets import FeatureCache as FeatureCache
+from benchmarks.evaluation.metrics.feature_sets import FeatureSet as FeatureSet
+from benchmarks.evaluation.metrics.fid_features import InceptionFeatures as InceptionFeatures
+from benchmarks.evaluation.metrics.fvd_features import I3DFeatures as I3DFeatures
+from benchmarks.evaluation.metrics.fvd_features import TorchScriptI3DFeatures as TorchScriptI3DFeatures
+from benchmarks.evaluation.metrics.lpips import LPIPS as LPIPS
+from benchmarks.evaluation.metrics.paired import PSNR as PSNR
+from benchmarks.evaluation.metrics.paired import SSIM as SSIM
+from benchmarks.evaluation.metrics.paired import psnr as psnr
+from benchmarks.evaluation.metrics.paired import ssim as ssim
+from benchmarks.evaluation.metrics.per_frame import PerFrame as PerFrame
+from benchmarks.evaluation.metrics.pixels import even_frames as even_frames
+from benchmarks.evaluation.metrics.set_metrics import SetComparison as SetComparison
+from benchmarks.evaluation.metrics.set_metrics import SetEstimate as SetEstimate
+from benchmarks.evaluation.metrics.set_metrics import compare_sets as compare_sets
+from benchmarks.evaluation.metrics.set_metrics import set_column as set_column
+from benchmarks.evaluation.metrics.set_metrics import set_distance as set_distance
+from benchmarks.evaluation.metrics.videomae_features import VideoMAEFeatures as VideoMAEFeatures
