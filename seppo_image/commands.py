@@ -51,16 +51,16 @@ def verify(config: ImageConfig, request: VerifyRequest) -> None:
     commands.verify(config, request)
 
 
-def train(config: ImageConfig, request: TrainRequest | None = None) -> None:
-    commands.train(config, load, request.accept_changes if request else ())
+def train(config: ImageConfig, request: TrainRequest | None = None) -> Path:
+    return commands.train(config, load, request.accept_changes if request else ())
 
 
-def sample(config: ImageConfig, request: SampleRequest) -> None:
-    commands.sample(config, request, load, write_image)
+def sample(config: ImageConfig, request: SampleRequest) -> Path:
+    return commands.sample(config, request, load, write_image)
 
 
-def export(config: ImageConfig, request: ExportRequest) -> None:
-    commands.export(config, request, load)
+def export(config: ImageConfig, request: ExportRequest) -> Path:
+    return commands.export(config, request, load)
 
 
 def write_image(stem: Path, frames: UInt8[Tensor, "1 h w 3"]) -> Path:

@@ -53,21 +53,18 @@ def verify(config: VideoConfig, request: VerifyRequest) -> None:
     commands.verify(config, request)
 
 
-def train(config: VideoConfig, request: TrainRequest | None = None) -> None:
-    commands.train(config, load, request.accept_changes if request else ())
+def train(config: VideoConfig, request: TrainRequest | None = None) -> Path:
+    return commands.train(config, load, request.accept_changes if request else ())
 
 
-def sample(config: VideoConfig, request: SampleRequest) -> None:
+def sample(config: VideoConfig, request: SampleRequest) -> Path:
     write = partial(write_video, lossless=request.lossless, fps=config.model.fps)
-    commands.sample(config, request, load, write)
+    return commands.sample(config, request, load, write)
 
 
-def export(config: VideoConfig, request: ExportRequest) -> None:
+def export(config: VideoConfig, request: ExportRequest) -> Path:
     """As for images, and the motion modules alone as a MotionAdapter that any base of the family takes."""
-    if request.kind == "motion":
-        export_motion(config, request)
-    else:
-        commands.export(config, request, load)
+    return export_motion(config, request) if request.kind == "motion" else commands.export(config, request, load)
 
 
 def export_motion(config: VideoConfig, request: ExportRequest) -> Path:

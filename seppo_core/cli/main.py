@@ -6,7 +6,6 @@ A mistake in the command line, the config or its paths is reported in one line b
 import contextlib
 import importlib
 import os
-import re
 import sys
 import warnings
 from dataclasses import dataclass, fields, make_dataclass
@@ -17,10 +16,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from seppo_core.cli.checks import Request, check_paths, check_request
 from seppo_core.cli.doctor import doctor
 from seppo_core.config.keys import key_types
 from seppo_core.config.loader import MISSING, Draft, Words, read_draft
-from seppo_core.config.messages import nearest, similar_path
+from seppo_core.config.messages import nearest
 from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
@@ -28,17 +28,12 @@ from seppo_core.config.options import (
     SampleRequest,
     TrainRequest,
     VerifyRequest,
-    check_export,
-    check_train,
 )
-from seppo_core.config.schema import Config, check_supervision
+from seppo_core.config.schema import Config
 from seppo_core.config.variants import Variants
-from seppo_core.data.discover import find_source
 from seppo_core.distributed.signals import Stopped, raising
 from seppo_core.io.disk_errors import explanation
 from seppo_core.run.status import read_status, status_text
-
-Request = PlanRequest | PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | ExportRequest
 
 COMMANDS = {
     "plan": "estimate memory, work, disk and hours of a run; needs neither weights nor network",
@@ -117,7 +112,7 @@ def _run(argv: list[str], program: str, schema: type[Config], commands_module: s
         for warning in noted:
             print(f"{program}: {warning.message}", file=sys.stderr)
         if invocation is not None:
-            check_paths(invocation)
+            check_paths(invocation.config, invocation.request)
             commands = importlib.import_module(commands_module)
             getattr(commands, command)(invocation.config, invocation.request)
     return 0
@@ -144,44 +139,7 @@ def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | N
         return None
     config = draft.build()
     request = read_draft(None, request_type, {name: value for name, value in options.items() if name in own}).build()
-    if isinstance(request, TrainRequest):
-        request = check_train(request, list(key_types(draft.chosen)))
-    elif isinstance(request, ExportRequest):
-        check_export(config, request)
-    elif isinstance(request, PlanRequest | PrepareRequest):
-        check_supervision(config)
-    return Invocation(command, config, request)
-
-
-def check_paths(invocation: Invocation) -> None:
-    """FileNotFoundError for a path that the command is going to read and that does not exist."""
-    config, request = invocation.config, invocation.request
-    for key, path in config.weight_paths().items():
-        # verify reads the cache alone
-        reads = path is not None and not isinstance(request, VerifyRequest)
-        if reads and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
-            raise FileNotFoundError(f"{key}={path} does not exist{similar_path(Path(path))}")
-    if isinstance(request, PrepareRequest):
-        find_source(config.data.source, config.data.format)
-    if isinstance(request, TrainRequest | VerifyRequest):
-        _need_folder("data.cache", config.data.cache, "run `prepare` with the same config first")
-    names_run = isinstance(request, SampleRequest | ExportRequest)
-    if names_run and request.checkpoint != "base" and not Path(request.checkpoint).is_dir():
-        _need_folder("run", config.run, "run `train` with the same config first")
-    if isinstance(request, SampleRequest) and request.prompt_file and not Path(request.prompt_file).is_file():
-        raise FileNotFoundError(
-            f"--prompt_file {request.prompt_file} does not exist{similar_path(Path(request.prompt_file))}"
-        )
-
-
-def _need_folder(key: str, path: str, cure: str) -> None:
-    if not Path(path).is_dir():
-        raise FileNotFoundError(f"{key}={path} is not a folder{similar_path(Path(path))}; {cure}")
-
-
-def _may_be_hub_id(name: str) -> bool:
-    """Whether `name` reads as owner/model on the hub, and owner is not a folder here."""
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name.partition("/")[0]).exists()
+    return Invocation(command, config, check_request(config, request))
 
 
 def _wants_help(words: list[str]) -> bool:

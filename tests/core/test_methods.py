@@ -93,6 +93,49 @@ def test_the_averaged_anchor_ties_at_equal_weights(adapter, reference):
     assert metrics["share_s_minus"] == 1
 
 
+def test_a_method_on_one_s_own_batch_is_the_paper_s_formula(adapter, reference):
+    latents, samples = normal(4, 4, 8, 8, seed=20), normal(4, 4, 8, 8, seed=21)
+    condition = adapter.encode_prompts(["a red house", "two cats", "a boat", "rain"])
+    batch = Batch.of(latents, condition, adapter.path, counterpart=samples, generator=torch.Generator().manual_seed(3))
+    loss, _ = Seppo(beta=40.0).loss(adapter, adapter.denoiser, reference, batch)
+
+    def error(denoiser, x_0, noise):
+        x_t = adapter.path.add_noise(x_0, noise, batch.t)
+        return (adapter.predict(denoiser, x_t, batch.t, condition) - noise).square().mean(dim=(1, 2, 3))
+
+    with torch.no_grad():
+        gaps = [
+            error(adapter.denoiser, x_0, noise) - error(reference.module, x_0, noise)
+            for x_0, noise in ((latents, batch.noise), (samples, batch.counterpart_noise))
+        ]
+    sign = torch.where(gaps[0] < 0, 1.0, -1.0)
+    assert len(set(sign.tolist())) == 2
+    expected = -torch.log(torch.sigmoid(-40.0 * (gaps[0] - sign * gaps[1]))).mean()
+    torch.testing.assert_close(loss.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_draws_what_it_is_not_given(adapter):
+    latents, condition = normal(2, 4, 8, 8, seed=1), adapter.encode_prompts(["a", "b"])
+    make = lambda **given: Batch.of(  # noqa: E731
+        latents, condition, adapter.path, anchor_draws=3, generator=torch.Generator().manual_seed(5), **given
+    )
+    first, again = make(), make()
+    assert torch.equal(first.t, again.t) and torch.equal(first.noise, again.noise)
+    assert first.counterpart_noise is None
+    assert first.anchor_t.shape == (3, 2) and first.anchor_noise.shape == (3, 2, 4, 8, 8)
+    given = make(t=torch.tensor([7, 8]), noise=latents, counterpart=latents)
+    assert given.t.tolist() == [7, 8] and given.noise is latents
+    assert not torch.equal(given.counterpart_noise, given.noise)
+
+
+@pytest.mark.parametrize("method", [Kto(beta=20.0), Seppo(beta=20.0, anchor_scope="batch")])
+def test_a_method_observes_its_own_batch_unless_it_is_told(adapter, reference, method):
+    batch = batch_of(adapter)
+    observed = method.observe(adapter, adapter.denoiser, reference, batch)
+    told, alone = (method.loss(adapter, adapter.denoiser, reference, batch, *given)[0] for given in ((observed,), ()))
+    assert told == alone
+
+
 def ulps(value: torch.Tensor, count: int) -> torch.Tensor:
     for _ in range(count):
         value = torch.nextafter(value, torch.zeros_like(value) + torch.inf)

@@ -1,0 +1,71 @@
+"""Checks of a command before anything is loaded: options and paths against the config. Without torch."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from seppo_core.config.loader import plain
+from seppo_core.config.messages import similar_path
+from seppo_core.config.options import (
+    ExportRequest,
+    PlanRequest,
+    PrepareRequest,
+    SampleRequest,
+    TrainRequest,
+    VerifyRequest,
+    check_export,
+    check_train,
+)
+from seppo_core.config.schema import Config, check_supervision
+from seppo_core.data.discover import find_source
+
+Request = PlanRequest | PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | ExportRequest
+
+
+def check_request(config: Config, request: Request) -> Request:
+    """`request` with the names that keys have now; ValueError if it does not fit `config`."""
+    if isinstance(request, TrainRequest):
+        return check_train(request, _keys(plain(config)))
+    if isinstance(request, ExportRequest):
+        check_export(config, request)
+    elif isinstance(request, PlanRequest | PrepareRequest):
+        check_supervision(config)
+    return request
+
+
+def check_paths(config: Config, request: Request) -> None:
+    """FileNotFoundError for a path that the command is going to read and that does not exist."""
+    for key, path in config.weight_paths().items():
+        # verify reads the cache alone
+        reads = path is not None and not isinstance(request, VerifyRequest)
+        if reads and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
+            raise FileNotFoundError(f"{key}={path} does not exist{similar_path(Path(path))}")
+    if isinstance(request, PrepareRequest):
+        find_source(config.data.source, config.data.format)
+    if isinstance(request, TrainRequest | VerifyRequest):
+        _need_folder("data.cache", config.data.cache, "run `prepare` with the same config first")
+    names_run = isinstance(request, SampleRequest | ExportRequest)
+    if names_run and request.checkpoint != "base" and not Path(request.checkpoint).is_dir():
+        _need_folder("run", config.run, "run `train` with the same config first")
+    if isinstance(request, SampleRequest) and request.prompt_file and not Path(request.prompt_file).is_file():
+        raise FileNotFoundError(
+            f"--prompt_file {request.prompt_file} does not exist{similar_path(Path(request.prompt_file))}"
+        )
+
+
+def _keys(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys of a config's values."""
+    keys = []
+    for name, value in values.items():
+        keys += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+    return keys
+
+
+def _need_folder(key: str, path: str, cure: str) -> None:
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"{key}={path} is not a folder{similar_path(Path(path))}; {cure}")
+
+
+def _may_be_hub_id(name: str) -> bool:
+    """Whether `name` reads as owner/model on the hub, and owner is not a folder here."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name.partition("/")[0]).exists()
