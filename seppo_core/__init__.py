@@ -10,10 +10,13 @@ There are three ways in:
 2. A method is an object that turns a batch of latents into a loss, on any `Adapter`:
 
        from seppo_core import Batch, Seppo, make_reference
+       batch = Batch.of(latents, condition, adapter.path, counterpart=samples)
        loss, metrics = Seppo(beta=2000).loss(adapter, policy, reference, batch)
 
-3. A whole run is what a config file describes, as the commands `seppo-image` and `seppo-video` train it: see the
-   packages `seppo_image` and `seppo_video`.
+3. A whole run is what a config file describes, as the commands `seppo-image` and `seppo-video` train it:
+
+       from seppo_image import Run
+       Run.from_config("x.yaml", {"method.beta": 10}).train()
 
 Importing this package imports no torch: every name below is imported when it is first used.
 """

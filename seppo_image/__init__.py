@@ -1,8 +1,7 @@
 """Text-to-image families, their configs and their commands; `seppo_core` does the training.
 
-    from seppo_image import ImageConfig, train
-    from seppo_core import load_config
-    train(load_config("configs/image/sd15_lora_seppo.yaml", ImageConfig, {"method.beta": 1000}))
+    from seppo_image import Run
+    Run.from_config("configs/image/sd15_lora_seppo.yaml", {"method.beta": 1000}).train()
 
 Importing this package imports no torch: every name below is imported when it is first used.
 """

@@ -1,8 +1,7 @@
 """Text-to-video families, their configs and their commands; `seppo_core` does the training.
 
-    from seppo_video import VideoConfig, train
-    from seppo_core import load_config
-    train(load_config("configs/video/wan21_1_3b_lora_seppo.yaml", VideoConfig, {"method.beta": 1000}))
+    from seppo_video import Run
+    Run.from_config("configs/video/wan21_1_3b_lora_seppo.yaml", {"method.beta": 1000}).train()
 
 Importing this package imports no torch: every name below is imported when it is first used.
 """

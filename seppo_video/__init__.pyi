@@ -15,4 +15,5 @@ from seppo_video.config import VideoModel as VideoModel
 from seppo_video.data import ClipFolder as ClipFolder
 from seppo_video.hunyuan import HunyuanVideo as HunyuanVideo
 from seppo_video.ltx import LTX as LTX
+from seppo_video.run import Run as Run
 from seppo_video.wan import Wan as Wan

@@ -13,8 +13,8 @@ from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_metrics
 from seppo_core.run.status import read_status, status_text
 from seppo_core.training.trainer import Trainer
+from seppo_image import Run
 from seppo_image.__main__ import main
-from seppo_image.run import Run
 from tests.training.disturb import at, saved, terminate
 
 TIMES = {"seconds", "data_seconds", "samples_per_second"}
