@@ -24,7 +24,7 @@ slow: $(STAMP)  ## what `make test` leaves out: every family in every test, kill
 check: $(STAMP)  ## lint, import layers and configs, in seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest tests/test_floors.py tests/test_config.py
+	$(BIN)/python -m pytest tests/test_floors.py tests/config/test_config.py
 
 times: $(STAMP)  ## make test, and what each test took, into docs/test_times.md
 	$(PYTEST) --cpu-times docs/test_times.md

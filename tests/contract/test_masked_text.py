@@ -7,9 +7,9 @@ from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.data.source import Item, View
 from seppo_core.models.adapter import Adapter, CropInfo, Posterior
+from tests.cache.winners import ListSource
 from tests.contract.family import Family
 from tests.contract.rows import FAMILIES
-from tests.core.winners import ListSource
 
 PROMPTS = ["a red house", "two cats under a tree, far too long for so few tokens", ""]
 MASKED = [family for family in FAMILIES if family.adapter_class.masked_text]

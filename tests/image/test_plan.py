@@ -12,7 +12,7 @@ from seppo_core.plan.architecture import known, pipeline_architecture
 from seppo_image.__main__ import main
 from seppo_image.config import ImageConfig, ImageModel
 from tests.contract.rows import FAMILIES as CONTRACT
-from tests.plan_cases import ROOT, check_condition, check_plan, parameters
+from tests.plan.cases import ROOT, check_condition, check_plan, parameters
 
 BASES = ImageModel.bases
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/image").glob("*.yaml"))

@@ -12,10 +12,10 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.data.source import BadItem
 from seppo_image.__main__ import main
 from seppo_image.data import Pictures
-from tests.core.tables import faults, jpeg, opened
-from tests.core.test_parquet import pick_a_pic
-from tests.core.test_tars import tar
-from tests.core.winners import PixelAdapter
+from tests.cache.winners import PixelAdapter
+from tests.data.tables import faults, jpeg, opened
+from tests.data.test_parquet import pick_a_pic
+from tests.data.test_tars import tar
 from tests.image.test_data import encoded, png_claiming
 
 BOMB = png_claiming(12_000, 12_000)

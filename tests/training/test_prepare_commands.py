@@ -8,7 +8,7 @@ import pytest
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main as seppo_image
-from tests.core.test_prepare import content
+from tests.cache.test_prepare import content
 from tests.training.together import start
 
 

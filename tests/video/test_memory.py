@@ -18,8 +18,8 @@ from seppo_video.hunyuan import HunyuanVideo
 from seppo_video.ltx import LTX
 from seppo_video.wan import Wan
 from tests import tiny
+from tests.cache.winners import ListSource
 from tests.contract.families import cogvideox, hunyuan, ltx, wan
-from tests.core.winners import ListSource
 
 CAUSAL = {
     "wan": (Wan, wan.pipeline, 5),

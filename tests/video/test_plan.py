@@ -16,7 +16,7 @@ from seppo_core.training.setup import tune
 from seppo_video.__main__ import main
 from seppo_video.config import VideoConfig, VideoModel
 from tests.contract.rows import FAMILIES as CONTRACT
-from tests.plan_cases import ROOT, check_condition, check_plan, parameters
+from tests.plan.cases import ROOT, check_condition, check_plan, parameters
 
 BASES = VideoModel.bases
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs/video").glob("*.yaml"))

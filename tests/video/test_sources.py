@@ -12,8 +12,8 @@ from seppo_core.data.filename_index import FilenameIndex
 from seppo_core.data.source import BadItem
 from seppo_video.data import Clips
 from seppo_video.frames import open_clip, read_frames, write_clip
-from tests.core.tables import faults, opened
-from tests.core.test_tars import tar
+from tests.data.tables import faults, opened
+from tests.data.test_tars import tar
 from tests.video.clips import encode, moving
 
 

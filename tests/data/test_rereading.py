@@ -16,7 +16,7 @@ from seppo_core.data.retry import RemoteFile, is_transient, retry_io
 from seppo_core.data.source import SourceLost, View
 from seppo_core.data.tables import TableRecords
 from seppo_core.models.adapter import CropInfo
-from tests.core.tables import OneByte, faults, jsonl, opened, read, write
+from tests.data.tables import OneByte, faults, jsonl, opened, read, write
 
 A, B = 65, 66
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -129,7 +129,7 @@ def test_opening_that_fails_once(monkeypatch, waits):
 
 
 def test_a_connection_that_stays_away_ends_the_run_and_rejects_nothing(tmp_path, monkeypatch):
-    from tests.core.winners import PixelAdapter
+    from tests.cache.winners import PixelAdapter
 
     remote = hub(300, 100)
     source = of_hub(remote)
@@ -148,7 +148,7 @@ def test_a_connection_that_stays_away_ends_the_run_and_rejects_nothing(tmp_path,
 def test_a_parquet_file_on_a_disk_that_hiccups(tmp_path, monkeypatch, waits):
     pytest.importorskip("pyarrow")
     from seppo_core.data.parquet import ParquetTable
-    from tests.core.test_parquet import pick_a_pic
+    from tests.data.test_parquet import pick_a_pic
 
     path = pick_a_pic(tmp_path / "a.parquet", [(b"A", b"B", 1.0, f"{n}") for n in range(40)], row_group_size=10)
     source = opened(path)
@@ -218,7 +218,7 @@ def test_damage_costs_no_wait(tmp_path, waits):
 
 
 def test_tars_opened_and_read(tmp_path, monkeypatch, waits):
-    from tests.core.test_tars import tar
+    from tests.data.test_tars import tar
 
     path = tar(tmp_path / "a.tar", ("1.png", "A"), ("1.txt", "a"), ("2.png", "B"), ("2.txt", "b"))
     whole = opened(path)

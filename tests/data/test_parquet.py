@@ -13,7 +13,7 @@ from seppo_core.data.columns import choose_columns
 from seppo_core.data.open import hash_of
 from seppo_core.data.parquet import ParquetTable, Shard
 from seppo_core.data.source import SourceLost
-from tests.core.tables import faults, opened, read, write
+from tests.data.tables import faults, opened, read, write
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

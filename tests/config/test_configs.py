@@ -13,9 +13,9 @@ from seppo_core.config.gpus import GPUS
 from seppo_core.config.loader import load_config
 from seppo_image.config import ImageConfig, ImageModel
 from seppo_video.config import VideoConfig, VideoModel
-from tests.plan_cases import planned
+from tests.plan.cases import planned
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCHEMAS = {
     "seppo-image": ImageConfig,
     "seppo-video": VideoConfig,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seppo_core.data.source import LeftOut, SourceLost
 from seppo_core.data.tar_index import TarDamage, read_members
-from tests.core.tables import faults, opened, read
+from tests.data.tables import faults, opened, read
 
 A, B = 65, 66
 Members = list[tuple[str, bytes] | tarfile.TarInfo]

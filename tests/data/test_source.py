@@ -6,7 +6,7 @@ from PIL import Image
 
 from seppo_core.data.source import BadItem
 from seppo_core.models.crop import cover_crop
-from tests.core.tables import jsonl, problems, source_of, write
+from tests.data.tables import jsonl, problems, source_of, write
 
 
 @pytest.mark.parametrize("column", ["caption", "text", "prompt"])

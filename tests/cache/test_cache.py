@@ -10,7 +10,7 @@ from torch import Tensor
 from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
-from tests.core.winners import ListSource, PixelAdapter
+from tests.cache.winners import ListSource, PixelAdapter
 
 CAPTIONS = ["a red box", "a dog", "a red box", "a cat", "a dog", "a red box", "a bird"]
 

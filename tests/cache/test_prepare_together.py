@@ -15,8 +15,8 @@ from seppo_core.distributed import progress
 from seppo_core.distributed.progress import RankProgress
 from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.store import RunStore
-from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, content
-from tests.core.winners import ListSource, PixelAdapter
+from tests.cache.test_prepare import BAD, CAPTIONS, OPTIONS, content
+from tests.cache.winners import ListSource, PixelAdapter
 from tests.training.together import FORKSERVER, free_port
 
 

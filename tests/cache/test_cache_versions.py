@@ -13,8 +13,8 @@ from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.cache.verify import find_damage, mend
 from seppo_core.io.hashing import sha256_file
-from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, Killed, StoppingAdapter
-from tests.core.winners import ListSource, PixelAdapter
+from tests.cache.test_prepare import BAD, CAPTIONS, OPTIONS, Killed, StoppingAdapter
+from tests.cache.winners import ListSource, PixelAdapter
 
 FORMS = ("winners", "pairs", "labels")
 

@@ -12,7 +12,7 @@ from seppo_core.data.columns import choose_columns
 from seppo_core.data.hub import streamed
 from seppo_core.data.media import MediaSource
 from seppo_core.data.tables import TableRecords
-from tests.core.tables import OneByte, jpeg, opened, read
+from tests.data.tables import OneByte, jpeg, opened, read
 
 datasets = pytest.importorskip("datasets")
 pa = pytest.importorskip("pyarrow")

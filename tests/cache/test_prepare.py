@@ -10,7 +10,7 @@ from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.data.source import Item
 from seppo_core.models.adapter import Posterior
-from tests.core.winners import ListSource, PixelAdapter
+from tests.cache.winners import ListSource, PixelAdapter
 
 CAPTIONS = [f"caption {i % 7}" for i in range(20)]
 # shards hold four; of one of them nothing can be used

@@ -15,7 +15,7 @@ from seppo_core.models.adapter import Adapter
 from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.build import build_pipeline, caption_condition
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECONDS = 90
 """Of one processor, that a plan may take."""
 

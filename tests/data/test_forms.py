@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seppo_core.data.source import LeftOut
-from tests.core.tables import faults, jsonl, opened, read, source_of, write
+from tests.data.tables import faults, jsonl, opened, read, source_of, write
 
 
 def folder(path: Path) -> Path:

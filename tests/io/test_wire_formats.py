@@ -14,7 +14,7 @@ from seppo_core.cache.prepare import prepare
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
 from seppo_core.models.tuning import tune_lora
-from tests.core.winners import ListSource, PixelAdapter
+from tests.cache.winners import ListSource, PixelAdapter
 
 ROOT = Path(seppo_core.__file__).parent.parent
 PURPOSES = {

@@ -11,8 +11,8 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.cache.verify import find_damage, mend
 from seppo_core.cache.writer import CacheFolder
 from seppo_core.io.locks import LaunchLock
-from tests.core.test_prepare import BAD, CAPTIONS, OPTIONS, Killed, StoppingAdapter, content
-from tests.core.winners import ListSource, PixelAdapter
+from tests.cache.test_prepare import BAD, CAPTIONS, OPTIONS, Killed, StoppingAdapter, content
+from tests.cache.winners import ListSource, PixelAdapter
 
 
 def make(folder: Path) -> dict[str, bytes]:
