@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from seppo_core.config.loader import load_config, plain
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_json
-from seppo_core.judging.weights import file_hash
+from seppo_core.io.hashing import sha256_file
 from seppo_core.models.loading import pipeline_class
 from seppo_core.run.folder import find_checkpoint
 from seppo_image.config import ImageConfig
@@ -175,7 +175,7 @@ class Identities:
         key, mark = str(path.resolve()), [status.st_size, status.st_mtime_ns]
         known = self.memo.get(key)
         if known is None or known[:2] != mark:
-            known = self.memo[key] = [*mark, file_hash(path)]
+            known = self.memo[key] = [*mark, sha256_file(path)]
         return known[2]
 
 

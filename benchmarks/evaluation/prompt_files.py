@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.evaluation.prompts import PromptSet, RowReader
+from seppo_core.io.hashing import sha256_file
 
 TEXT_COLUMNS = ("prompt", "caption", "text", "prompt_en", "name")
 """Where the prompt is looked for, the first found wins, whatever the case; ChronoMagic-Bench calls it `name`."""
@@ -75,7 +76,7 @@ def _files_of(path: Path) -> list[Path]:
 
 def _hash_of(files: Sequence[Path]) -> str:
     """SHA-256 of the one file; of several, over name and hash of each."""
-    hashes = [sha256(file.read_bytes()).hexdigest() for file in files]
+    hashes = [sha256_file(file) for file in files]
     if len(files) == 1:
         return hashes[0]
     joined = "".join(f"{file.name} {digest}\n" for file, digest in zip(files, hashes, strict=True))

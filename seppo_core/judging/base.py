@@ -12,8 +12,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from seppo_core.io.hashing import sha256_file
 from seppo_core.judging.preprocess import Images, as_pictures
-from seppo_core.judging.weights import file_hash
 
 
 class Scorer(ABC):
@@ -39,7 +39,7 @@ class Scorer(ABC):
         batch_size: int = 8,
     ):
         self.model = model.eval().requires_grad_(False)
-        self.files = {path.name: file_hash(path) for path in files}
+        self.files = {path.name: sha256_file(path) for path in files}
         self.options = options
         self.batch_size = batch_size
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from seppo_core.io.hashing import sha256_file
 from seppo_core.judging.video_pixels import Frames, same_shape
-from seppo_core.judging.weights import file_hash
 
 Options = dict[str, str | int | float | bool]
 
@@ -35,7 +35,7 @@ class Metric(ABC):
         # one by one: TorchScript modules have no requires_grad_ of their own
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        self.files = {path.name: file_hash(path) for path in files}
+        self.files = {path.name: sha256_file(path) for path in files}
         self.options = options
         self.device = torch.device("cpu")
 

@@ -1,6 +1,5 @@
 """Finding and reading published weights: a file, a folder or a hub id; tensors only, nothing is unpickled."""
 
-import hashlib
 import os
 import pickle
 from dataclasses import dataclass
@@ -170,12 +169,6 @@ def fill(model: nn.Module, state: dict[str, Tensor], source: str, dtype: torch.d
             if buffer.is_meta and name == "position_ids":
                 module.register_buffer(name, torch.arange(buffer.shape[-1]).expand(buffer.shape), persistent=False)
     return model
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _missing(source: Source, repository: str | None) -> FileNotFoundError:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.processes import Launcher
 from benchmarks.experiments.toy.task.bases import image_base
+from seppo_core.io.hashing import sha256_file
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run.history import read_events, read_metrics
 
@@ -331,4 +331,4 @@ def _files(folder: Path) -> dict[str, str]:
 
 
 def _hash(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
+    return sha256_file(path)

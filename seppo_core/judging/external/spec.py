@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from seppo_core.io.hashing import sha256_file
 from seppo_core.judging.catalogue import SCORERS
 from seppo_core.judging.columns import Column, Kind
 
@@ -163,7 +164,7 @@ def _portable(arguments: Sequence[str]) -> list[str]:
     for before, argument in zip([None, *arguments], arguments, strict=False):
         path = Path(*argument.split(".")).with_suffix(".py") if before == "-m" else Path(argument)
         if path.suffix in SCRIPTS and path.is_file():
-            found.append(f"sha256:{sha256(path.read_bytes()).hexdigest()}")
+            found.append(f"sha256:{sha256_file(path)}")
         else:
             found.append(argument)
     return found
