@@ -34,11 +34,10 @@ def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
 
 def plan(config: VideoConfig, request: PlanRequest) -> None:
     """Prints what a run of `config` would take."""
-    # building without weights is needed by no other command
-    from seppo_core.plan.build import build_adapter, caption_condition
+    # no other command builds a model without weights
     from seppo_core.plan.report import print_plan
 
-    print_plan(config, request, build_adapter, caption_condition, config.model.bases)
+    print_plan(config, request)
 
 
 def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:

@@ -42,7 +42,7 @@ def build_adapter(config: Config, dtype: torch.dtype) -> Adapter:
     parts = model.parts()
     pipeline = build_pipeline(
         getattr(diffusers, model.spec.pipeline),
-        pipeline_architecture(model.base, model.bases, model.revision),
+        base_architecture(config),
         dtype,
         replaced=replacements(parts, model.bases),
         without=tuple(name for name, value in model.load_options().items() if value is None),
@@ -52,6 +52,12 @@ def build_adapter(config: Config, dtype: torch.dtype) -> Adapter:
         # it is for `train` to say what a base's schedule is replaced by
         warnings.simplefilter("ignore", UserWarning)
         return import_object(model.spec.adapter).configured(pipeline, model)
+
+
+def base_architecture(config: Config) -> ArchitectureConfig:
+    """The numbers of the config's base (see `pipeline_architecture`)."""
+    model = config.model
+    return pipeline_architecture(model.base, model.bases, model.revision)
 
 
 def caption_condition(adapter: Adapter) -> Condition:

@@ -11,20 +11,19 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.discover import find_source
 from seppo_core.data.open import open_records
-from seppo_core.plan.architecture import ArchitectureConfig
+from seppo_core.plan.build import base_architecture
 from seppo_core.plan.memory import encode_batch, memory, moments, peak
 from seppo_core.plan.notes import assumptions, expected_refusals, remarks, uses_half_precision
 from seppo_core.plan.result import Counts, Disk, Flops, Hours, Parameters, Plan
 from seppo_core.plan.suggestions import cures
-from seppo_core.plan.work import Build, Conditions, Work, measure
+from seppo_core.plan.work import Work, measure
 from seppo_core.run.disk_budget import pool_entries
 
 
-def make_plan(
-    config: Config, request: PlanRequest, numbers: ArchitectureConfig, build: Build, conditions: Conditions
-) -> Plan:
+def make_plan(config: Config, request: PlanRequest) -> Plan:
     """Counts the work of `config` on a model without memory; converts it to memory and hours on the requested GPUs."""
-    work = measure(config, build, conditions)
+    numbers = base_architecture(config)
+    work = measure(config)
     gpu = GPUS[request.gpu]
     phases = memory(config, work, request.gpus, gpu.memory)
     flops, counts = _flops(config, work), _counts(config, work)
@@ -66,7 +65,7 @@ def make_plan(
     )
     notes = remarks(config, request, plan, gpu, work)
     if not plan.fits:
-        notes = [*cures(config, work, build, conditions, gpu, request.gpus), *notes]
+        notes = [*cures(config, work, gpu, request.gpus), *notes]
     return replace(plan, notes=[*notes, *expected_refusals(config, request)])
 
 

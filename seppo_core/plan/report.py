@@ -2,24 +2,19 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from seppo_core.config.gpus import GIB
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
-from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.result import Plan, span
-from seppo_core.plan.work import Build, Conditions
 
 UNITS = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
 
 
-def print_plan(config: Config, request: PlanRequest, build: Build, conditions: Conditions, shipped: Path) -> Plan:
-    """Computes and prints the plan of `config`; `shipped` is the folder of known architectures."""
-    plan = make_plan(
-        config, request, pipeline_architecture(config.model.base, shipped, config.model.revision), build, conditions
-    )
+def print_plan(config: Config, request: PlanRequest) -> Plan:
+    """Computes and prints the plan of `config`."""
+    plan = make_plan(config, request)
     print(as_json(plan) if request.json else as_text(plan))
     return plan
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from seppo_core.config.gpus import GIB, Gpu, holding
 from seppo_core.config.schema import Config
 from seppo_core.plan.memory import Phases, memory, peak
-from seppo_core.plan.work import Build, Conditions, Work, measure
+from seppo_core.plan.work import Work, measure
 
 Change = Callable[[Config], Config]
 
@@ -78,7 +78,7 @@ def changes(gpu: Gpu, gpus: int) -> list[Change]:
     ]
 
 
-def cures(config: Config, work: Work, build: Build, conditions: Conditions, gpu: Gpu, gpus: int) -> list[str]:
+def cures(config: Config, work: Work, gpu: Gpu, gpus: int) -> list[str]:
     """One line that says what to set, or that nothing here helps, and one with the GPUs that would hold it as it is."""
     phases = memory(config, work, gpus, gpu.memory)
     as_it_is = least = peak(phases)
@@ -89,7 +89,7 @@ def cures(config: Config, work: Work, build: Build, conditions: Conditions, gpu:
         changed = change(config)
         if changed == config:
             continue
-        after = _again(changed, config, work, build, conditions)
+        after = _again(changed, config, work)
         phases = memory(changed, after, gpus, gpu.memory)
         # a change that no phase which is too large feels is left out
         if peak(phases) >= least and _excess(phases, gpu) >= excess:
@@ -138,10 +138,10 @@ def _counted(config: Config) -> tuple:
     return config.loop.micro_batch_size, config.tune, model, config.loop.mixed_precision == "no"
 
 
-def _again(config: Config, before: Config, work: Work, build: Build, conditions: Conditions) -> Work:
+def _again(config: Config, before: Config, work: Work) -> Work:
     """The work of `config`, counted anew where training changes, in proportion where only a batch does."""
     if _counted(config) != _counted(before):
-        anew = measure(config, build, conditions, only_step=True)
+        anew = measure(config, only_step=True)
         work = replace(work, weights=anew.weights, steps=work.steps | anew.steps, reference_peak=anew.reference_peak)
     shares = [
         ("denoising", config.reference_samples.batch_size / before.reference_samples.batch_size),

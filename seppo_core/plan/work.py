@@ -19,15 +19,11 @@ from seppo_core.models.noise_path import NoisePath
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import trainable_parameters
 from seppo_core.models.vae import tile_vae
-from seppo_core.plan.build import runnable
+from seppo_core.plan.build import build_adapter, caption_condition, runnable
 from seppo_core.plan.counter import Cost, Counter, bytes_of, checkpointing, cost_of, counting, weights_of
 from seppo_core.plan.weights import Weights, count_weights, module_of
 from seppo_core.training.setup import ModelParts, build_model, weight_dtype
 
-Build = Callable[[Config, torch.dtype], Adapter]
-"""The family's adapter around its base, its weights on the meta device."""
-Conditions = Callable[[Adapter], Condition]
-"""The condition of one item as `encode_prompts` would give it, (1, …) each, on the meta device."""
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Of a condition's tensors by name, without the batch."""
 Draw = Callable[[int], Condition]
@@ -76,11 +72,11 @@ class Work:
     """The same for one item: a VAE that takes frames in parts needs as much for it as for a batch."""
 
 
-def measure(config: Config, build: Build, conditions: Conditions, only_step: bool = False) -> Work:
+def measure(config: Config, only_step: bool = False) -> Work:
     """Builds the model of `config` without memory and counts its work; `only_step` leaves out all but training."""
     # a LoRA to start from is as large as the one that is trained, and merging it changes no size
     config = replace(config, model=replace(config.model, lora=None))
-    adapter = build(config, weight_dtype(config))
+    adapter = build_adapter(config, weight_dtype(config))
     data, loop = config.data, config.loop
     shape = adapter.latent_shape(data.height, data.width, data.frames)
     calls = _calls(config, adapter, shape)
@@ -89,7 +85,7 @@ def measure(config: Config, build: Build, conditions: Conditions, only_step: boo
     parts = build_model(config, adapter)
     method = parts.method
     reference = make_reference(adapter.denoiser) if method.spec.uses_reference else None
-    one = {name: (tuple(value.shape[1:]), value.dtype) for name, value in conditions(adapter).items()}
+    one = {name: (tuple(value.shape[1:]), value.dtype) for name, value in caption_condition(adapter).items()}
     told = adapter.size_condition(_framing(config))
     weights = count_weights(adapter, reference, base, parameters)
     item_bytes, caption_bytes = _stored(config, shape, one, told)

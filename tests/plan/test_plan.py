@@ -21,7 +21,7 @@ from seppo_core.config.schema import TuneConfig
 from seppo_core.config.training import OptimizerConfig
 from seppo_core.models.tuning import trainable_parameters, trainable_state
 from seppo_core.plan.architecture import pipeline_architecture
-from seppo_core.plan.build import build_adapter, caption_condition, runnable
+from seppo_core.plan.build import runnable
 from seppo_core.plan.counter import GpuKernels, checkpointing, cost_of, counting, weights_of
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.memory import memory, peak
@@ -34,16 +34,15 @@ from seppo_image.commands import load, train
 from seppo_image.config import ImageModel
 from tests import tiny
 
-BUILD, BASES = build_adapter, ImageModel.bases
+BASES = ImageModel.bases
 
 
 def plan_of(config, **options):
-    numbers = pipeline_architecture(config.model.base, BASES)
-    return make_plan(config, PlanRequest(**options), numbers, BUILD, caption_condition)
+    return make_plan(config, PlanRequest(**options))
 
 
 def work_of(config):
-    return measure(config, BUILD, caption_condition)
+    return measure(config)
 
 
 def test_flops_of_a_linear_layer_and_of_attention_by_hand():
@@ -269,10 +268,10 @@ def test_says_what_would_make_it_fit(workshop, tmp_path):
     work = work_of(config)
     needed = peak(memory(config, work, 1))
     small = replace(GPUS["t4"], memory_gib=(needed - 1) / GIB)
-    fits, holders = cures(config, work, BUILD, caption_condition, small, 1)
+    fits, holders = cures(config, work, small, 1)
     assert fits.startswith("it fits T4") and "gradient_checkpointing: true" in fits
     assert "T4 16 GB, L4 24 GB and larger would hold" in holders
-    nothing, _ = cures(config, work, BUILD, caption_condition, replace(small, memory_gib=0.5), 1)
+    nothing, _ = cures(config, work, replace(small, memory_gib=0.5), 1)
     assert nothing.startswith("nothing that can be set here makes it fit T4") and "tune.mode: lora" in nothing
     assert holding(100 * GIB)[0] == "H200 141 GB SXM" and holding(1000 * GIB) == []
 
@@ -296,7 +295,7 @@ def test_prints_a_table_and_json(workshop, tmp_path):
     outputs = []
     for as_json in (False, True):
         with redirect_stdout(StringIO()) as output:
-            plan = print_plan(config, PlanRequest(json=as_json), BUILD, caption_condition, BASES)
+            plan = print_plan(config, PlanRequest(json=as_json))
         outputs.append(output.getvalue())
     table, numbers = outputs[0], json.loads(outputs[1])
     assert f"the folder {workshop.base}" in table and "a LoRA of rank 2" in table

@@ -14,8 +14,6 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.training import PreviewConfig
 from seppo_core.distributed.dtensor import to_local
 from seppo_core.models.tuning import trainable_parameters
-from seppo_core.plan.architecture import pipeline_architecture
-from seppo_core.plan.build import build_adapter, caption_condition
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.memory import CONTEXT, memory, peak, preparing
 from seppo_core.plan.suggestions import cures
@@ -24,9 +22,7 @@ from seppo_core.run.disk_budget import run_bytes
 from seppo_core.training.parallel import blocks
 from seppo_core.training.setup import tune
 from seppo_image.commands import load
-from seppo_image.config import ImageModel
 
-BUILD, BASES = build_adapter, ImageModel.bases
 GATHERED = "blocks gathered from shards"
 
 
@@ -41,12 +37,11 @@ def config(workshop, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def work(config):
-    return measure(config, BUILD, caption_condition)
+    return measure(config)
 
 
 def plan_of(config, **options):
-    numbers = pipeline_architecture(config.model.base, BASES)
-    return make_plan(config, PlanRequest(**options), numbers, BUILD, caption_condition)
+    return make_plan(config, PlanRequest(**options))
 
 
 def setting(config, section: str, **values):
@@ -104,8 +99,8 @@ def test_shards_change_what_each_gpu_holds(config, work):
 @pytest.mark.slow
 def test_of_a_lora_in_shards_all_is_cut(config):
     lora = setting(setting(config, "tune", mode="lora"), "loop", sharded=True)
-    weights = measure(lora, BUILD, caption_condition).weights
-    training = memory(lora, measure(lora, BUILD, caption_condition), 2)["training"]
+    weights = measure(lora).weights
+    training = memory(lora, measure(lora), 2)["training"]
     assert training["policy, float32"] == -(-weights.base // 2)
     assert training["LoRA, float32"] == training["reference's own weights"] == weights.lora / 2
     # frozen weights are gathered and have no gradients
@@ -127,7 +122,7 @@ def test_an_offloaded_reference_is_there_while_it_predicts(config, work):
     assert any("loop.offload_reference" in note for note in plan.notes)
     # a pass over a winner and its sample without gradient: that of two samples that are drawn at once
     two = setting(config, "reference_samples", batch_size=2, guidance_scale=1.0)
-    assert work.reference_peak == pytest.approx(measure(two, BUILD, caption_condition).denoising.peak, rel=0.1)
+    assert work.reference_peak == pytest.approx(measure(two).denoising.peak, rel=0.1)
     assert work.reference_peak < work.steps[True].peak
 
 
@@ -158,33 +153,31 @@ def test_disk_of_the_pool_is_what_train_asks_for(config, method, entries):
 def test_cures_name_shards_or_the_cpu(config, work):
     needed = peak(memory(config, work, 1), prepare=False)
     small = replace(GPUS["a10"], memory_gib=(needed - work.weights.reference / 2) / GIB)
-    fits, _ = cures(config, work, BUILD, caption_condition, small, 1)
+    fits, _ = cures(config, work, small, 1)
     assert fits.startswith("it fits A10") and fits.endswith("after loop.offload_reference: true")
     needed = peak(memory(config, work, 8), prepare=False)
     small = replace(GPUS["a10"], memory_gib=(needed - work.weights.reference) / GIB)
-    fits, _ = cures(config, work, BUILD, caption_condition, small, 8)
+    fits, _ = cures(config, work, small, 8)
     assert fits.startswith("it fits A10") and fits.endswith("after loop.sharded: true")
     # shards want bfloat16 and plain moments, and all that is changed for them is said
     half = setting(setting(config, "loop", mixed_precision="fp16"), "optimizer", name="adamw8bit")
-    fits, _ = cures(
-        half, work, BUILD, caption_condition, replace(small, memory_gib=1 + 0.7 * (needed - CONTEXT) / GIB), 8
-    )
+    fits, _ = cures(half, work, replace(small, memory_gib=1 + 0.7 * (needed - CONTEXT) / GIB), 8)
     assert all(word in fits for word in ("sharded: true", "mixed_precision: bf16", "optimizer.name: adamw"))
     old = replace(small, bfloat16=False)
-    assert "sharded" not in cures(half, work, BUILD, caption_condition, old, 8)[0]
+    assert "sharded" not in cures(half, work, old, 8)[0]
 
 
 @pytest.mark.slow
 def test_every_phase_that_is_too_large_is_eased(config):
     config = replace(config, preview=PreviewConfig(prompts=("a wall",), per_prompt=40, steps=2))
     config = setting(config, "loop", gradient_checkpointing=False, micro_batch_size=2)
-    work = measure(config, BUILD, caption_condition)
+    work = measure(config)
     phases = memory(config, work, 1)
     # the previews are the peak, and what eases training does not touch them
     assert peak(phases) == max(sum(phases[name].values()) for name in ("previews", "decoding"))
     eased = setting(config, "loop", gradient_checkpointing=True)
     allowed = (sum(memory(eased, work, 1)["training"].values()) + sum(phases["training"].values())) // 2
-    fits, _ = cures(config, work, BUILD, caption_condition, replace(GPUS["a10"], memory_gib=allowed / GIB), 1)
+    fits, _ = cures(config, work, replace(GPUS["a10"], memory_gib=allowed / GIB), 1)
     assert fits.startswith("it fits A10")
     assert "loop.gradient_checkpointing: true" in fits and "preview.per_prompt: 1" in fits
 
@@ -195,11 +188,11 @@ def test_previews_take_as_much_as_samples_of_their_number(config):
     # in full precision, for autocast keeps its copies of weights that are trained
     config = setting(replace(config, preview=p), "loop", mixed_precision="no")
     config = setting(config, "reference_samples", batch_size=3, guidance_scale=2.0)
-    work = measure(config, BUILD, caption_condition)
+    work = measure(config)
     assert work.previewing.peak == pytest.approx(work.denoising.peak, rel=0.01) and work.previews_guided
     phases = memory(config, work, 1)
     assert phases["previews"]["activations"] == work.previewing.peak
-    plain = measure(setting(config, "preview", guidance_scale=1.0), BUILD, caption_condition)
+    plain = measure(setting(config, "preview", guidance_scale=1.0))
     assert not plain.previews_guided and plain.previewing.flops * 2 == work.previewing.flops
 
 
@@ -212,9 +205,7 @@ def test_prepare_is_planned_for_the_batch_that_it_comes_down_to(config, work, mo
     assert config.data.encode_batch_size == 8
     # a picture takes what it takes, however many come with it
     four = setting(config, "data", encode_batch_size=4)
-    assert held_by_prepare(config, work, 4) == pytest.approx(
-        held_by_prepare(four, measure(four, BUILD, caption_condition), 4), rel=0.01
-    )
+    assert held_by_prepare(config, work, 4) == pytest.approx(held_by_prepare(four, measure(four), 4), rel=0.01)
     # room for all of it, for five at once, and for less than one
     assert memory(config, work, 1, held_by_prepare(config, work, 8))["prepare"] == memory(config, work, 1)["prepare"]
     five = held_by_prepare(config, work, 5)
@@ -222,7 +213,7 @@ def test_prepare_is_planned_for_the_batch_that_it_comes_down_to(config, work, mo
     assert memory(config, work, 1, CONTEXT)["prepare"] == preparing(config, work, 1)
     # a GPU whose room training does not need
     big = setting(config, "data", height=512, width=512, cache="not there")
-    planned = measure(big, BUILD, caption_condition)
+    planned = measure(big)
     room = held_by_prepare(big, planned, 3)
     assert room > peak(memory(big, planned, 1), prepare=False)
     monkeypatch.setitem(GPUS, "t4", replace(GPUS["a10"], memory_gib=room / GIB))

@@ -28,7 +28,6 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.io.versions import environment
 from seppo_core.plan.architecture import pipeline_architecture
-from seppo_core.plan.build import build_adapter, caption_condition
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.memory import CONTEXT
 from seppo_core.plan.result import Plan
@@ -147,7 +146,7 @@ def run_case(
     say("random weights")
     config, counts = _write(case, folder)
     say("plan")
-    plan = _plan(config, case)
+    plan = _plan(config)
     watched: dict[str, Watched] = {}
     package = f"seppo_{case.modality}"
     command = partial(watch, root=ROOT, log=folder / "log.txt", threads=threads, tick=tick)
@@ -221,10 +220,8 @@ def _pixels(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.nn.functional.interpolate(small, size=size, mode=mode).tanh()
 
 
-def _plan(config: Config, case: Case) -> Plan:
-    shipped = BASES[case.modality]
-    numbers = pipeline_architecture(config.model.base, shipped)
-    return make_plan(config, PlanRequest(items=len(CAPTIONS)), numbers, build_adapter, caption_condition)
+def _plan(config: Config) -> Plan:
+    return make_plan(config, PlanRequest(items=len(CAPTIONS)))
 
 
 def _result(
