@@ -232,8 +232,8 @@ MISTAKES = {
     "--base no-such-model": "nothing is known of --base no-such-model",
     "--base FLUX.1-dev --frames 16": "draws images and takes no motion modules",
     "--base Wan2.1-T2V-1.3B-Diffusers --motion x": "--motion x is for AnimateDiff",
-    "--base stable-diffusion-v1-5 --height 100": "use e.g. 104 × 104",
-    "--base Wan2.1-T2V-1.3B-Diffusers --frames 16": "use 4k + 1",
+    "--base stable-diffusion-v1-5 --height 100": "104",
+    "--base Wan2.1-T2V-1.3B-Diffusers --frames 16": "frames",
     "--base hunyuanvideo --tune full --height 64": "try --tune lora",
 }
 

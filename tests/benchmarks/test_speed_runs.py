@@ -88,7 +88,7 @@ def test_every_family_runs_from_its_numbers_alone(row, tmp_path):
     method = bench.method("seppo")
     batch = bench.batch(method, 2)
     assert bench.update(method, [batch])
-    encoder = encoding_adapter(subject, bench.config, torch.float32, CPU)
+    encoder = encoding_adapter(bench.config, torch.float32, CPU)
     told = encoder.encode_prompts(["a red wall", "a blue one"])
     assert {name: value.shape for name, value in told.items()} == {name: batch.condition[name].shape for name in told}
     clip = (subject.frames,) if subject.modality == "video" else ()

@@ -18,6 +18,7 @@ from seppo_core.methods.method import Method
 from seppo_core.methods.reference import REFERENCE, LoraView, Reference, make_reference
 from seppo_core.methods.step import Batch
 from seppo_core.models.tuning import trainable_parameters
+from seppo_core.plan.build import build_adapter
 from seppo_core.training.optim import Stepper, make_optimizer, make_schedule
 from seppo_core.training.parallel import Replicated
 from seppo_core.training.setup import build_model, make_method
@@ -42,7 +43,7 @@ class Bench:
         # weights that are trained are float32 whatever they are computed in
         dtype = DTYPES["fp32" if mode == "full" else precision]
         self.config = subject.config(mode, str(dtype).removeprefix("torch."))
-        self.adapter = random_adapter(subject, self.config, dtype, device)
+        self.adapter = random_adapter(self.config, dtype, device)
         self.conditions = Conditions.of(subject, self.adapter)
         self.shape = self.adapter.latent_shape(subject.height, subject.width, subject.frames)
         self.noise_path = build_model(self.config, self.adapter).noise_path
@@ -169,7 +170,7 @@ def choose_tune(subject: Subject, precision: str, device: torch.device) -> tuple
     ValueError if not even a LoRA fits the memory, or if what was asked for does not.
     """
     config = subject.config("lora")
-    parameters = sum(p.numel() for p in subject.build(config, torch.float32).denoiser.parameters())
+    parameters = sum(p.numel() for p in build_adapter(config, torch.float32).denoiser.parameters())
     free = free_memory(device)
     # weights, their gradients, two moments and a reference, all float32; a LoRA's own share is small
     needed = {"full": 20 * parameters, "lora": parameters * DTYPES[precision].itemsize}

@@ -37,7 +37,7 @@ def cache(stage: Stage) -> Prepared:
     method = bench.method("dpo")
     batch = bench.batch(method, count)
     # as the script has them, whatever the autoencoder itself asks for
-    encoder = encoding_adapter(stage.subject, bench.config, DTYPES[bench.precision], bench.device)
+    encoder = encoding_adapter(bench.config, DTYPES[bench.precision], bench.device)
     vae = encoder.pipeline.vae
     texts = [m for name, m in encoder.pipeline.components.items() if name.startswith("text_encoder")]
     subject = stage.subject

@@ -171,8 +171,8 @@ def _pipeline_of(name: str) -> tuple[str, Modality]:
     )
 
 
-def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
-    """The subject's adapter with a denoiser of random weights on `device`; VAE and text encoders stay without memory.
+def random_adapter(config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
+    """The adapter of `config` with a denoiser of random weights on `device`; VAE and text encoders stay without memory.
 
     ValueError if the family builds another denoiser of its numbers than `plan` does.
     """
@@ -183,8 +183,8 @@ def random_adapter(subject: Subject, config: Config, dtype: torch.dtype, device:
     return adapter
 
 
-def encoding_adapter(subject: Subject, config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
-    """The subject's adapter with VAE and text encoders of random weights in `dtype`, and tokenizers that make up
+def encoding_adapter(config: Config, dtype: torch.dtype, device: torch.device) -> Adapter:
+    """The adapter of `config` with VAE and text encoders of random weights in `dtype`, and tokenizers that make up
     tokens; its denoiser has no memory."""
     bare = build_adapter(config, dtype)
     p = bare.pipeline

@@ -29,6 +29,7 @@ from benchmarks.experiments.speed.updates import (
     reference,
 )
 from seppo_core.io.atomic import save_json, save_text
+from seppo_core.plan.build import build_adapter
 from seppo_core.report.provenance import provenance
 from seppo_core.run.eta import clock
 
@@ -150,7 +151,7 @@ def _stage(subject: Subject, device: torch.device, precision: str, asked: argpar
     """The subject on its device, and all that decides its cost in words."""
     try:
         # sizes that fit no latents are refused before anything is built
-        adapter = subject.build(subject.config("lora"), torch.float32)
+        adapter = build_adapter(subject.config("lora"), torch.float32)
         adapter.latent_shape(subject.height, subject.width, subject.frames)
         mode, why = choose_tune(subject, precision, device)
     except ValueError as error:
