@@ -17,7 +17,7 @@ from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.store import RunStore
 from tests.cache.test_prepare import BAD, CAPTIONS, OPTIONS, content
 from tests.cache.winners import ListSource, PixelAdapter
-from tests.training.together import FORKSERVER, free_port
+from tests.training.together import forkserver, free_port
 
 
 class SlowAdapter(PixelAdapter):
@@ -52,9 +52,10 @@ def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: int |
 
 def launch(folder: Path, world: int, slow: bool = False, fails: int | None = None):
     port = free_port()
-    told = FORKSERVER.Queue()
+    context = forkserver()
+    told = context.Queue()
     processes = [
-        FORKSERVER.Process(target=one, args=(folder, rank, world, port, slow, fails, told)) for rank in range(world)
+        context.Process(target=one, args=(folder, rank, world, port, slow, fails, told)) for rank in range(world)
     ]
     for process in processes:
         process.start()

@@ -123,6 +123,7 @@ def works(family: Family, tmp_path, precision: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_xformers_is_refused_only_where_it_does_not_work(family, tmp_path, xformers):
     assert family.adapter(tmp_path / "words").xformers == all(works(family, tmp_path, each) for each in PRECISIONS)

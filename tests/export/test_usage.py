@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
@@ -50,6 +51,7 @@ def test_a_script_has_its_imports_in_front():
     assert script(lines) == "import c.d\nfrom a import Y\nfrom b import A, B\n\nx = B()\ny = Y(x)"
 
 
+@pytest.mark.slow
 def test_the_code_imports_a_vae_that_diffusers_does_not_know(tmp_path):
     """In a process of its own, for here the class is imported already."""
     whole = tiny.stable_diffusion(tmp_path / "words")

@@ -156,7 +156,8 @@ def test_autocast_raises_norms_as_on_a_gpu():
         assert (half @ half.T).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("mode", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["full", "lora"])
 def test_parameters_are_those_of_the_real_model(workshop, tmp_path, mode):
     config = workshop.config(tmp_path / "run", mode)
     adapter = load(config)

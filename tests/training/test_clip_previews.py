@@ -42,6 +42,7 @@ def plain_grid(root: Path) -> torch.Tensor:
     return torch.cat(rows, dim=1) * 255
 
 
+@pytest.mark.slow
 def test_clips_are_shown_with_the_base_beside(clips, tmp_path):
     run = tmp_path / "run"
     changed = [

@@ -87,7 +87,7 @@ def final(run: Path) -> dict[str, torch.Tensor]:
     return load_policy(CheckpointFolder(run / "checkpoints").latest())
 
 
-QUICK = ("seppo", "sspo", "dpo", "spin", "mapo", "kto")
+QUICK = ("seppo", "dpo", "mapo", "kto")
 
 
 @pytest.mark.parametrize(

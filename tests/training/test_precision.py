@@ -9,7 +9,7 @@ from seppo_core.run.history import read_metrics
 from tests.training.together import start
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("lora", marks=pytest.mark.slow)])
 def test_bf16_trains_and_starts_at_log_2(workshop, tmp_path, mode):
     path = tmp_path / "config.yaml"
     text = resolved_yaml(workshop.config(tmp_path / "run", mode))

@@ -5,6 +5,8 @@ processes each import everything anew, which takes 15 seconds of processor time.
 """
 
 import multiprocessing
+import multiprocessing.context
+import multiprocessing.forkserver
 import os
 import runpy
 import socket
@@ -17,8 +19,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["tests.training.preload"])
+PRELOAD = ["tests.training.preload"]
+
+
+def forkserver() -> multiprocessing.context.ForkServerContext:
+    """The server to fork from. One of another preload, which what was tested has started, makes room for it."""
+    context, running = multiprocessing.get_context("forkserver"), multiprocessing.forkserver._forkserver
+    if running._preload_modules != PRELOAD:
+        running._stop()
+        context.set_forkserver_preload(PRELOAD)
+    return context
 
 
 class Launch:
@@ -30,9 +40,9 @@ class Launch:
     def __init__(self, processes: int, module: str, arguments: Sequence[str], log: Path):
         self.log = log
         log.touch()
-        port = free_port()
+        port, context = free_port(), forkserver()
         self.workers = [
-            FORKSERVER.Process(target=run_rank, args=(rank, processes, port, module, arguments, log))
+            context.Process(target=run_rank, args=(rank, processes, port, module, arguments, log))
             for rank in range(processes)
         ]
         for worker in self.workers:
