@@ -12,7 +12,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Gpu:
-    """Dense TFLOPS: `half` in bfloat16 (float16 where there is none) with sums in float32, `single` in float32."""
+    """A GPU. Dense TFLOPS: `half` in bfloat16 (float16 if it has none) with sums in float32, `single` in float32."""
 
     title: str
     memory_gib: float
@@ -22,12 +22,12 @@ class Gpu:
 
     @property
     def memory(self) -> int:
-        """In bytes, as the driver reports it."""
+        """Memory in bytes, as the driver reports it."""
         return int(self.memory_gib * GIB)
 
     @property
     def convolutions(self) -> float:
-        """TFLOPS of float32 convolutions: in TF32, which cuDNN takes for them where there is bfloat16 too."""
+        """TFLOPS of float32 convolutions: in TF32, which cuDNN uses for them on GPUs that also have bfloat16."""
         return max(self.single, self.half / 2) if self.bfloat16 else self.single
 
 
@@ -49,7 +49,7 @@ GPUS: dict[str, Gpu] = {
     "rtx4090": Gpu("RTX 4090 24 GB", 24.0, 165.2, 82.6),
     "rtx5090": Gpu("RTX 5090 32 GB", 31.8, 209.5, 104.8),
 }
-"""By the name that `--gpu` takes."""
+"""GPUs by the name that `--gpu` takes."""
 
 
 def holding(needed: int) -> list[str]:

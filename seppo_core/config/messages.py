@@ -8,12 +8,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 
 def nearest(name: str, valid: list[str]) -> str | None:
-    """The one of `valid` that `name` most likely stands for, if any comes near."""
+    """The name in `valid` that is most similar to `name`, or None if none is similar."""
     return next(iter(get_close_matches(name, valid, n=1, cutoff=0.6)), None)
 
 
 def similar_path(path: Path) -> str:
-    """ "; did you mean …?" where the first part of `path` that is missing resembles what lies there; else nothing."""
+    """ "; did you mean …?" if the first missing part of `path` is similar to an existing name; else nothing."""
     for parent in path.parents:
         if parent.is_dir():
             missing = path.relative_to(parent).parts[0]
@@ -28,7 +28,7 @@ def shown(value: Any) -> str:
 
 
 def describe(hint: Any, value: Any = None) -> str:
-    """What a value of type `hint` is, for people; a choice also says which of its words `value` is nearest to."""
+    """Description of the values of type `hint`; for a choice also the word that is nearest to `value`."""
     if get_origin(hint) is Literal:
         words = [str(word) for word in get_args(hint)]
         guess = nearest(str(value), words)

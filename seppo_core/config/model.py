@@ -44,18 +44,18 @@ class ModelConfig(Variants):
     family: str
     """Model family."""
     base: str
-    """Base model or fine-tune to start from: a hub id or a local diffusers folder."""
+    """Base model or fine-tune to start from: a Hub id or a local diffusers folder."""
     revision: str | None = None
-    """Branch, tag or commit of a hub id."""
+    """Branch, tag or commit of a Hub id."""
     variant: str | None = None
-    """Weight files to load where a model has several, e.g. fp16."""
+    """Variant of the weight files to load if a model has several, e.g. fp16."""
     vae: str | None = None
-    """VAE to use in place of the base's own: a hub id or a local folder."""
+    """VAE to use in place of the base's own: a Hub id or a local folder."""
     lora: str | None = None
-    """Existing LoRA to start from: a hub id, a folder or a file."""
+    """Existing LoRA to start from: a Hub id, a folder or a file."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the VAE, the text encoder and the weights under a LoRA; VAEs that overflow stay in float32. Full fine-tuning
-    trains in float32, and `prepare` encodes in this for it too."""
+    """Precision of the VAE, the text encoders and the weights under a LoRA; VAEs that overflow stay in float32. Full
+    fine-tuning trains in float32, and `prepare` encodes in this precision for it too."""
 
     def load_options(self) -> dict[str, bool | None]:
         """Further arguments of the pipeline's `from_pretrained`, e.g. None for a component that is not loaded."""

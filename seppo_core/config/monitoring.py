@@ -1,4 +1,4 @@
-"""What a run watches itself for, and where it logs to. Without torch, like all of the schema."""
+"""The sections `health` and `log`. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,28 +10,31 @@ Action = Literal["off", "warn", "stop"]
 
 @dataclass(frozen=True, kw_only=True)
 class HealthConfig:
-    """Gates that look at every update: each is off, warns, or stops the run. None of them moves a weight."""
+    """Health checks after every update. Each is off, warns, or stops the run; none of them changes the training."""
 
     window: int = 20
-    """Updates that a gate averages over; without a reference in the method the first ones stand for the base."""
+    """Number of updates that a check averages over. For methods without a reference, the first window stands for the
+    base."""
     non_finite: Action = "stop"
-    """Loss or gradient not finite; such an update is always skipped, the gate speaks when it goes on."""
+    """Action if loss or gradients stay non-finite. Such an update is always skipped."""
     non_finite_updates: int = 10
-    """Skipped updates in a row that are too many. The start of fp16 skips a few while its scale settles."""
+    """Number of skipped updates in a row that triggers non_finite. fp16 training skips a few updates at first while the
+    loss scaler adapts."""
     winner_error: Action = "warn"
-    """The policy's error on the winners has risen above the base's: the model is getting worse, whatever the loss."""
+    """Action if the error of the policy on the winners rises above that of the base: the model is getting worse,
+    whatever the loss says."""
     winner_error_rise: float = 0.2
-    """Share of the base's winner error that it may rise by, once the rise stands out of the noise."""
+    """Largest tolerated rise of the winner error, as a share of the error of the base."""
     margin: Action = "warn"
-    """The preference margin is so large that the loss has no gradient left, and only drifts."""
+    """Action if the preference margin is so large that the loss has hardly any gradient left."""
     margin_limit: float = 5.0
-    """Mean margin, beta included, that is too large; at 5 a pair is weighted by 0.7 % of its start."""
+    """Mean margin, beta included, that triggers margin; at 5 the gradient of a pair is 0.7 % of its maximum."""
     constant_sign: Action = "warn"
-    """Every s has come out alike for a window of updates: the anchor decides nothing. Not with flipper: off."""
+    """Action if every sign is the same for a window of updates, so that the anchor decides nothing."""
     sample_collapse: Action = "warn"
-    """The reference's samples are becoming alike, or are not finite."""
+    """Action if the samples of the reference become alike, or are not finite."""
     sample_collapse_share: float = 0.5
-    """Share of the first iteration's variance below which samples count as collapsed."""
+    """Share of the variance of the first iteration below which samples count as collapsed."""
 
     def __post_init__(self):
         at_least("health", self, 2, "window")
@@ -42,10 +45,10 @@ class HealthConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LogConfig:
-    """Where metrics go beside metrics.jsonl and TensorBoard."""
+    """Where metrics are logged, in addition to metrics.jsonl and TensorBoard."""
 
     wandb: str | None = None
-    """Project on Weights & Biases, which needs the package wandb; null logs nowhere else."""
+    """Weights & Biases project, which needs the package wandb; null does not log there."""
 
     def __post_init__(self):
         if self.wandb is not None and not self.wandb.strip():

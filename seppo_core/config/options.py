@@ -1,7 +1,4 @@
-"""Options of the commands that come beside the config.
-
-Without torch, like all of the schema.
-"""
+"""Options of the commands that are not part of the config. Imports no torch."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,7 +15,7 @@ class PrepareRequest:
     """Options of `prepare`."""
 
     overwrite: bool = False
-    """Replace a cache in data.cache that was made otherwise: of other data, another model or other settings."""
+    """Replace a cache in data.cache that was made from other data, with another model or with other settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +23,7 @@ class VerifyRequest:
     """Options of `verify`."""
 
     mend: bool = False
-    """Forget the damaged shards, so that the next `prepare` encodes those again and nothing else."""
+    """Delete the damaged shards, so that the next `prepare` encodes these again and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +31,13 @@ class PlanRequest:
     """Options of `plan`."""
 
     gpu: GpuName = "a100"
-    """What the run would be on; decides whether it fits and how long it takes."""
+    """GPU of the run; it decides whether the run fits and how long it takes."""
     gpus: int = 1
-    """How many of them, each with a process of its own."""
+    """Number of GPUs, each with a process of its own."""
     utilisation: float = 0.35
-    """Share of the GPU's stated speed that is assumed to be reached."""
+    """Share of the peak speed of the GPU that the run is assumed to reach."""
     items: int | None = None
-    """Winners of the data set; None counts those of data.cache or data.source where they are there."""
+    """Number of winners; None counts those in data.cache or data.source, if they exist."""
     json: bool = False
     """Print all numbers as JSON, in bytes, FLOPs and hours."""
 
@@ -57,8 +54,8 @@ class TrainRequest:
     """Options of `train`."""
 
     accept_changes: tuple[str, ...] = ()
-    """What may be another than the run began with: keys of the config, or winners, version, model (the base's weights).
-    Without it such a run is refused, with what differs."""
+    """Differences from the start of the run to accept: config keys, or winners, version, model (the weights of the
+    base). Without this option a run with differences is refused, and they are listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,27 +63,28 @@ class SampleRequest:
     """Options of `sample`."""
 
     prompts: tuple[str, ...] = ()
-    """What to draw; without prompts and prompt_file, preview.prompts."""
+    """Prompts to sample. The default is prompt_file or else preview.prompts."""
     prompt_file: str | None = None
-    """Text file with a prompt per line."""
+    """Text file with one prompt per line."""
     seeds: tuple[int, ...] = (0,)
-    """Every prompt is drawn once with each seed."""
+    """Random seeds; every prompt is sampled once with each."""
     checkpoint: str = "latest"
-    """latest, base (before alignment), a number of updates, or a checkpoint folder."""
+    """Checkpoint: latest, base (before alignment), a number of updates, or a folder."""
     weights: Literal["policy", "ema"] | None = None
-    """The policy as trained, or its running average; None takes the average where the run kept one."""
+    """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
+    one."""
     out: str | None = None
-    """Folder for the files; None is a folder under the run, named after the checkpoint."""
+    """Folder for the samples; None is a folder in the run, named after the checkpoint."""
     scheduler: SchedulerName | None = None
     """Solver; None takes preview.scheduler."""
     steps: int | None = None
-    """Denoising steps; None takes preview.steps."""
+    """Number of denoising steps; None takes preview.steps."""
     guidance_scale: float | None = None
-    """Classifier-free guidance; None takes preview.guidance_scale."""
+    """Scale of classifier-free guidance; None takes preview.guidance_scale."""
     batch_size: int = 4
-    """Drawn at once."""
+    """Number of samples that are drawn at once."""
     lossless: bool = False
-    """Write clips exact to the bit (FFV1, .mkv), for measuring; otherwise as H.264, which everything plays."""
+    """Write lossless clips (FFV1, .mkv), for metrics; otherwise H.264, which every player reads."""
 
     def __post_init__(self):
         if self.prompts and self.prompt_file:
@@ -107,19 +105,21 @@ class ExportRequest:
     """Options of `export`."""
 
     kind: Literal["lora", "full", "motion"] | None = None
-    """LoRA file, whole pipeline (a LoRA merged in), or MotionAdapter (video); None is lora or full, as trained."""
+    """LoRA file (lora), whole pipeline with any LoRA merged in (full), or MotionAdapter of a video model (motion); None
+    is lora or full, as the run was trained."""
     checkpoint: str = "latest"
-    """latest, a number of updates, or a checkpoint folder."""
+    """Checkpoint: latest, a number of updates, or a folder."""
     weights: Literal["policy", "ema"] | None = None
-    """The policy as trained, or its running average; None takes the average where the run kept one."""
+    """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
+    one."""
     out: str | None = None
-    """Folder to write; None is a folder under the run, named after the kind."""
+    """Folder to write; None is a folder in the run, named after kind and checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Of a whole pipeline's weights; None leaves each as it is."""
+    """Precision of the weights of a whole pipeline; None leaves each as it is."""
 
 
 OTHER_CHANGES = ("winners", "version", "model")
-"""What else than a key of the config `--accept_changes` can name."""
+"""Names that `--accept_changes` takes in addition to config keys."""
 
 
 def check_train(request: TrainRequest, keys: list[str]) -> TrainRequest:
@@ -135,7 +135,7 @@ def check_train(request: TrainRequest, keys: list[str]) -> TrainRequest:
 
 
 def check_export(config: Config, request: ExportRequest) -> None:
-    """ValueError where this run cannot be exported as that kind."""
+    """Raises ValueError if the run cannot be exported as that kind."""
     if request.kind is not None and request.kind not in config.export_kinds:
         raise ValueError(f"--kind {request.kind} does not exist for this model; use {' or '.join(config.export_kinds)}")
     if request.dtype is not None and (request.kind or ("lora" if config.tune.mode == "lora" else "full")) != "full":

@@ -28,13 +28,14 @@ class TuneConfig:
     """Which weights are trained."""
 
     mode: Literal["full", "lora"] = "full"
-    """The weights themselves, or a LoRA on the attention projections."""
+    """Train the weights themselves (full), or a LoRA on the attention projections (lora)."""
     scope: Literal["all", "motion", "spatial"] = "all"
-    """Which modules of the denoiser: all, or of a video model that has motion modules these alone, or all but these."""
+    """Modules of the denoiser that are trained: all; or, in a video model with motion modules, these alone (motion) or
+    all others (spatial)."""
     rank: int = 16
-    """Of the LoRA's matrices."""
+    """Rank of the LoRA matrices."""
     alpha: float | None = None
-    """Of the LoRA, whose output is scaled by alpha / rank; null takes the rank."""
+    """Scale of the LoRA, whose output is multiplied by alpha / rank; null takes the rank."""
 
     def __post_init__(self):
         at_least("tune", self, 1, "rank")
@@ -46,9 +47,10 @@ class Config:
     """Everything that a run depends on; images and videos extend it."""
 
     run: str
-    """Output folder: checkpoints, metrics, previews, this config. The same command continues a stopped run."""
+    """Output folder of checkpoints, metrics, previews and this config. The same command continues a stopped run."""
     seed: int = 0
-    """Of data order, noise, timesteps and the reference's draws; with one seed any number of processes agrees."""
+    """Random seed of data order, noise, timesteps and the draws of the reference. Results do not depend on the number
+    of processes."""
     model: ModelConfig
     data: DataConfig
     method: MethodConfig = field(default_factory=SeppoConfig)
@@ -64,8 +66,8 @@ class Config:
         total = self.loop.iterations * self.loop.updates_per_iteration
         if self.optimizer.warmup_updates >= total:
             raise ValueError(
-                f"optimizer.warmup_updates={self.optimizer.warmup_updates} leaves nothing of the run's {total} updates "
-                f"(loop.iterations x loop.updates_per_iteration); use at most {total - 1}"
+                f"optimizer.warmup_updates={self.optimizer.warmup_updates} must be less than the {total} updates of "
+                f"the run (loop.iterations x loop.updates_per_iteration); use at most {total - 1}"
             )
         if (
             isinstance(self.method, AnchoredConfig)
@@ -77,13 +79,11 @@ class Config:
                 "at every update, so that every sign is a tie; use 2 or more updates per iteration"
             )
         if self.loop.sharded and self.optimizer.name == "adamw8bit":
-            raise ValueError(
-                "optimizer.name=adamw8bit does not know the shards of loop.sharded=true; use adamw, or do not shard"
-            )
+            raise ValueError("optimizer.name=adamw8bit does not support loop.sharded=true; use adamw, or do not shard")
         if self.loop.offload_reference and (self.tune.mode == "lora" or not self.method.spec.uses_reference):
             raise ValueError(
-                f"loop.offload_reference=true has nothing to move with tune.mode={self.tune.mode} and method.name="
-                f"{self.method.name}: it is for references with weights of their own; leave it out"
+                f"loop.offload_reference=true has no effect with tune.mode={self.tune.mode} and method.name="
+                f"{self.method.name}, where the reference has no weights of its own; leave it out"
             )
         family, spec = self.model.family, self.model.spec
         if self.tune.scope not in spec.scopes:
@@ -122,5 +122,5 @@ def _check_flow_solvers(config: Config) -> None:
     ]:
         if name != "default":
             raise ValueError(
-                f"{section}.scheduler={name} solves diffusions; {config.model.family} is a flow and needs default"
+                f"{section}.scheduler={name} is for diffusion models; {config.model.family} is a flow and needs default"
             )

@@ -1,7 +1,4 @@
-"""How training goes on: loop, optimiser, previews.
-
-Without torch, like all of the schema.
-"""
+"""The sections `loop`, `optimizer` and `preview`. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,36 +9,36 @@ from seppo_core.config.validators import above, at_least
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """Algorithm 1: per iteration, draw a reference, let it sample, update, take a snapshot."""
+    """Training loop (Algorithm 1): each iteration draws a reference, lets it sample, updates, and takes a snapshot."""
 
     iterations: int = 7
-    """Times a reference is drawn."""
+    """Number of iterations; each draws a reference."""
     updates_per_iteration: int = 30
-    """Optimiser updates per iteration; every pair is used once."""
+    """Number of optimiser updates in each iteration; every pair is used once."""
     batch_size: int = 2048
-    """Pairs per update, over all processes and accumulation steps."""
+    """Number of pairs in an update, over all processes and accumulation steps."""
     micro_batch_size: int = 1
-    """Pairs in one forward pass of a process; the rest of batch_size is accumulated."""
+    """Number of pairs in one forward pass of a process; gradients are accumulated over the rest of batch_size."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Autocast of policy and reference alike."""
+    """Precision of autocast, for policy and reference alike."""
     sharded: bool = False
-    """Share weights, gradients, moments and reference between the processes (FSDP2) instead of a copy on each."""
+    """Shard weights, gradients, moments and reference over the processes (FSDP2) instead of a copy on each."""
     offload_reference: bool = False
-    """Keep a reference of full weights in the CPU's memory while it is not used: less memory, more time."""
+    """Keep a reference of full weights in CPU memory while it is not used: less GPU memory, more time."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
-    """Attention kernels; xformers is for UNets, and needs CUDA and the extra `gpu`."""
+    """Attention kernels; xformers works with UNets only, and needs CUDA and the extra `gpu`."""
     checkpoint_every: int = 30
-    """Updates between checkpoints; the last update always makes one."""
+    """Number of updates between checkpoints; the last update always makes one."""
     keep_checkpoints: int = 2
-    """Newest checkpoints to keep; snapshots for the reference pool are kept apart, all of them."""
+    """Number of newest checkpoints to keep. All snapshots of the reference pool are kept, apart from these."""
 
     def __post_init__(self):
         at_least("loop", self, 1, "iterations", "updates_per_iteration", "batch_size", "micro_batch_size")
         at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints")
         if self.sharded and self.offload_reference:
-            raise ValueError("loop.offload_reference=true does not go with loop.sharded=true, which shards it; use one")
+            raise ValueError("loop.offload_reference=true cannot be combined with loop.sharded=true; use one of them")
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"loop.batch_size={self.batch_size} is not a multiple of "
@@ -52,26 +49,26 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW; its moments, schedule and count run on through all iterations."""
+    """AdamW. Its moments, schedule and step count continue through all iterations."""
 
     name: Literal["adamw", "adamw8bit"] = "adamw"
-    """adamw8bit keeps its moments in 8 bits; it needs bitsandbytes (the extra `gpu`)."""
+    """Optimiser; adamw8bit keeps its moments in 8 bits and needs bitsandbytes (the extra `gpu`)."""
     lr: float = 1e-5
-    """Learning rate as it is applied. Code that multiplies by the batch size (`scale_lr`) quotes it before that."""
+    """Learning rate as it is applied. Code with `scale_lr` quotes it before the multiplication by the batch size."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the mean and of the square of the gradient."""
+    """Decay rates of the moving averages of the gradient and of its square."""
     eps: float = 1e-8
-    """Added to the denominator of the step."""
+    """Constant that is added to the denominator of the step."""
     weight_decay: float = 0.01
-    """Pull of the weights towards zero, decoupled from the gradient."""
+    """Decoupled weight decay."""
     max_grad_norm: float | None = 1.0
-    """Gradients are clipped to this norm; null does not clip."""
+    """Norm that gradients are clipped to; null does not clip."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After warm-up: stay, or decay to zero at the last update."""
+    """Learning rate after warm-up: constant, or decaying to zero at the last update."""
     warmup_updates: int = 0
-    """Updates over which the rate rises linearly from zero."""
+    """Number of updates over which the learning rate rises linearly from zero."""
     ema_decay: float | None = None
-    """Decay of a running average of the weights, for previews, samples and export, e.g. 0.999; null keeps none."""
+    """Decay of a running average of the weights, e.g. 0.999, for previews, samples and export; null keeps none."""
 
     def __post_init__(self):
         above("optimizer", self, 0, "lr", "eps", "max_grad_norm")
@@ -84,25 +81,25 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewConfig:
-    """Sample grids of fixed prompts while training; also what `sample` does unless told otherwise."""
+    """Sample grids of fixed prompts during training; also the defaults of `sample`."""
 
     prompts: tuple[str, ...] = ()
-    """One row of the grid each."""
+    """Prompts; each is one row of the grid."""
     every: int = 0
-    """Updates between grids; 0 makes the first and the last alone."""
+    """Number of updates between grids; 0 draws the first and the last only."""
     per_prompt: int = 4
-    """Samples per prompt."""
+    """Number of samples per prompt."""
     seed: int = 0
-    """Of the samples; the same at every grid."""
+    """Random seed of the preview samples, the same for every grid."""
     scheduler: SchedulerName = "default"
     """Solver; default is the model's own."""
     steps: int = 50
-    """Denoising steps."""
+    """Number of denoising steps."""
     guidance_scale: float = 7.5
-    """Classifier-free guidance; 1 turns it off."""
+    """Scale of classifier-free guidance; 1 turns it off."""
 
     def __post_init__(self):
         at_least("preview", self, 1, "per_prompt", "steps")
         at_least("preview", self, 0, "every", "guidance_scale")
         if self.every and not self.prompts:
-            raise ValueError(f"preview.every={self.every} asks for grids but preview.prompts is empty; add a prompt")
+            raise ValueError(f"preview.every={self.every} needs preview.prompts, which is empty; add a prompt")

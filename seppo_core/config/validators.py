@@ -4,7 +4,7 @@ from math import inf
 
 
 def at_least(section: str, values, least: float, *names: str) -> None:
-    """ValueError where a field of `values` is below `least`; null passes."""
+    """Raises ValueError if a field of `values` is below `least`; null passes."""
     for name in names:
         value = vars(values)[name]
         if value is not None and not least <= value < inf:
@@ -12,7 +12,7 @@ def at_least(section: str, values, least: float, *names: str) -> None:
 
 
 def above(section: str, values, limit: float, *names: str) -> None:
-    """ValueError where a field of `values` is not greater than `limit`; null passes."""
+    """Raises ValueError if a field of `values` is not greater than `limit`; null passes."""
     for name in names:
         value = vars(values)[name]
         if value is not None and not limit < value < inf:
@@ -28,7 +28,7 @@ def between(section: str, values, least: float, most: float, *names: str) -> Non
 
 
 def share(section: str, values, *names: str) -> None:
-    """ValueError where a field of `values` does not lie in 0 to 1."""
+    """Raises ValueError if a field of `values` does not lie in 0 to 1."""
     for name in names:
         value = vars(values)[name]
         if not 0 <= value <= 1:

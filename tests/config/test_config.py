@@ -96,7 +96,7 @@ def test_values_reach_their_keys_with_their_types(tmp_path):
         ("method: {name: dpo, flipper: sgn}", "method.flipper='sgn' has no meaning for method.name=dpo"),
         ("method: {name: sft, beta: 5}", "method.beta=5 has no meaning for method.name=sft"),
         ("method: {name: sft, bta: 5}", "method.bta is not a key; method has name, "),
-        ("preview: {every: 5}", "preview.every=5 asks for grids but preview.prompts is empty"),
+        ("preview: {every: 5}", "preview.every=5 needs preview.prompts"),
     ],
 )
 def test_refuses_in_one_line(tmp_path, lines, expected):
@@ -144,7 +144,7 @@ def test_missing_file_names_a_similar_one(tmp_path):
         (lambda: SeppoConfig(flipper="off", anchor_draws=2), r"method.flipper=off"),
         (lambda: SeppoConfig(guard=1.0), r"method.guard=1.0 must lie in \[0, 1\)"),
         (lambda: KtoConfig(kto_weights=(0.0, 0.0)), r"must not be negative, nor both 0"),
-        (lambda: LoopConfig(sharded=True, offload_reference=True), r"does not go with loop.sharded=true"),
+        (lambda: LoopConfig(sharded=True, offload_reference=True), r"loop.offload_reference=true .* loop.sharded=true"),
         (lambda: OptimizerConfig(ema_decay=1.0), r"optimizer.ema_decay=1.0 must lie in \(0, 1\)"),
         (lambda: SeppoConfig(min_snr_gamma=0), r"method.min_snr_gamma=0 must be greater than 0"),
         (lambda: ImageData(source="s", cache="c", caption_dropout=1.5), r"data.caption_dropout=1.5 is a share"),
@@ -165,7 +165,7 @@ def least(**sections) -> ImageConfig:
 
 
 def test_checks_keys_against_each_other():
-    with pytest.raises(ValueError, match=r"warmup_updates=60 leaves nothing of the run's 60 updates .* at most 59"):
+    with pytest.raises(ValueError, match=r"warmup_updates=60 .* 60 updates .* at most 59"):
         least(loop=LoopConfig(iterations=2), optimizer=OptimizerConfig(warmup_updates=60))
     once = LoopConfig(iterations=60, updates_per_iteration=1)
     with pytest.raises(ValueError, match=r"loop\.updates_per_iteration=1 with method\.reference=latest"):
