@@ -88,6 +88,18 @@ COGVIDEOX = {
 NO_ROTARY = {"rotary missing": lambda call: call | {"image_rotary_emb": None}}
 ROWS = [
     Family(
+        "cogvideox-1.5",
+        latent_shape=(4, 4, 4, 6),
+        pipeline=partial(pipeline, packed_frames=2),
+        repeated=1,
+        mistakes=NO_ROTARY
+        | {
+            "channels for frames": change("hidden_states", lambda x: x.transpose(1, 2)),
+            "rotary of one frame for all": change("image_rotary_emb", frames_apart),
+        },
+        **COGVIDEOX,
+    ),
+    Family(
         "cogvideox-2b",
         latent_shape=(4, 3, 4, 6),
         pipeline=partial(pipeline, rotary=False),
@@ -102,18 +114,6 @@ ROWS = [
         | {
             "sine for cosine": change("image_rotary_emb", lambda pair: pair[::-1]),
             "frames backwards": change("hidden_states", lambda x: x.flip(1)),
-        },
-        **COGVIDEOX,
-    ),
-    Family(
-        "cogvideox-1.5",
-        latent_shape=(4, 4, 4, 6),
-        pipeline=partial(pipeline, packed_frames=2),
-        repeated=1,
-        mistakes=NO_ROTARY
-        | {
-            "channels for frames": change("hidden_states", lambda x: x.transpose(1, 2)),
-            "rotary of one frame for all": change("image_rotary_emb", frames_apart),
         },
         **COGVIDEOX,
     ),
