@@ -43,7 +43,7 @@ class DataConfig:
     split: str = "train"
     """Split of a Hub dataset."""
     subset: str | None = None
-    """Configuration (subset) name of a Hub dataset that has more than one."""
+    """Name of the configuration (subset) of a Hub dataset that has more than one."""
     revision: str | None = None
     """Branch, tag or commit of a Hub dataset."""
     streaming: bool = True
