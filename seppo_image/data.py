@@ -34,6 +34,7 @@ class Pictures(Decoder):
         self,
         height: int,
         width: int,
+        *,
         upscale: bool = True,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = MAX_BYTES,
@@ -61,9 +62,13 @@ class Pictures(Decoder):
 class ImageFolder(MediaSource):
     """The pictures that a folder's metadata.jsonl or metadata.csv lists, as winners."""
 
-    def __init__(self, folder: str | Path, height: int, width: int, upscale: bool = True, max_pixels: int = MAX_PIXELS):
+    def __init__(
+        self, folder: str | Path, height: int, width: int, *, upscale: bool = True, max_pixels: int = MAX_PIXELS
+    ):
         found = find_source(str(folder), "folder")
-        super().__init__(open_table(found.files[0], found.root), Pictures(height, width, upscale, max_pixels))
+        super().__init__(
+            open_table(found.files[0], found.root), Pictures(height, width, upscale=upscale, max_pixels=max_pixels)
+        )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

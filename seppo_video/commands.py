@@ -43,7 +43,16 @@ def plan(config: VideoConfig, request: PlanRequest) -> None:
 def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
     d = config.data
     max_bytes = MAX_BYTES if d.max_file_mb is None else int(d.max_file_mb * 1024**2)
-    clips = Clips(d.height, d.width, d.frames, d.sampling, d.stride, d.reader, config.seed, max_bytes=max_bytes)
+    clips = Clips(
+        d.height,
+        d.width,
+        d.frames,
+        sampling=d.sampling,
+        stride=d.stride,
+        reader=d.reader,
+        seed=config.seed,
+        max_bytes=max_bytes,
+    )
     source = open_source(d, clips, config.seed)
     commands.prepare(config, load, source, request is not None and request.overwrite)
 

@@ -38,6 +38,7 @@ class Clips(Decoder):
         height: int,
         width: int,
         frames: int,
+        *,
         sampling: Sampling = "even",
         stride: int = 4,
         reader: Reader = "auto",
@@ -92,6 +93,7 @@ class ClipFolder(MediaSource):
         height: int,
         width: int,
         frames: int,
+        *,
         sampling: Sampling = "even",
         stride: int = 4,
         reader: Reader = "auto",
@@ -99,7 +101,16 @@ class ClipFolder(MediaSource):
         max_pixels: int = MAX_PIXELS,
     ):
         found = find_source(str(folder), "folder")
-        clips = Clips(height, width, frames, sampling, stride, reader, seed, max_pixels)
+        clips = Clips(
+            height,
+            width,
+            frames,
+            sampling=sampling,
+            stride=stride,
+            reader=reader,
+            seed=seed,
+            max_pixels=max_pixels,
+        )
         super().__init__(open_table(found.files[0], found.root), clips)
 
 

@@ -34,6 +34,7 @@ class ItemEncoder:
         self,
         adapter: Adapter,
         source: Source,
+        *,
         shape: tuple[int, ...],
         batch_size: int,
         dtype: torch.dtype,

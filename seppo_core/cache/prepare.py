@@ -95,9 +95,26 @@ def prepare(
             return finished
         if not ranks.is_main:
             lock.join()
-        items = ItemEncoder(adapter, source, shape, batch_size, DTYPES[dtype], flip, workers)
+        items = ItemEncoder(
+            adapter,
+            source,
+            shape=shape,
+            batch_size=batch_size,
+            dtype=DTYPES[dtype],
+            flip=flip,
+            workers=workers,
+        )
         texts = TextEncoder(adapter, DTYPES[dtype])
-        work = _Preparation(target, items, texts, shard_size, item_bytes, max_rejected_share, ranks, progress)
+        work = _Preparation(
+            target,
+            items,
+            texts,
+            shard_size=shard_size,
+            item_bytes=item_bytes,
+            max_rejected_share=max_rejected_share,
+            ranks=ranks,
+            progress=progress,
+        )
         return work.run()
 
 
@@ -109,6 +126,7 @@ class _Preparation:
         target: CacheFolder,
         items: ItemEncoder,
         texts: TextEncoder,
+        *,
         shard_size: int,
         item_bytes: int,
         max_rejected_share: float,

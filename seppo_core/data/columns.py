@@ -65,6 +65,7 @@ class Columns:
 def choose_columns(
     available: Iterable[str],
     where: str,
+    *,
     first: str | None = None,
     second: str | None = None,
     label: str | None = None,

@@ -12,10 +12,10 @@ import numpy as np
 from seppo_core.data.problems import Problems
 from seppo_core.data.records import FixedFile
 from seppo_core.data.source import BadItem, first_line
-from seppo_core.data.tables import Row, Rows
+from seppo_core.data.tables import Row, Table
 
 
-class TextTable(Rows):
+class TextTable(Table):
     """A table of text, in 16 bytes of memory per row. Raises ValueError if the table as a whole cannot be read."""
 
     holds_bytes = False

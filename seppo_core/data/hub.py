@@ -10,7 +10,7 @@ from seppo_core.data.columns import Columns
 from seppo_core.data.parquet import ParquetTable, Shard, need_pyarrow
 from seppo_core.data.problems import Problems
 from seppo_core.data.source import first_line
-from seppo_core.data.tables import Row, Rows
+from seppo_core.data.tables import Row, Table
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,7 +21,7 @@ CONVERTED = "refs/convert/parquet"
 Choose = Callable[[Sequence[str], str], Columns]
 
 
-class ArrowTable(Rows):
+class ArrowTable(Table):
     """A data set on disk in the format of `datasets`, memory-mapped."""
 
     def __init__(self, dataset: "Dataset", name: str, choose: Choose):

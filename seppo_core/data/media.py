@@ -47,7 +47,7 @@ class Decoder(ABC):
 class MediaSource(Source):
     """The items of `records`, decoded, as `form`.
 
-    Pairs read as winners give the winner, or by `winner` "random" either of the two, drawn by (seed, row's id); read as
+    Pairs read as winners give the winner, or with `pick` "random" one of the two, drawn by (seed, row's id); read as
     labels they give two items a row. Labelled items read as winners are the good ones. Rows that cannot be used stay in
     their place and raise BadItem when asked for, so that positions never shift.
 
@@ -58,8 +58,9 @@ class MediaSource(Source):
         self,
         records: Records,
         decoder: Decoder,
+        *,
         form: Supervision = "winners",
-        winner: Literal["winner", "random"] = "winner",
+        pick: Literal["winner", "random"] = "winner",
         seed: int = 0,
     ):
         if min(decoder.height, decoder.width, decoder.frames) < 1:
@@ -71,12 +72,12 @@ class MediaSource(Source):
                 f"the data hold {records.form}, which cannot be read as {form}; use data.supervision="
                 f"{' or '.join(FORMS[records.form])}, or data with {'a loser' if form == 'pairs' else 'a label'} a row"
             )
-        if winner == "random" and (form, records.form) != ("winners", "pairs"):
+        if pick == "random" and (form, records.form) != ("winners", "pairs"):
             raise ValueError(
                 f"data.pick=random takes either of a pair as the winner; the data hold {records.form} and are read "
                 f"as {form}; leave it out"
             )
-        self.records, self.decoder, self.form, self.winner, self.seed = records, decoder, form, winner, seed
+        self.records, self.decoder, self.form, self.pick, self.seed = records, decoder, form, pick, seed
         self.kind, self.height, self.width, self.frames = decoder.kind, decoder.height, decoder.width, decoder.frames
         self._split = form == "labels" and records.form == "pairs"
 
@@ -96,7 +97,7 @@ class MediaSource(Source):
         if record.winner is None:
             raise LeftOut(record.loser.name, "labelled bad")
         if self.form == "winners":
-            chosen = self._either(record) if self.winner == "random" else record.winner
+            chosen = self._either(record) if self.pick == "random" else record.winner
             return Item(record.id, chosen.name, record.caption, {"winner": self._decoded(chosen)})
         views = {"winner": self._decoded(record.winner), "loser": self._decoded(record.loser)}
         return Item(record.id, record.winner.name, record.caption, views)
@@ -105,7 +106,7 @@ class MediaSource(Source):
         return self.records.distinct_captions()
 
     def fingerprint(self) -> str:
-        form = (self.form, self.winner, self.seed) if self.winner == "random" else (self.form, self.winner)
+        form = (self.form, self.pick, self.seed) if self.pick == "random" else (self.form, self.pick)
         return sha256(json.dumps([self.decoder.settings(), form, self.records.fingerprint()]).encode()).hexdigest()
 
     def _record(self, row: int) -> Record:

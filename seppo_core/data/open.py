@@ -32,17 +32,23 @@ def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
     for name, reason in records.problems.lost.items():
         # nobody knows how many items it held, so that rejected.jsonl can only name the file
         print(f"{name} is left out from where it cannot be read: {reason}", file=sys.stderr)
-    source = MediaSource(records, decoder, config.supervision, config.pick, seed)
+    source = MediaSource(records, decoder, form=config.supervision, pick=config.pick, seed=seed)
     check_expected(config, records)
     return source
 
 
 def open_records(config: DataConfig, found: Found) -> Records:
     """Opens the rows of the files that `find_source` found."""
-    columns = (config.first_column, config.second_column, config.label_column, config.caption_column)
 
     def choose(available: Sequence[str], where: str) -> Columns:
-        return choose_columns(available, where, *columns)
+        return choose_columns(
+            available,
+            where,
+            first=config.first_column,
+            second=config.second_column,
+            label=config.label_column,
+            caption=config.caption_column,
+        )
 
     root = found.root if config.root is None else Path(config.root).expanduser()
     if not root.is_dir() and found.format != "hub":

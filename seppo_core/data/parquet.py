@@ -19,7 +19,7 @@ from seppo_core.data.problems import Problems
 from seppo_core.data.records import FixedFile
 from seppo_core.data.retry import RemoteFile, is_transient, retry_io
 from seppo_core.data.source import BadItem, SourceLost, first_line
-from seppo_core.data.tables import Row, Rows
+from seppo_core.data.tables import Row, Table
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -83,7 +83,7 @@ class _Batch(NamedTuple):
     rows: "RecordBatch"
 
 
-class ParquetTable(Rows):
+class ParquetTable(Table):
     """The rows of `shards`, in their order. `choose` picks columns by the names that the first readable shard has.
 
     A shard that cannot be opened counts as one bad row, since nobody can know how many it held. Rows are decoded in

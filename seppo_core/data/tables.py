@@ -19,7 +19,7 @@ from seppo_core.io.hashing import hash64, repeats
 Row = dict[str, object]
 
 
-class Rows(ABC):
+class Table(ABC):
     """A table whose rows are read by position; several threads may ask at once."""
 
     columns: tuple[str, ...]
@@ -60,31 +60,31 @@ class TableRecords(Records):
     pass over the rows, which also gives the fingerprint; otherwise only tables of file names need one, for the sizes.
     """
 
-    def __init__(self, rows: Rows, columns: Columns, root: Path, unique: bool = False):
-        self.rows, self.columns, self.root, self.unique = rows, columns, root, unique
-        self.form, self.files = columns.form, rows.files
+    def __init__(self, table: Table, columns: Columns, root: Path, unique: bool = False):
+        self.table, self.columns, self.root, self.unique = table, columns, root, unique
+        self.form, self.files = columns.form, table.files
         self.stems = FilenameIndex(root) if columns.first == STEM else None
-        self.problems = rows.problems
+        self.problems = table.problems
         self._captions: int | None = None
         self._fingerprint = self._pass() if unique else None
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.table)
 
     def record(self, position: int) -> Record:
-        name = self.rows.name(position)
+        name = self.table.name(position)
         self.problems.check(position, name)
-        return self._record(self.rows.row(position), name)
+        return self._record(self.table.row(position), name)
 
     def fingerprint(self) -> str:
         if self._fingerprint is None:
-            beside = "" if self.rows.holds_bytes else self._pass()
-            told = [self.rows.fingerprint(), list(self.columns.names), self.form, beside]
+            beside = "" if self.table.holds_bytes else self._pass()
+            told = [self.table.fingerprint(), list(self.columns.names), self.form, beside]
             self._fingerprint = sha256(json.dumps(told).encode()).hexdigest()
         return self._fingerprint
 
     def distinct_captions(self) -> int | None:
-        if self._captions is None and (rows := self.rows.scan_columns(self.columns.captions)) is not None:
+        if self._captions is None and (rows := self.table.scan_columns(self.columns.captions)) is not None:
             self._captions = _distinct(map(self._caption_hash, rows))
         return self._captions
 
@@ -124,12 +124,12 @@ class TableRecords(Records):
     def _pass(self) -> str:
         """Hashes every row and the sizes of its files; rejects rows that repeat an earlier one if `unique`."""
         digest = sha256(json.dumps([list(self.columns.names), self.form]).encode())
-        hashes, captions = (np.zeros(len(self.rows), dtype=np.uint64) for _ in range(2))
-        for position, row in enumerate(self.rows.scan()):
+        hashes, captions = (np.zeros(len(self.table), dtype=np.uint64) for _ in range(2))
+        for position, row in enumerate(self.table.scan()):
             try:
                 if isinstance(row, BadItem):
                     raise row
-                record = self._record(row, self.rows.name(position))
+                record = self._record(row, self.table.name(position))
                 halves = [(media.name, media.size) if media else None for media in (record.winner, record.loser)]
                 told = [record.id, record.caption, halves]
                 hashes[position], captions[position] = hash64(record.id.encode()), hash64(record.caption.encode())
@@ -143,7 +143,7 @@ class TableRecords(Records):
 
     def _note_repeats(self, hashes: np.ndarray) -> None:
         for again, first in repeats(hashes).items():
-            reason = f"named twice, first on {self.rows.name(first)} of {self.files[0].name}"
+            reason = f"named twice, first on {self.table.name(first)} of {self.files[0].name}"
             self.problems.reject(again, reason, self.record(again).id)
 
 

@@ -61,7 +61,7 @@ def test_a_random_winner_depends_on_seed_and_row_alone(tmp_path):
     path = csv_of(folder(tmp_path), "file_name,loser_file_name,caption", *pairs)
 
     def drawn(seed: int) -> dict[str, str]:
-        source = source_of(path, 1, 1, winner="random", seed=seed)
+        source = source_of(path, 1, 1, pick="random", seed=seed)
         return {(item := source.item(i)).id: item.file for i in range(len(source))}
 
     first, again, other = drawn(0), drawn(0), drawn(1)
@@ -70,8 +70,8 @@ def test_a_random_winner_depends_on_seed_and_row_alone(tmp_path):
     assert 1 < won < 11 and all(file in identity.split() for identity, file in first.items())
     csv_of(path, "file_name,loser_file_name,caption", *reversed(pairs))
     assert drawn(0) == first
-    fingerprints = {source_of(path, 1, 1, **how).fingerprint() for how in ({}, {"winner": "random"}, {"form": "pairs"})}
-    assert len(fingerprints | {source_of(path, 1, 1, winner="random", seed=1).fingerprint()}) == 4
+    fingerprints = {source_of(path, 1, 1, **how).fingerprint() for how in ({}, {"pick": "random"}, {"form": "pairs"})}
+    assert len(fingerprints | {source_of(path, 1, 1, pick="random", seed=1).fingerprint()}) == 4
 
 
 @pytest.mark.parametrize("spelled", [("true", "false"), ("True", "FALSE"), ("1", "0"), (" 1.0 ", "0.0")])
@@ -111,7 +111,7 @@ def test_either_half_of_a_pair_can_spoil_it_and_is_named(tmp_path):
 
 def test_data_of_another_form_are_refused(tmp_path, judged):
     with pytest.raises(ValueError, match=r"data\.pick=random"):
-        source_of(judged, 1, 1, form="pairs", winner="random")
+        source_of(judged, 1, 1, form="pairs", pick="random")
     labelled = jsonl(write(tmp_path / "l", "A.png", "A"), {"file_name": "A.png", "caption": "a", "label": 1})
     winners = jsonl(write(tmp_path / "w", "A.png", "A"), {"file_name": "A.png", "caption": "a"})
     with pytest.raises(ValueError, match=r"labels.*pairs.*data\.supervision=labels or winners"):

@@ -37,7 +37,15 @@ def clips(frames: int, count: int = 3) -> list[Item]:
 
 def encoded(adapter, frames: int) -> dict[str, torch.Tensor]:
     shape = adapter.latent_shape(64, 96, frames)
-    encoder = ItemEncoder(adapter, ListSource(["a"], frames=frames), shape, 2, torch.float32, False, 1)
+    encoder = ItemEncoder(
+        adapter,
+        ListSource(["a"], frames=frames),
+        shape=shape,
+        batch_size=2,
+        dtype=torch.float32,
+        flip=False,
+        workers=1,
+    )
     return encoder.shard(clips(frames), lambda _: None).tensors
 
 

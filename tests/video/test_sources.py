@@ -121,7 +121,7 @@ def test_clips_in_tars_and_parquet(tmp_path):
     assert (source.item(1).views["winner"].pixels.permute(1, 2, 3, 0).numpy() == moving(9)[[0, 3, 5, 8]]).all()
     assert all(bad and bad.reason for bad in faults(source)[2:])
     # a window's start is drawn by the name inside the archive
-    window = opened(tmp_path / "clips", Clips(32, 48, 2, "window", 3, seed=1))
+    window = opened(tmp_path / "clips", Clips(32, 48, 2, sampling="window", stride=3, seed=1))
     assert (window.item(0).views["winner"].pixels == window.item(0).views["winner"].pixels).all()
     small = opened(tmp_path / "clips", Clips(32, 48, 4, max_pixels=100))
     assert "over the limit of 100" in faults(small)[0].reason
