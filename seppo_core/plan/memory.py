@@ -3,8 +3,8 @@
 from seppo_core.config.gpus import GIB
 from seppo_core.config.schema import Config
 from seppo_core.plan.counter import Cost
+from seppo_core.plan.step_costs import StepCosts
 from seppo_core.plan.weights import Block
-from seppo_core.plan.work import Work
 
 CONTEXT = GIB
 """Assumed for CUDA's context and the workspaces of its libraries."""
@@ -13,24 +13,24 @@ Phases = dict[str, dict[str, int]]
 """Bytes by phase and part."""
 
 
-def memory(config: Config, work: Work, gpus: int, of_gpu: int | None = None) -> Phases:
+def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = None) -> Phases:
     """What each phase of `prepare` and `train` holds at its peak, on each of `gpus`.
 
     With `loop.sharded` each holds its slice of policy, reference, gradients and moments, and for a moment whole blocks.
     With `loop.offload_reference` the reference is there only while it predicts. `prepare` is that of the batch that it
     would come down to on a GPU with `of_gpu` bytes; without, of the batch that the config names.
     """
-    loop, weights = config.loop, work.weights
+    loop, weights = config.loop, costs.weights
     trained, dtypes = weights.trained_bytes, weights.dtypes
     sharded = loop.sharded and gpus > 1
     slices = gpus if sharded else 1
     reference = {"reference's own weights": -(-weights.reference // slices)}
     held = {
-        f"policy, {dtypes[work.component]}": -(-weights.base // slices),
+        f"policy, {dtypes[costs.component]}": -(-weights.base // slices),
         "LoRA, float32": -(-weights.lora // slices),
-        f"states of {config.optimizer.name}": -(-moments(config, work) // slices),
+        f"states of {config.optimizer.name}": -(-moments(config, costs) // slices),
         "EMA": -(-trained // slices) if config.optimizer.ema_decay is not None else 0,
-        f"VAE, {dtypes['vae']}": weights.vae if work.decoding is not None else 0,
+        f"VAE, {dtypes['vae']}": weights.vae if costs.decoding is not None else 0,
         "CUDA context, assumed": CONTEXT,
     }
     if not loop.offload_reference:
@@ -44,30 +44,30 @@ def memory(config: Config, work: Work, gpus: int, of_gpu: int | None = None) -> 
         "blocks gathered from shards": _gathered(weights.block, weights.outside, learning=True) if sharded else 0
     }
     phases = {
-        "prepare": preparing(config, work, encode_batch(config, work, of_gpu)),
-        "training": held | gradients | learning | {"activations": work.steps[loop.gradient_checkpointing].peak},
+        "prepare": preparing(config, costs, encode_batch(config, costs, of_gpu)),
+        "training": held | gradients | learning | {"activations": costs.steps[loop.gradient_checkpointing].peak},
         # torch's AdamW computes the steps of all weights at once
         "optimizer step": held | gradients | {"steps of all weights": -(-trained // slices)},
     }
     if loop.offload_reference:
-        phases["reference's errors"] = held | reference | gradients | {"activations": work.reference_peak}
-    drawn: dict[str, Cost | None] = {"generation": work.denoising, "previews": work.previewing}
+        phases["reference's errors"] = held | reference | gradients | {"activations": costs.reference_peak}
+    drawn: dict[str, Cost | None] = {"generation": costs.denoising, "previews": costs.previewing}
     for name, cost in drawn.items():
         if cost is not None:
             with_it = reference if name == "generation" else {}
             phases[name] = held | with_it | predicting | {"activations": cost.peak}
-    if work.decoding is not None:
+    if costs.decoding is not None:
         # samples that go through pixels are decoded while the reference is still there
-        again = config.reference_samples.reencode and work.denoising is not None
-        phases["decoding"] = held | (reference if again else {}) | {"activations": work.decoding.peak}
+        again = config.reference_samples.reencode and costs.denoising is not None
+        phases["decoding"] = held | (reference if again else {}) | {"activations": costs.decoding.peak}
     return {name: {part: size for part, size in parts.items() if size} for name, parts in phases.items()}
 
 
-def preparing(config: Config, work: Work, batch: int) -> dict[str, int]:
+def preparing(config: Config, costs: StepCosts, batch: int) -> dict[str, int]:
     """Bytes of `prepare` by part, with so many items encoded at once: between those of one and of the config's batch,
     both of which were counted."""
-    weights, most = work.weights, config.data.encode_batch_size
-    one, all_of_them = work.encoding_one.peak, work.encoding.peak
+    weights, most = costs.weights, config.data.encode_batch_size
+    one, all_of_them = costs.encoding_one.peak, costs.encoding.peak
     return {
         f"VAE, {weights.dtypes['vae']}": weights.vae,
         **{f"{name}, {weights.dtypes[name]}": size for name, size in weights.texts.items()},
@@ -76,20 +76,20 @@ def preparing(config: Config, work: Work, batch: int) -> dict[str, int]:
     }
 
 
-def encode_batch(config: Config, work: Work, of_gpu: int | None) -> int:
+def encode_batch(config: Config, costs: StepCosts, of_gpu: int | None) -> int:
     """The batch that `prepare` comes down to on a GPU of so many bytes: it halves by itself what does not fit."""
     size = config.data.encode_batch_size
     if of_gpu is not None:
-        while size > 1 and sum(preparing(config, work, size).values()) > of_gpu:
+        while size > 1 and sum(preparing(config, costs, size).values()) > of_gpu:
             size //= 2
     return size
 
 
-def moments(config: Config, work: Work) -> int:
+def moments(config: Config, costs: StepCosts) -> int:
     """Bytes of AdamW's two moments: 4 each a weight, or 1 with a scale for every 256 of them."""
     if config.optimizer.name == "adamw8bit":
-        return round(2 * work.weights.trained * (1 + 4 / 256))
-    return 2 * 4 * work.weights.trained
+        return round(2 * costs.weights.trained * (1 + 4 / 256))
+    return 2 * 4 * costs.weights.trained
 
 
 def peak(phases: Phases, prepare: bool = True) -> int:

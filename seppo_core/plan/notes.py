@@ -4,7 +4,7 @@ from seppo_core.config.gpus import GIB, Gpu
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.result import Plan, span
-from seppo_core.plan.work import Work
+from seppo_core.plan.step_costs import StepCosts
 
 MONTH = 30 * 24
 """Hours; a longer run is called unrealistic."""
@@ -33,7 +33,7 @@ def expected_refusals(config: Config, request: PlanRequest) -> list[str]:
     return notes
 
 
-def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, work: Work) -> list[str]:
+def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, costs: StepCosts) -> list[str]:
     """Warnings about memory, time and precision, and how often each winner is used."""
     notes = []
     if plan.encode_batch_size < config.data.encode_batch_size:
@@ -43,7 +43,7 @@ def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, work: Wo
         )
     if config.loop.offload_reference:
         notes.append(
-            f"loop.offload_reference copies {work.weights.reference / GIB:.1f} GiB to the GPU for every micro-batch; "
+            f"loop.offload_reference copies {costs.weights.reference / GIB:.1f} GiB to the GPU for every micro-batch; "
             "the hours do not include these copies"
         )
     total = plan.hours.total

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from seppo_core.config.gpus import GIB, Gpu, holding
 from seppo_core.config.schema import Config
+from seppo_core.plan.measure import measure
 from seppo_core.plan.memory import Phases, memory, peak
-from seppo_core.plan.work import Work, measure
+from seppo_core.plan.step_costs import StepCosts
 
 Change = Callable[[Config], Config]
 
@@ -78,9 +79,9 @@ def changes(gpu: Gpu, gpus: int) -> list[Change]:
     ]
 
 
-def cures(config: Config, work: Work, gpu: Gpu, gpus: int) -> list[str]:
+def cures(config: Config, costs: StepCosts, gpu: Gpu, gpus: int) -> list[str]:
     """One line that says what to set, or that nothing here helps, and one with the GPUs that would hold it as it is."""
-    phases = memory(config, work, gpus, gpu.memory)
+    phases = memory(config, costs, gpus, gpu.memory)
     as_it_is = least = peak(phases)
     excess = _excess(phases, gpu)
     words: list[str] = []
@@ -89,13 +90,13 @@ def cures(config: Config, work: Work, gpu: Gpu, gpus: int) -> list[str]:
         changed = change(config)
         if changed == config:
             continue
-        after = _again(changed, config, work)
+        after = _again(changed, config, costs)
         phases = memory(changed, after, gpus, gpu.memory)
         # a change that no phase which is too large feels is left out
         if peak(phases) >= least and _excess(phases, gpu) >= excess:
             continue
         words += _said(config, changed)
-        config, work, least, excess = changed, after, peak(phases), _excess(phases, gpu)
+        config, costs, least, excess = changed, after, peak(phases), _excess(phases, gpu)
         if least <= gpu.memory:
             break
     if least <= gpu.memory:
@@ -138,18 +139,18 @@ def _counted(config: Config) -> tuple:
     return config.loop.micro_batch_size, config.tune, model, config.loop.mixed_precision == "no"
 
 
-def _again(config: Config, before: Config, work: Work) -> Work:
-    """The work of `config`, counted anew where training changes, in proportion where only a batch does."""
+def _again(config: Config, before: Config, costs: StepCosts) -> StepCosts:
+    """The costs of `config`, counted anew where training changes, in proportion where only a batch does."""
     if _counted(config) != _counted(before):
         anew = measure(config, only_step=True)
-        work = replace(work, weights=anew.weights, steps=work.steps | anew.steps, reference_peak=anew.reference_peak)
+        costs = replace(costs, weights=anew.weights, steps=costs.steps | anew.steps, reference_peak=anew.reference_peak)
     shares = [
         ("denoising", config.reference_samples.batch_size / before.reference_samples.batch_size),
         ("decoding", config.preview.per_prompt / before.preview.per_prompt),
         ("previewing", config.preview.per_prompt / before.preview.per_prompt),
     ]
     for name, share in shares:
-        cost = vars(work)[name]
+        cost = vars(costs)[name]
         if cost is not None and share != 1:
-            work = replace(work, **{name: cost.times(share)})
-    return work
+            costs = replace(costs, **{name: cost.times(share)})
+    return costs

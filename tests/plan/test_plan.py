@@ -24,11 +24,11 @@ from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.build import runnable
 from seppo_core.plan.counter import GpuKernels, checkpointing, cost_of, counting, weights_of
 from seppo_core.plan.estimate import make_plan
+from seppo_core.plan.measure import measure
 from seppo_core.plan.memory import memory, peak
 from seppo_core.plan.report import print_plan
 from seppo_core.plan.result import span
 from seppo_core.plan.suggestions import cures
-from seppo_core.plan.work import measure
 from seppo_core.training.setup import tune
 from seppo_image.commands import load, train
 from seppo_image.config import ImageModel

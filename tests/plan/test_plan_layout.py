@@ -15,9 +15,9 @@ from seppo_core.config.training import PreviewConfig
 from seppo_core.distributed.dtensor import to_local
 from seppo_core.models.tuning import trainable_parameters
 from seppo_core.plan.estimate import make_plan
+from seppo_core.plan.measure import measure
 from seppo_core.plan.memory import CONTEXT, memory, peak, preparing
 from seppo_core.plan.suggestions import cures
-from seppo_core.plan.work import measure
 from seppo_core.run.disk_budget import run_bytes
 from seppo_core.training.parallel import blocks
 from seppo_core.training.setup import tune
