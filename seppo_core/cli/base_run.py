@@ -22,8 +22,10 @@ class Commands(Protocol[C]):
 
 
 class BaseRun(Generic[C]):
-    """What a config describes. Every method does what the command of its name does, to the bit, and makes the same
-    checks; a folder that one of them left is continued by the other.
+    """The run that a config describes.
+
+    Every method does what the command of its name does, to the bit, and makes the same checks; each continues a folder
+    that the other has left.
 
     All raise ValueError or FileNotFoundError in one line if config, options and paths do not fit together.
     """

@@ -1,4 +1,4 @@
-"""What the commands do once a family's adapter is at hand. Image and video hand down how to load one."""
+"""The commands, given a function that loads a family's adapter; `seppo_image` and `seppo_video` pass theirs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +123,7 @@ def export_with(
 
 
 def prompts_of(config: Config, request: SampleRequest) -> list[str]:
-    """The request's prompts, those of its file (one a line), or the preview's; ValueError where there are none."""
+    """The request's prompts, those of its file (one a line), or the preview's; ValueError if there are none."""
     if request.prompt_file is not None:
         lines = Path(request.prompt_file).read_text(encoding="utf-8").splitlines()
         prompts = [line.strip() for line in lines if line.strip()]

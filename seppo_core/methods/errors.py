@@ -16,7 +16,7 @@ from seppo_core.config.method_specs import Flipper
 class Errors(NamedTuple):
     """Per-sample errors ‖model(x_t, t, c) − target‖², averaged over the sample's elements; each (b,).
 
-    `sample` is what the reference generated for the same caption; it stands where Diffusion-DPO has the loser.
+    `sample` is the counterpart: what the reference generated for the same caption, or the loser of a pair.
     """
 
     policy_winner: Float[Tensor, " b"]
@@ -26,12 +26,12 @@ class Errors(NamedTuple):
 
     @property
     def winner_gap(self) -> Float[Tensor, " b"]:
-        """σ_w: negative where the policy denoises the winner better than the reference does."""
+        """σ_w: negative if the policy denoises the winner better than the reference does."""
         return self.policy_winner - self.reference_winner
 
     @property
     def sample_gap(self) -> Float[Tensor, " b"]:
-        """σ_r: positive where the policy has moved away from the reference's sample."""
+        """σ_r: positive if the policy has moved away from the reference's sample."""
         return self.policy_sample - self.reference_sample
 
 
@@ -49,7 +49,7 @@ def squared_error(residuals: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
 def anchor_sign(errors: Errors, flipper: Flipper = "sign") -> Float[Tensor, " b"]:
     """The anchor-based adaptive flipper s, (b,), without gradient (SePPO, arXiv 2410.05255, 2024).
 
-    +1 where the policy beats the reference on the winner: the reference's sample is then a loser. Otherwise, a tie
+    +1 if the policy beats the reference on the winner: the reference's sample is then a loser. Otherwise, a tie
     included, "sign" gives −1 (the sample counts as a second winner) and "indicator" gives 0 (only the winner's term
     is left). "off" is +1 everywhere, which is Diffusion-DPO.
     """
@@ -57,7 +57,7 @@ def anchor_sign(errors: Errors, flipper: Flipper = "sign") -> Float[Tensor, " b"
 
 
 def flip(better: Bool[Tensor, " b"], flipper: Flipper, dtype: torch.dtype = torch.float32) -> Float[Tensor, " b"]:
-    """The sign, (b,), given where the policy is `better` than the reference on the winner; see `anchor_sign`."""
+    """The sign, (b,), from whether the policy is `better` than the reference on each winner; see `anchor_sign`."""
     dtype = torch.promote_types(dtype, torch.float32)
     if flipper == "sign":
         return better.to(dtype) * 2 - 1

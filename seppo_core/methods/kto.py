@@ -22,7 +22,7 @@ class LabelledErrors(NamedTuple):
 
     @property
     def gain(self) -> Float[Tensor, " b"]:
-        """r − p: positive where the policy denoises the item better than the reference does."""
+        """r − p: positive if the policy denoises the item better than the reference does."""
         return self.reference - self.policy
 
 

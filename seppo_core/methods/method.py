@@ -51,4 +51,4 @@ class Method(MethodConfig, ABC):
     def compute(
         self, adapter: Adapter, policy: nn.Module, reference: Reference | None, batch: Batch, observed: Scalars
     ) -> tuple[Tensor, Scalars]:
-        """What `loss` returns."""
+        """The loss and the scalars of `loss`, given all that the method has observed."""

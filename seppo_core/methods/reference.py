@@ -89,7 +89,7 @@ class ReferencePool:
 
 
 class Reference(ABC):
-    """An earlier policy, ready to predict. Nothing above asks which kind it is."""
+    """An earlier policy, ready to predict. Its users do not ask which kind it is."""
 
     equals_policy: bool = False
     """Whether the reference is known to have the policy's weights, so that both tie whatever their kernels round to.
@@ -173,10 +173,10 @@ class FrozenCopy(Reference):
 
 
 class SwappedWeightsReference(Reference):
-    """The policy's own module with a second set of the trained weights, which change places while active.
+    """Reference that shares the policy's module: it swaps in a second set of the trained weights while active.
 
-    For a sharded policy: a second module could not share its slices of what is not trained. It costs two copies of the
-    trained slices each time, and of memory one set of them. Make it after sharding.
+    It is for a sharded policy, since a second module could not share the slices of the frozen weights. Each use copies
+    the trained slices twice, and memory holds one more set of them. Make it after sharding.
     """
 
     def __init__(self, denoiser: nn.Module):
@@ -249,5 +249,5 @@ class LoraView(Reference):
 
 
 def make_reference(denoiser: nn.Module, offload: bool = False) -> Reference:
-    """A LoRA view where the policy is a LoRA, a frozen copy, which may wait on the CPU, where it is weights."""
+    """A LoRA view if the policy is a LoRA; else a frozen copy, which with `offload` waits in the CPU's memory."""
     return LoraView(denoiser) if lora_layers(denoiser) else FrozenCopy(denoiser, offload)

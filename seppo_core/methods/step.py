@@ -97,7 +97,7 @@ class Batch:
 
 
 class Pass(NamedTuple):
-    """What one forward pass over n items gives."""
+    """The result of one forward pass over n items."""
 
     errors: Float[Tensor, " n"]
     residuals: Float[Tensor, " n *shape"]

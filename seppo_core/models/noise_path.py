@@ -31,7 +31,7 @@ class NoisePath(ABC):
     def target(
         self, x_0: Float[Tensor, " b *shape"], noise: Float[Tensor, " b *shape"], t: Num[Tensor, " b"]
     ) -> Float[Tensor, " b *shape"]:
-        """What the denoiser should answer at x_t."""
+        """The right answer of the denoiser at x_t."""
 
     @abstractmethod
     def recover(
@@ -106,7 +106,7 @@ class DiffusionNoisePath(NoisePath):
         return alpha * noise - sigma * x_0
 
     def recover(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
-        """x_0; zeros where ε is predicted and α = 0, for there neither x_t nor ε says anything of x_0."""
+        """x_0; zeros if ε is predicted and α = 0, since neither x_t nor ε then depends on x_0."""
         if self.prediction == "sample":
             return prediction
         alpha, sigma = self._spread(t, x_t)

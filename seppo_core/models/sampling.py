@@ -42,14 +42,13 @@ def sample(
 ) -> Float[Tensor, "b c *shape"]:
     """Latents of `denoiser` for `condition`, from unit normal `noise`; in the noise's dtype and on its device.
 
-    Guidance is classifier-free, in one concatenated forward, where `guidance_scale` > 1 and the family knows it, or is
-    told to a denoiser that has it embedded;
-    `unconditional` is then the condition of "" (batch 1 or b). Names it lacks keep the item's own value (a size, say).
-    `scheduler` defaults to the adapter's and is left untouched. Solvers that add noise draw each item's from its own
-    generator of `generators`, or, without any, from one keyed by the item's initial noise: an item's result does not
-    depend on the batch that it is in.
+    If `guidance_scale` > 1, guidance is classifier-free, in one concatenated forward pass, for families that have it;
+    `unconditional` is then the condition of "" (batch 1 or b), and names that it lacks keep the item's own value (a
+    size, say). A denoiser with embedded guidance is told the scale. `scheduler` defaults to the adapter's and is left
+    untouched. Solvers that add noise draw each item's from its own generator of `generators`, or, without any, from one
+    keyed by the item's initial noise: an item's result does not depend on the batch that it is in.
 
-    Raises ValueError where the inputs do not fit together and FloatingPointError where latents are not finite.
+    Raises ValueError if the inputs do not fit together and FloatingPointError if latents are not finite.
     """
     for latents in sample_steps(  # noqa: B007
         adapter, denoiser, condition, noise=noise, steps=steps, guidance_scale=guidance_scale,
@@ -114,7 +113,7 @@ def sample_steps(
 def make_scheduler(name: str | None, base: SchedulerMixin) -> SchedulerMixin:
     """The solver called `name` on the betas, prediction and time grid of `base`; None or "default" is `base` itself.
 
-    ValueError for an unknown name, and where the solver cannot follow the base: a flow, or zero terminal SNR.
+    Raises ValueError for an unknown name, and if the solver cannot follow the base: a flow, or zero terminal SNR.
     """
     if name is None or name == "default":
         return base
@@ -141,7 +140,7 @@ def make_scheduler(name: str | None, base: SchedulerMixin) -> SchedulerMixin:
 
 
 def effective_config(scheduler: SchedulerMixin) -> dict:
-    """What `scheduler` does, to build another class of scheduler from.
+    """The configuration that `scheduler` follows, to build another class of scheduler from.
 
     diffusers remembers which values were defaults and would take the other class's defaults for them, until the
     pipeline is saved and every value counts as chosen: the same solver would step differently before and after.

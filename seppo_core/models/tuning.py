@@ -1,4 +1,4 @@
-"""What is trained: the full weights (or a named part of them), or a LoRA on a frozen base."""
+"""Marks what is trained: the full weights (or a named part of them), or a LoRA on a frozen base."""
 
 import re
 
@@ -81,7 +81,7 @@ def trainable_parameters(denoiser: nn.Module) -> dict[str, nn.Parameter]:
 def trainable_state(denoiser: nn.Module, keep: bool = True) -> dict[str, Tensor]:
     """A copy of the trained parameters on the CPU, by portable name: all that a snapshot or checkpoint must hold.
 
-    Of a sharded model all processes must ask; those that have no use for the copy do not `keep` it.
+    If the model is sharded, all processes must call it; those that do not need the copy set `keep` to False.
     """
     state = {}
     for name, parameter in trainable_parameters(denoiser).items():
@@ -93,13 +93,13 @@ def trainable_state(denoiser: nn.Module, keep: bool = True) -> dict[str, Tensor]
 
 @torch.no_grad()
 def load_trainable_state(denoiser: nn.Module, state: dict[str, Tensor]) -> None:
-    """Copies `state` into the trained parameters; ValueError, naming one, where names or shapes differ."""
+    """Copies `state` into the trained parameters; ValueError, naming one, if names or shapes differ."""
     copy_state(trainable_parameters(denoiser), state)
 
 
 @torch.no_grad()
 def copy_state(parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) -> None:
-    """Copies `state` into `parameters` of the same names and shapes; ValueError, naming one, where they differ."""
+    """Copies `state` into `parameters` of the same names and shapes; ValueError, naming one, if they differ."""
     if parameters.keys() != state.keys():
         odd = sorted(parameters.keys() ^ state.keys())
         raise ValueError(

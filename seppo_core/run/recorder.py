@@ -1,4 +1,4 @@
-"""What a run keeps of itself in its folder: the lock, events, logs and health; and what it shows on the terminal."""
+"""Folder lock, events, logs, progress display and health checks of a run."""
 
 import os
 from collections.abc import Iterator

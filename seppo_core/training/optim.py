@@ -17,13 +17,13 @@ from seppo_core.models.tuning import copy_state
 from seppo_core.training.parallel import ParallelStrategy
 
 EIGHT_BITS_ON_CPU = Version("0.50.0")
-"""Of bitsandbytes; 0.49.2 and earlier fail at the first step there."""
+"""First version of bitsandbytes whose 8-bit AdamW works on a CPU; 0.49.2 and earlier fail at the first step."""
 
 
 def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), or bitsandbytes' with moments of 8 bits (Dettmers et al. 2022).
 
-    ValueError where the latter is asked for and bitsandbytes is not installed, or cannot do it where the weights are.
+    Raises ValueError if the latter is asked for and bitsandbytes is not installed, or does not support the device.
     """
     c = config
     settings = {"lr": c.lr, "betas": tuple(c.betas), "eps": c.eps, "weight_decay": c.weight_decay}
@@ -81,7 +81,7 @@ class Ema:
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes on a saved average; ValueError where names or shapes differ."""
+        """Takes on a saved average; ValueError if names or shapes differ."""
         copy_state(self.average, state)
 
     @contextmanager
@@ -101,7 +101,7 @@ class Ema:
 class Stepper:
     """Clips and steps: an update with a loss or a gradient that is not finite changes no weight.
 
-    How many of those are too many is the health gate's to say.
+    The health gate decides how many of those are too many.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Stepper:
     def step(self, loss: float) -> tuple[float, bool]:
         """Applies the gradients of an update with this `loss`; their norm before clipping, and whether it was applied.
 
-        RuntimeError where no gradient arrived.
+        Raises RuntimeError if no gradient arrived.
         """
         if all(parameter.grad is None for parameter in self.parameters):
             raise RuntimeError("no gradient reached the trained weights; the policy was not in the graph of the loss")

@@ -1,4 +1,4 @@
-"""How the trained model lies on the processes: whole on each, or in shards."""
+"""How the trained model is spread over the processes: whole on each, or in shards."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ from seppo_core.models.tuning import lora_layers
 
 
 class ParallelStrategy(ABC):
-    """Places policy and reference, and moves what the optimiser remembers to and from the disk."""
+    """Places policy and reference on the processes; gathers and spreads the optimizer's state."""
 
     collective: bool
     """Whether a forward pass needs all processes at once."""
@@ -25,27 +25,27 @@ class ParallelStrategy(ABC):
 
     @abstractmethod
     def place(self, denoiser: nn.Module, with_reference: bool) -> Reference | None:
-        """Puts the tuned denoiser where it is trained, and makes its reference; before there is an optimiser."""
+        """Moves the tuned denoiser to its device and makes its reference; to be called before the optimizer is made."""
 
     @abstractmethod
     def wrap(self, denoiser: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Policy and optimiser as the loop calls them."""
+        """The wrapped policy and optimizer that the training loop calls."""
 
     @abstractmethod
     def accumulating(self, policy: nn.Module) -> AbstractContextManager:
-        """Context of a micro-batch that is not the batch's last."""
+        """Context of every micro-batch but the last one of a batch."""
 
     @abstractmethod
     def clip(self, parameters: list[nn.Parameter], max_norm: float) -> Tensor:
-        """Clips the gradients to a norm over all processes, which is returned as it was."""
+        """Clips the gradients to a norm over all processes, and returns the norm before clipping."""
 
     @abstractmethod
     def optimizer_state(self, optimizer: torch.optim.Optimizer, keep: bool) -> dict:
-        """What the optimiser remembers, whole; to be called on all processes, which need not `keep` it."""
+        """The full (unsharded) state of the optimizer. Call it on every rank; ranks with `keep` False get {}."""
 
     @abstractmethod
     def load_optimizer(self, optimizer: torch.optim.Optimizer, state: dict) -> None:
-        """Takes on a whole state."""
+        """Loads a full state."""
 
 
 class Replicated(ParallelStrategy):

@@ -1,4 +1,4 @@
-"""Makes what comes next while what is there is used, in the order and with the values that making it at once gives."""
+"""Prefetches values in background threads; order and values are the same as without prefetching."""
 
 import time
 from collections import deque
@@ -53,7 +53,7 @@ class Prefetch(Generic[K, V]):
         return value
 
     def close(self) -> None:
-        """Drops what is not asked for; waits for what is being made."""
+        """Drops the values that were not asked for, and waits for those that are being made."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         self._waiting.clear()

@@ -141,9 +141,9 @@ class ReferenceSamples:
             yield number
 
     def _rounds(self, chunks: int) -> Iterator[int | None]:
-        """Numbers of this process's chunks where a forward pass needs all processes, so that they go in step.
+        """Numbers of this process's chunks if a forward pass needs all processes, so that they go in step.
 
-        None where the others still have one: it draws with them and drops what it drew.
+        The number is None if only others still have a chunk: this process then samples with them and drops the result.
         """
         for first in range(0, chunks, self.ranks.world):
             number = first + self.ranks.rank

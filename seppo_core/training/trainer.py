@@ -99,7 +99,7 @@ class Trainer:
         """Trains to the end from wherever the folder stands. The main process draws the preview before the
         first update, whenever it is due, and after the last.
 
-        SIGTERM and SIGINT save and raise Stopped. UnhealthyRun where a health gate says stop, OSError where the disk
+        SIGTERM and SIGINT save and raise Stopped. UnhealthyRun if a health gate stops the run, OSError if the disk
         refuses; the last checkpoint is then as it was.
         """
         with self.stop, RunEvents(self.folder, self.ranks, self.stop.store) as events:
@@ -199,7 +199,7 @@ class Trainer:
         return means | rest
 
     def _observe(self, batches: Iterator[Batch]) -> dict[str, torch.Tensor]:
-        """What the method has to know of the whole batch before any of its loss."""
+        """The scalars that the method needs of the whole batch before any of its loss."""
         totals: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(batches):
             self.stop.check_between(number)
@@ -269,7 +269,7 @@ class Trainer:
 
 
 def share_of_batch(ranks: Ranks, batch_size: int, micro_batch_size: int) -> range:
-    """The indices of the global batch that this process computes; ValueError where they cannot be dealt out evenly."""
+    """The indices of the global batch that this process computes; ValueError if they cannot be dealt out evenly."""
     world = ranks.world
     step = world * micro_batch_size
     if batch_size % step:
