@@ -11,13 +11,13 @@ from seppo_core.data.source import BadItem, LeftOut
 
 CAPTIONS = ("caption", "text", "prompt")
 """Names the caption may go by, the first found wins; Hugging Face's image folders say `text`."""
-STEM = "videoid"
-"""A column of file names without suffix, of files anywhere under the folder, as ChronoMagic's tables have it."""
-STEM_CAPTIONS = ("name",)
+VIDEO_ID = "videoid"
+"""A column of file names without suffix, for files anywhere under the folder, as in ChronoMagic's tables."""
+VIDEO_ID_CAPTIONS = ("name",)
 _JUDGED = ("jpg", "image", "file_name", "video")
 """Pairs NAME_0, NAME_1 with a column label_0, as Pick-a-Pic has them."""
 _RANKED = (("file_name", "loser_file_name"), ("winner", "loser"), ("chosen", "rejected"))
-_SINGLE = ("file_name", "image", "jpg", "png", "webp", "video", "mp4", "path", STEM)
+_SINGLE = ("file_name", "image", "jpg", "png", "webp", "video", "mp4", "path", VIDEO_ID)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def choose_columns(
             f"{where} has the columns {_listed(available)}; it needs file_name, {', '.join(_SINGLE[1:])}, or a pair "
             "such as jpg_0, jpg_1 and label_0; or name yours: data.first_column, second_column, label_column"
         )
-    usual = (*CAPTIONS, *(STEM_CAPTIONS if first == STEM else ()))
+    usual = (*CAPTIONS, *(VIDEO_ID_CAPTIONS if first == VIDEO_ID else ()))
     captions = (caption,) if caption is not None else tuple(name for name in usual if name in available)
     if not captions:
         raise ValueError(

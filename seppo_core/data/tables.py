@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seppo_core.data.columns import STEM, Columns, media_of
+from seppo_core.data.columns import VIDEO_ID, Columns, media_of
 from seppo_core.data.filename_index import FilenameIndex
 from seppo_core.data.problems import Problems
 from seppo_core.data.records import Media, Record, Records
@@ -63,7 +63,7 @@ class TableRecords(Records):
     def __init__(self, table: Table, columns: Columns, root: Path, unique: bool = False):
         self.table, self.columns, self.root, self.unique = table, columns, root, unique
         self.form, self.files = columns.form, table.files
-        self.stems = FilenameIndex(root) if columns.first == STEM else None
+        self.filenames = FilenameIndex(root) if columns.first == VIDEO_ID else None
         self.problems = table.problems
         self._captions: int | None = None
         self._fingerprint = self._pass() if unique else None
@@ -112,8 +112,8 @@ class TableRecords(Records):
 
     def _media(self, row: Row, column: str, name: str) -> Media:
         value = row.get(column)
-        if self.stems is not None and column == self.columns.first and isinstance(value, str) and value.strip():
-            value = self.stems.find(value.strip())
+        if self.filenames is not None and column == self.columns.first and isinstance(value, str) and value.strip():
+            value = self.filenames.find(value.strip())
         try:
             media = media_of(value, self.root, name, column)
         except BadItem as bad:

@@ -130,7 +130,8 @@ def _flush(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         # Windows cannot open folders
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
