@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from seppo_core.io.atomic import whole_folder
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.tuning import POLICY, lora_layers, merge_lora, trainable_state
 
@@ -30,17 +29,3 @@ def write_full(adapter: Adapter, folder: Path, dtype: torch.dtype | None = None)
     if dtype is not None:
         pipeline.to(dtype=dtype)
     pipeline.save_pretrained(folder)
-
-
-def export_lora(adapter: Adapter, folder: Path) -> Path:
-    """`write_lora` into a new folder, whole or not at all; FileExistsError rather than overwrite."""
-    with whole_folder(folder) as temporary:
-        write_lora(adapter, temporary)
-    return folder
-
-
-def export_full(adapter: Adapter, folder: Path, dtype: torch.dtype | None = None) -> Path:
-    """`write_full` into a new folder, whole or not at all; FileExistsError rather than overwrite."""
-    with whole_folder(folder) as temporary:
-        write_full(adapter, temporary, dtype)
-    return folder

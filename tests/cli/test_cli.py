@@ -129,7 +129,7 @@ def test_an_option_gives_a_missing_key_and_cures_a_bad_value(config, calls):
             "method.anchor_draws='2' has no meaning for method.name=dpo",
         ),
         (["train", "x.yaml", "--optimizer.lr", "-1"], "x.yaml: optimizer.lr=-1.0 must be greater than 0"),
-        (["train", "x.yaml", "--optimizer.warmup_updates", "210"], "x.yaml: optimizer.warmup_updates=210 leaves "),
+        (["train", "x.yaml", "--optimizer.warmup_updates", "210"], "x.yaml: optimizer.warmup_updates=210 "),
         (["sample", "x.yaml", "--seeds", "a"], "seeds=['a'] should be a list of whole numbers"),
         (["sample", "x.yaml", "--steps", "0"], "--steps 0 must be at least 1"),
         (["export", "x.yaml", "--kind", "motion"], "--kind motion does not exist for this model; use lora or full"),

@@ -7,7 +7,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from seppo_core.export.snippets import FOLDER, script
-from seppo_core.export.weights import export_full, export_lora
+from seppo_core.export.weights import write_full, write_lora
 from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import sample
@@ -35,7 +35,8 @@ def trained(adapter: Adapter, kind: str, scope: str, folder: Path) -> Path:
     if kind == "motion":
         adapter.motion_adapter().save_pretrained(folder)
         return folder
-    return export_lora(adapter, folder) if kind == "lora" else export_full(adapter, folder)
+    (write_lora if kind == "lora" else write_full)(adapter, folder)
+    return folder
 
 
 def shown(adapter: Adapter, family: Family, kind: str, sources: dict[str, str], folder: Path) -> DiffusionPipeline:

@@ -9,7 +9,7 @@ from diffusers import PixArtSigmaPipeline, PixArtTransformer2DModel
 from safetensors.torch import load_file, save
 
 from seppo_core.config.schema import TuneConfig
-from seppo_core.export.weights import export_lora
+from seppo_core.export.weights import write_lora
 from seppo_core.models.tuning import POLICY, load_trainable_state, trainable_state, tune_lora
 from seppo_core.training import setup
 from seppo_image import commands
@@ -71,7 +71,7 @@ def test_a_lora_of_pixart_is_continued_and_a_wrong_one_refused(base, tmp_path):
     tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2, alpha=4)
     state = {name: tensor + 0.1 for name, tensor in trainable_state(adapter.denoiser).items()}
     load_trainable_state(adapter.denoiser, state)
-    export_lora(adapter, tmp_path / "lora")
+    write_lora(adapter, tmp_path / "lora")
     model = PixArtSigmaModel(base=str(base), lora=str(tmp_path / "lora"))
     tune = TuneConfig(mode="lora", rank=2)
     config = ImageConfig(run="r", model=model, data=ImageData(source="s", cache="c"), tune=tune)

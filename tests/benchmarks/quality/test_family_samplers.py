@@ -7,7 +7,7 @@ import torch
 from benchmarks.evaluation.models import ModelSpec
 from benchmarks.evaluation.protocols import PROTOCOLS, with_changes
 from benchmarks.evaluation.samplers import AdapterSampler, Job, load_sampler
-from seppo_core.export.weights import export_lora
+from seppo_core.export.weights import write_lora
 from seppo_core.models.tuning import load_trainable_state, trainable_state, tune_lora
 from seppo_image.families.pixart import PixArtSigmaModel
 from seppo_image.pixart import PixArtSigma
@@ -23,7 +23,7 @@ def test_a_lora_in_peft_s_layout_is_put_on(tmp_path):
     adapter = PixArtSigma.load(PixArtSigmaModel(base=str(tmp_path / "base")), torch.float32)
     tune_lora(adapter.denoiser, adapter.lora_targets["all"], rank=2)
     load_trainable_state(adapter.denoiser, {k: v + 0.2 for k, v in trainable_state(adapter.denoiser).items()})
-    export_lora(adapter, tmp_path / "lora")
+    write_lora(adapter, tmp_path / "lora")
     protocol = with_changes(PROTOCOLS["smoke-image"], SETTINGS)
     drawn = []
     for parts in ((), (("lora", str(tmp_path / "lora")),)):

@@ -16,7 +16,7 @@ from benchmarks.evaluation.samplers import AdapterSampler, Job, PipelineSampler,
 from benchmarks.evaluation.store import SampleStore, sample_seed
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.schema import TuneConfig
-from seppo_core.export.weights import export_full, export_lora
+from seppo_core.export.weights import write_full, write_lora
 from seppo_core.io.atomic import save_text
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.tuning import POLICY, trainable_state, tune_lora
@@ -118,8 +118,8 @@ def trained(base, tmp_path_factory):
     save_file(trainable_state(adapter.denoiser), checkpoint / "policy.safetensors")
     save_text(checkpoint / "progress.json", '{"update": 6, "skipped": 0, "format": 1}')
     save_text(root / "run" / "config.yaml", resolved_yaml(config))
-    export_lora(adapter, root / "lora")
-    export_full(adapter, root / "full")
+    write_lora(adapter, root / "lora")
+    write_full(adapter, root / "full")
     assert POLICY
     return root
 
