@@ -20,8 +20,8 @@ from seppo_image.families.flux import FluxModel
 class Flux(ImageAdapter):
     """A view of a `FluxPipeline`; its transformer is the denoiser, its VAE and two text encoders are frozen.
 
-    Where the transformer has guidance embedded (dev), sampling tells it the sampler's scale and training
-    `training_guidance`; where it has not (schnell), neither. `text_tokens` is the length that captions have for T5.
+    If the transformer has guidance embedded (dev), sampling tells it the sampler's scale and training tells it
+    `training_guidance`. `text_tokens` is the length that captions have for T5.
     """
 
     pipeline: FluxPipeline
@@ -60,20 +60,20 @@ class Flux(ImageAdapter):
         }
 
     def with_guidance(self, condition: Condition, guidance_scale: float) -> Condition:
-        """Adds "guidance", (b,), where the denoiser has it embedded."""
+        """Adds "guidance", (b,), if the denoiser has it embedded."""
         if self.guidance == "none":
             return condition
         text = condition["text"]
         return condition | {"guidance": torch.full((len(text),), float(guidance_scale), device=text.device)}
 
     def truncated(self, prompts: list[str]) -> list[int]:
-        """Positions of the prompts that lose their ends in T5; CLIP gives no more than their gist."""
+        """Returns the positions of prompts that T5 cuts off; CLIP contributes only a summary of a caption."""
         return too_long(self.pipeline.tokenizer_2, prompts, self.text_tokens)
 
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
-        """A condition that names no "guidance" is a training one."""
+        """Uses `training_guidance` if the condition has no "guidance", which sampling adds."""
         dtype = next(denoiser.parameters()).dtype
         if "guidance" not in condition:
             condition = self.with_guidance(condition, self.training_guidance)
@@ -91,7 +91,7 @@ class Flux(ImageAdapter):
         return unpack(prediction, x_t.shape[-2] // 2)
 
     def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
-        """Evenly spaced σ, shifted towards noise by the number of tokens where the scheduler asks for it (dev)."""
+        """Evenly spaced σ, shifted towards noise by the number of tokens if the scheduler asks for it (dev)."""
         tokens = (latent_shape[-2] // 2) * (latent_shape[-1] // 2)
         scheduler.set_timesteps(
             # the scheduler's own grid would begin elsewhere
@@ -113,6 +113,6 @@ def unpack(tokens: Float[Tensor, "b tokens c*4"], rows: int) -> Float[Tensor, "b
 
 
 def image_ids(rows: int, columns: int, device: torch.device) -> Float[Tensor, "tokens 3"]:
-    """Where each token lies, for the rotary embedding: 0, its row and its column."""
+    """Positions of the tokens for the rotary embedding: 0, the row and the column."""
     row, column = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
     return torch.stack([torch.zeros_like(row), row, column], dim=-1).flatten(0, 1).float()

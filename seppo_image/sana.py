@@ -14,7 +14,7 @@ from seppo_core.models.text import tokenize, too_long
 from seppo_image.families.sana import SanaModel
 
 INSTRUCTION = "\n".join(signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default)
-"""What the pipeline says to the language model before each caption, though not before the empty one."""
+"""Instruction that the pipeline puts before each caption for the language model, except before the empty one."""
 NO_SPREAD = -60.0
 """Log-variance of latents that the autoencoder knows exactly: finite, and nothing beside any mean."""
 
@@ -58,7 +58,7 @@ class Sana(ImageAdapter):
         return {"text": torch.cat(texts), "mask": torch.cat(masks)}
 
     def truncated(self, prompts: list[str]) -> list[int]:
-        """Positions of the prompts that do not fit beside the instruction."""
+        """Returns the positions of prompts that do not fit beside the instruction."""
         return too_long(self.pipeline.tokenizer, [prompt.lower().strip() for prompt in prompts], self.text_tokens)
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ class StableDiffusionXL(ImageAdapter):
         super().__init__(pipeline, DiffusionNoisePath.from_scheduler(pipeline.scheduler))
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
-        """{"text": (b, tokens, d), "pooled": (b, p)}; "" gives zeros where the pipeline's config says so, as SDXL's."""
+        """{"text": (b, tokens, d), "pooled": (b, p)}; "" gives zeros if the pipeline's config says so."""
         text, pooled = encode_clip_pair(self.pipeline, prompts)
         return {"text": text, "pooled": pooled}
 
@@ -38,7 +38,7 @@ class StableDiffusionXL(ImageAdapter):
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
-        """A condition that names no "time_ids" is that of an uncropped picture of x_t's own size, as one samples."""
+        """Without "time_ids", as in sampling, the denoiser is told an uncropped picture of x_t's own size."""
         dtype = next(denoiser.parameters()).dtype
         told = condition["time_ids"] if "time_ids" in condition else uncropped(x_t, self.pipeline.vae_scale_factor)
         return denoiser(

@@ -25,6 +25,6 @@ class StableDiffusion(ImageAdapter):
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
-        # the first weight's dtype: under autocast float32, and half precision where the base was loaded so
+        # the first weight's dtype: under autocast float32, and half precision if the base was loaded so
         dtype = next(denoiser.parameters()).dtype
         return denoiser(x_t.to(dtype), t, encoder_hidden_states=condition["text"].to(dtype), return_dict=False)[0]

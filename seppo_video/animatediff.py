@@ -23,7 +23,7 @@ class AnimateDiff(MotionFamily):
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c f h w"]:
-        # the first weight's dtype: under autocast float32, and half precision where the base was loaded so
+        # the first weight's dtype: under autocast float32, and half precision if the base was loaded so
         dtype = next(denoiser.parameters()).dtype
         # every frame attends to the text by itself; frames of one clip are neighbours, as inside the UNet
         text = repeat(condition["text"].to(dtype), "b s d -> (b f) s d", f=x_t.shape[2])

@@ -30,7 +30,7 @@ class AnimateDiffXL(MotionFamily):
         super().__init__(pipeline, schedule)
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
-        """{"text": (b, tokens, d), "pooled": (b, p)}; "" gives zeros where the pipeline's config says so."""
+        """{"text": (b, tokens, d), "pooled": (b, p)}; "" gives zeros if the pipeline's config says so."""
         text, pooled = encode_clip_pair(self.pipeline, prompts)
         return {"text": text, "pooled": pooled}
 
@@ -44,7 +44,7 @@ class AnimateDiffXL(MotionFamily):
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c f h w"]:
-        """A condition that names no "time_ids" is that of an uncropped clip of x_t's own size, as one samples."""
+        """Without "time_ids", as in sampling, the denoiser is told an uncropped clip of x_t's own size."""
         dtype = next(denoiser.parameters()).dtype
         # the UNet itself repeats what goes with the timestep for the frames, but not the text
         text = repeat(condition["text"].to(dtype), "b s d -> (b f) s d", f=x_t.shape[2])

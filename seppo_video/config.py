@@ -55,13 +55,13 @@ class VideoData(DataConfig):
     width: int = 256
     """In pixels, after resize and centre crop."""
     frames: int = 16
-    """Of every clip; shorter ones are rejected."""
+    """Number of frames of every clip; shorter clips are rejected."""
     sampling: Literal["even", "window"] = "even"
     """Frames spread evenly over the whole clip, or consecutive at a stride from a random start."""
     stride: int = 4
     """Between the frames of a window; even sampling has none."""
     reader: Literal["auto", "decord", "pyav"] = "auto"
-    """Both give the same frames; auto takes decord where it is installed."""
+    """Library that reads clips. Both give the same frames; auto takes decord if it is installed."""
 
     def __post_init__(self):
         super().__post_init__()

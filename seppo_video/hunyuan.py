@@ -18,7 +18,7 @@ from seppo_video.families.hunyuan import HunyuanVideoModel
 
 CLIP_TOKENS = 77
 LAYER = -3
-"""Of the language model's layers, the one that captions are taken from."""
+"""Index of the language model's layer that captions are taken from."""
 
 
 class HunyuanVideo(VideoAdapter):
@@ -79,14 +79,14 @@ class HunyuanVideo(VideoAdapter):
         return condition | {"guidance": torch.full((len(text),), float(guidance_scale), device=text.device)}
 
     def truncated(self, prompts: list[str]) -> list[int]:
-        """Positions of the prompts that lose their ends in the language model; CLIP gives no more than their gist."""
+        """Returns the positions of prompts that the language model cuts off; CLIP contributes only a summary."""
         length = DEFAULT_PROMPT_TEMPLATE["crop_start"] + self.text_tokens
         return too_long(self.pipeline.tokenizer, _instructed(prompts), length)
 
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, "b c f h w"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c f h w"]:
-        """A condition that names no "guidance" is a training one."""
+        """Uses `training_guidance` if the condition has no "guidance", which sampling adds."""
         dtype = next(denoiser.parameters()).dtype
         if "guidance" not in condition:
             condition = self.with_guidance(condition, self.training_guidance)
@@ -107,5 +107,5 @@ class HunyuanVideo(VideoAdapter):
 
 
 def _instructed(prompts: list[str]) -> list[str]:
-    """What the language model reads, the empty prompt's too."""
+    """Puts every prompt, the empty one too, into the language model's instruction."""
     return [DEFAULT_PROMPT_TEMPLATE["template"].format(prompt) for prompt in prompts]

@@ -90,7 +90,7 @@ class LTX(VideoAdapter):
         )
 
     def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
-        """Evenly spaced σ, shifted towards noise by the number of latents where the scheduler asks for it.
+        """Evenly spaced σ, shifted towards noise by the number of latents if the scheduler asks for it.
 
         ValueError for one step that is to end at a given σ (`shift_terminal`): it is the first and the last.
         """

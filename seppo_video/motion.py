@@ -39,9 +39,9 @@ LINEAR_BETAS = {
     "clip_sample": False,
     "timestep_spacing": "linspace",
 }
-"""What the published motion modules were trained and are sampled with, whatever their base was."""
+"""Scheduler config that the published motion modules were trained and are sampled with, whatever their base was."""
 SOLVER = {"steps_offset": 1, "thresholding": False}
-"""Of the DDIM that stands on these betas."""
+"""Further config of the DDIM scheduler with these betas."""
 
 
 class MotionFamily(Adapter):
@@ -170,7 +170,7 @@ def motion_adapter_of(unet: UNetMotionModel) -> MotionAdapter:
 
 
 def _linear_scheduler(base: SchedulerMixin) -> DDIMScheduler:
-    """DDIM on the motion modules' betas; prediction type and the rest stay the base's. Warns where the two differ."""
+    """DDIM on the motion modules' betas; prediction type and the rest stay the base's. Warns if the two differ."""
     missing = object()
     differing = [
         f"{name}={base.config[name]!r} (now {value!r})"
@@ -187,7 +187,7 @@ def _linear_scheduler(base: SchedulerMixin) -> DDIMScheduler:
 
 
 def _check_fit(unet: dict, motion: dict, complaint: str) -> None:
-    """ValueError where motion modules do not go between the layers of a UNet, or in the place of the motion it has."""
+    """Raises ValueError if motion modules fit neither between the layers of a UNet nor in place of its motion."""
     # a UNet without motion yet has no word on the last two
     for name in ("block_out_channels", "motion_max_seq_length", "use_motion_mid_block"):
         if name in unet and name in motion and unet[name] != motion[name]:

@@ -8,11 +8,11 @@ from diffusers import DiffusionPipeline
 from seppo_core.models.adapter import Adapter
 
 FOLDER = "FOLDER"
-"""Stands for where the export lies."""
+"""Placeholder for the folder of the export."""
 
 Sources = dict[str, str]
-"""What a run's weights were loaded from, folders or hub ids, by key of the config's `model`: "base", and where they are
-set "vae", "revision", "variant" and what a family has besides."""
+"""Folders or hub ids that a run's weights were loaded from, by key of the config's `model`: "base", and if they are set
+"vae", "revision", "variant" and what a family has besides."""
 
 
 def usage(adapter: Adapter, kind: str, sources: Sources) -> list[str]:

@@ -23,16 +23,16 @@ from seppo_core.models.noise_path import NoisePath
 from seppo_core.models.text import encode_text, too_long
 
 LoraTargets = Mapping[str, str | list[str]]
-"""peft's `target_modules` by scope."""
+"""The modules that a LoRA may sit on, as peft's `target_modules`, by scope of training."""
 ATTENTION: LoraTargets = MappingProxyType({"all": ["to_q", "to_k", "to_v", "to_out.0"]})
 JOINT_ATTENTION: LoraTargets = MappingProxyType(
     {"all": [*ATTENTION["all"], "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]}
 )
-"""Of transformers in which caption and latents attend to each other."""
+"""The targets for transformers in which caption and latents attend to each other."""
 
 
 class SamplerChange(NamedTuple):
-    """What an adapter made of its base's scheduler."""
+    """The change that an adapter made to its base's scheduler."""
 
     scheduler: type[SchedulerMixin]
     config: dict[str, Any]
@@ -61,22 +61,23 @@ class Adapter(ABC):
     """The denoiser's name in the pipeline, by which its LoRA files are saved and loaded."""
     xformers: bool = False
     """Whether xformers computes the denoiser's attention (see `set_attention`). diffusers swaps a plain form in for any
-    model and forgets what is not plain; xformers itself refuses masks of odd lengths, and queries that a norm left in
-    float32 under autocast. True is for what the contract has compared."""
+    model and drops the rest; xformers itself refuses masks of odd lengths, and queries that a norm left in float32
+    under autocast. It is True for the families for which the contract has compared both."""
     guidance: Literal["cfg", "embedded", "none"]
-    """Classifier-free, by two forward passes; embedded, told to a distilled denoiser (`with_guidance`); or none."""
+    """Kind of guidance: classifier-free (cfg), by two forward passes; embedded, told to a distilled denoiser
+    (`with_guidance`); or none."""
     lora_targets: LoraTargets = ATTENTION
-    """What a LoRA may sit on, by scope: peft `target_modules`. All have "all"; videos add "motion" and "spatial"."""
+    """Targets of a LoRA by scope. Every family has "all"; families with motion modules add "motion" and "spatial"."""
     lora_format: Literal["diffusers", "peft"] = "diffusers"
-    """How LoRA files are laid out: for the pipeline's `load_lora_weights`, or, if it has no such method, for
+    """Layout of LoRA files: for the pipeline's `load_lora_weights`, or, if it has no such method, for
     `PeftModel.from_pretrained(denoiser, folder)`."""
     masked_text: Mapping[str, str] = MappingProxyType({})
-    """Tensors of `encode_prompts` of which the denoiser reads only what a mask marks, and that mask, by name. A cache
-    stores no more of them; the rest comes back as zeros."""
+    """Names of tensors of `encode_prompts` that the denoiser reads only as far as a mask says, each with its mask's
+    name. A cache stores only that part of them and reads the rest back as zeros."""
     text_tokens: int | None = None
     """Tokens that captions are padded or cut to; None takes the tokenizer's limit."""
     trainable: Mapping[str, str] = MappingProxyType({"all": ".*"})
-    """What full fine-tuning may touch, by scope: a regular expression that parameter names match from their start."""
+    """Parameters that full fine-tuning trains, by scope: a regular expression that matches names from their start."""
 
     def __init__(self, pipeline: DiffusionPipeline, path: NoisePath, *, packed: int = 1, variance: bool = False):
         """Takes over `pipeline`, whose denoiser learns along `path`, and freezes all but the denoiser.
@@ -93,68 +94,73 @@ class Adapter(ABC):
 
     @classmethod
     def load(cls, model: ModelConfig, dtype: torch.dtype) -> Self:
-        """The adapter of `model`, its weights in `dtype` (see `load_pipeline`, which also says what is raised)."""
+        """Loads the adapter of `model` with its weights in `dtype`. `load_pipeline` says which errors it raises."""
         return cls.configured(load_pipeline(model, dtype), model)
 
     @classmethod
     def configured(cls, pipeline: DiffusionPipeline, model: ModelConfig) -> Self:
-        """The adapter around `pipeline` with the options of `model`; families with keys of their own override it."""
+        """Builds the adapter around `pipeline` with the options of `model`, if the family has any."""
         return cls(pipeline)
 
     def encode_prompts(self, prompts: list[str]) -> Condition:
-        """Condition for `prompts`, as the family's pipeline would build it; "" gives the unconditional one.
+        """Encodes `prompts` as the family's pipeline does; "" gives the unconditional condition.
 
-        By default {"text": (b, tokens, d)} of one text encoder; what goes beyond its limit is cut off (`truncated`).
+        The default gives {"text": (b, tokens, d)} of one text encoder and cuts captions that are too long.
         """
         return {"text": encode_text(self.pipeline.tokenizer, self.pipeline.text_encoder, prompts, self.text_tokens)}
 
     def caption_shapes(self) -> Condition:
-        """Empty tensors of the shapes and dtypes that `encode_prompts` gives for one caption, without a text encoder's
-        work: what `plan` counts with."""
+        """Returns empty tensors with the shapes and dtypes that `encode_prompts` gives for one caption.
+
+        `plan` counts with them, without running a text encoder.
+        """
         p = self.pipeline
         tokens = p.tokenizer.model_max_length if self.text_tokens is None else self.text_tokens
         shapes = {"text": torch.empty(1, tokens, p.text_encoder.config.hidden_size)}
         return shapes | {mask: torch.empty(1, tokens, dtype=torch.int64) for mask in self.masked_text.values()}
 
     def size_condition(self, framings: list[CropInfo]) -> Condition:
-        """What the denoiser is told of each item beside its caption (SDXL: size and crop); empty for most families."""
+        """Returns what the denoiser is told of each item beside its caption (SDXL: size and crop); {} by default."""
         return {}
 
     def with_guidance(self, condition: Condition, guidance_scale: float) -> Condition:
-        """`condition` as sampling at `guidance_scale` wants it: denoisers with embedded guidance are told the scale.
+        """Adds the guidance scale to `condition` if the denoiser has guidance embedded; called for sampling.
 
-        In training `predict` gets the condition without it, and such a family takes a value of its own.
+        In training, `predict` gets the condition without a scale, and such a family uses a value of its own.
         """
         return condition
 
     def guide(
         self, without: Float[Tensor, " b c *shape"], given: Float[Tensor, " b c *shape"], scale: float
     ) -> Float[Tensor, " b c *shape"]:
-        """The guided prediction, of those `without` and `given` the caption (classifier-free guidance, arXiv
-        2207.12598, 2022)."""
+        """Combines the predictions `without` and `given` the caption into the guided one, by classifier-free guidance
+        (arXiv 2207.12598, 2022)."""
         return without + scale * (given - without)
 
     def truncated(self, prompts: list[str]) -> list[int]:
-        """Positions of the prompts that are longer than the text encoder's limit and lose their ends."""
+        """Returns the positions of prompts that are longer than the text encoder's limit and are cut off."""
         return too_long(self.pipeline.tokenizer, prompts, self.text_tokens)
 
     @abstractmethod
     def encode(self, pixels: Float[Tensor, " b 3 *shape"]) -> Posterior:
-        """The VAE's posterior of pixels in [-1, 1], as the denoiser sees latents."""
+        """Encodes pixels in [-1, 1] into the posterior of latents of unit variance, as the denoiser sees them."""
 
     @abstractmethod
     def decode(self, latents: Float[Tensor, " b c *shape"]) -> Float[Tensor, " b 3 *pixels"]:
-        """Pixels in [-1, 1] (not clamped)."""
+        """Decodes latents into pixels in [-1, 1], which are not clamped."""
 
     @abstractmethod
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, ...]:
-        """(c, [f], h, w) of one item's latents; ValueError, with the nearest size that fits, where none exists."""
+        """Returns the shape (c, [f], h, w) of one item's latents.
+
+        Raises ValueError, which names the nearest size that fits, if the size does not fit.
+        """
 
     @abstractmethod
     def predict(
         self, denoiser: nn.Module, x_t: Float[Tensor, " b c *shape"], t: Num[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, " b c *shape"]:
-        """One forward pass of `denoiser` (the policy, a reference, or either wrapped for several processes)."""
+        """Runs one forward pass of `denoiser` (the policy, a reference, or either wrapped for several processes)."""
 
     def timesteps(self, scheduler: SchedulerMixin, steps: int, latent_shape: tuple[int, ...], device) -> Tensor:
         """Sets the scheduler's time grid and returns it, (steps,); families that shift it by resolution override."""
@@ -203,5 +209,5 @@ class Adapter(ABC):
 
     @property
     def vae_device(self) -> torch.device:
-        """Where `encode` and `decode` compute; the denoiser may be elsewhere, and in `prepare` is nowhere."""
+        """Device of `encode` and `decode`; the denoiser may be on another, and has no memory at all in `prepare`."""
         return self.pipeline.vae.device

@@ -1,4 +1,4 @@
-"""Attention kernels: SDPA unless xformers is asked for, and a clear error where it cannot be had."""
+"""Attention kernels: SDPA unless xformers is asked for, and a clear error if it is not available."""
 
 from importlib.util import find_spec
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What a model has to be before an adapter takes it, checked once for all families."""
+"""Checks of models, sizes and frames that all families share. Each raises ValueError with the cure."""
 
 from diffusers import AutoencoderTiny
 from diffusers.models import ModelMixin
@@ -51,4 +51,5 @@ def check_frames(frames: int, step: int) -> None:
 
 
 def latent_channels(vae: ModelMixin) -> int:
+    """Returns the number of channels of the VAE's latents, which Wan's config calls by another name."""
     return vae.config["z_dim" if "z_dim" in vae.config else "latent_channels"]

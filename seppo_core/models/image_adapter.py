@@ -1,4 +1,4 @@
-"""What adapters of text-to-image families share: a VAE of single pictures."""
+"""Base class of the text-to-image adapters, whose VAE encodes single pictures."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +14,7 @@ class ImageAdapter(Adapter):
 
     @property
     def patch(self) -> int:
-        """Latents along a side of the denoiser's token; 1 for UNets."""
+        """Number of latents along a side of the denoiser's token; 1 for UNets."""
         return self.denoiser.config.get("patch_size") or 1
 
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:

@@ -1,4 +1,4 @@
-"""What passes between an adapter and the rest: conditions, latents before their draw, and how an item was cropped."""
+"""The types that adapters exchange with the rest: conditions, posteriors of latents, and crops."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 Condition = dict[str, Tensor]
-"""What the denoiser is told besides x_t and t: named tensors, each batch-first, (b, ...)."""
+"""The denoiser's inputs besides x_t and t: named tensors, each batch-first, (b, ...)."""
 
 MASKED_TEXT: Mapping[str, str] = MappingProxyType({"text": "mask"})
-"""Of families whose denoiser looks at no more of "text" than "mask" marks (see `Adapter.masked_text`)."""
+"""Value of `Adapter.masked_text` for denoisers that read "text" only as far as "mask" says."""
 
 
 class Posterior(NamedTuple):
@@ -21,12 +21,12 @@ class Posterior(NamedTuple):
     logvar: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Latents for unit normal `noise` of the posterior's shape; zero noise gives the mode."""
+        """Returns latents for unit normal `noise` of the posterior's shape; zero noise gives the mode."""
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
 
 class CropInfo(NamedTuple):
-    """How an item's pixels were cut out of its file: size before the crop, where the crop begins, size after it."""
+    """Position of an item's pixels in its file: size before the crop, corner of the crop, size after it; in pixels."""
 
     original_height: int
     original_width: int

@@ -1,4 +1,4 @@
-"""LoRA files in peft's own layout, for the families whose diffusers pipeline loads none."""
+"""LoRA files in peft's own layout, for families whose diffusers pipeline cannot load a LoRA."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from seppo_core.models.tuning import copy_state
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
-"""What peft's files put before a module's own names."""
+"""Prefix of module names in peft's files."""
 
 
 def save_lora_folder(folder: Path, state: dict[str, Tensor], config: LoraConfig) -> None:
@@ -24,7 +24,7 @@ def save_lora_folder(folder: Path, state: dict[str, Tensor], config: LoraConfig)
 def load_lora_folder(denoiser: nn.Module, source: str, name: str) -> None:
     """Puts the LoRA of `source`, a folder or a hub id, on `denoiser` as peft's adapter `name`.
 
-    FileNotFoundError where there is none; ValueError, naming a tensor, where it was made for another model.
+    Raises FileNotFoundError if there is none and ValueError, naming a tensor, if it was made for another model.
     """
     if Path(source).is_dir() and not (Path(source) / WEIGHTS).is_file():
         raise FileNotFoundError(f"lora={source!r} has no {WEIGHTS}; give a folder as peft writes it")

@@ -1,4 +1,4 @@
-"""An exact autoencoder whose latents are rearranged pixels, for small models that need no learned one."""
+"""An exact autoencoder whose latents are rearranged pixels, for small models that do not need a learned one."""
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config

@@ -15,7 +15,7 @@ from seppo_core.models.latents import Posterior
 
 
 class ImageVAE(Protocol):
-    """What is used of `AutoencoderKL`: its posterior, its decoder and its config."""
+    """The part of `AutoencoderKL` that is used here: its posterior, its decoder and its config."""
 
     config: FrozenDict
     dtype: torch.dtype
@@ -61,7 +61,7 @@ def _shift_and_scale(vae: ImageVAE) -> tuple[float, float]:
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> None:
-    """`module.to(dtype)` where that changes anything; diffusers writes to the log at every call."""
+    """Casts `module` if that changes anything; diffusers writes to the log at every call of `to`."""
     if module.dtype != dtype:
         module.to(dtype)
 

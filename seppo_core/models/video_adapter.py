@@ -1,4 +1,4 @@
-"""What adapters of text-to-video families with a causal VAE share: whole clips to latents and back."""
+"""Base class of the text-to-video adapters with a causal VAE, which encodes and decodes whole clips."""
 
 from typing import NamedTuple
 

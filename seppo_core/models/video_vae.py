@@ -32,11 +32,11 @@ class Scaling(NamedTuple):
 
 @torch.no_grad()
 def encode_clips(vae: ModelMixin, pixels: Float[Tensor, "b 3 f h w"], scaling: Scaling) -> Posterior:
-    """The posterior of `pixels` in [-1, 1] as the denoiser sees latents; float32.
+    """Encodes `pixels` in [-1, 1] into the posterior of latents as the denoiser sees them; float32.
 
-    Clip by clip and each as a whole, for a frame's latents hold what came before it. In tiles only where the VAE was
-    told so (data.vae_tiling): their seams are in every winner and in no sample that is not encoded so too. log σ² moves
-    by 2 log scale.
+    It encodes clip by clip and each as a whole, because a frame's latents depend on the frames before it. It encodes in
+    tiles only if that was turned on (data.vae_tiling): the seams of tiles are in every winner, and in samples only if
+    they are encoded too. Scaling changes log σ² by 2 log scale.
     """
     shift, scale = (x.to(vae.device) for x in scaling)
     means, logvars = [], []
@@ -55,7 +55,7 @@ def decode_clips(
 ) -> Float[Tensor, "b 3 F H W"]:
     """Pixels of unit-variance latents, about [-1, 1]; float32, clip by clip, large ones in tiles.
 
-    `more` is what the autoencoder's `decode` takes beside one clip's latents.
+    `more` are further arguments of the autoencoder's `decode`.
     """
     shift, scale = (x.to(vae.device) for x in scaling)
     with _tiles(vae), torch.autocast(vae.device.type, enabled=False):

@@ -10,7 +10,7 @@ from huggingface_hub import try_to_load_from_cache
 INDEX = "model_index.json"
 CONFIG = "config.json"
 _NAMES = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
-"""Where not `config.json`; a component's name may go on after it, as tokenizer_2 does."""
+"""Names of config files other than `config.json`, by the beginning of a component's name (tokenizer_2)."""
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class ArchitectureConfig:
     """A pipeline's `model_index.json`, and the config of each of its components by name."""
 
     origin: str
-    """Where they come from, for people."""
+    """Where the numbers come from, in words."""
     index: dict[str, Any]
     parts: dict[str, dict[str, Any]]
 
 
 def pipeline_architecture(base: str, shipped: Path, revision: str | None = None) -> ArchitectureConfig:
-    """Of the pipeline `base`: a local folder's own files, else those of `shipped`, else those in the hub's local cache.
+    """Reads the architecture of `base`: from a local folder, else from `shipped`, else from the hub's local cache.
 
     `shipped` is a folder of JSON files, each {"names": hub ids, "model_index": …, component: config, …}.
-    FileNotFoundError where nothing is known of `base`.
+    Raises FileNotFoundError if nothing is known of `base`.
     """
     folder = Path(base).expanduser()
     if folder.is_dir():
@@ -46,7 +46,7 @@ def pipeline_architecture(base: str, shipped: Path, revision: str | None = None)
 
 
 def model_numbers(name: str, shipped: Path) -> dict[str, Any] | None:
-    """The config of the single model `name` (a VAE, motion modules), found as a pipeline is; None where unknown."""
+    """The config of the single model `name` (a VAE, motion modules), found as a pipeline is; None if it is unknown."""
     folder = Path(name).expanduser()
     if (folder / CONFIG).is_file():
         return _json(folder / CONFIG)
@@ -90,4 +90,4 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON file: {error}") from error
+        raise ValueError(f"{path} is not a JSON file: {error}") from error

@@ -27,7 +27,7 @@ P = TypeVar("P", bound=DiffusionPipeline)
 
 @dataclass
 class Tokenizer:
-    """Stands for a tokenizer where captions are counted and not read."""
+    """Replaces a tokenizer, since captions are only counted here."""
 
     model_max_length: int
     padding_side: str = "right"
@@ -61,7 +61,7 @@ def base_architecture(config: Config) -> ArchitectureConfig:
 
 
 def caption_condition(adapter: Adapter) -> Condition:
-    """What `encode_prompts` gives of one caption, (1, …) each, on the meta device and without a text encoder's work."""
+    """Tensors like those that `encode_prompts` gives for one caption, (1, …) each, on the meta device."""
     with torch.device("meta"):
         return adapter.caption_shapes()
 
@@ -79,7 +79,7 @@ def build_pipeline(
 
     `replaced` are configs of components in place of the base's own; those in `without` are None. With `from_image` the
     base may be of a pipeline that `kind` builds upon. A tokenizer is stood
-    for by its length alone. ValueError where `numbers` are of another pipeline.
+    for by its length alone. Raises ValueError if `numbers` belong to another pipeline.
     """
     found = numbers.index["_class_name"]
     if found != kind.__name__ and not from_image:
@@ -143,7 +143,7 @@ def _component(name: str, entry: list[str] | None, config: dict[str, Any], dtype
 
 
 def replacements(named: dict[str, str | None], shipped: Path) -> dict[str, dict[str, Any]]:
-    """Configs of the single models that stand in for a base's components; FileNotFoundError where one is unknown."""
+    """Configs of the single models that stand in for a base's components; FileNotFoundError if one is unknown."""
     found = {}
     for component, name in named.items():
         if name is None:

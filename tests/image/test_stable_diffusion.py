@@ -121,12 +121,12 @@ def test_folder_that_names_the_pixel_shuffle_vae(tmp_path):
 @pytest.mark.parametrize(
     ("base", "said"),
     [
-        ("/nowhere/base", "is no folder here, and no hub id"),
-        ("./base", "is no folder here, and no hub id"),
-        ("~/no/such/base", "is no folder here, and no hub id"),
-        ("base", "is no folder here, and no hub id"),
-        ("some/thing/else", "is no folder here, and no hub id"),
-        ("nobody/nothing", "is no folder here and could not be had from the hub"),
+        ("/nowhere/base", "is neither a folder here nor a hub id"),
+        ("./base", "is neither a folder here nor a hub id"),
+        ("~/no/such/base", "is neither a folder here nor a hub id"),
+        ("base", "is neither a folder here nor a hub id"),
+        ("some/thing/else", "is neither a folder here nor a hub id"),
+        ("nobody/nothing", "is not a folder here and could not be loaded from the hub"),
     ],
 )
 def test_missing_base(base, said):

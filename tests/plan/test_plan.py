@@ -315,7 +315,7 @@ def test_what_is_unknown_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no model_index\.json"):
         pipeline_architecture(str(tmp_path), BASES)
     (tmp_path / "model_index.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON file"):
+    with pytest.raises(ValueError, match="is not a JSON file"):
         pipeline_architecture(str(tmp_path), BASES)
 
 

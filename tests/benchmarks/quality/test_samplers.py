@@ -199,7 +199,7 @@ def test_a_fingerprint_follows_the_weights_and_the_settings(base, trained, tmp_p
         file.seek(-4, 2)
         file.write(b"\x01\x02\x03\x04")
     assert fingerprint(f"a={copy}") != plain
-    with pytest.raises(FileNotFoundError, match="no hub id"):
+    with pytest.raises(FileNotFoundError, match="hub id"):
         identities.place("not a place")
 
 
