@@ -220,8 +220,8 @@ def test_shift_is_that_of_diffusers():
 @pytest.mark.parametrize(
     ("scheduler", "said"),
     [
-        (FlowMatchEulerDiscreteScheduler(), "FlowMatchEulerDiscreteScheduler is not built on betas; use FlowPath"),
-        (UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"), "use FlowPath"),
+        (FlowMatchEulerDiscreteScheduler(), "FlowMatchEulerDiscreteScheduler .*use FlowNoisePath"),
+        (UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"), "use FlowNoisePath"),
         (EulerDiscreteScheduler(prediction_type="sigma"), "prediction_type='sigma'"),
         (PNDMScheduler(prediction_type="flow"), "prediction_type='flow'"),
     ],
