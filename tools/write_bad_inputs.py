@@ -26,7 +26,7 @@ signal, half a second later or more, ends it at once. Status 0 means that the it
 def normal(text: str, room: Path) -> str:
     """`text` without what changes from one machine or run to the next."""
     text = text.replace(f"{room}/", "").replace(str(room), ".")
-    text = re.sub(r"process \d+ on \S+?([);])", r"process N on HOST\1", text)
+    text = re.sub(r"process \d+ on \S+ since [\d-]+ [\d:]+", "process N on HOST since TIME", text)
     text = re.sub(r"\b(?=[0-9]*[a-f])[0-9a-f]{8,}\b", "HASH", text)
     text = re.sub(r"\(\d+ MB are free\)", "(N MB are free)", text)
     text = re.sub(r"seppo \d+\.\d+\.\S+ -> \d+\.\d+\.[^)\s]+", "seppo OLD -> NEW", text)
