@@ -22,7 +22,7 @@ from seppo_core.report.statistics import (
 from seppo_core.report.statistics import win_rate as win_rate_of
 
 MANY_VALUES = 30
-"""Values of a category column beyond which it is no breakdown any more."""
+"""Values of a category column beyond which it is no longer a breakdown."""
 CATEGORY_RESAMPLES = 2000
 POWER = 2.8016
 """Normal quantiles of 97.5 % and 80 % together: the smallest true difference that a test finds four times in five."""
@@ -32,13 +32,13 @@ def analyse(folder: PlanFolder, baseline: str | None = None, set_resamples: int 
     """The report of a folder as JSON, and the arrays that it came from.
 
     `set_resamples` are the bootstrap draws of distances between sets (`set_results`).
-    ValueError if `baseline` is no model of the plan.
+    ValueError if `baseline` is not a model of the plan.
     """
     results = collect(folder)
     names = results.names
     baseline = names[0] if baseline is None else baseline
     if baseline not in names:
-        raise ValueError(f"--baseline {baseline!r} is no model here; there are {', '.join(names)}")
+        raise ValueError(f"--baseline {baseline!r} is not a model here; there are {', '.join(names)}")
     plan = results.plan
     sets = set_results(folder, results, baseline, set_resamples)
     report = {

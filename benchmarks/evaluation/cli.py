@@ -191,7 +191,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         metavar="N",
         help="bootstrap draws of FID, KID, FVD and KVD (default: 1000, or 50 for a Fréchet distance of over 500 rows)",
     )
-    add("--set", help="prompt set, where the protocol has several")
+    add("--set", help="prompt set, if the protocol has several")
     add("--prompts", type=Path, metavar="FILE", help="tsv, csv, jsonl, json, txt, parquet, or a folder of them")
     add("--models", nargs="+", metavar="NAME=PLACE", help="what is compared")
     add("--metrics", nargs="+", metavar="METRIC", help="default: the protocol's; more can be added later")

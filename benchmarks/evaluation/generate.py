@@ -99,7 +99,7 @@ def _draw(sampler: Sampler, store: SampleStore, part: list[tuple[Prompt, int]]) 
     started = time.monotonic()
     try:
         frames = sampler.draw([Job(prompt.text, sample_seed(prompt, seed)) for prompt, seed in part])
-    # whatever a model does to a prompt must not end an evaluation of hours; KeyboardInterrupt is no Exception
+    # whatever a model does to a prompt must not end an evaluation of hours; KeyboardInterrupt is not an Exception
     except Exception as error:
         if len(part) > 1:
             if torch.cuda.is_available():

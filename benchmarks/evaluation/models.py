@@ -81,7 +81,7 @@ def parse_model(text: str) -> ModelSpec:
         # base+place is the common case, a LoRA
         parts.append((part, place) if equals else ("lora", item))
         if parts[-1][0] not in PARTS or not parts[-1][1]:
-            raise ValueError(f"--models {text!r}: {item!r} is no part; use {', '.join(f'{p}=PLACE' for p in PARTS)}")
+            raise ValueError(f"--models {text!r}: {item!r} is not a part; use {', '.join(f'{p}=PLACE' for p in PARTS)}")
     place, at, revision = base.rpartition("@")
     spec = ModelSpec(name, *((place, revision) if at else (base, None)), tuple(parts))
     if spec.is_run and parts:
@@ -98,7 +98,7 @@ def run_config(spec: ModelSpec) -> Config:
             return load_config(path, schema)
         except ValueError as error:
             complaints.append(str(error))
-    raise ValueError(f"{path} is no config of an image or a video run: {'; '.join(complaints)}")
+    raise ValueError(f"{path} is not a config of an image or a video run: {'; '.join(complaints)}")
 
 
 def places_of(spec: ModelSpec) -> dict[str, str]:
@@ -195,13 +195,13 @@ def _hub_commit(place: str) -> str:
     """`owner/name@commit` of a hub id, from the cache if it is there, else from the hub."""
     name, _, revision = place.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise FileNotFoundError(f"{place} is no file or folder here, and no hub id (owner/name) either")
+        raise FileNotFoundError(f"{place} is neither a file or folder here nor a hub id (owner/name)")
     try:
         folder = snapshot_download(name, revision=revision or None, allow_patterns=["*.json"])
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise FileNotFoundError(
-            f"{place} is no folder here and could not be had from the hub{offline}: {str(error).splitlines()[0]}"
+            f"{place} is not a folder here and could not be had from the hub{offline}: {str(error).splitlines()[0]}"
         ) from error
     return f"hub:{name}@{Path(folder).name}"
 

@@ -87,7 +87,7 @@ def _rows(file: Path) -> Iterator[tuple[str, object]]:
     """(place, fields or text) of every row."""
     suffix = file.suffix.lower()
     if suffix not in READERS:
-        raise ValueError(f"{file.name} is no prompt file; use {', '.join(READERS)}")
+        raise ValueError(f"{file.name} is not a prompt file; use {', '.join(READERS)}")
     try:
         yield from READERS[suffix](file)
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:

@@ -19,7 +19,7 @@ class Prompt:
     categories: tuple[tuple[str, str], ...] = ()
     """(column, value) pairs, e.g. ("Category", "Animals"); empty values are left out."""
     given: str = ""
-    """The file's own id where `id` had to be made plainer: what clips and pictures of others are called by."""
+    """The file's own id if `id` had to be made plainer: what clips and pictures of others are called by."""
 
     @property
     def key(self) -> str:

@@ -30,7 +30,7 @@ class References:
 
     def __init__(self, folder: Path, protocol: Protocol):
         if not folder.is_dir():
-            raise FileNotFoundError(f"--references {folder} is no folder")
+            raise FileNotFoundError(f"--references {folder} is not a folder")
         self.folder, self.protocol = folder, protocol
         suffixes = PICTURES if protocol.kind == "image" else CLIPS
         self.files = {file.stem: file for file in sorted(folder.rglob("*")) if file.suffix.lower() in suffixes}

@@ -1,4 +1,4 @@
-"""Models ready to draw: through our adapters where the family is known, else through the pipeline's own call."""
+"""Models ready to draw: through our adapters if the family is known, else through the pipeline's own call."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -34,7 +34,7 @@ IMAGE_FAMILIES = {model.spec.pipeline: model for model in ImageModel.variants().
 VIDEO_FAMILIES = {model.spec.pipeline: model for model in VideoModel.variants().values()}
 """Records by the pipeline class that a folder or hub id was saved from."""
 ANIMATED = {model.spec.image_pipeline: model for model in VIDEO_FAMILIES.values() if model.spec.image_pipeline}
-"""What image models become with a motion adapter."""
+"""Samplers of image models with a motion adapter."""
 DETERMINISTIC = (
     "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler",
     "UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler",

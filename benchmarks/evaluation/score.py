@@ -133,7 +133,7 @@ def _judge(judge: Judge, tasks: Sequence[Task], references: References | None, w
     try:
         samples = [_sample(judge, task, references) for task in tasks]
         found = judge.values(samples)
-    # a judge that fails on one sample must not take the others with it; KeyboardInterrupt is no Exception
+    # a judge that fails on one sample must not take the others with it; KeyboardInterrupt is not an Exception
     except Exception as error:
         if len(tasks) > 1:
             for task in tasks:

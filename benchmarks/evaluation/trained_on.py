@@ -35,7 +35,7 @@ def parse_rewards(given: Iterable[str], models: Sequence[str], metrics: Collecti
         for name in names.split(","):
             if name not in metrics and name not in TRAINED_ON:
                 raise ValueError(
-                    f"--rewards {item!r}: {name!r} is no metric and none of the data sets {', '.join(TRAINED_ON)}"
+                    f"--rewards {item!r}: {name!r} is neither a metric nor one of the data sets {', '.join(TRAINED_ON)}"
                 )
             found.setdefault(model, []).append(name)
     return found

@@ -113,7 +113,7 @@ _NAMED: dict[str, Entry] = {
 
 
 ANY_OPEN_CLIP = "open_clip_score[MODEL:TAG]"
-"""How columns are called that are not listed: MODEL and TAG as open_clip names them, TAG where its files need one."""
+"""How columns are called that are not listed: MODEL and TAG as open_clip names them, TAG if its files need one."""
 
 
 class Catalogue(Mapping[str, Entry]):

@@ -28,7 +28,7 @@ class Metric(ABC):
     revision: ClassVar[int] = 1
     """Raised whenever a change here changes the numbers, so that cached ones are not mistaken for new ones."""
     better: ClassVar[int] = 1
-    """+1 where more is better, -1 where less is."""
+    """+1 if more is better, -1 if less is."""
 
     def __init__(self, model: nn.Module, files: Sequence[Path], options: Options):
         self.model = model.eval()

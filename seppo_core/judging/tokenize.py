@@ -70,7 +70,7 @@ def open_clip_clean(prompt: str) -> str:
     """Cleans a prompt as open_clip does before its tokenizer: mends the encoding, unescapes HTML, collapses, lowers.
 
     Mending is the work of the ftfy package; it changes nothing in plain ASCII without control characters and entities.
-    Raises ModuleNotFoundError for another prompt where ftfy is not installed.
+    Raises ModuleNotFoundError for another prompt if ftfy is not installed.
     """
     plain = prompt.isascii() and "&" not in prompt and all(c.isprintable() or c in "\t\n\r" for c in prompt)
     if not plain:

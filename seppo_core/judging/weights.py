@@ -65,7 +65,7 @@ def locate(source: Source, given: str | Path | None = None, download: bool = Tru
             return found
         raise FileNotFoundError(f"{path} has none of {source.names}, which {source.published} publishes")
     if given is not None and _is_path(str(given)):
-        raise FileNotFoundError(f"{given} is no file or folder here, and no hub id (owner/name) either")
+        raise FileNotFoundError(f"{given} is neither a file or folder here nor a hub id (owner/name)")
     repository = source.hub if given is None else str(given)
     for folder in _offered_folders(repository or source.address):
         if found := _in_folder(folder, source.files):
@@ -125,7 +125,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path} is no whole safetensors file ({error}); download it again") from error
+            raise ValueError(f"{path} is not a whole safetensors file ({error}); download it again") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:

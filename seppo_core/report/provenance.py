@@ -28,7 +28,7 @@ def command() -> str:
 
 
 def processor() -> str:
-    """The processor's name; its architecture where the system does not tell."""
+    """The processor's name; its architecture if the system does not tell."""
     path = Path("/proc/cpuinfo")
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

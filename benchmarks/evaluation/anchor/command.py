@@ -52,13 +52,13 @@ class Request:
             if vars(self)[name] < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {vars(self)[name]} must be at least 1")
         if self.draws % self.bins:
-            raise ValueError(f"--draws {self.draws} is no multiple of --bins {self.bins}; use {self.bins * 4}, say")
+            raise ValueError(f"--draws {self.draws} is not a multiple of --bins {self.bins}; use {self.bins * 4}, say")
         if self.points is not None and self.points < 1:
             raise ValueError(f"--points {self.points} must be at least 1")
 
 
 def examine(request: Request) -> dict:
-    """The report. FileNotFoundError before anything is drawn where a judge's files are missing."""
+    """The report. FileNotFoundError before anything is drawn if a judge's files are missing."""
     run = open_run(request.folder)
     needs = needed(request.judges, run.kind, request.places)
     if any(need.missing for need in needs):

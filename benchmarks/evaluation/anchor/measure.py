@@ -85,7 +85,7 @@ class Run:
 def open_run(folder: Path) -> Run:
     """FileNotFoundError if there is no run or no cache, ValueError if it learnt from labels, not from winners."""
     if not (folder / "config.yaml").is_file():
-        raise FileNotFoundError(f"{folder} is no run folder (no config.yaml)")
+        raise FileNotFoundError(f"{folder} is not a run folder (no config.yaml)")
     config = replace(run_config(ModelSpec("run", str(folder))), run=str(folder))
     if config.method.spec.supervision == "labels":
         raise ValueError(f"{folder} learnt from labels ({config.method.name}); the anchor is about winners")

@@ -18,7 +18,7 @@ WHAT = (
     "s = +1 says that the policy denoises the winner better than the reference does, and hence that the reference's "
     "sample is a loser. A judge says whether that sample really scores below the policy's own, drawn from the same "
     "noise for the same caption. Precision of s = +1 is to be held against how often the reference's sample is worse "
-    "anyway; where s knows nothing of the judge, the two are equal and their difference is 0."
+    "anyway; if s knows nothing of the judge, the two are equal and their difference is 0."
 )
 
 

@@ -119,7 +119,7 @@ def _draws(clusters: int, resamples: int, seed: int) -> Array:
 
 
 def _ratio(above: Array, below: Array, drawn: Array) -> tuple[float, Array] | None:
-    """The fraction, and that of each resample, NaN where nothing stands below the line."""
+    """The fraction, and that of each resample, NaN if its denominator is zero."""
     if not below.sum():
         return None
     line = drawn @ below

@@ -47,12 +47,12 @@ class Study:
 
     @classmethod
     def load(cls, path: Path) -> "Study":
-        """FileNotFoundError if there is no key, ValueError if the file is none."""
+        """FileNotFoundError if there is no key, ValueError if the file is of another kind."""
         if not path.is_file():
             raise FileNotFoundError(f"no key at {path}; `ab make` writes it beside the page")
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("kind") != KIND or content.get("format") != FORMAT:
-            raise ValueError(f"{path} is no key of a study of format {FORMAT}")
+            raise ValueError(f"{path} is not the key of a study of format {FORMAT}")
         pairs = tuple(Pair(**pair) for pair in content["pairs"])
         return cls(content["id"], content["label"], tuple(content["models"]), pairs, content["identical"])
 

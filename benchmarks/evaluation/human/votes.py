@@ -57,7 +57,7 @@ class Count:
 def read_votes(files: Sequence[Path], study: Study) -> tuple[list[Vote], list[str]]:
     """Votes of a study, a judge's last one on a pair, and one line for every row that is not counted.
 
-    Raises FileNotFoundError for a file that is not there, ValueError for one that is no file of votes.
+    Raises FileNotFoundError for a file that is not there, ValueError for one that is not a file of votes.
     """
     known = {pair.id for pair in study.pairs}
     votes: dict[tuple[str, str], Vote] = {}
@@ -69,7 +69,7 @@ def read_votes(files: Sequence[Path], study: Study) -> tuple[list[Vote], list[st
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{file} cannot be read as CSV: {error}") from error
         if not rows or rows[0] != HEADER:
-            raise ValueError(f"{file} is no file of votes; its first line should be {','.join(HEADER)}")
+            raise ValueError(f"{file} is not a file of votes; its first line should be {','.join(HEADER)}")
         for line, row in enumerate(rows[1:], start=2):
             reason = _problem(row, study.id, known)
             if reason is not None:

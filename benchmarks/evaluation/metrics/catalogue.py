@@ -37,7 +37,7 @@ class Entry:
     sources: tuple[Source, ...]
     load: Callable[..., Metric]
     better: int = 1
-    """+1 where more is better, -1 where less is."""
+    """+1 if more is better, -1 if less is."""
     distance: Distance | None = None
 
 

@@ -80,9 +80,9 @@ class FeatureCache:
         self.folder = folder / f"{column}@{extractor.fingerprint()[:8]}"
 
     def path(self, key: str) -> Path:
-        """ValueError for a key that is no plain name: keys become file names."""
+        """ValueError for a key that is not a plain name: keys become file names."""
         if not re.fullmatch(r"[\w-]{1,200}", key):
-            raise ValueError(f"key {key!r} is no hash; use letters, digits, - and _")
+            raise ValueError(f"key {key!r} is not a hash; use letters, digits, - and _")
         return self.folder / f"{key}.safetensors"
 
     def get(self, key: str) -> Float[Tensor, "n d"] | None:

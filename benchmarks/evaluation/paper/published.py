@@ -190,7 +190,7 @@ def published_beside(
 ) -> tuple[PublishedTable, tuple[int, ...]] | None:
     """The table that a protocol on a prompt set repeats, and which of its columns; None if there is none.
 
-    Nor is there one where none of its columns is among those `measured`. The ablation's table is asked for by its own
+    Nor is there one if none of its columns is among those `measured`. The ablation's table is asked for by its own
     command.
     """
     for table in (TABLES[1], TABLES[2], TABLES[3]):

@@ -35,7 +35,7 @@ def read_report(path: Path) -> dict:
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("kind") != KIND or content.get("format") != FORMAT:
-        raise ValueError(f"{file} is no quality report of format {FORMAT}; make it anew with `quality report`")
+        raise ValueError(f"{file} is not a quality report of format {FORMAT}; make it anew with `quality report`")
     return content
 
 
@@ -131,7 +131,7 @@ def _beside(report: dict) -> tuple[PublishedTable, tuple[int, ...]] | None:
 
 
 def _row_label(report: dict, table: PublishedTable, label: str) -> str:
-    """A row of the paper, marked where this report's numbers are not comparable with it."""
+    """A row of the paper, marked if this report's numbers are not comparable with it."""
     return label if as_the_paper(report, table) else f"{label}{OTHERWISE}"
 
 
@@ -230,7 +230,7 @@ def signed(row: dict, scale: float, digits: int) -> str:
 
 
 def reward_mark(report: dict, model: dict, column: dict) -> str:
-    """A mark where the model was trained or selected by the column's metric, or by one of its family."""
+    """A mark if the model was trained or selected by the column's metric, or by one of its family."""
     return MARK if column["metric"] in report.get("fitted", {}).get(model["name"], {}) else ""
 
 

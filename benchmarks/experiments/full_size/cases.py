@@ -18,9 +18,9 @@ class Case:
     about: str
     """The base, for people."""
     data: Mapping[str, int] = field(default_factory=dict)
-    """Height, width and frames, where the recipe's own would take too long."""
+    """Height, width and frames, if the recipe's own would take too long."""
     parts: Overrides = field(default_factory=dict)
-    """Config keys of components that are changed, where the whole would not fit 24 GB of memory."""
+    """Config keys of components that are changed, if the whole would not fit 24 GB of memory."""
     less: str = ""
     """The changed parts in words."""
     tune: Literal["full", "lora"] = "lora"

@@ -211,7 +211,7 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Left:
-    """A variant, or a whole comparison, that was not measured. `failed` where it should have been possible."""
+    """A variant, or a whole comparison, that was not measured. `failed` if it should have been possible."""
 
     name: str
     reason: str

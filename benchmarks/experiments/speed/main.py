@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--height", type=_positive, metavar="PIXELS", help="of --base (default: 512, clips 256)")
     add("--width", type=_positive, metavar="PIXELS", help="of --base (default: its height)")
     add("--frames", type=_positive, metavar="N", help="of clips (default: 16 or 17); makes an image base AnimateDiff")
-    add("--tune", choices=["full", "lora"], help="default: all weights of images where they fit, a LoRA of clips")
+    add("--tune", choices=["full", "lora"], help="default: all weights of images if they fit, a LoRA of clips")
     add("--rank", type=_positive, default=16, metavar="N", help="of a LoRA (default: %(default)s)")
     add("--batch", type=_positive, metavar="N", help="pairs in an update (default: 4, clips 2; small bases 8 and 2)")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="default: CUDA if there is any")

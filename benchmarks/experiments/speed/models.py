@@ -101,7 +101,7 @@ def find_subject(
     """The subject of a hub id (its last part is enough) or a folder; what is None takes the family's usual value.
 
     An image base with `frames` gets motion modules. FileNotFoundError if nothing is known of `base`, ValueError
-    where its pipeline is of no family here, or where a choice does not go with it.
+    if its pipeline is of no family here, or if a choice does not go with it.
     """
     name = _whole_name(base)
     pipeline, modality = _pipeline_of(name)

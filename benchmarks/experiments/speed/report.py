@@ -39,7 +39,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Result:
-    """One comparison on one subject; without variants where none could be measured."""
+    """One comparison on one subject; without variants if none could be measured."""
 
     comparison: str
     title: str
@@ -228,5 +228,5 @@ def _memory(one: Measured, baseline: Memory | None) -> list[str]:
 
 
 def names_of(chosen: Sequence[str] | None) -> list[str]:
-    """The comparisons to run, in the order of `NAMES`; all where none is chosen."""
+    """The comparisons to run, in the order of `NAMES`; all if none is chosen."""
     return [name for name in NAMES if not chosen or name in chosen]

@@ -41,7 +41,7 @@ def methods(stage: Stage) -> Prepared:
 
 def passes(method: Method, mode: str) -> float:
     """Forward passes over one item that an update takes for each of a batch; a backward counts as two of them, as one
-    where a LoRA is trained, whose base wants no gradients of its weights."""
+    if a LoRA is trained, whose base wants no gradients of its weights."""
     spec = method.spec
     halves = 2 if spec.counterpart != "none" else 1
     policy = halves * (3 if mode == "full" else 2)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks survival`: kills a small run at least so many times and tells whether it came out the same."""
+"""`python -m benchmarks survival`: kills a small run at least N times and tells whether it came out the same."""
 
 import argparse
 import os
@@ -29,7 +29,7 @@ MADE = (REPORT, "data", "undisturbed")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status is 0 where every life came out the same."""
+    """The command line; the exit status is 0 if every life came out the same."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks survival",
         description="Kills a small run (kill -9) while it prepares, generates, steps, saves and exports, gives the "
@@ -68,7 +68,7 @@ def survive(out: Path, kills: int, seed: int) -> dict:
     undisturbed = RunUnderTest((out / "undisturbed").resolve(), source.resolve())
     undisturbed.write()
     print("survival   an undisturbed run first", flush=True)
-    # the server imports the libraries at its first command, which is no measure of the others
+    # the server imports the libraries at its first command, which is not a measure of the others
     launcher.start(("-c", "pass"), undisturbed.log).join()
     usual = run_life(undisturbed, 0, launcher, {}, {}).seconds
     courses: list[LifeLog] = []
@@ -143,7 +143,7 @@ def _count(courses: list[LifeLog]) -> int:
 
 
 def _clear(out: Path) -> None:
-    """Makes `out` empty, where all that it holds was made here."""
+    """Makes `out` empty, if all that it holds was made here."""
     if out.is_dir():
         names = sorted(path.name for path in out.iterdir())
         foreign = [name for name in names if name not in MADE and not name.startswith("life-")]

@@ -145,7 +145,7 @@ class PlannedKill:
 
     def watch(self, life: RunUnderTest) -> Callable[[], bool]:
         """Tells from the files, called over and over, whether the process has come to the phase. Made before it starts:
-        what lies there already is no sign."""
+        what lies there already is not a sign."""
         starts, samples = life.starts(), life.samples()
         written = {
             folder: life.writing(folder) for folder in (life.run / "checkpoints", life.run / "pool", life.folder)
@@ -259,7 +259,7 @@ def run_life(
 
 
 def _kill(process: BaseProcess, moment: PlannedKill, sign, started: float, usual: float) -> bool:
-    """Kills at the moment; False where the process ended first."""
+    """Kills at the moment; False if the process ended first."""
     while not sign():
         if process.exitcode is not None:
             return False

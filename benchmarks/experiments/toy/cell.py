@@ -134,7 +134,7 @@ def look_at_anchor(cell: Cell, run: Path, folder: Path) -> list[str]:
 
 
 def shares(metrics: list[dict]) -> dict[str, float]:
-    """Means over the run of the shares of s; nothing where the method takes no sign."""
+    """Means over the run of the shares of s; nothing if the method takes no sign."""
     names = {"plus": "share_s_plus", "minus": "share_s_minus", "zero": "share_s_zero"}
     held = [line for line in metrics if "share_s_plus" in line]
     return {short: round(sum(line[name] for line in held) / len(held), 5) for short, name in names.items() if held}

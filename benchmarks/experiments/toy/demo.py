@@ -101,7 +101,7 @@ def _told(settings: dict) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status is 0 however the arms compare, and not 0 where something failed."""
+    """The command line; the exit status is 0 however the arms compare, and not 0 if something failed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks demo",
         description="Aligns the two small bases with SePPO, SFT and SePPO without its anchor, and scores them exactly.",

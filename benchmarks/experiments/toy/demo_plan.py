@@ -132,7 +132,7 @@ class Task:
     weight: float = 1.0
     watch: Watch = lambda: None
     clear: Callable[[], None] = lambda: None
-    """Removes what an interrupted run of this task left, where the task itself cannot go on from it."""
+    """Removes what an interrupted run of this task left, if the task itself cannot go on from it."""
 
 
 @dataclass(frozen=True)

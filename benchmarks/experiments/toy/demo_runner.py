@@ -25,7 +25,7 @@ class Seen:
     task: Task
     seconds: float
     first: Step | None
-    """The first step that was seen: what an earlier, interrupted run did is no measure of this one's pace."""
+    """The first step that was seen: what an earlier, interrupted run did is not a measure of this one's pace."""
     step: Step | None
 
 

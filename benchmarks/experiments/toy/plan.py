@@ -127,7 +127,7 @@ class Cell:
     noises: int
     prompts: int | None
     anchor: tuple[int, int] | None
-    """Items and draws of the anchor's validity, where the arm has an anchor."""
+    """Items and draws of the anchor's validity, if the arm has an anchor."""
     mark: str
     """Hash of what else decides the outcome: the config's content, the data's settings, the base's weights."""
     base: BaseName = "main"
@@ -219,7 +219,7 @@ class Plan:
             "--loop.checkpoint_every", str(updates if final else iterations * updates),
             "--loop.keep_checkpoints", "1000",
             *(() if self.scale.warmup is None else ("--optimizer.warmup_updates", str(self.scale.warmup))),
-            # what the run looks out for is no part of the comparison; a loss that is not finite still ends it
+            # what the run looks out for is not part of the comparison; a loss that is not finite still ends it
             "--health.winner_error", "off", "--health.margin", "off", "--health.constant_sign", "off",
             "--health.sample_collapse", "off",
         )  # fmt: skip

@@ -79,7 +79,7 @@ def beyond(rates: Collection[float], best: float) -> float | None:
 def best_rate(plan: Plan, paths: Paths, regime: str, arm: str) -> float | None:
     """The learning rate with the best mean on the validation prompts, the lower of two that tie.
 
-    None while a cell is missing, or where none of them came through.
+    None while a cell is missing, or if none of them came through.
     """
     return _best(paths, tuning_cells(plan, paths, regime, arm))
 

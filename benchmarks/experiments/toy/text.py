@@ -82,7 +82,7 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         f"pass counts as two; generation and the reference count too){_in_seconds(table)}. Mean score of the data: "
         f"{sets}.",
         f"Learning rate: every arm is tried at {rates} with one further seed on validation prompts that are neither "
-        f"in the data nor in the test, and where the best is the lowest or highest, up to {scale.extend} steps beyond; "
+        f"in the data nor in the test, and if the best is the lowest or highest, up to {scale.extend} steps beyond; "
         "the best runs with all training seeds. * marks a choice that is still at the edge.",
         "Intervals are 95 % bootstrap intervals that resample training seeds and prompts, each on its own (an arm "
         "with one seed: prompts alone); with few seeds they are on the narrow side. Differences are paired by seed, "

@@ -50,7 +50,7 @@ def judge_all(
 
     `columns` gives the name in our tables of each column of the judge. After a crash or a silence the first sample
     without an answer is tried alone in a new process; if nothing was answered, the halves are. Raises RuntimeError
-    where the judge answers nothing at all.
+    if the judge answers nothing at all.
     """
     session = _Session(plugin, log)
     groups = [list(asks)] if asks else []
@@ -148,7 +148,7 @@ class _Session:
 
 
 def read_answer(line: str, columns: Mapping[str, str]) -> tuple[str, Score] | None:
-    """The sample's id and its score or reason; None for a line that is no answer, e.g. a library's own print."""
+    """The sample's id and its score or reason; None for a line that is not an answer, e.g. a library's own print."""
     try:
         found = json.loads(line)
     except (json.JSONDecodeError, RecursionError):

@@ -97,7 +97,7 @@ def describe(plugin: Plugin, kind: Kind) -> Described:
     ValueError if the answer is none, or the judge does not judge this kind of sample.
     """
     if shutil.which(plugin.command[0]) is None:
-        raise FileNotFoundError(f"plug-in {plugin.name}: {plugin.command[0]} is no program here")
+        raise FileNotFoundError(f"plug-in {plugin.name}: {plugin.command[0]} is not a program here")
     try:
         done = subprocess.run(
             [*plugin.command, DESCRIBE], capture_output=True, text=True, errors="replace", timeout=DESCRIBE_SECONDS,

@@ -178,9 +178,9 @@ def test_clips(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "--judges", "toy"], "nowhere is no run folder"),
+        (["nowhere", "--judges", "toy"], "nowhere is not a run folder"),
         (["nowhere"], "--judges is missing"),
-        (["nowhere", "--judges", "toy", "--draws", "7"], "--draws 7 is no multiple of --bins 5"),
+        (["nowhere", "--judges", "toy", "--draws", "7"], "--draws 7 is not a multiple of --bins 5"),
         (["nowhere", "--judges", "toy", "--items", "0"], "--items 0 must be at least 1"),
         (["RUN", "--judges", "fid[clean]"], "judges no sample by itself"),
         (["RUN", "--judges", "nonsense"], "no metric 'nonsense'"),

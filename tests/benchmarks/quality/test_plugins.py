@@ -119,7 +119,7 @@ def test_a_changed_file_is_not_judged(plan):
 def test_what_a_judge_cannot_do_is_said_first():
     with pytest.raises(FileNotFoundError, match="weights are not there"):
         describe(plugin("--missing"), "image")
-    with pytest.raises(FileNotFoundError, match="no-such-program is no program here"):
+    with pytest.raises(FileNotFoundError, match="no-such-program is not a program here"):
         describe(Plugin("light", ("no-such-program",)), "image")
     with pytest.raises(ValueError, match="one line of JSON with name, kinds"):
         describe(Plugin("light", (sys.executable, "-c", "print('hello')")), "image")

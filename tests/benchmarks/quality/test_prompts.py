@@ -91,7 +91,7 @@ def test_rows_without_a_prompt_are_said_and_left_out(tmp_path):
         ("a.csv", "x,y\n1,2\n", "none of which is prompt"),
         ("a.csv", "prompt\na,b\n", "2 columns, the header has 1"),
         ("a.txt", "\n\n", "holds no prompt"),
-        ("a.docx", "x", "is no prompt file"),
+        ("a.docx", "x", "is not a prompt file"),
     ],
 )
 def test_what_cannot_be_read_says_why(tmp_path, name, content, message):
