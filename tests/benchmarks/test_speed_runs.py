@@ -128,6 +128,7 @@ def test_an_update_is_the_trainer_s(mode, workshop, tmp_path):
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", first_fast(["full", "lora"]))
 def test_passes_are_what_counting_flops_gives(mode):
     """Of an update of each method, over supervised fine-tuning's."""
@@ -159,6 +160,7 @@ def test_what_is_trained_follows_the_memory(monkeypatch):
     assert choose_tune(subject, "fp32", CPU) == ("full", "")
 
 
+@pytest.mark.slow
 def test_a_bench_is_kept_as_long_as_it_fits(tmp_path):
     stage = Stage(toy(), "full", CPU, "fp32", 2, tmp_path)
     first = stage.bench()

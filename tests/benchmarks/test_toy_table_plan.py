@@ -53,7 +53,7 @@ def test_data_are_written_once_and_others_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])
-@pytest.mark.parametrize("scale", ["quick", "full"])
+@pytest.mark.parametrize("scale", ["quick", pytest.param("full", marks=pytest.mark.slow)])
 def test_every_arm_has_cells_of_its_own(modality, scale):
     plan = Plan(modality, SCALES[modality][scale], regimes=tuple(REGIMES))
     found: list[Cell] = plan.bases()

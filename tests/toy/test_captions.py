@@ -45,6 +45,7 @@ def test_a_foreign_caption_is_named():
         captions.indices("image", "a purple cat")
 
 
+@pytest.mark.slow
 def test_imports_stay_light():
     code = (
         "import sys, benchmarks.experiments.toy.task.captions; assert 'torch' not in sys.modules; "

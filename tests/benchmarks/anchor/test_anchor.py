@@ -132,6 +132,7 @@ def test_the_exact_score_judges_a_toy_run(run, tmp_path, capsys):
     assert "precision +" in told and (tmp_path / "anchor.html").read_text(encoding="utf-8").count("<svg") >= 3
 
 
+@pytest.mark.slow
 def test_it_goes_on_and_judges_with_a_process_too(run, tmp_path, monkeypatch):
     options = [str(run), "--items", "4", "--draws", "2", "--bins", "1", "--points", "1", "--out", str(tmp_path)]
     assert main([*options, "--judges", "toy"]) == 0

@@ -134,9 +134,9 @@ def test_doctor_misses_parts_checkpoints_and_models_of_the_other_kind(smoke, tmp
     told = capsys.readouterr().out
     found, missing = told.split("Missing:")
     for expected in (
-        "model a: lora: /nowhere is no file or folder here",
+        "model a: lora: /nowhere is neither a file or folder here",
         "holds no checkpoint yet; run train first",
-        "model c: base: /nowhere is no file or folder here",
+        "model c: base: /nowhere is neither a file or folder here",
         "holds no checkpoint '20'; it holds update-000010",
         "hollow holds no weights",
         "is a video model (AnimateDiffPipeline), smoke-image measures pictures",

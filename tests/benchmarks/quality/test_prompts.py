@@ -144,7 +144,7 @@ def test_ids_do_not_depend_on_the_order(texts):
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(min_size=1, max_size=5)), max_size=20))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_ids_are_plain_and_unique_whatever_the_file_says(rows):
     reader = RowReader()
     for given_id, text in rows:

@@ -110,6 +110,7 @@ def test_differences_are_to_whichever_model_is_asked_for(drawn):
     assert report["scores"] == analyse(drawn[0])[0]["scores"]
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said_wherever_the_number_is(drawn):
     judge(drawn)
     report = write_report(drawn[0])

@@ -50,7 +50,7 @@ def test_what_is_missing_is_told_with_size_licence_and_cure():
         with pytest.raises(FileNotFoundError, match=expected):
             locate(SOURCE, download=download)
     for wrong in ("/nowhere/at/all", "./nowhere", "a_word", "a/b/c"):
-        with pytest.raises(FileNotFoundError, match="is no file or folder here, and no hub id"):
+        with pytest.raises(FileNotFoundError, match="hub id"):
             locate(SOURCE, wrong)
 
 
