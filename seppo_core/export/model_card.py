@@ -1,6 +1,8 @@
-"""What an export says of itself: a model card in the hub's form, and the config that made it."""
+"""The model card of an export, and the config that made it."""
 
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -17,87 +19,75 @@ from seppo_core.run.history import read_metrics
 UNKNOWN = "unknown"
 EXPORTED = {"lora": "LoRA", "motion": "motion modules", "full": "whole pipeline"}
 SHOWN = ("loss", "winner_error", "winner_gap", "share_s_plus", "implicit_accuracy", "grad_norm")
-"""Of the run's metrics, as means over its last updates."""
+"""Metrics of the run that the card shows, as means over its last updates."""
 LAST = 20
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
 
 def write_card(folder: Path, config: Config, adapter: Adapter, kind: str, checkpoint: str) -> None:
-    """README.md (the card) and config.yaml beside what was exported into `folder`."""
+    """Writes README.md (the card) and config.yaml into `folder`, beside the export."""
     (folder / "README.md").write_text(model_card(config, adapter, kind, checkpoint), encoding="utf-8")
     (folder / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
 
 
 def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str) -> str:
-    """Base, code to use it, method, data, settings, metrics and licence in Markdown, the hub's metadata in front.
-
-    `adapter` is the run's own, which knows the code.
-    """
-    m, spec, base, loop = config.method, config.method.spec, config.model.base, config.loop
-    licence = licence_of(base, config.model.revision)
-    is_clips = config.data.frames > 1
+    """The card in Markdown, from the template beside this file, with the metadata of the Hub in front."""
+    method, base = config.method, config.model.base
     parts = _parts(config)
-    began = "".join(f", with the {name} `{_name(part)}`" for name, part in parts.items() if name != "base")
-    # another autoencoder is no model that this one comes from
+    licences = {
+        name: licence_of(part, config.model.revision if name == "base" else None) for name, part in parts.items()
+    }
+    # a VAE is not a model that this one derives from, and a local folder is not a model of the Hub
     models = [part for name, part in parts.items() if name != "vae" and not Path(part).exists()]
-    data = ModelCardData(
-        # a folder of this machine is no model of the hub's
-        base_model=(models if len(models) > 1 else models[0]) if models else None,
-        license=None if licence == UNKNOWN else licence,
-        library_name="diffusers",
-        pipeline_tag="text-to-video" if is_clips else "text-to-image",
-        tags=["preference-alignment", m.name, *(["lora"] if kind == "lora" else [])],
+    metrics = _last_metrics(Path(config.run), checkpoint)
+    card = ModelCard.from_template(
+        ModelCardData(
+            base_model=(models if len(models) > 1 else models[0]) if models else None,
+            license=None if licences["base"] == UNKNOWN else licences["base"],
+            library_name="diffusers",
+            pipeline_tag="text-to-video" if config.data.frames > 1 else "text-to-image",
+            tags=["preference-alignment", method.name, *(["lora"] if kind == "lora" else [])],
+        ),
+        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        title=Path(base).name,
+        method=method.name,
+        exported=EXPORTED[kind],
+        checkpoint=checkpoint,
+        base=_name(base),
+        parts={name: _name(part) for name, part in parts.items() if name != "base"},
+        code=usage_code(config, adapter, kind),
+        licences=licences,
+        settings=_settings(config),
+        source=Path(config.data.source).name,
+        manifest=_manifest(config),
+        means={name: mean([line[name] for line in lines]) for name in SHOWN if (lines := _with(name, metrics))},
+        first=metrics[0]["update"] if metrics else None,
+        last=metrics[-1]["update"] if metrics else None,
+        versions=environment(),
     )
-    settings = {
-        "method": f"{m.name} ({spec.source})",
+    return str(card)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    m, tune, loop, optimizer, data = config.method, config.tune, config.loop, config.optimizer, config.data
+    return {
+        "method": f"{m.name} ({m.spec.source})",
         **{key: value for key, value in plain(m).items() if key not in ("name", "reference", "pool_window")},
         "reference": m.strategy if m.pool_window is None else f"{m.strategy} of the newest {m.pool_window}",
-        "second sample": spec.counterpart,
-        "trained": f"{config.tune.mode}, {config.tune.scope}"
-        + (f", rank {config.tune.rank}" if config.tune.mode == "lora" else ""),
+        "counterpart": m.spec.counterpart,
+        "trained": f"{tune.mode}, {tune.scope}" + (f", rank {tune.rank}" if tune.mode == "lora" else ""),
         "iterations x updates x batch": f"{loop.iterations} x {loop.updates_per_iteration} x {loop.batch_size}",
-        "optimiser": f"{config.optimizer.name}, lr {config.optimizer.lr:g}, {config.optimizer.schedule}",
-        "precision": config.loop.mixed_precision,
-        "size": f"{config.data.height} x {config.data.width}" + (f", {config.data.frames} frames" if is_clips else ""),
+        "optimiser": f"{optimizer.name}, lr {optimizer.lr:g}, {optimizer.schedule}",
+        "precision": loop.mixed_precision,
+        "size": f"{data.height} x {data.width}" + (f", {data.frames} frames" if data.frames > 1 else ""),
         "seed": config.seed,
     }
-    lines = [
-        f"# {Path(base).name} aligned with {m.name}",
-        "",
-        f"The {EXPORTED[kind]} of `{checkpoint}` of a run that started from `{_name(base)}`{began}. "
-        "`config.yaml` has every setting.",
-        "",
-        "```python",
-        usage_code(config, adapter, kind),
-        "```",
-        "",
-        *_licence_lines(config, licence),
-        "",
-        "## Training",
-        "",
-        *_table("setting", "value", {name: value for name, value in settings.items() if value is not None}),
-        "",
-        "## Data",
-        "",
-        *_data_lines(config),
-        "",
-        "## Metrics of training",
-        "",
-        *_metric_lines(Path(config.run), checkpoint),
-        "",
-        "These watch the training; they say nothing of quality. Score samples to know that.",
-        "",
-        "## Made with",
-        "",
-        ", ".join(f"{name} {value}" for name, value in environment().items() if value and name != "started") + ".",
-        "",
-    ]
-    return f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines)
 
 
 def usage_code(config: Config, adapter: Adapter, kind: str) -> str:
-    """Python that makes `pipe` of the export: "FOLDER" is where it lies, "BASE" and the like a folder of this machine.
+    """Python that loads the export as `pipe`, with all that the run was loaded from: base and branch, VAE, motion.
 
-    Whatever was loaded for the run is loaded again: base and branch, VAE, motion.
+    "FOLDER" stands for the folder of the export, "BASE" and the like for local folders.
     """
     parts = _parts(config)
     versions = {"revision": config.model.revision, "variant": config.model.variant}
@@ -110,7 +100,7 @@ def usage_code(config: Config, adapter: Adapter, kind: str) -> str:
 
 
 def _parts(config: Config) -> dict[str, str]:
-    """What the run was loaded from, by key of `model`."""
+    """Where the models of the run were loaded from, by key of `model`; the base comes first."""
     return {key.removeprefix("model."): part for key, part in config.weight_paths().items() if part is not None}
 
 
@@ -118,56 +108,30 @@ def _name(part: str) -> str:
     return Path(part).name if Path(part).exists() else part
 
 
-def _licence_lines(config: Config, base: str) -> list[str]:
-    """The base's, and beneath it those of what was put into it."""
-    licences = {"base": base} | {name: licence_of(part) for name, part in _parts(config).items() if name != "base"}
-    lines = [
-        f"Licence of the {name}: {licence}" + ("; see where it comes from." if licence == UNKNOWN else ".")
-        for name, licence in licences.items()
-    ]
-    # each a paragraph of its own
-    return [part for line in lines for part in (line, "")][:-1]
-
-
 def licence_of(base: str, revision: str | None = None) -> str:
-    """The licence that the base's own card names, or "unknown" where there is none or it cannot be reached."""
+    """The licence that the card of `base` names, or "unknown" if there is none or it cannot be reached."""
     readme = Path(base) / "README.md"
     if Path(base).exists() and not readme.is_file():
         return UNKNOWN
     try:
         card = ModelCard.load(str(readme) if readme.is_file() else base, ignore_metadata_errors=True)
-    # the export must not fail for the want of a licence's name
+    # an export must not fail because a licence is unknown
     except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError):
         return UNKNOWN
     return card.data.license_name or card.data.license or UNKNOWN
 
 
-def _data_lines(config: Config) -> list[str]:
+def _manifest(config: Config) -> Manifest | None:
     try:
-        manifest = Manifest.read(Path(config.data.cache))
+        return Manifest.read(Path(config.data.cache))
     except (OSError, ValueError):
-        return [f"`{Path(config.data.source).name}`; its cache is not here any more."]
-    counted = f"{manifest.items} {'pairs' if manifest.form == 'pairs' else 'items'} ({manifest.form})"
-    return [
-        f"`{Path(config.data.source).name}`: {counted} with {manifest.captions} distinct captions, "
-        f"{manifest.rejected} rejected; fingerprint `{manifest.fingerprint[:16]}`."
-    ]
+        return None
 
 
-def _metric_lines(run: Path, checkpoint: str) -> list[str]:
+def _last_metrics(run: Path, checkpoint: str) -> list[dict]:
     done = checkpoint.removeprefix("update-")
-    upto = [line for line in read_metrics(run) if not done.isdecimal() or line["update"] <= int(done)]
-    last = upto[-LAST:]
-    means = {
-        name: f"{sum(values) / len(values):.4g}"
-        for name in SHOWN
-        if (values := [line[name] for line in last if line.get(name) is not None])
-    }
-    if not means:
-        return ["None were kept."]
-    first, end = last[0]["update"], last[-1]["update"]
-    return [*_table("metric", f"mean of updates {first} to {end}", means)]
+    return [line for line in read_metrics(run) if not done.isdecimal() or line["update"] <= int(done)][-LAST:]
 
 
-def _table(left: str, right: str, rows: dict) -> list[str]:
-    return [f"| {left} | {right} |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+def _with(name: str, metrics: list[dict]) -> list[dict]:
+    return [line for line in metrics if line.get(name) is not None]

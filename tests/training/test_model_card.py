@@ -16,7 +16,7 @@ from seppo_core.export.model_card import licence_of, model_card
 from seppo_image import commands
 from seppo_image.config import ImageConfig
 from seppo_video import commands as video_commands
-from seppo_video import motion
+from seppo_video import snippets
 from seppo_video.animatediff import AnimateDiff
 from seppo_video.config import VideoConfig
 from tests import tiny
@@ -114,7 +114,7 @@ def test_a_card_s_metadata_names_every_model_that_went_in(clips, tmp_path, monke
     config = load_config(clips / "config.yaml", VideoConfig)
     model = replace(config.model, base="some/base", motion_adapter="some/motion", vae="some/vae", revision="v2")
     config = replace(config, run=str(tmp_path), model=model)
-    monkeypatch.setattr(motion, "pipeline_class", lambda *_: "StableDiffusionPipeline")
+    monkeypatch.setattr(snippets, "pipeline_class", lambda *_: "StableDiffusionPipeline")
     card = ModelCard(model_card(config, AnimateDiff(tiny.animatediff(tmp_path / "words")), "lora", "update-000002"))
     assert card.data.base_model == ["some/base", "some/motion"]
     assert "started from `some/base`, with the vae `some/vae`, with the motion_adapter `some/motion`." in card.text
