@@ -126,8 +126,8 @@ class ParquetTable(Table):
             if shard.name in lost:
                 row = int(self._starts[np.searchsorted(self._groups[:, 0], number)])
                 self.problems.reject(row, f"none of its rows can be read: {lost[shard.name]}", shard.name)
-        told = [[shard.name, shard.size, lost.get(shard.name)] for shard in self.shards]
-        self._fingerprint = sha256(json.dumps([told, digest.hexdigest()]).encode()).hexdigest()
+        content = [[shard.name, shard.size, lost.get(shard.name)] for shard in self.shards]
+        self._fingerprint = sha256(json.dumps([content, digest.hexdigest()]).encode()).hexdigest()
         self._lock = Lock()
         self._file: ParquetFile | None = None
         self._group, self._next = -1, 0
@@ -159,7 +159,7 @@ class ParquetTable(Table):
         """Reads these columns alone, so that a table of pictures costs what its captions do."""
         for shard in self.shards:
             if shard.name not in self.problems.lost:
-                # a few bytes a row: as a whole, so that a hiccup leaves no row told twice
+                # a few bytes a row: as a whole, so that a hiccup repeats no row
                 yield from retry_io(partial(_columns_of, shard, list(names)), shard.name)
 
     def fingerprint(self) -> str:

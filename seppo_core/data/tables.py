@@ -79,8 +79,8 @@ class TableRecords(Records):
     def fingerprint(self) -> str:
         if self._fingerprint is None:
             beside = "" if self.table.holds_bytes else self._pass()
-            told = [self.table.fingerprint(), list(self.columns.names), self.form, beside]
-            self._fingerprint = sha256(json.dumps(told).encode()).hexdigest()
+            content = [self.table.fingerprint(), list(self.columns.names), self.form, beside]
+            self._fingerprint = sha256(json.dumps(content).encode()).hexdigest()
         return self._fingerprint
 
     def distinct_captions(self) -> int | None:
@@ -131,11 +131,11 @@ class TableRecords(Records):
                     raise row
                 record = self._record(row, self.table.name(position))
                 halves = [(media.name, media.size) if media else None for media in (record.winner, record.loser)]
-                told = [record.id, record.caption, halves]
+                content = [record.id, record.caption, halves]
                 hashes[position], captions[position] = hash64(record.id.encode()), hash64(record.caption.encode())
             except BadItem as bad:
-                told = [bad.file, bad.reason]
-            digest.update(json.dumps(told).encode())
+                content = [bad.file, bad.reason]
+            digest.update(json.dumps(content).encode())
         if self.unique:
             self._note_repeats(hashes)
         self._captions = _distinct(captions)

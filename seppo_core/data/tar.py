@@ -77,7 +77,7 @@ class TarRecords(Records):
             raise BadItem(name, f"it has {repeated[0]} twice")
         # a damaged json does not matter if nothing in it is needed
         needed = self.form != "winners" or not any(member.extension in TEXTS[:2] for member in members)
-        told = self._json(members, name) if needed else {}
+        fields = self._json(members, name) if needed else {}
         if self.form != "pairs":
             single = next((member for member in members if member.extension in MEDIA), None)
             if single is None:
@@ -89,8 +89,8 @@ class TarRecords(Records):
                 raise BadItem(name, f"no pair such as 0.jpg and 1.jpg; it has {', '.join(_seen(members))}")
             media = [_media(name, half) for half in halves]
         columns = self._columns(self.form)
-        won = columns.verdict(told, name)
-        caption = self._caption(members, told, name)
+        won = columns.verdict(fields, name)
+        caption = self._caption(members, fields, name)
         first, second = media[0], media[1] if len(media) == 2 else None
         return Record(name, caption, *((first, second) if won else (second, first)))
 
@@ -101,8 +101,8 @@ class TarRecords(Records):
             digest.update(part.tobytes())
         # captions lie in the members: a change of one that keeps all sizes shows in the file's time alone
         files = [(name, file.size, file.changed) for name, file in zip(self._names, self._fixed, strict=True)]
-        told = [files, self._extensions, self._captions, self._label, digest.hexdigest()]
-        return sha256(json.dumps(told).encode()).hexdigest()
+        content = [files, self._extensions, self._captions, self._label, digest.hexdigest()]
+        return sha256(json.dumps(content).encode()).hexdigest()
 
     def check_there(self) -> None:
         for file in self._fixed:
@@ -131,20 +131,20 @@ class TarRecords(Records):
         if found is None:
             return {}
         try:
-            told = json.loads(_text(found, name))
+            fields = json.loads(_text(found, name))
         except (ValueError, RecursionError) as error:
             raise BadItem(name, f"its json cannot be read: {str(error)[:100]}") from error
-        return told if isinstance(told, dict) else {}
+        return fields if isinstance(fields, dict) else {}
 
-    def _caption(self, members: list[_Member], told: dict, name: str) -> str:
+    def _caption(self, members: list[_Member], fields: dict, name: str) -> str:
         for extension in TEXTS[:2]:
             found = next((member for member in members if member.extension == extension), None)
             if found is not None:
                 return self._columns("winners").caption({self._captions[0]: _text(found, name)}, name)
         last = next((member for member in members if member.extension == TEXTS[2]), None)
-        if last is not None and not any(told.get(column) is not None for column in self._captions):
+        if last is not None and not any(fields.get(column) is not None for column in self._captions):
             return self._columns("winners").caption({self._captions[0]: _text(last, name)}, name)
-        return self._columns("winners").caption(told, name)
+        return self._columns("winners").caption(fields, name)
 
     def _note_repeats(self) -> None:
         names = (self._name(position).encode() for position in range(len(self)))
@@ -161,10 +161,10 @@ class TarRecords(Records):
                 return "pairs"
             if any(member.extension in MEDIA for member in members):
                 try:
-                    told = self._json(members, self._name(position))
+                    fields = self._json(members, self._name(position))
                 except BadItem:
                     continue
-                return "labels" if (self._label or "label") in told else "winners"
+                return "labels" if (self._label or "label") in fields else "winners"
         return "winners"
 
 

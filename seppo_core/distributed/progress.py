@@ -69,9 +69,9 @@ class RankProgress:
         self._update()
 
     def total(self, name: str) -> int:
-        """The count of all processes in this launch, as far as they have told."""
-        same = [told for told in self._others.values() if told["phase"] == self._phase]
-        return self.counts[name] + sum(told[name] for told in same)
+        """The count of all processes in this launch, as far as is known."""
+        same = [counts for counts in self._others.values() if counts["phase"] == self._phase]
+        return self.counts[name] + sum(counts[name] for counts in same)
 
     def show(self, **shown: int) -> None:
         """Shows numbers behind the bar."""
@@ -108,10 +108,10 @@ class RankProgress:
         for rank in range(self.ranks.world):
             if rank == self.ranks.rank:
                 continue
-            told = self.store.published(rank)
-            if told is not None:
-                self._others[rank] = told
-            beat = -1 if told is None else told["beat"]
+            found = self.store.published(rank)
+            if found is not None:
+                self._others[rank] = found
+            beat = -1 if found is None else found["beat"]
             if rank not in self._heard or self._heard[rank].beat != beat:
                 self._heard[rank] = _Heard(beat, now)
             elif now - self._heard[rank].at > PATIENCE:

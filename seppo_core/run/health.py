@@ -97,7 +97,7 @@ class Health:
         return next((alarm for alarm in self.standing if alarm.action == "stop"), None)
 
     def look(self, metrics: Metrics) -> list[Alarm]:
-        """The alarms that begin with this update; one is told again only after it was gone for a window."""
+        """The alarms that begin with this update; an alarm is repeated only after it was gone for a window."""
         new = []
         for name, action, gate in self._gates:
             finding = gate(metrics)

@@ -22,7 +22,7 @@ def read_events(folder: Path) -> list[dict]:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The JSON objects of a file, one a line. What is no whole line of JSON is left out: the end of a line that was
+    """The JSON objects of a file, one a line. Incomplete lines are skipped: the end of a line that was
     being written, or the zeros that a power cut leaves."""
     if not path.exists():
         return []
