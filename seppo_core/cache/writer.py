@@ -51,7 +51,7 @@ class CacheFolder:
         foreign = sorted(path.name for path in self.folder.iterdir() if not _is_ours(path))
         if foreign:
             raise FileExistsError(
-                f"{self.folder} holds other files and no cache ({', '.join(foreign[:3])}); name a new or an empty folder"
+                f"{self.folder} holds other files, no cache ({', '.join(foreign[:3])}); name a new or an empty folder"
             )
 
     def claim(self, overwrite: bool) -> Manifest | None:

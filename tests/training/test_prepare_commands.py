@@ -33,7 +33,7 @@ def test_a_refusal_under_a_launcher_is_told_once(workshop, config, tmp_path):
     config.write_text(text.replace(str(config.parent / "cache"), str(workshop.source)))
     launch = start(2, "seppo_image", "prepare", config, log=tmp_path / "log")
     assert launch.finish() != 0
-    assert launch.output.count("holds files that are no cache") == 1, launch.output[-3000:]
+    assert launch.output.count("holds other files") == 1, launch.output[-3000:]
 
 
 def test_sigterm_and_the_same_command_goes_on(workshop, config, tmp_path):
