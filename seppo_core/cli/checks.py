@@ -2,9 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
-from seppo_core.config.loader import plain
 from seppo_core.config.messages import similar_path
 from seppo_core.config.options import (
     ExportRequest,
@@ -17,6 +15,7 @@ from seppo_core.config.options import (
     check_train,
 )
 from seppo_core.config.schema import Config, check_supervision
+from seppo_core.config.variants import every_key
 from seppo_core.data.discover import find_source
 
 Request = PlanRequest | PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | ExportRequest
@@ -25,7 +24,7 @@ Request = PlanRequest | PrepareRequest | VerifyRequest | TrainRequest | SampleRe
 def check_request(config: Config, request: Request) -> Request:
     """`request` with the names that keys have now; ValueError if it does not fit `config`."""
     if isinstance(request, TrainRequest):
-        return check_train(request, _keys(plain(config)))
+        return check_train(request, every_key(type(config)))
     if isinstance(request, ExportRequest):
         check_export(config, request)
     elif isinstance(request, PlanRequest | PrepareRequest):
@@ -51,14 +50,6 @@ def check_paths(config: Config, request: Request) -> None:
         raise FileNotFoundError(
             f"--prompt_file {request.prompt_file} does not exist{similar_path(Path(request.prompt_file))}"
         )
-
-
-def _keys(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys of a config's values."""
-    keys = []
-    for name, value in values.items():
-        keys += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
-    return keys
 
 
 def _need_folder(key: str, path: str, cure: str) -> None:

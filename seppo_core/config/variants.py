@@ -24,6 +24,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 
+from seppo_core.config.keys import key_types
 from seppo_core.config.messages import describe, shown
 
 
@@ -96,3 +97,12 @@ def _find(section: type[Variants]) -> dict[str, type]:
 
 def _defaults(section: type) -> dict[str, Any]:
     return {field.name: field.default for field in fields(section)}
+
+
+def every_key(schema: type) -> list[str]:
+    """The dotted keys of `schema` with those of all alternatives of its sections."""
+    keys = list(key_types(schema))
+    for section, hint in get_type_hints(schema).items():
+        if isinstance(hint, type) and issubclass(hint, Variants):
+            keys += [f"{section}.{name}" for variant in hint.variants().values() for name in _defaults(variant)]
+    return list(dict.fromkeys(keys))

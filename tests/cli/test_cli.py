@@ -165,6 +165,15 @@ def test_checks_the_paths_that_a_command_reads(config, calls, capsys, command, o
         assert refused(capsys, command, config, *options).startswith(expected)
 
 
+def test_changes_are_accepted_by_the_keys_of_every_method_and_by_their_old_names(config, calls, capsys):
+    names = ["method.name", "method.flipper", "method.remember", "winners"]
+    assert image("train", config, "--method.name", "dpo", "--accept_changes", *names) == 0
+    assert calls[0][2].accept_changes == ("method.name", "method.flipper", "method.pool_window", "winners")
+    assert refused(capsys, "train", config, "--accept_changes", "method.fliper").endswith(
+        "did you mean method.flipper?"
+    )
+
+
 def test_video_checks_its_motion_adapter(config, calls, capsys):
     options = ["train", config, "--model.motion_adapter", "./motion"]
     assert run(options, "seppo-video", VideoConfig, "recording_commands") == 2
