@@ -10,6 +10,7 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.models.fingerprint import frozen_fingerprint
 from seppo_core.run.history import read_metrics
 from seppo_image import commands
+from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
 
 
@@ -62,7 +63,7 @@ def test_weights_too_small_for_float16_name_the_same_model(tmp_path):
         for parameter in pipeline.text_encoder.parameters():
             parameter.data[..., 0] = 1e-9
     half.text_encoder.half()
-    adapters = [commands.StableDiffusion(pipeline) for pipeline in (exact, half)]
+    adapters = [StableDiffusion(pipeline) for pipeline in (exact, half)]
     assert frozen_fingerprint(adapters[0]) == frozen_fingerprint(adapters[1])
 
 
