@@ -53,7 +53,7 @@ class StoredFile:
         return cls(stored["file"], count, stored["bytes"], stored["sha256"])
 
     def size_problem(self, folder: Path) -> str | None:
-        """What is wrong with the file by its size alone; None if nothing is."""
+        """Describes a fault that the file's size shows; None if there is none."""
         path = folder / self.file
         if not path.is_file():
             return "is missing"

@@ -1,12 +1,12 @@
-"""What the rest of the package must know of a training method without importing its loss. Imports no torch."""
+"""The facts about a training method that other packages need without importing its loss. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Supervision = Literal["winners", "pairs", "labels"]
-"""What a data set holds: winners alone, pairs of winner and loser, or items labelled good or bad."""
+"""Content of a data set: winners alone, pairs of winner and loser, or items labelled good or bad."""
 Counterpart = Literal["generated", "loser", "none"]
-"""What the loss sets against the winner: a sample of the reference, the loser of the pair, or nothing."""
+"""The counterpart of the winner in the loss: a sample of the reference, the loser of the pair, or nothing."""
 Strategy = Literal["random", "latest", "initial"]
 """Which snapshot is the reference: a uniform draw from all so far, the newest, or always the base."""
 Flipper = Literal["sign", "indicator", "off"]

@@ -25,7 +25,7 @@ class FamilySpec:
     flow: bool = False
     """Whether the denoiser is trained by flow matching; else it is a diffusion model."""
     scopes: tuple[str, ...] = ("all",)
-    """What training can be kept to: the values of `tune.scope`."""
+    """Values that `tune.scope` may take."""
     image_pipeline: str | None = None
     """Name of the image pipeline that becomes one of this family with motion modules; None if there are no such."""
     usage: str = "seppo_core.export.snippets:usage"

@@ -1,4 +1,4 @@
-"""What is known to be wrong with a source: single rows, runs of rows, whole files, and a disk that fails."""
+"""Known faults of a source: single rows, runs of rows, whole files, and a disk that fails."""
 
 from threading import Lock
 from typing import NamedTuple

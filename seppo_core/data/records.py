@@ -90,9 +90,9 @@ class Records(ABC):
     """Rows by position; several threads may ask at once, and no row is kept as a Python object."""
 
     form: Supervision
-    """What the rows hold; a source may use less of it."""
+    """Supervision that the rows contain; a source may use less of it."""
     problems: Problems
-    """What is known to be wrong with them."""
+    """Known faults of the rows."""
     files: tuple[Path, ...] = ()
     """Files that list the rows or hold them: tables, shards, archives."""
 

@@ -25,7 +25,7 @@ class Table(ABC):
     columns: tuple[str, ...]
     files: tuple[Path, ...] = ()
     problems: Problems
-    """What is known to be wrong with the rows."""
+    """Known faults of the rows."""
     holds_bytes: bool
     """Whether the pictures or clips lie in the table itself rather than beside it."""
 

@@ -35,7 +35,7 @@ class RunStore:
         self._store.set(f"rank {rank}", json.dumps(content))
 
     def published(self, rank: int) -> dict | None:
-        """What `rank` has published last; None if nothing."""
+        """The value that `rank` published last; None if it published none."""
         return json.loads(self._store.get(f"rank {rank}")) if self._store.check([f"rank {rank}"]) else None
 
     def stop(self, signum: int) -> None:

@@ -1,1 +1,1 @@
-"""What a trained run gives: weights that plain diffusers loads, a model card, samples."""
+"""Writes the results of a run: weights that plain diffusers loads, a model card, samples."""

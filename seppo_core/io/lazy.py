@@ -36,6 +36,6 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
 
 
 def import_object(path: str) -> Any:
-    """What `path`, "package.module:name", names."""
+    """The object that `path`, "package.module:name", names."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)

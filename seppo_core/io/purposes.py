@@ -1,4 +1,4 @@
-"""What the keyed random draws are for: one part of the key of each (`seppo_core.io.rng`). Without torch.
+"""Purposes of the keyed random draws: one part of the key of each (`seppo_core.io.rng`). Without torch.
 
 The strings are part of the format of a run. A run that was stopped, or a cache, goes on exactly only if they stay as
 they are, so that the value of none may change; the names of the constants may.

@@ -1,1 +1,1 @@
-"""What every model family shares: the adapter interface, noise paths, sampling, tuning, loading."""
+"""Code that every model family shares: the adapter interface, noise paths, sampling, tuning, loading."""

@@ -12,7 +12,7 @@ from seppo_core.models.adapter import CropInfo
 def cover_crop(image: Image.Image, height: int, width: int) -> tuple[np.ndarray, CropInfo]:
     """Scales an RGB `image` until it just covers height × width, cuts out the centre: (height, width, 3) uint8.
 
-    Lanczos, antialiased where it shrinks. An image that has the size already is returned unchanged. `CropInfo` gives
+    Lanczos, antialiased if it shrinks. An image that has the size already is returned unchanged. `CropInfo` gives
     the size of `image` itself, as SDXL was told it, and the corner of the crop in the scaled picture.
     """
     scale = max(height / image.height, width / image.width)

@@ -43,7 +43,7 @@ def tune_lora(
     """
     denoiser.requires_grad_(False)
     if not lora_layers(denoiser):
-        # int where the number is whole: diffusers compares alpha with the rank when it writes files
+        # an int if the number is whole: diffusers compares alpha with the rank when it writes files
         alpha = rank if alpha is None else int(alpha) if float(alpha).is_integer() else alpha
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets)
         # peft initialises from the global generator; keyed and forked, every process and every start gets the same

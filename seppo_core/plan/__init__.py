@@ -1,1 +1,1 @@
-"""What a run would take in memory, compute, disk and hours, counted without weights."""
+"""Estimates memory, compute, disk and hours of a run without loading weights."""

@@ -20,7 +20,7 @@ MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of code costs. A multiplication and an addition are two FLOPs."""
+    """The cost of a piece of code. A multiplication and an addition are two FLOPs."""
 
     flops: int
     peak: int
@@ -29,7 +29,7 @@ class Cost:
     """Bytes alive at the end."""
 
     def times(self, share: float) -> "Cost":
-        """Of a batch that is larger or smaller by `share`."""
+        """The cost of a batch that is `share` times as large."""
         return Cost(round(self.flops * share), round(self.peak * share), round(self.kept * share))
 
 
@@ -41,7 +41,7 @@ def counting(known: Iterable[Tensor], mixed_precision: str = "no"):
 
 
 def cost_of(action: Callable[[], Any], known: Iterable[Tensor], mixed_precision: str = "no") -> Cost:
-    """What `action` costs; its result counts as kept."""
+    """The cost of calling `action`; its result counts as kept."""
     with counting(known, mixed_precision) as counter:
         result = action()
         cost = counter.cost
@@ -66,7 +66,7 @@ def weights_of(*modules: nn.Module | None) -> list[Tensor]:
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Of all storages behind `tensors`, each once."""
+    """Bytes of all storages behind `tensors`, each counted once."""
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 
@@ -96,7 +96,7 @@ class Counter(TorchDispatchMode):
 
     @property
     def cost(self) -> Cost:
-        """Of all so far."""
+        """The cost of everything that has run so far."""
         return Cost(self.flops, self.peak, self.live)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):

@@ -1,4 +1,4 @@
-"""Memory of one GPU, by what a run is doing and by part."""
+"""Memory of one GPU, by phase of a run and by part."""
 
 from seppo_core.config.gpus import GIB
 from seppo_core.config.schema import Config
@@ -14,7 +14,7 @@ Phases = dict[str, dict[str, int]]
 
 
 def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = None) -> Phases:
-    """What each phase of `prepare` and `train` holds at its peak, on each of `gpus`.
+    """Bytes that each phase of `prepare` and `train` holds at its peak, on each of `gpus`.
 
     With `loop.sharded` each holds its slice of policy, reference, gradients and moments, and for a moment whole blocks.
     With `loop.offload_reference` the reference is there only while it predicts. `prepare` is that of the batch that it

@@ -1,4 +1,4 @@
-"""What would make a run fit a GPU that it does not fit."""
+"""Suggests settings with which a run fits a GPU that is too small for it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,7 +65,7 @@ def _half(gpu: Gpu) -> str:
 
 
 def changes(gpu: Gpu, gpus: int) -> list[Change]:
-    """Tried one after the other, each on top of those before; cheapest for the result first."""
+    """Changes in the order in which they are tried, each on top of those before; the least harmful comes first."""
     return [
         _set("loop", gradient_checkpointing=True),
         _set("loop", micro_batch_size=1),
@@ -80,7 +80,7 @@ def changes(gpu: Gpu, gpus: int) -> list[Change]:
 
 
 def cures(config: Config, costs: StepCosts, gpu: Gpu, gpus: int) -> list[str]:
-    """One line that says what to set, or that nothing here helps, and one with the GPUs that would hold it as it is."""
+    """One line with the settings that help, or that none does, and one with the GPUs that hold the run unchanged."""
     phases = memory(config, costs, gpus, gpu.memory)
     as_it_is = least = peak(phases)
     excess = _excess(phases, gpu)
@@ -92,7 +92,7 @@ def cures(config: Config, costs: StepCosts, gpu: Gpu, gpus: int) -> list[str]:
             continue
         after = _again(changed, config, costs)
         phases = memory(changed, after, gpus, gpu.memory)
-        # a change that no phase which is too large feels is left out
+        # skip changes that shrink no phase that exceeds the GPU's memory
         if peak(phases) >= least and _excess(phases, gpu) >= excess:
             continue
         words += _said(config, changed)
@@ -121,7 +121,7 @@ def _excess(phases: Phases, gpu: Gpu) -> int:
 
 
 def _said(before: Config, after: Config) -> list[str]:
-    """What differs, as it stands in a file."""
+    """The keys that differ, with their new values, as a config file has them."""
     words = []
     for section in ("loop", "reference_samples", "preview", "optimizer", "tune", "model"):
         old, new = vars(vars(before)[section]), vars(vars(after)[section])
@@ -134,13 +134,13 @@ def _said(before: Config, after: Config) -> list[str]:
 
 
 def _counted(config: Config) -> tuple:
-    """What decides a training step's bytes; the two half precisions are alike."""
+    """The settings that decide a training step's bytes; both half precisions take the same."""
     model = vars(config.model) | {"dtype": config.model.dtype == "float32"}
     return config.loop.micro_batch_size, config.tune, model, config.loop.mixed_precision == "no"
 
 
 def _again(config: Config, before: Config, costs: StepCosts) -> StepCosts:
-    """The costs of `config`, counted anew where training changes, in proportion where only a batch does."""
+    """The costs of `config`: counted anew if the training step changed, scaled if only a batch size did."""
     if _counted(config) != _counted(before):
         anew = measure(config, only_step=True)
         costs = replace(costs, weights=anew.weights, steps=costs.steps | anew.steps, reference_peak=anew.reference_peak)

@@ -1,4 +1,4 @@
-"""What of a model stays in memory, counted on one without memory."""
+"""Bytes of a model's weights that stay in memory, counted on a model without memory."""
 
 from collections import Counter as Frequencies
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from seppo_core.training.parallel import blocks
 
 @dataclass(frozen=True)
 class Block:
-    """Bytes of what shards are gathered to at once."""
+    """Bytes of the weights that shards are gathered to at once."""
 
     weights: int
     trained: int
-    """Of them; their gradients are whole for a moment too."""
+    """Bytes of the trained weights among them, whose gradients are gathered too."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes and counts of what stays in memory."""
+    """Bytes and counts of the weights that stay in memory."""
 
     parameters: int
-    """Of the denoiser's base."""
+    """Number of parameters of the denoiser without a LoRA."""
     trained: int
     """Parameters that are trained: all, some, or a LoRA's."""
     base: int
@@ -37,18 +37,18 @@ class Weights:
     """Bytes that the reference needs beside the policy."""
     trained_bytes: int
     block: Block
-    """The largest of those that shards are gathered by."""
+    """The largest block; shards are gathered block by block."""
     outside: Block
-    """What belongs to no block, which is gathered for the whole of a pass."""
+    """Weights outside of all blocks, which stay gathered for a whole pass."""
     vae: int
     texts: dict[str, int]
     """Bytes of the text encoders by name."""
     dtypes: dict[str, str]
-    """By component: what most of its weights are."""
+    """Dtype of most weights, by component."""
 
 
 def count_weights(adapter: Adapter, reference: Reference | None, base: int, parameters: int) -> Weights:
-    """Of a tuned denoiser; `base` and `parameters` are its bytes and count before a LoRA was put into it."""
+    """Counts a tuned denoiser; `base` and `parameters` are its bytes and parameters before a LoRA was added."""
     trained = trainable_parameters(adapter.denoiser)
     everything = bytes_of(weights_of(adapter.denoiser))
     is_lora = bool(lora_layers(adapter.denoiser))
@@ -83,7 +83,7 @@ def count_weights(adapter: Adapter, reference: Reference | None, base: int, para
 
 
 def module_of(reference: Reference) -> nn.Module:
-    """What predicts as the reference."""
+    """The module that predicts as the reference."""
     with reference.active() as module:
         return module
 
@@ -94,7 +94,7 @@ def _block(module: nn.Module) -> Block:
 
 
 def _dtype(module: nn.Module) -> str:
-    """What most of the weights of `module` are."""
+    """The dtype of most weights of `module`."""
     counts = Frequencies()
     for parameter in module.parameters():
         counts[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()

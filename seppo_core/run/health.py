@@ -22,7 +22,7 @@ STANDARD_ERRORS = 5
 LEAST = 3
 """Least number of base errors to compare with; with few updates an iteration the base is seldom the reference."""
 SIGNS = 256
-"""Least number of signs that must agree: a few pairs that are all won are no problem."""
+"""Least number of signs that must agree: a few pairs that are all won are harmless."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ class Health:
 
 
 class Finding(NamedTuple):
-    """What a gate sees after an update."""
+    """The numbers that a gate sees after an update."""
 
     since: int
     """The first update of what it saw."""
     saw: str
     advice: str
-    """What usually helps."""
+    """Advice that usually helps."""
 
 
 Gate = Callable[[Metrics], Finding | None]

@@ -1,4 +1,4 @@
-"""The one place where the parts of a run are put together, in one order; every user of a model gets them from here."""
+"""Puts the parts of a run together, in one order, for the command, `plan`, the benchmarks and the Python API."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -89,7 +89,7 @@ the commands of its recipe: `prepare`, `train` (one update of one item, its samp
   config: without its GiB for CUDA, with what would wait beside a GPU. `prepare` is the whole command; sampling and
   update are of `train`: a reference's sample is drawn, an image decoded, and policy and reference predict from it.
 - The loss of a first update is log 2, for the reference is still the policy. Parameters, and those trained, are
-  `plan`'s. Other work ran beside it, so that the seconds are no measure.
+  `plan`'s. Other work ran beside it, so the seconds do not compare.
 
 | Base | Size | Tuned | Parameters (trained) | prepare: GiB, of plan's | sampling | update | An update |
 |---|---|---|---|---|---|---|---|

@@ -96,7 +96,7 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
 
 
 def _in_seconds(table: Table) -> str:
-    """Passes are no seconds: a pass of a small update costs more than one of a large batch that is only sampled."""
+    """Passes are not seconds: a pass of a small update costs more than one of a large batch that is only sampled."""
     seconds = {row.arm: row.seconds for row in table.of("main")}
     if seconds.get("sft_matched") is None or seconds.get("seppo") is None:
         return ""

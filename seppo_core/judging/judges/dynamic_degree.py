@@ -25,11 +25,11 @@ def main() -> int:
     """The judge's command line."""
     options = parser(__doc__)
     options.add_argument("--weights", required=True, help="raft_large_C_T_V1-22a6c225.pth (torchvision) or safetensors")
-    options.add_argument("--fps", type=float, help="of all clips; each file's own where it is not given")
+    options.add_argument("--fps", type=float, help="frame rate of all clips; each file's own if it is not given")
     asked = options.parse_args()
     if asked.describe:
         columns = {
-            "moves": {"what": "VBench's dynamic degree: 1 where the clip moves"},
+            "moves": {"what": "VBench's dynamic degree: 1 if the clip moves"},
             "flow": {"what": "mean over pairs of the flow of the fastest twentieth, in pixels", "digits": 2},
         }
         about = {"name": "dynamic degree, RAFT", "version": "1", "kinds": ["video"], "columns": columns,

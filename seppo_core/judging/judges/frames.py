@@ -8,7 +8,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def read_frames(path: str) -> list:
-    """RGB pictures (PIL) of a file, one for a picture. ValueError where nothing here reads it."""
+    """RGB pictures (PIL) of a file, one for a picture. Raises ValueError if no reader opens it."""
     from PIL import Image
 
     if Path(path).suffix.lower() in PICTURES:

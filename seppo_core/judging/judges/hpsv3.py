@@ -17,7 +17,7 @@ from seppo_core.judging.judges.upstream import short_hash
 def main() -> int:
     """The judge's command line."""
     options = parser(__doc__)
-    options.add_argument("--weights", help="HPSv3.safetensors; fetched from the hub where it is not given")
+    options.add_argument("--weights", help="HPSv3.safetensors; fetched from the hub if it is not given")
     options.add_argument("--frames", type=int, default=16, help="of a clip, evenly spread")
     options.add_argument("--batch", type=int, default=4)
     asked = options.parse_args()

@@ -24,7 +24,7 @@ def parser(text: str) -> argparse.ArgumentParser:
 
 
 def describe(about: dict, needs: Sequence[str] = ()) -> int:
-    """Prints what the judge is. Exit status 1, with a reason, where a file that it needs is not there."""
+    """Prints what the judge is. Exit status 1, with a reason, if a file that it needs is missing."""
     missing = [path for path in needs if not os.path.exists(path)]  # noqa: PTH110
     if missing:
         print(f"{about['name']} needs {missing[0]}, which is not there", file=sys.stderr)
