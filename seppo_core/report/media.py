@@ -18,7 +18,9 @@ def png_uri(pixels: Pixels) -> str:
     Raises ValueError for another shape or type.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ValueError(f"pixels of shape {pixels.shape} and type {pixels.dtype} are not a picture; give (h, w, 3) uint8")
+        raise ValueError(
+            f"pixels of shape {pixels.shape} and type {pixels.dtype} are not a picture; give (h, w, 3) uint8"
+        )
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -154,6 +154,6 @@ class RunRecorder(AbstractContextManager):
 
 
 def _is_loss(error: BaseException) -> bool:
-    """Whether a collective broke off because another process is gone. The run itself did not fail and can be continued."""
+    """Whether a collective broke off because another process is gone. The run can be continued."""
     # gloo's errors have no class of their own
     return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
