@@ -34,7 +34,13 @@ class BaseRun(Generic[C]):
     commands: ClassVar[Commands]
 
     def __init__(self, config: C):
+        """For a config that is read already; `from_config` reads a file."""
+        if not isinstance(config, self.schema):
+            raise TypeError(f"{config!r} is not a {self.schema.__name__}; use Run.from_config to read a file")
         self.config = config
+
+    def __repr__(self) -> str:
+        return f"Run({self.config.run!r}, method={self.config.method.name!r}, base={self.config.model.base!r})"
 
     @classmethod
     def from_config(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:

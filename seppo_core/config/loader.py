@@ -34,7 +34,7 @@ def load_config(
 ) -> Schema:
     """The checked config in the YAML file at `path`; keys that it leaves out have the schema's defaults.
 
-    `overrides` holds values by dotted key, e.g. {"method.beta": 10}, that replace those of the file. Old names of keys
+    `overrides` holds values by dotted key, e.g. {"method.beta": 10}, or by section, that replace those of the file. Old names of keys
     are accepted, with a FutureWarning if `warn` is set.
 
     Raises FileNotFoundError if there is no such file and ValueError if it does not fit, both in one line that names
@@ -73,7 +73,7 @@ def read_draft(
     source = "" if path is None else f"{path}: "
     given = {} if path is None else dict(_flatten(_read_yaml(Path(path)), sections(schema)))
     given = current_names(given, source, warn)
-    overrides = current_names(overrides, "", warn)
+    overrides = current_names(dict(_flatten(overrides, sections(schema))), "", warn)
     try:
         chosen = choose(schema, given | {key: _read_value(value, str) for key, value in overrides.items()})
         tree = OmegaConf.merge(OmegaConf.structured(chosen), {section: {} for section in sections(chosen)})
@@ -141,14 +141,14 @@ def _merge(tree: DictConfig, given: Mapping[str, Any], schema: type) -> DictConf
         return tree
     try:
         return OmegaConf.merge(tree, _nest(values))
-    except (OmegaConfBaseException, TypeError):
+    except (OmegaConfBaseException, TypeError) as whole:
         # a merge for each key is slow, but it finds the key to name
         for key, value in values.items():
             try:
                 OmegaConf.merge(tree, _nest({key: value}))
-            except (OmegaConfBaseException, TypeError) as error:
-                raise ValueError(f"{key}={shown(value)} should be {describe(types[key], value)}") from error
-        raise
+            except (OmegaConfBaseException, TypeError):
+                raise ValueError(f"{key}={shown(value)} should be {describe(types[key], value)}") from None
+        raise whole from None
 
 
 def _read_value(value: Any, hint: Any) -> Any:

@@ -41,11 +41,35 @@ class Method(MethodConfig, ABC):
         """The scalar loss, with gradient to the policy, and scalars to watch.
 
         A method that `observes` takes `batch` for the whole batch if `observed` is None. `reference` may be None if the
-        method's `spec.uses_reference` is False.
+        method's `spec.uses_reference` is False. ValueError if `reference` or a field of `batch` that the method needs
+        is missing.
         """
+        self._check(reference, batch)
         if observed is None:
             observed = self.observe(adapter, policy, reference, batch) if self.observes else {}
         return self.compute(adapter, policy, reference, batch, observed)
+
+    def _check(self, reference: Reference | None, batch: Batch) -> None:
+        name, spec = type(self).__name__, self.spec
+        if spec.uses_reference and not isinstance(reference, Reference):
+            raise ValueError(
+                f"reference={type(reference).__name__}, but {name} needs a Reference; make one by make_reference(denoiser)"
+            )
+        needed = {
+            "counterpart": spec.contrastive,
+            "desirable": spec.supervision == "labels",
+            "anchor_t": self.anchor_draws > 0,
+        }
+        missing = [field for field, is_needed in needed.items() if is_needed and vars(batch)[field] is None]
+        if missing:
+            cure = {"counterpart": "counterpart=samples", "desirable": "desirable=labels"}
+            given = [cure.get(field, f"anchor_draws={self.anchor_draws}") for field in missing]
+            raise ValueError(f"{name} needs {', '.join(missing)} in the batch; give Batch.of {', '.join(given)}")
+        sizes = {key: len(value) for key, value in batch.condition.items() if len(value) != len(batch.x0)}
+        if sizes:
+            raise ValueError(
+                f"the batch has {len(batch.x0)} items, but its condition has {sizes}; give one row an item"
+            )
 
     @abstractmethod
     def compute(

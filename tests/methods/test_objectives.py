@@ -128,6 +128,21 @@ def test_a_batch_draws_what_it_is_not_given(adapter):
     assert not torch.equal(given.counterpart_noise, given.noise)
 
 
+def test_a_method_names_what_it_lacks(adapter, reference):
+    method, batch = Seppo(beta=5, anchor_draws=2), batch_of(adapter, 2)
+    for given, expected in [
+        ((reference, replace(batch, counterpart=None)), "counterpart=samples"),
+        ((reference, replace(batch, anchor_t=None)), "anchor_draws=2"),
+        ((None, batch), r"reference=NoneType.*make_reference"),
+        ((adapter.denoiser, batch), r"reference=UNet2DConditionModel.*make_reference"),
+        ((reference, replace(batch, condition=adapter.encode_prompts(["one"]))), f"{SIZE} items.*'text': 1"),
+    ]:
+        with pytest.raises(ValueError, match=expected):
+            method.loss(adapter, adapter.denoiser, *given)
+    with pytest.raises(ValueError, match="desirable=labels"):
+        Kto().loss(adapter, adapter.denoiser, reference, replace(batch, desirable=None))
+
+
 @pytest.mark.parametrize("method", [Kto(beta=20.0), Seppo(beta=20.0, anchor_scope="batch")])
 def test_a_method_observes_its_own_batch_unless_it_is_told(adapter, reference, method):
     batch = batch_of(adapter)

@@ -60,6 +60,9 @@ def test_a_run_object_checks_as_the_command(workshop, tmp_path):
     path.write_text(resolved_yaml(workshop.config(tmp_path / "run")))
     with pytest.raises(FileNotFoundError, match=r"data\.cache=nowhere"):
         Run.from_config(path, {"data.cache": "nowhere"}).train()
+    assert Run.from_config(path, {"method": {"beta": 7}}).config == Run.from_config(path, {"method.beta": 7}).config
+    with pytest.raises(TypeError, match="from_config"):
+        Run(path)
     run = Run.from_config(path)
     with pytest.raises(ValueError, match=r"method\.bet.*method\.beta"):
         run.train(TrainRequest(accept_changes=("method.bet",)))
