@@ -34,8 +34,8 @@ def load_config(
 ) -> Schema:
     """The checked config in the YAML file at `path`; keys that it leaves out have the schema's defaults.
 
-    `overrides` holds values by dotted key, e.g. {"method.beta": 10}, or by section, that replace those of the file. Old names of keys
-    are accepted, with a FutureWarning if `warn` is set.
+    `overrides` holds values by dotted key, e.g. {"method.beta": 10}, or by section; they replace those of the
+    file. Old names of keys are accepted, with a FutureWarning if `warn` is set.
 
     Raises FileNotFoundError if there is no such file and ValueError if it does not fit, both in one line that names
     file, key and the nearest valid name.

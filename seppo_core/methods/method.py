@@ -53,7 +53,7 @@ class Method(MethodConfig, ABC):
         name, spec = type(self).__name__, self.spec
         if spec.uses_reference and not isinstance(reference, Reference):
             raise ValueError(
-                f"reference={type(reference).__name__}, but {name} needs a Reference; make one by make_reference(denoiser)"
+                f"reference={type(reference).__name__}, but {name} needs a Reference; use make_reference(denoiser)"
             )
         needed = {
             "counterpart": spec.contrastive,
