@@ -70,8 +70,8 @@ class Preview:
     ) -> Iterator[Path | None]:
         """Samples, saves `update-000030.png` (or .webp) and, with a writer, shows the same in TensorBoard.
 
-        Yields None after each of the solver's steps, and at last the file. Without `save` it only samples: of a sharded
-        denoiser all processes must.
+        Yields None after each of the solver's steps, and at last the file (None without `save`). Without `save` it
+        only samples, as all processes of a sharded denoiser must.
         """
         device = self.adapter.device
         rows = []
@@ -93,6 +93,8 @@ class Preview:
             with torch.no_grad():
                 rows.append(self.adapter.decode(latents).float().cpu())
         if not save:
+            # every process yields as often as the one that saves, because processes of a sharded model meet after each
+            yield None
             return
         frames = grid_frames(torch.stack(rows))
         if update > 0 and self.with_start and (start := self._file(0)) is not None:
