@@ -12,6 +12,7 @@ from seppo_image.config import ImageModel as ImageModel
 from seppo_image.data import ImageFolder as ImageFolder
 from seppo_image.flux import Flux as Flux
 from seppo_image.pixart import PixArtSigma as PixArtSigma
+from seppo_image.qwen_image import QwenImage as QwenImage
 from seppo_image.run import Run as Run
 from seppo_image.sana import Sana as Sana
 from seppo_image.sd3 import StableDiffusion3 as StableDiffusion3

@@ -8,14 +8,15 @@ from torch import nn
 def check_channels(vae: ModelMixin, denoiser: nn.Module, packed: int = 1, variance: bool = False) -> None:
     """Raises ValueError unless the denoiser takes and gives the VAE's latents, `packed` of them in a token.
 
-    With `variance` it may give as many channels again behind them: a variance that it has learnt. A VAE without a
-    posterior is refused too, and so is a denoiser that was distilled with embedded guidance (LCM).
+    Some configs count what is given before it is packed. With `variance` it may give as many channels again behind
+    them: a variance that it has learnt. A VAE without a posterior is refused too, and so is a denoiser that was distilled with embedded guidance (LCM).
     """
     if isinstance(vae, AutoencoderTiny):
         raise ValueError(f"{type(vae).__name__} has no posterior to draw latents from; use an AutoencoderKL as `vae`")
     channels = latent_channels(vae) * packed
     taken, given = denoiser.config.in_channels, denoiser.config.out_channels or denoiser.config.in_channels
-    if taken != channels or given not in ((channels, 2 * channels) if variance else (channels,)):
+    fitting = {channels, channels // packed, *([2 * channels] if variance else [])}
+    if taken != channels or given not in fitting:
         raise ValueError(
             f"the denoiser takes {taken} and gives {given} channels, the VAE's latents have {channels}; inpainting, "
             "image-to-video, control and editing models are not supported, use a text-to-image or text-to-video base"

@@ -49,6 +49,10 @@ def scaling_of_config(pipeline: DiffusionPipeline) -> tuple[Tensor, Tensor]:
     return torch.tensor(config.get("shift_factor") or 0.0), torch.tensor(config.scaling_factor)
 
 
+def guided_by_scale(prompts: list[str], scale: float) -> dict:
+    return {"guidance_scale": scale}
+
+
 def unchanged(latents: Tensor, latent_shape: tuple[int, ...] = ()) -> Tensor:
     return latents.clone()
 
@@ -69,6 +73,8 @@ class Family:
     """What the pipeline itself makes of prompts."""
     call: dict = field(default_factory=dict)
     """What the pipeline has to be told beside prompts, size, steps and guidance."""
+    guided: Callable[[list[str], float], dict] = guided_by_scale
+    """How the pipeline is told of prompts' guidance, whose missing caption is ""."""
     pack: Callable[[Tensor], Tensor] = unchanged
     """Our latents as the pipeline takes them."""
     unpack: Callable[[Tensor, tuple[int, ...]], Tensor] = unchanged
@@ -138,8 +144,8 @@ class Family:
         frames = {"num_frames": self.frames} if self.is_video else {}
         pipeline.set_progress_bar_config(disable=True)
         latents = pipeline(
-            prompts, latents=self.pack(noise), num_inference_steps=steps, guidance_scale=guidance_scale,
-            output_type="latent", generator=generators, **size, **frames, **self.call,
+            prompts, latents=self.pack(noise), num_inference_steps=steps, output_type="latent", generator=generators,
+            **self.guided(prompts, guidance_scale), **size, **frames, **self.call,
         )[0]  # fmt: skip
         return self.unpack(latents, self.latent_shape)
 

@@ -126,8 +126,8 @@ def drawn(pipeline: DiffusionPipeline, row: Family) -> Tensor:
     pipeline.set_progress_bar_config(disable=True)
     frames = {"num_frames": row.frames} if row.is_video else {}
     return pipeline(
-        PROMPTS, num_inference_steps=2, height=64, width=96, output_type="pt", guidance_scale=3.0,
-        generator=torch.Generator().manual_seed(0), **frames, **row.call,
+        PROMPTS, num_inference_steps=2, height=64, width=96, output_type="pt",
+        generator=torch.Generator().manual_seed(0), **row.guided(PROMPTS, 3.0), **frames, **row.call,
     )[0]  # fmt: skip
 
 
