@@ -32,7 +32,7 @@ class QwenImage(ImageAdapter):
 
     def __init__(self, pipeline: QwenImagePipeline, text_tokens: int = QwenImageModel.text_tokens):
         if pipeline.transformer.config.guidance_embeds:
-            raise ValueError("the transformer has guidance embedded, which no release of diffusers runs; use Qwen-Image")
+            raise ValueError("the transformer has guidance embedded, which diffusers cannot run yet; use Qwen-Image")
         pipeline.tokenizer.padding_side = "right"
         super().__init__(pipeline, FlowNoisePath(), packed=4)
         vae = pipeline.vae.config

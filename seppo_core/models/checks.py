@@ -9,7 +9,8 @@ def check_channels(vae: ModelMixin, denoiser: nn.Module, packed: int = 1, varian
     """Raises ValueError unless the denoiser takes and gives the VAE's latents, `packed` of them in a token.
 
     Some configs count what is given before it is packed. With `variance` it may give as many channels again behind
-    them: a variance that it has learnt. A VAE without a posterior is refused too, and so is a denoiser that was distilled with embedded guidance (LCM).
+    them: a variance that it has learnt. A VAE without a posterior is refused too, and so is a denoiser that was
+    distilled with embedded guidance (LCM).
     """
     if isinstance(vae, AutoencoderTiny):
         raise ValueError(f"{type(vae).__name__} has no posterior to draw latents from; use an AutoencoderKL as `vae`")

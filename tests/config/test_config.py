@@ -285,6 +285,7 @@ FAMILY_KEYS = {
     "flux": "text_tokens training_guidance",
     "sana": "text_tokens",
     "pixart-sigma": "text_tokens",
+    "qwen-image": "text_tokens",
     "animatediff": "motion_adapter schedule",
     "animatediff-sdxl": "motion_adapter schedule",
     "cogvideox": "",

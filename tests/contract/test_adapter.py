@@ -155,7 +155,7 @@ def test_encode_and_decode_shapes(family, adapter):
 
 
 def vae_batch(family: Family, x: Tensor, item: int) -> Tensor:
-    """One item as its VAE takes it: (f, c, h, w), or (1, c, f, h, w) where that takes whole clips, a picture one too."""
+    """One item as its VAE takes it: (f, c, h, w), or (1, c, f, h, w) where it takes clips, a picture as one."""
     if x.ndim == 4 and family.whole_clips:
         return x[item : item + 1].unsqueeze(2)
     if x.ndim == 4 or family.whole_clips:

@@ -30,6 +30,7 @@ PUBLISHED = {
     "black-forest-labs/FLUX.1-schnell": {"transformer": 11891.18},
     "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers": {"transformer": 1604.0, "text_encoder": 2614.0},
     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": {"transformer": 610.9},
+    "Qwen/Qwen-Image": {"transformer": 20430.4, "text_encoder": 8292.17},
 }
 
 
