@@ -13,7 +13,7 @@ from seppo_core.models.latents import MASKED_TEXT, Condition, Posterior
 from seppo_core.models.noise_path import FlowNoisePath
 from seppo_core.models.sampling import dynamic_shift
 from seppo_core.models.text import tokenize, too_long
-from seppo_core.models.video_vae import Scaling, encode_clips
+from seppo_core.models.video_vae import Scaling, decode_clips, encode_clips
 from seppo_image.families.qwen_image import QwenImageModel
 from seppo_image.flux import pack, unpack
 
@@ -77,17 +77,9 @@ class QwenImage(ImageAdapter):
     def encode(self, pixels: Float[Tensor, "b 3 h w"]) -> Posterior:
         return Posterior(*(x.squeeze(2) for x in encode_clips(self.pipeline.vae, pixels.unsqueeze(2), self.scaling)))
 
-    @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Each picture as a whole, as the pipeline does; `decode_clips` would tile it, and seams differ."""
-        vae = self.pipeline.vae
-        shift, scale = (x.to(vae.device) for x in self.scaling)
-        with torch.autocast(vae.device.type, enabled=False):
-            frames = [
-                vae.decode((z.to(vae.device).float() / scale + shift).to(vae.dtype)).sample.float()
-                for z in latents.unsqueeze(2).split(1)
-            ]
-        return torch.cat(frames).squeeze(2)
+        # the pipeline decodes pictures whole, and the seams of tiles would differ
+        return decode_clips(self.pipeline.vae, latents.unsqueeze(2), self.scaling, tiled=False).squeeze(2)
 
     def guide(
         self, without: Float[Tensor, "b c h w"], given: Float[Tensor, "b c h w"], scale: float

@@ -1,7 +1,7 @@
 """Clips to latents of unit variance and back, for causal video VAEs, whose frames depend on those before."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -51,14 +51,14 @@ def encode_clips(vae: ModelMixin, pixels: Float[Tensor, "b 3 f h w"], scaling: S
 
 @torch.no_grad()
 def decode_clips(
-    vae: ModelMixin, latents: Float[Tensor, "b c f h w"], scaling: Scaling, *more: Tensor
+    vae: ModelMixin, latents: Float[Tensor, "b c f h w"], scaling: Scaling, *more: Tensor, tiled: bool = True
 ) -> Float[Tensor, "b 3 F H W"]:
-    """Pixels of unit-variance latents, about [-1, 1]; float32, clip by clip, large ones in tiles.
+    """Pixels of unit-variance latents, about [-1, 1]; float32, clip by clip, large ones in tiles if `tiled`.
 
     `more` are further arguments of the autoencoder's `decode`.
     """
     shift, scale = (x.to(vae.device) for x in scaling)
-    with _tiles(vae), torch.autocast(vae.device.type, enabled=False):
+    with _tiles(vae) if tiled else nullcontext(), torch.autocast(vae.device.type, enabled=False):
         clips = [
             vae.decode((clip.to(vae.device).float() / scale + shift).to(vae.dtype), *more).sample.float()
             for clip in latents.split(1)
