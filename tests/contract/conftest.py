@@ -18,5 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
         families = [str(value.name) for value in values if type(value).__name__ == "Family"]
-        if any(name not in MECHANISMS for name in families):
+        # each solver once: what it does with a family's latents does not depend on the solver
+        another_solver = (
+            hasattr(item, "callspec") and item.callspec.params.get("solver") and families != [MECHANISMS[0]]
+        )
+        if another_solver or any(name not in MECHANISMS for name in families):
             item.add_marker(pytest.mark.slow)

@@ -38,7 +38,7 @@ class Launch:
     """
 
     def __init__(self, processes: int, module: str, arguments: Sequence[str], log: Path):
-        self.log = log
+        self.log, self.told = log, False
         log.touch()
         port, context = free_port(), forkserver()
         self.workers = [
@@ -56,7 +56,9 @@ class Launch:
     def poll(self) -> int | None:
         """The exit status: None while one runs, else the first that is not 0."""
         statuses = [worker.exitcode for worker in self.workers]
-        if any(statuses):
+        if any(statuses) and not self.told:
+            # once: a second signal makes a process leave without saving
+            self.told = True
             self.terminate()
         return None if None in statuses else next(filter(None, statuses), 0)
 
