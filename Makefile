@@ -27,7 +27,7 @@ check: $(STAMP)  ## lint, import layers and configs, in seconds
 	$(BIN)/python -m pytest tests/test_floors.py tests/config/test_config.py
 
 times: $(STAMP)  ## make test, and what each test took, into docs/test_times.md
-	$(PYTEST) --cpu-times docs/test_times.md
+	$(PYTEST) --cpu-times=docs/test_times.md
 
 browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's chromium)
 	$(BIN)/python -m pytest -m browser $(TESTS)

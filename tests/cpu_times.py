@@ -1,4 +1,4 @@
-"""`pytest --cpu-times FILE` writes how many seconds of processor time the tests took, child processes counted.
+"""`pytest --cpu-times=FILE` writes how many seconds of processor time the tests took, child processes counted.
 
 Wall time says little on a machine that does other work besides. The report begins with the processor's name and the
 time of a small calibration loop, so that the reports of two machines compare.
