@@ -96,8 +96,10 @@ def browse(document: str, folder: Path, keys: list[str], width: int = 1240) -> d
     """What the page looks like from inside, after it was voted on."""
     probe = PROBE.replace("KEYS", json.dumps(keys))
     page = folder / "page.html"
-    # before everything, and after the page's own script
-    page.write_text(document.replace("<title>", WATCH + "<title>", 1).replace("</body>", probe + "</body>"), "utf-8")
+    # as plain text, because markup would escape the scripts: before everything, and after the page's own script
+    page.write_text(
+        str(document).replace("<title>", WATCH + "<title>", 1).replace("</body>", probe + "</body>"), "utf-8"
+    )
     return found_in(page, folder / "profile", width, 900)
 
 
@@ -165,7 +167,7 @@ def test_every_frame_of_the_sheet_is_shown_in_its_turn(tmp_path, frame):
         id: "box", textContent: JSON.stringify([box.x, box.y, box.width, box.height]) }}));
     }});</script>"""
     page, picture = tmp_path / "page.html", tmp_path / "shot.png"
-    page.write_text(document.replace("</body>", stop + "</body>"), "utf-8")
+    page.write_text(str(document).replace("</body>", stop + "</body>"), "utf-8")
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={picture}",
         f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1240,900", "--virtual-time-budget=2000",

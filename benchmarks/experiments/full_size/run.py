@@ -178,7 +178,13 @@ def _write(case: Case, folder: Path) -> tuple[Config, dict[str, int]]:
         model["dtype"] = DTYPE
     values |= {"run": str(folder / "run"), "model": model}
     data = values["data"] | {"source": str(folder / "data"), "cache": str(folder / "cache"), **case.data}
-    values["data"] = data | {"format": "folder", "form": "winners", "encode_batch_size": 1, "workers": 1, "stride": 1}
+    values["data"] = data | {
+        "format": "folder",
+        "supervision": "winners",
+        "encode_batch_size": 1,
+        "workers": 1,
+        "stride": 1,
+    }
     if case.modality == "image":
         del values["data"]["stride"]
     for key in ("expected_rows", "expected_sha256", "chosen_column"):

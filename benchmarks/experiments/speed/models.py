@@ -194,7 +194,9 @@ def encoding_adapter(config: Config, dtype: torch.dtype, device: torch.device) -
         setattr(p, name, encoder)
         tokenizer = name.replace("text_encoder", "tokenizer")
         if tokenizer != name:
-            made_up = MadeUpTokens(p.components[tokenizer].model_max_length, encoder.config.vocab_size)
+            made_up = MadeUpTokens(
+                p.components[tokenizer].model_max_length, encoder.config.get_text_config().vocab_size
+            )
             setattr(p, tokenizer, made_up)
     # once more, for some families read the scale of their latents from the VAE's weights
     adapter = bare.configured(p, config.model)
