@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from safetensors.torch import load_file, save_file
+
 from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main
 from tests.workshop import Workshop, write_pictures
 
 CONFIG = "config.yaml"
 PICTURES = 8
+PREPARE = ("prepare", CONFIG, "--data.cache", "new")
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,30 @@ def rows() -> list[dict]:
 
 def write_rows(found: list[dict]) -> None:
     Path("pictures/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+def options(command: str, *more: str):
+    """A command on the usual config with options, nothing spoilt."""
+    return lambda: [command, CONFIG, *more]
+
+
+def after(spoil, *argv: str):
+    """Spoils, then the command line; without one, `train` on the usual config."""
+
+    def act() -> list[str]:
+        spoil()
+        return list(argv) or ["train", CONFIG]
+
+    return act
+
+
+def rejected() -> str:
+    return Path("new/rejected.jsonl").read_text().splitlines()[0]
+
+
+def negate(file: Path) -> None:
+    save_file({name: -tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+
+
+def checkpoint(name: str) -> Path:
+    return Path("run/checkpoints/update-000004") / name
