@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.records import Media, find_file
-from seppo_core.data.source import BadItem, LeftOut
+from seppo_core.data.source import BadItem, LeftOut, is_text
 
 CAPTIONS = ("caption", "text", "prompt")
 """Names the caption may go by, the first found wins; Hugging Face's image folders say `text`."""
@@ -45,6 +45,8 @@ class Columns:
             raise BadItem(file, f"no caption; looked for {', '.join(self.captions)}")
         if not isinstance(caption, str):
             raise BadItem(file, f"caption {str(caption)[:40]!r} is not text")
+        if not is_text(caption):
+            raise BadItem(file, f"caption {caption[:40]!r} holds half a character (a lone surrogate), which is no text")
         if not caption.strip():
             raise BadItem(file, "empty caption")
         return caption.strip()

@@ -91,7 +91,7 @@ class JsonLines(TextTable):
 
 
 class CsvTable(TextTable):
-    """Comma-separated values with a header. ValueError for quotes that do not close and bytes that are no UTF-8."""
+    """Comma-separated values with a header. ValueError for quotes that do not close; a row that is no UTF-8 is bad."""
 
     def _find(self) -> Iterator[tuple[int, int]]:
         place = [0, 0]
@@ -100,7 +100,8 @@ class CsvTable(TextTable):
             for text in file:
                 place[0] += len(text)
                 place[1] += 1
-                yield text.decode("utf-8-sig" if place[1] == 1 else "utf-8")
+                # the row with what is no text is found again, and refused, when it is parsed
+                yield text.decode("utf-8-sig" if place[1] == 1 else "utf-8", "surrogateescape")
 
         with self.path.open("rb") as file:
             reader = csv.reader(lines(file), strict=True)
@@ -114,11 +115,13 @@ class CsvTable(TextTable):
                     start = place[0]
             except csv.Error as error:
                 raise ValueError(f"{self.path}, line {place[1]}: {error}") from error
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{self.path} is not UTF-8 text: {first_line(error)}") from error
 
     def _parse(self, text: bytes, line: int) -> Row:
-        cells = next(csv.reader(io.StringIO(text.decode(), newline="\n"), strict=True))
+        try:
+            decoded = text.decode()
+        except UnicodeDecodeError as error:
+            raise BadItem(f"line {line}", f"not UTF-8 text ({first_line(error)}); save the table as UTF-8") from error
+        cells = next(csv.reader(io.StringIO(decoded, newline="\n"), strict=True))
         if len(cells) != len(self.columns):
             problem = f"line {line} has {len(cells)} columns, the header {len(self.columns)}; quote texts with commas"
             raise BadItem(next((cell for cell in cells if cell), f"line {line}"), problem)

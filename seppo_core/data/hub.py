@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from seppo_core.data.columns import Columns
 from seppo_core.data.parquet import ParquetTable, Shard, need_pyarrow
 from seppo_core.data.problems import Problems
-from seppo_core.data.source import first_line
+from seppo_core.data.source import BadItem, first_line
 from seppo_core.data.tables import Row, Table
 
 if TYPE_CHECKING:
@@ -35,13 +35,20 @@ class ArrowTable(Table):
         return len(self._rows)
 
     def row(self, position: int) -> Row:
-        return self._rows[position : position + 1].to_pylist()[0]
+        try:
+            return self._rows[position : position + 1].to_pylist()[0]
+        except UnicodeDecodeError as error:
+            raise BadItem(self.name(position), f"not UTF-8 text: {first_line(error)}") from error
 
     def name(self, position: int) -> str:
         return f"{self._name}:{position}"
 
-    def scan(self) -> Iterator[Row]:
-        return (self.row(position) for position in range(len(self)))
+    def scan(self) -> Iterator[Row | BadItem]:
+        for position in range(len(self)):
+            try:
+                yield self.row(position)
+            except BadItem as bad:
+                yield bad
 
     def scan_columns(self, names: Sequence[str]) -> Iterator[Row]:
         kept = self._rows.select_columns(list(dict.fromkeys(names)))

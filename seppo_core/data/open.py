@@ -32,6 +32,8 @@ def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
     for name, reason in records.problems.lost.items():
         # nobody knows how many items it held, so that rejected.jsonl can only name the file
         print(f"{name} is left out from where it cannot be read: {reason}", file=sys.stderr)
+    for remark in records.problems.remarks:
+        print(remark, file=sys.stderr)
     source = MediaSource(records, decoder, form=config.supervision, pick=config.pick, seed=seed)
     check_expected(config, records)
     return source

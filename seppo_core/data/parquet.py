@@ -146,7 +146,10 @@ class ParquetTable(Table):
     def row(self, position: int) -> Row:
         with self._lock:
             batch = self._batch_with(position)
-        return batch.rows.slice(position - batch.start, 1).to_pylist()[0]
+        try:
+            return batch.rows.slice(position - batch.start, 1).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            raise BadItem(self.name(position), f"not UTF-8 text: {first_line(error)}") from error
 
     def scan(self) -> Iterator[Row | BadItem]:
         for position in range(len(self)):

@@ -27,6 +27,8 @@ class Problems:
         self._unreadable: str | None = None
         self.lost: dict[str, str] = {}
         """The files, such as shards, that cannot be read or not to their end, each with the reason."""
+        self.remarks: list[str] = []
+        """What should be said when the source is opened, a line each, though no row may be lost by it."""
 
     def lose(self, file: str, reason: str) -> None:
         """Notes that `file` cannot be read, or not to its end."""

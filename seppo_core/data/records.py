@@ -10,7 +10,7 @@ from typing import NamedTuple
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.problems import Problems
 from seppo_core.data.retry import retry_io
-from seppo_core.data.source import BadItem, SourceLost
+from seppo_core.data.source import BadItem, SourceLost, is_text
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,8 @@ def find_file(root: Path, name: str) -> Media:
         name = str(inside.relative_to(folder))
     if leaves_folder(name):
         raise BadItem(name, f"file_name {LEAVES}")
+    if not is_text(name):
+        raise BadItem(name, "its name holds half a character (a lone surrogate)")
     path = root / name
     try:
         found = retry_io(path.stat, name)

@@ -20,8 +20,9 @@ class BadItem(Exception):
     """One item cannot be used, the others can. `file` is its name in the source, `reason` is in words."""
 
     def __init__(self, file: str, reason: str):
-        super().__init__(f"{file}: {reason}")
-        self.file, self.reason = file, reason
+        # both go into files and onto terminals, which half a character would break
+        self.file, self.reason = printable(file), printable(reason)
+        super().__init__(f"{self.file}: {self.reason}")
 
 
 class LeftOut(BadItem):
@@ -80,6 +81,16 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash that changes with whatever changes an item: files, captions, size, sampling. Reads no pixels."""
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` can be written as UTF-8. JSON can hold half an emoji, which no tokenizer and no file takes."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def printable(text: str) -> str:
+    """`text` with what UTF-8 cannot hold written out, as \\ud83d."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:

@@ -17,7 +17,7 @@ from seppo_core.data.problems import Problems
 from seppo_core.data.records import FixedFile, Media, Record, Records, Span
 from seppo_core.data.retry import is_transient, retry_io
 from seppo_core.data.source import BadItem
-from seppo_core.data.tar_index import Member, TarDamage, read_members
+from seppo_core.data.tar_index import Gap, Member, TarDamage, read_members
 from seppo_core.io.hashing import hash64, repeats
 
 MEDIA = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "mp4", "webm", "mkv", "mov", "avi")
@@ -42,7 +42,7 @@ class TarRecords(Records):
     first sound sample decides. `caption` and `label` name other keys of the JSON.
 
     One pass over the headers when it is opened; then 18 bytes of memory a member and about 30 a sample. A member that
-    is refused is a bad row of its own, as is the rest of a tar that is cut off.
+    is refused is a bad row of its own, as are damage between members and the rest of a tar that is cut off.
     """
 
     def __init__(self, shards: Sequence[tuple[str, Path]], caption: str | None = None, label: str | None = None):
@@ -178,30 +178,41 @@ class _Index:
         self.extensions: dict[str, int] = {}
 
     def add(self, number: int, name: str, path: Path) -> None:
-        key = None
+        key, gaps = None, []
         members, reason = retry_io(partial(_listed, path), name)
         try:
             for member in members:
-                if member.problem is not None:
+                if isinstance(member, Gap):
+                    if member.problem is not None:
+                        self._begin(number, "")
+                        self.problems.reject(len(self.shard) - 1, f"{member.problem}; read on behind it", name)
+                        key = None
+                    gaps.append((member, len(self.shard)))
+                elif member.problem is not None:
                     self._begin(number, member.name)
                     self.problems.reject(len(self.shard) - 1, member.problem, f"{name}/{member.name}")
                     key = None
-                    continue
-                split = _NAME.fullmatch(member.name)
-                if split is None:
-                    continue
-                if split[1] != key:
-                    key = split[1]
-                    self._begin(number, key)
-                self.extension.append(self.extensions.setdefault(split[2].lower(), len(self.extensions)))
-                self.start.append(member.start)
-                self.size.append(member.size)
+                elif (split := _NAME.fullmatch(member.name)) is not None:
+                    if split[1] != key:
+                        key = split[1]
+                        self._begin(number, key)
+                    self.extension.append(self.extensions.setdefault(split[2].lower(), len(self.extensions)))
+                    self.start.append(member.start)
+                    self.size.append(member.size)
         except OverflowError as error:
             reason = f"cannot be read: {error}"
         if reason is not None:
             self._begin(number, "")
             self.problems.reject(len(self.shard) - 1, reason, name)
             self.problems.lose(name, reason)
+        if gaps:
+            (gap, before), *others = gaps
+            what = "zero bytes (a hole, or tars that were joined)" if gap.problem is None else "damaged bytes"
+            more = f" and at {len(others)} more places" if others else ""
+            self.problems.remarks.append(
+                f"{name}: {gap.size:,} {what} after {gap.after or 'its beginning'}{more}; read on behind them, "
+                f"{len(self.shard) - before:,} samples more"
+            )
 
     def _begin(self, number: int, key: str) -> None:
         self.shard.append(number)
@@ -210,9 +221,9 @@ class _Index:
         self.key_end.append(len(self.keys))
 
 
-def _listed(path: Path) -> tuple[list[Member], str | None]:
+def _listed(path: Path) -> tuple[list[Member | Gap], str | None]:
     """The members of a tar as far as it can be read, and why no further."""
-    members: list[Member] = []
+    members: list[Member | Gap] = []
     try:
         for member in read_members(path):
             members.append(member)

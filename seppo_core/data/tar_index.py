@@ -7,7 +7,7 @@ so that all later samples would be missing without a word.
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from seppo_core.data.records import leaves_folder
 
@@ -28,6 +28,7 @@ _NO_CONTENT = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYP
 _PAX = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
 _SPECIAL = (*_PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _END = bytes(BLOCK)
+_LOOK_AHEAD = 1024**2
 
 
 class Member(NamedTuple):
@@ -75,15 +76,28 @@ def _text(field: bytes) -> str:
     return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
+class Gap(NamedTuple):
+    """A place between two members where the chain of headers breaks; what lies behind it is read on."""
+
+    after: str
+    """The member before it, or ""."""
+    start: int
+    size: int
+    problem: str | None
+    """What is damaged, or None for zero bytes alone: a hole, or the end mark of the first of two tars that were
+    joined."""
+
+
 class TarDamage(ValueError):
     """From here on the tar cannot be read."""
 
 
-def read_members(path: Path) -> Iterator[Member]:
+def read_members(path: Path) -> Iterator[Member | Gap]:
     """The files in `path`, in order, by their headers alone; folders are passed over.
 
-    Links, devices, sparse files and names that point out of the archive are yielded with the reason. TarDamage where
-    the archive is cut off, damaged or compressed: a compressed one cannot be read by position.
+    Links, devices, sparse files and names that point out of the archive are yielded with the reason. Where headers break
+    off the next one is looked for, as `tar --ignore-zeros` does, and the gap is yielded. TarDamage if none follows, or if
+    the archive is compressed: a compressed one cannot be read by position.
     """
     total = path.stat().st_size
     with path.open("rb") as file:
@@ -91,49 +105,97 @@ def read_members(path: Path) -> Iterator[Member]:
         for start, name in COMPRESSED.items():
             if magic.startswith(start):
                 raise TarDamage(f"it is compressed ({name}) and cannot be read by position; unpack it to a plain .tar")
-        at, long_name, pax, count = 0, None, {}, 0
+        walk = _Walk(file, total)
         while True:
-            file.seek(at)
-            block = file.read(BLOCK)
+            damage = None
+            try:
+                yield from walk.members()
+            except TarDamage as error:
+                damage = error
+            start = walk.at
+            found, zeros = _next_header(file, start if damage is None else walk.tried + BLOCK)
+            if found is None and zeros and damage is None:
+                return
+            if damage is None and not zeros:
+                damage = TarDamage(f"damaged after {walk.count} files: zero bytes, then no header")
+            if found is None:
+                raise damage
+            yield Gap(walk.name, start, found - start, None if damage is None else str(damage))
+            walk.at = found
+
+
+class _Walk:
+    """Follows the headers of `file`, of `total` bytes, from the position `at` on."""
+
+    def __init__(self, file: BinaryIO, total: int):
+        self.file, self.total, self.at, self.tried, self.count, self.name = file, total, 0, 0, 0, ""
+
+    def members(self) -> Iterator[Member]:
+        """The files up to the next zero block, or up to TarDamage; `at` is then where the last sound one ends, `tried`
+        where the header is that says what cannot be."""
+        at, long_name, pax = self.at, None, {}
+        while True:
+            self.tried = at
+            self.file.seek(at)
+            block = self.file.read(BLOCK)
             if block == _END:
+                self.at = at
                 return
             if not block:
-                raise TarDamage(f"it ends after {count} files without an end mark; it may be cut off")
+                raise TarDamage(f"it ends after {self.count} files without an end mark; it may be cut off")
             info = _Header.of(block)
             if info is None:
-                raise TarDamage(f"damaged after {count} files: there is no header where the next should be")
+                raise TarDamage(f"damaged after {self.count} files: there is no header where the next should be")
             data = at + BLOCK
             special = info.type in _SPECIAL
             size = info.size if special or "size" not in pax else _whole(pax["size"].encode())
             # links and devices have no content, whatever their header says
             held = 0 if info.type in _NO_CONTENT else size
-            if held < 0 or data + held > total:
-                raise TarDamage(f"cut off or damaged after {count} files: {info.name!r} claims {held:,} bytes")
+            if held < 0 or data + held > self.total:
+                raise TarDamage(f"cut off or damaged after {self.count} files: {info.name!r} claims {held:,} bytes")
             # a sparse file's map may go on in blocks of its own
             more = info.type == tarfile.GNUTYPE_SPARSE and block[482]
             while more:
-                more = file.read(BLOCK)[504:505].strip(b"\0")
+                more = self.file.read(BLOCK)[504:505].strip(b"\0")
                 data += BLOCK
             at = data + -(-held // BLOCK) * BLOCK
             if special:
                 if size > MAX_HEADER:
                     raise TarDamage(
-                        f"damaged after {count} files: a header of {size:,} bytes, over the limit of {MAX_HEADER:,}"
+                        f"damaged after {self.count} files: a header of {size:,} bytes, over the limit of {MAX_HEADER:,}"
                     )
-                file.seek(data)
-                text = file.read(size)
+                self.file.seek(data)
+                text = self.file.read(size)
                 if info.type == tarfile.GNUTYPE_LONGNAME:
                     long_name = _text(text)
                 elif info.type in _PAX:
-                    pax = _pax(text, count)
+                    pax = _pax(text, self.count)
                 continue
             name = pax.get("path") or long_name or info.name
             sparse = any(key.startswith("GNU.sparse") for key in pax)
-            long_name, pax = None, {}
+            long_name, pax, self.at = None, {}, at
             if info.type == tarfile.DIRTYPE or (info.type == tarfile.AREGTYPE and info.name.endswith("/")):
                 continue
-            count += 1
-            yield Member(_printable(name), data, size, _problem(name, info.type, sparse))
+            self.count += 1
+            self.name = _printable(name)
+            yield Member(self.name, data, size, _problem(name, info.type, sparse))
+
+
+def _next_header(file: BinaryIO, at: int) -> tuple[int | None, bool]:
+    """The position of the first header at or behind `at`, if there is one, and whether all before it is zero."""
+    file.seek(at)
+    zeros = True
+    while chunk := file.read(_LOOK_AHEAD):
+        if chunk.count(0) < len(chunk):
+            for inside in range(0, len(chunk), BLOCK):
+                block = chunk[inside : inside + BLOCK]
+                # behind anything but zeros a checksum that fits by chance is less of a danger with the mark of a tar
+                if block.count(0) < len(block):
+                    if (zeros or block[257:262] == b"ustar") and _Header.of(block) is not None:
+                        return at + inside, zeros
+                    zeros = False
+        at += len(chunk)
+    return None, zeros
 
 
 def _problem(name: str, kind: bytes, sparse: bool) -> str | None:

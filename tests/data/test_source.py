@@ -1,3 +1,9 @@
+import json
+import re
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +12,7 @@ from PIL import Image
 
 from seppo_core.data.source import BadItem
 from seppo_core.models.crop import cover_crop
-from tests.data.tables import jsonl, problems, source_of, write
+from tests.data.tables import faults, jsonl, opened, problems, source_of, write
 
 
 @pytest.mark.parametrize("column", ["caption", "text", "prompt"])
@@ -60,12 +66,54 @@ def test_a_bad_row_is_rejected_alone(tmp_path, row, file, reason):
     assert bad.value.file == file and reason in bad.value.reason
 
 
-def test_bytes_that_are_no_text_are_one_bad_line_or_a_bad_table(tmp_path):
+def captions_of(folder: Path, form: str, captions: list[str]) -> Path:
+    """The same captions, half characters and all, as each of the sources would hold them."""
+    surrogates = [caption.encode("utf-8", "surrogatepass") for caption in captions]
+    for number in range(len(captions)):
+        write(folder, f"{number}.png", "A")
+    rows = [{"file_name": f"{number}.png", "caption": caption} for number, caption in enumerate(captions)]
+    if form == "jsonl":
+        return jsonl(folder, *rows)
+    if form == "csv":
+        lines = b"".join(b"%d.png,%s\n" % pair for pair in enumerate(surrogates))
+        return write(folder, "metadata.csv", b"file_name,caption\n" + lines)
+    if form == "parquet":
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        binary = pa.array(surrogates, pa.binary())
+        text = pa.Array.from_buffers(pa.string(), len(binary), binary.buffers())
+        pq.write_table(
+            pa.table({"file_name": [row["file_name"] for row in rows], "caption": text}), folder / "a.parquet"
+        )
+        return folder
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        for number, row in enumerate(rows):
+            about = surrogates[number] if form == "txt" else json.dumps(row).encode()
+            for name, content in ((f"{number}.png", b"A"), (f"{number}.{form}", about)):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, BytesIO(content))
+    return folder
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "json", "txt"])
+def test_half_a_character_in_a_caption_is_one_bad_row(tmp_path, form):
+    source = opened(captions_of(tmp_path, form, ["a wall", "half a cat \ud83d", "é 🐈"]))
+    found = faults(source)
+    assert [bad is None for bad in found] == [True, False, True] and source.item(2).caption == "é 🐈"
+    assert re.search("surrogate|UTF-8", found[1].reason) and re.search("[12]", found[1].file)
+    # what is noted about it can be written
+    json.dumps([found[1].file, found[1].reason], ensure_ascii=False).encode()
+    assert source.fingerprint() and source.distinct_captions() in (None, 2)
+
+
+def test_bytes_that_are_no_text_are_one_bad_line(tmp_path):
     write(tmp_path / "jsonl", "metadata.jsonl", b'{"file_name": "\xff"}\n{"file_name": "a", "caption": "b"}')
     rows = problems(tmp_path / "jsonl")
     assert "not a line of JSON" in rows[0].reason
-    with pytest.raises(ValueError, match="UTF-8"):
-        problems(write(tmp_path / "csv", "metadata.csv", b"file_name,caption\na.png,\xff\n"))
+    jsonl(tmp_path / "name", {"file_name": "\ud83d.png", "caption": "a"})
+    assert problems(tmp_path / "name")[0].file == "\\ud83d.png"
+    write(tmp_path / "csv", "metadata.csv", b"file_name,caption\na.png,\xff\nb.png,b\n")
+    assert [row.reason[:14] for row in problems(tmp_path / "csv")] == ["not UTF-8 text", "no such file"]
 
 
 def test_csv_rows_of_another_width_are_rejected_and_broken_quotes_are_an_error(tmp_path):

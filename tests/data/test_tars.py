@@ -3,6 +3,7 @@
 import gc
 import io
 import json
+import re
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seppo_core.data.source import LeftOut, SourceLost
-from seppo_core.data.tar_index import TarDamage, read_members
+from seppo_core.data.tar_index import Member, TarDamage, read_members
 from tests.data.tables import faults, opened, read
 
 A, B = 65, 66
@@ -273,3 +274,32 @@ def test_no_damage_hangs_or_crashes_the_scan(tmp_path_factory, data):
         assert len(list(read_members(path))) <= len(content) // 512
     except TarDamage as damage:
         assert "\n" not in str(damage)
+
+
+def test_what_lies_behind_zero_blocks_and_damage_is_read_on_and_said(tmp_path, capsys):
+    def members(*numbers: int) -> Members:
+        return [(f"{n}.{suffix}", c) for n in numbers for suffix, c in (("jpg", bytes([n + 1]) * 600), ("txt", f"{n}"))]
+
+    one, two = (tar(tmp_path / "parts" / f"{n}.tar", *members(n, n + 1)).read_bytes() for n in (0, 2))
+    path = tmp_path / "a.tar"
+    path.write_bytes(one + two)
+    rows = [(f"{n}", n + 1, None, None) for n in range(4)]
+    assert read(opened(path)) == rows
+    # GNU tar's --ignore-zeros, by Python's own reader
+    with tarfile.open(path, ignore_zeros=True) as archive:
+        found = [(info.name, info.offset_data, info.size, None) for info in archive.getmembers()]
+    assert [member for member in read_members(path) if isinstance(member, Member)] == found
+    said = capsys.readouterr().err
+    assert re.search(r"a\.tar: [\d,]+ zero bytes .* after 1\.txt; read on behind them, 2 samples more", said)
+
+    # a sample takes five blocks: the second picture's header and content are zeros now, then its header alone
+    whole = tar(path, *members(0, 1, 2)).read_bytes()
+    path.write_bytes(whole[: 5 * 512] + bytes(3 * 512) + whole[8 * 512 :])
+    assert read(opened(path)) == [rows[0], "no picture or clip; it has txt", rows[2]]
+    for header in (bytes(512), b"\xaa" * 512):
+        path.write_bytes(whole[: 5 * 512] + header + whole[6 * 512 :])
+        found = read(opened(path))
+        assert (found[0], found[-1], len(found)) == (rows[0], rows[2], 4)
+        assert found[1].startswith("damaged after 2 files") and "samples more" in capsys.readouterr().err
+    path.write_bytes(one + b"\xaa" * 700)
+    assert read(opened(path))[2] == "damaged after 4 files: zero bytes, then no header"
