@@ -95,9 +95,9 @@ class TarDamage(ValueError):
 def read_members(path: Path) -> Iterator[Member | Gap]:
     """The files in `path`, in order, by their headers alone; folders are passed over.
 
-    Links, devices, sparse files and names that point out of the archive are yielded with the reason. Where headers break
-    off the next one is looked for, as `tar --ignore-zeros` does, and the gap is yielded. TarDamage if none follows, or if
-    the archive is compressed: a compressed one cannot be read by position.
+    Links, devices, sparse files and names that point out of the archive are yielded with the reason. Where headers
+    break off the next one is looked for, as `tar --ignore-zeros` does, and the gap is yielded. TarDamage if none
+    follows, or if the archive is compressed: a compressed one cannot be read by position.
     """
     total = path.stat().st_size
     with path.open("rb") as file:
@@ -161,9 +161,8 @@ class _Walk:
             at = data + -(-held // BLOCK) * BLOCK
             if special:
                 if size > MAX_HEADER:
-                    raise TarDamage(
-                        f"damaged after {self.count} files: a header of {size:,} bytes, over the limit of {MAX_HEADER:,}"
-                    )
+                    claim = f"a header of {size:,} bytes, over the limit of {MAX_HEADER:,}"
+                    raise TarDamage(f"damaged after {self.count} files: {claim}")
                 self.file.seek(data)
                 text = self.file.read(size)
                 if info.type == tarfile.GNUTYPE_LONGNAME:

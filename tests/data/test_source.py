@@ -100,7 +100,7 @@ def test_half_a_character_in_a_caption_is_one_bad_row(tmp_path, form):
     source = opened(captions_of(tmp_path, form, ["a wall", "half a cat \ud83d", "é 🐈"]))
     found = faults(source)
     assert [bad is None for bad in found] == [True, False, True] and source.item(2).caption == "é 🐈"
-    assert re.search("surrogate|UTF-8", found[1].reason) and re.search("[12]", found[1].file)
+    assert re.search("surrogate|UTF-8", found[1].reason) and re.search(r"\b[13](.png)?$", found[1].file)
     # what is noted about it can be written
     json.dumps([found[1].file, found[1].reason], ensure_ascii=False).encode()
     assert source.fingerprint() and source.distinct_captions() in (None, 2)
