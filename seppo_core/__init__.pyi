@@ -22,11 +22,16 @@ from seppo_core.io.rng import keyed_generator as keyed_generator
 from seppo_core.methods.contrastive import seppo_loss as seppo_loss
 from seppo_core.methods.ditto import Ditto as Ditto
 from seppo_core.methods.dpo import Dpo as Dpo
+from seppo_core.methods.dro import Dro as Dro
+from seppo_core.methods.dro import dro_loss as dro_loss
+from seppo_core.methods.dspo import Dspo as Dspo
+from seppo_core.methods.dspo import dspo_loss as dspo_loss
 from seppo_core.methods.errors import Errors as Errors
 from seppo_core.methods.errors import anchor_sign as anchor_sign
 from seppo_core.methods.errors import flip as flip
 from seppo_core.methods.errors import preference_metrics as preference_metrics
 from seppo_core.methods.errors import squared_error as squared_error
+from seppo_core.methods.gt_pair import GtPair as GtPair
 from seppo_core.methods.guard import guard_scale as guard_scale
 from seppo_core.methods.guard import scale_gradient as scale_gradient
 from seppo_core.methods.kto import Kto as Kto
@@ -36,6 +41,8 @@ from seppo_core.methods.mapo import Mapo as Mapo
 from seppo_core.methods.mapo import mapo_loss as mapo_loss
 from seppo_core.methods.mapo import mapo_push as mapo_push
 from seppo_core.methods.method import Method as Method
+from seppo_core.methods.poly_dpo import PolyDpo as PolyDpo
+from seppo_core.methods.poly_dpo import poly_dpo_loss as poly_dpo_loss
 from seppo_core.methods.reference import FrozenCopy as FrozenCopy
 from seppo_core.methods.reference import LoraView as LoraView
 from seppo_core.methods.reference import Reference as Reference

@@ -43,6 +43,11 @@ class MethodConfig(Variants):
         return self.spec.reference
 
     @property
+    def sampled_from(self) -> Strategy | None:
+        """Which snapshot generates an iteration's samples; nearly always the reference of the loss."""
+        return self.strategy
+
+    @property
     def noise(self) -> Noise:
         """Whether winner and counterpart get two noises or one."""
         return "independent"

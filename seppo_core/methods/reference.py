@@ -30,21 +30,31 @@ class ReferencePool:
     arXiv 2410.05255): "random" is uniform over all entries so far, "latest" the policy at the iteration's start,
     "initial" entry 0. The choice is keyed by (seed, iteration), hence the same in every process and after a resume.
 
+    `sampled_from` is the strategy by which the one that generates is chosen, if it is not the loss's.
+
     `window` makes "random" another method than the paper's: it draws from the newest so many entries, and those
     before are deleted.
     """
 
-    def __init__(self, folder: Path, strategy: Strategy = "random", seed: int = 0, window: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        strategy: Strategy = "random",
+        seed: int = 0,
+        window: int | None = None,
+        sampled_from: Strategy | None = None,
+    ):
         if window is not None and (window < 1 or strategy != "random"):
             raise ValueError(f"window={window} needs strategy random and at least 1; the strategy is {strategy}")
         self.folder = folder
         self.strategy = strategy
         self.seed = seed
         self.window = window
+        self.sampled_from = sampled_from or strategy
 
     def keeps(self, iteration: int) -> bool:
         """Whether entry `iteration` can ever be drawn, so that it is worth its disk."""
-        return iteration == 0 or self.strategy != "initial"
+        return iteration == 0 or {self.strategy, self.sampled_from} != {"initial"}
 
     def save(self, iteration: int, state: dict[str, Tensor]) -> None:
         """Writes entry `iteration` whole or not at all; an entry that is there stays as it is."""
@@ -55,15 +65,22 @@ class ReferencePool:
 
     def choose(self, iteration: int) -> int:
         """Index of the reference for `iteration`, in 0..iteration."""
-        if self.strategy == "initial":
+        return self._choose(self.strategy, iteration)
+
+    def choose_sampler(self, iteration: int) -> int:
+        """Index of the entry that generates the samples of `iteration`, in 0..iteration."""
+        return self._choose(self.sampled_from, iteration)
+
+    def _choose(self, strategy: Strategy, iteration: int) -> int:
+        if strategy == "initial":
             return 0
-        if self.strategy == "latest":
+        if strategy == "latest":
             return iteration
-        if self.strategy == "random":
+        if strategy == "random":
             generator = keyed_generator(self.seed, purposes.REFERENCE, iteration)
             oldest = self._oldest(iteration)
             return oldest + int(torch.randint(iteration + 1 - oldest, (), generator=generator))
-        raise ValueError(f'reference strategy {self.strategy!r} is not known; use "random", "latest" or "initial"')
+        raise ValueError(f'reference strategy {strategy!r} is not known; use "random", "latest" or "initial"')
 
     def entries(self, iteration: int) -> int:
         """Number of entries that `choose` chooses from."""

@@ -205,3 +205,13 @@ def anchor_gap(adapter: Adapter, policy: nn.Module, reference: Reference, batch:
     # before torch 2.11 autocast would hand the casts made here, which have no graph, to the pass with gradient
     torch.clear_autocast_cache()
     return torch.stack(gaps).mean(0)
+
+
+def drift(reference: Reference, held: Pass, own: Pass, batch: Batch) -> Float[Tensor, " b"]:
+    """‖policy − reference‖² of each winner, (b,): averaged over its elements and weighted as the errors are.
+
+    Zero, without gradient, while the reference has the policy's weights.
+    """
+    if reference.equals_policy:
+        return torch.zeros_like(held.errors)
+    return batch.noise_path.weight(batch.t) * squared_error(own.residuals - held.residuals)

@@ -36,7 +36,7 @@ def pool_entries(config: Config) -> int:
     m, iterations = config.method, config.loop.iterations
     if m.strategy is None:
         return 0
-    if m.strategy == "initial":
+    if {m.strategy, m.sampled_from} == {"initial"}:
         return 1
     # the one that is to be forgotten goes after the new one is there
     return iterations if m.pool_window is None else min(iterations, m.pool_window + 1)

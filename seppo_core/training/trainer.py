@@ -67,7 +67,9 @@ class Trainer:
         )  # fmt: skip
 
         # without a reference nothing is ever drawn from it
-        self.pool = ReferencePool(folder / "pool", method.strategy or "initial", config.seed, method.pool_window)
+        self.pool = ReferencePool(
+            folder / "pool", method.strategy or "initial", config.seed, method.pool_window, method.sampled_from
+        )
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
         order = WinnerOrder(len(cache), config.seed)
         data = config.data
@@ -132,7 +134,7 @@ class Trainer:
     def _iterate(self, iteration: int, recorder: RunRecorder) -> None:
         loop = self.config.loop
         first, last = iteration * loop.updates_per_iteration, (iteration + 1) * loop.updates_per_iteration
-        drawn, buffer = None, None
+        drawn, sampler, buffer = None, None, None
         if self.reference is not None:
             if self.progress.update == first and self.pool.keeps(iteration):
                 state = trainable_state(self._denoiser, keep=self.is_main)
@@ -140,15 +142,19 @@ class Trainer:
                     self.pool.save(iteration, state)
                     self.pool.forget(iteration)
             self.accelerator.wait_for_everyone()
-            drawn = self.pool.choose(iteration)
-            self.reference.load(self.pool.load(drawn))
+            drawn, sampler = self.pool.choose(iteration), self.pool.choose_sampler(iteration)
+            self.reference.load(self.pool.load(sampler))
             if self.method.spec.counterpart == "generated":
                 buffer = self.samples.fill(iteration, self.reference, self.stop, recorder)
+            if drawn != sampler:
+                self.reference.load(self.pool.load(drawn))
         about = {"iteration": iteration} | (
             {} if drawn is None else {"reference": drawn, "pool": self.pool.entries(iteration)}
         )
         if drawn is not None and self.pool.window is not None:
             about["remember"] = self.pool.window
+        if self.pool.sampled_from != self.pool.strategy:
+            about["sampler"] = sampler
         if buffer is not None and (variance := sample_variance(buffer)) is not None:
             about["sample_variance"] = variance
         updates = range(self.progress.update, last)

@@ -11,8 +11,12 @@ from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.methods.ditto import DittoConfig
 from seppo_core.config.methods.dpo import DpoConfig
+from seppo_core.config.methods.dro import DroConfig
+from seppo_core.config.methods.dspo import DspoConfig
+from seppo_core.config.methods.gt_pair import GtPairConfig
 from seppo_core.config.methods.kto import KtoConfig
 from seppo_core.config.methods.mapo import MapoConfig
+from seppo_core.config.methods.poly_dpo import PolyDpoConfig
 from seppo_core.config.methods.seppo import SeppoConfig
 from seppo_core.config.methods.sft import SftConfig
 from seppo_core.config.methods.spin import SpinConfig
@@ -36,6 +40,10 @@ VARIANTS = {
     "dpo, guarded": DpoConfig(beta=50, guard=0.0),
     "spin": SpinConfig(beta=50),
     "ditto": DittoConfig(beta=50),
+    "gt_pair": GtPairConfig(beta=50),
+    "dro": DroConfig(),
+    "poly_dpo": PolyDpoConfig(beta=50),
+    "dspo": DspoConfig(beta=5),
     "mapo": MapoConfig(),
     "mapo, guarded": MapoConfig(guard=0.1),
     "kto": KtoConfig(beta=50),
@@ -117,13 +125,19 @@ def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, n
     assert all(("reference" in line) == spec.uses_reference for line in lines)
     # entries that no draw can ever ask for are not kept
     assert len(pool) == (
-        0 if not spec.uses_reference else 1 if method.strategy == "initial" or method.pool_window else 2
+        0
+        if not spec.uses_reference
+        else 1
+        if {method.strategy, method.sampled_from} == {"initial"} or method.pool_window
+        else 2
     )
     assert all(line.get("remember") == method.pool_window for line in lines)
     told = status_text(read_status(tmp_path / "run"))
     assert ("forgets all but the newest 1 snapshots" in told) == (method.pool_window == 1)
     if method.strategy == "latest":
         assert [line["reference"] for line in lines] == [0, 0, 0, 1, 1, 1]
+    if method.sampled_from != method.strategy:
+        assert [(line["reference"], line["sampler"]) for line in lines] == [(0, 0)] * 3 + [(0, 1)] * 3
 
 
 @pytest.mark.parametrize(
