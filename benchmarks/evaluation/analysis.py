@@ -84,6 +84,7 @@ def _prompts(folder: PlanFolder, results: Results) -> dict:
         "published_rows": None if known is None else known.rows,
         "as_published": results.plan.published_prompts(),
         "overlap": folder.notes("overlap"),
+        "references": folder.notes("references").get("unmatched", []),
         "categories": {column: len(category_values(results.plan, column)) for column in prompts.columns()},
     }
 
@@ -267,6 +268,7 @@ def _warnings(report: dict, results: Results) -> list[str]:
         found.append(
             "Seeds are sequential, as in the authors' script: each sample depends on the order of the prompts."
         )
+    found += prompts["references"]
     found += _model_warnings(report["models"], prompts)
     found += reward_warnings(report["fitted"])
     for column in {column["metric"]: column for column in report["columns"]}.values():

@@ -137,15 +137,19 @@ class PlanFolder:
     def reference_writer(self, shard: Shard | None) -> LineWriter:
         return LineWriter(self.folder, "references", shard)
 
+    def reference_lines(self) -> dict[str, dict]:
+        """What was last found out of each prompt's real sample: `file` names the file's content, `sha256` its pixels,
+        `reason` says why there are none."""
+        lines = sorted(read_lines(self.folder, "references"), key=lambda line: line.get("at", 0))
+        return {line["prompt"]: line for line in lines}
+
     def references(self) -> dict[str, str]:
-        """Hash of the real sample by the key of its prompt."""
-        return {line["prompt"]: line["sha256"] for line in read_lines(self.folder, "references") if "sha256" in line}
+        """Name of the pixels of the real sample by the key of its prompt."""
+        return {key: line["sha256"] for key, line in self.reference_lines().items() if "sha256" in line}
 
     def unreadable_references(self) -> dict[str, str]:
         """Why a real sample that is there could not be read, by the key of its prompt."""
-        there = self.references()
-        lines = [line for line in read_lines(self.folder, "references") if line["prompt"] not in there]
-        return {line["prompt"]: line["reason"] for line in lines}
+        return {key: line["reason"] for key, line in self.reference_lines().items() if "sha256" not in line}
 
 
 def entry_of(

@@ -24,10 +24,11 @@ from benchmarks.evaluation.store import Shard
 from seppo_core.judging.doctor import table
 from seppo_core.judging.external.spec import Described, Plugin, describe
 from seppo_core.judging.weights import WEIGHTS_VARIABLE
+from seppo_core.report.wording import some
 
 HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
 NAMED = 5
-"""Prompts without a reference that are called by their names."""
+"""Ambiguous names that are listed."""
 CURE = (
     f"give them as --weights METRIC.PART=PLACE, or as ${WEIGHTS_VARIABLE}/OWNER/NAME; --download lets the hub client "
     "fetch those that are on the hub; --skip-missing goes on without"
@@ -88,13 +89,20 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
         if e.references is None:
             missing.append(f"{', '.join(wanting)}: real samples, in a folder by the prompts' ids (--references)")
         else:
-            without = References(e.references, e.protocol).missing(e.prompts.prompts)
-            found = len(e.prompts) - len(without)
-            named = ", ".join(without[:NAMED]) + (f" and {len(without) - NAMED} more" if len(without) > NAMED else "")
-            left_out = f" Left out of {', '.join(wanting)}: {named}." if found and without else ""
-            lines.append(f"References: {found} of {len(e.prompts)} prompts have one in {e.references}.{left_out}")
-            if not found:
-                missing.append(f"{', '.join(wanting)}: no file in {e.references} is called by a prompt's id")
+            references = References(e.references, e.protocol, e.prompts.prompts)
+            lines.append(" ".join(references.remarks()))
+            if ambiguous := references.ambiguous():
+                missing.append(
+                    f"{', '.join(wanting)}: {'; '.join(ambiguous[:NAMED])}; give every id one file, in folders called "
+                    "after the prompt files if ids begin anew in each"
+                )
+            elif len(references.missing()) == len(e.prompts):
+                ids = some([prompt.given or prompt.id for prompt in e.prompts.prompts], 3)
+                there = some([file.name for file in references.all], 3) or "nothing that can be read"
+                missing.append(
+                    f"{', '.join(wanting)}: no file in {e.references} is called by a prompt's id: it holds {there}, "
+                    f"the ids are {ids}"
+                )
     for plugin in e.plugins:
         try:
             about = describe(plugin, e.protocol.kind).about
@@ -117,7 +125,7 @@ def run(evaluation: Evaluation) -> Plan:
     _, missing = diagnose(e)
     if missing:
         raise Missing("missing before anything is drawn:\n  " + "\n  ".join(missing))
-    references = None if e.references is None else References(e.references, e.protocol)
+    references = None if e.references is None else References(e.references, e.protocol, e.prompts.prompts)
     if e.protocol.seed_mode == "sequential" and (e.shard is not None or len(e.protocol.seeds) > 1):
         raise ValueError(
             "--seed-mode sequential is one process and one sample per prompt; leave --shard and --seeds out"
@@ -129,6 +137,11 @@ def run(evaluation: Evaluation) -> Plan:
     ]
     plan = e.folder.open(Plan(e.protocol, e.prompts, tuple(entries)))
     _note_overlap(e)
+    if references is not None and needs_references(e.metrics, e.protocol.kind):
+        _, *unmatched = references.remarks()
+        e.folder.note("references", {"unmatched": unmatched})
+        for line in unmatched:
+            e.say(f"warning: {line}")
     if e.rewards:
         e.folder.note("rewards", e.folder.notes("rewards") | {name: list(of) for name, of in e.rewards.items()})
     for spec, entry in zip(e.models, entries, strict=True):

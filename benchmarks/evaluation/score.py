@@ -1,6 +1,7 @@
 """Has every metric and every plug-in judge the samples that it has not judged yet."""
 
 import gc
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,9 +10,8 @@ import torch
 
 from benchmarks.evaluation.folder import JudgeEntry, Plan, PlanFolder
 from benchmarks.evaluation.metric_adapters import Judge, Sample, SetJudge
-from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt, text_mark
-from benchmarks.evaluation.references import References
+from benchmarks.evaluation.references import NO_REFERENCE, UNREADABLE, References, reference_key
 from benchmarks.evaluation.store import Record, SampleStore, ScoreStore, ScoreWriter, Shard, score_key
 from seppo_core.io.progress import progress_bar
 from seppo_core.judging.columns import Score
@@ -27,6 +27,8 @@ class Task:
     store: SampleStore
     record: Record
     prompt: Prompt
+    reference: str | None
+    """Name of the pixels of the real sample that it is compared with."""
 
 
 def score(
@@ -77,22 +79,37 @@ def score(
 def reference_hashes(
     folder: PlanFolder, plan: Plan, references: References | None, shard: Shard | None
 ) -> dict[str, str]:
-    """Hash of each prompt's real sample, by its key, if there is one; read once and written down."""
+    """Name of the pixels of each prompt's real sample, by its key, if there is one.
+
+    The files are looked at anew in every run; what they gave is written down, so that a file is decoded once as long as
+    it stays the same, and so that the report knows which scores belong to the files of now.
+    """
     if references is None:
         return folder.references()
     mine = list(plan.prompts.prompts) if shard is None else shard.of(list(plan.prompts.prompts))
-    known, unreadable = folder.references(), folder.unreadable_references()
+    known = folder.reference_lines()
     with folder.reference_writer(shard) as writer:
+
+        def note(prompt: Prompt, **found: str) -> None:
+            before = known.get(prompt.key, {})
+            known[prompt.key] = {"prompt": prompt.key, **found}
+            if known[prompt.key] != {name: value for name, value in before.items() if name != "at"}:
+                writer.write(known[prompt.key] | {"at": time.time_ns()})
+
         for prompt in mine:
-            if prompt.key not in known and references.file(prompt) is not None:
-                try:
-                    known[prompt.key] = frames_key(references.read(prompt))
-                except (ValueError, OSError) as error:
-                    if unreadable.get(prompt.key) != (reason := _reason(error)):
-                        writer.write({"prompt": prompt.key, "reason": reason})
-                    continue
-                writer.write({"prompt": prompt.key, "sha256": known[prompt.key]})
-    return known
+            if references.file(prompt) is None:
+                if prompt.key in known:
+                    note(prompt, reason=NO_REFERENCE)
+                continue
+            mark = ""
+            try:
+                mark = references.mark(prompt)
+                if known.get(prompt.key, {}).get("file") != mark:
+                    note(prompt, file=mark, sha256=reference_key(references.read(prompt)))
+            # decoders raise whatever they like for damage
+            except Exception as error:
+                note(prompt, file=mark, reason=_reason(error))
+    return {key: line["sha256"] for key, line in known.items() if "sha256" in line}
 
 
 def tasks_of(
@@ -125,7 +142,7 @@ def tasks_of(
                 failed = known is not None and known.reason is not None
                 lost = known is not None and not failed and there is not None and not there(record.sha256)
                 if known is None or lost or (failed and retry):
-                    found[key] = Task(key, samples, record, prompt)
+                    found[key] = Task(key, samples, record, prompt, hashes.get(prompt.key))
     return list(found.values())
 
 
@@ -147,7 +164,10 @@ def _judge(judge: Judge, tasks: Sequence[Task], references: References | None, w
 
 def _sample(judge: Judge, task: Task, references: References | None) -> Sample:
     frames = task.store.read(task.record)
-    reference = references.read(task.prompt) if judge.paired and references is not None else None
+    reference = None
+    if judge.paired and references is not None:
+        # the score is kept under these pixels
+        reference = references.read(task.prompt, task.reference or UNREADABLE)
     return Sample(task.record.sha256 or "", frames, task.prompt.text, reference)
 
 
@@ -170,7 +190,7 @@ def _reference_features(
         if known is not None and known.reason is not None and not retry:
             continue
         try:
-            judge.features.features(hashes[prompt.key], references.read(prompt))
+            judge.features.features(hashes[prompt.key], references.read(prompt, hashes[prompt.key]))
         except Exception as error:
             writer.add(key, Score({}, _reason(error)))
 

@@ -57,7 +57,7 @@ def drawn(tmp_path):
     (tmp_path / "real").mkdir()
     real = tmp_path / "real"
     add_references(real, plan.prompts.prompts[:REFERENCES])
-    return folder, plan, References(real, plan.protocol)
+    return folder, plan, References(real, plan.protocol, plan.prompts.prompts)
 
 
 def add_references(folder, prompts):
@@ -180,7 +180,7 @@ def test_too_few_complete_prompts_say_so_once(drawn):
     folder, plan, references = drawn
     for file in sorted(references.folder.iterdir())[1:]:
         file.unlink()
-    judge((folder, plan, References(references.folder, plan.protocol)))
+    judge((folder, plan, References(references.folder, plan.protocol, plan.prompts.prompts)))
     report = write_report(folder)
     assert all("mean" not in row for row in report["scores"]) and not report["differences"]
     assert f"{FID}: 1 prompts are complete; a set needs at least 2." in report["warnings"]
@@ -191,7 +191,10 @@ def test_a_draw_of_one_prompt_alone_is_a_reason_and_no_crash(drawn):
     _folder, _plan, references = drawn
     for file in sorted(references.folder.iterdir())[2:]:
         file.unlink()
-    judge((drawn[0], drawn[1], References(references.folder, drawn[1].protocol)), metric="kid[clean]")
+    judge(
+        (drawn[0], drawn[1], References(references.folder, drawn[1].protocol, drawn[1].prompts.prompts)),
+        metric="kid[clean]",
+    )
     (warning,) = (line for line in write_report(drawn[0])["warnings"] if "no interval" in line)
     assert warning.startswith("kid[clean]: no interval from 2 prompts: one row of features alone")
 
@@ -200,7 +203,7 @@ def test_a_draw_of_one_prompt_alone_is_a_reason_and_no_crash(drawn):
 def test_few_bootstrap_draws_are_said_and_more_can_be_asked_for(drawn, monkeypatch):
     folder, plan, references = drawn
     add_references(references.folder, plan.prompts.prompts)
-    drawn = (folder, plan, References(references.folder, plan.protocol))
+    drawn = (folder, plan, References(references.folder, plan.protocol, plan.prompts.prompts))
     judge(drawn)
     judge(drawn, metric="kid[clean]")
     monkeypatch.setattr("benchmarks.evaluation.set_comparison.MANY_ROWS", 9)
