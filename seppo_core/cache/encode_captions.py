@@ -6,9 +6,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from seppo_core.cache.cut_captions import CutCaptions, joined
 from seppo_core.cache.encode_items import as_stored
 from seppo_core.cache.manifest import STARTS
 from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.models.text import TokenCount, counting_tokens
 
 TEXT_BATCH = 32
 
@@ -36,18 +38,41 @@ class TextEncoder:
         """Bytes of one caption at most."""
         return sum(tensor.nbytes for tensor in self.empty.values())
 
-    def shard(self, captions: list[str], done: Callable[[int], None]) -> dict[str, Tensor]:
-        """Encodes `captions`; `done` is called after every batch with the number of its captions."""
-        batches = []
+    def shard(self, captions: list[str], done: Callable[[int], None]) -> tuple[dict[str, Tensor], list[CutCaptions]]:
+        """Encodes `captions`, and counts those that are cut, of which "" is none.
+
+        `done` is called after every batch with the number of its captions.
+        """
+        batches, cut = [], []
         for at in range(0, len(captions), TEXT_BATCH):
             prompts = captions[at : at + TEXT_BATCH]
-            batches.append(self._packed(self._one_shape(self._encode(prompts))))
+            with counting_tokens() as counts:
+                batches.append(self._packed(self._one_shape(self._encode(prompts))))
+            cut = joined([*cut, *self._cut(counts, prompts)])
             done(len(prompts))
         tensors = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
         for name in self.lengths:
             # lengths become the position of each row's first token
             tensors[name + STARTS] = torch.tensor([0, *accumulate(tensors[name + STARTS].tolist())])
-        return tensors
+        return tensors, cut
+
+    def _cut(self, counts: list[TokenCount], prompts: list[str]) -> list[CutCaptions]:
+        """What each tokenizer cuts of `prompts`, which a family may have encoded one by one."""
+        if not counts:
+            return []
+        names = {id(part): name for name, part in self.adapter.pipeline.components.items()}
+        lengths: dict[str, list[tuple[int, int]]] = {}
+        for one in counts:
+            name = names.get(id(one.tokenizer), "tokenizer")
+            lengths.setdefault(name, []).extend((tokens, one.limit) for tokens in one.tokens)
+        found = []
+        for name, pairs in lengths.items():
+            each = [(*pair, prompt) for pair, prompt in zip(pairs, prompts, strict=True) if prompt]
+            over = [(tokens, prompt) for tokens, limit, prompt in each if tokens > limit]
+            longest = max(over, key=lambda pair: pair[0], default=(0, ""))
+            if each:
+                found.append(CutCaptions(name, each[0][1], len(each), len(over), *longest))
+        return found
 
     def _encode(self, prompts: list[str]) -> Condition:
         condition = dict(self.adapter.encode_prompts(prompts))

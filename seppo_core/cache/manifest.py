@@ -90,6 +90,8 @@ class Manifest:
     """Hash of the tokenizer that read the captions; None if it was not recorded."""
     buckets: tuple[tuple[int, ...], ...] | None = None
     """Latent shapes that the items' `bucket` numbers refer to; None if all items have `latent_shape`."""
+    cut_captions: list[dict] | None = None
+    """How many captions each tokenizer cuts (`cut_captions.CutCaptions`); None if they were not counted."""
 
     @property
     def views(self) -> tuple[str, ...]:

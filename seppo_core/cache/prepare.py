@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from seppo_core.cache.cut_captions import CutCaptions, as_json, cut_text, from_json, joined, of_cache
 from seppo_core.cache.encode_captions import TextEncoder
 from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.cache.manifest import FINGERPRINT_VERSION, Manifest
@@ -91,7 +93,9 @@ def prepare(
         finished = ranks.run_on_main(lambda: _claim(target, lock, overwrite))
         if finished is not None:
             if progress and ranks.is_main:
-                tqdm.write(f"{folder} is prepared already: {finished.items} items")
+                tqdm.write(
+                    "; ".join([f"{folder} is prepared already: {finished.items} items", *of_cache(Path(folder))])
+                )
             return finished
         if not ranks.is_main:
             lock.join()
@@ -136,6 +140,8 @@ class _Preparation:
         self.target, self.items, self.texts, self.source = target, items, texts, items.source
         self.item_bytes, self.max_rejected_share, self.ranks = item_bytes, max_rejected_share, ranks
         self.visible = progress and ranks.is_main
+        more = "" if items.adapter.text_tokens is None else f", or raise model.text_tokens={items.adapter.text_tokens}"
+        self.cure_for_cut = f"shorten them{more}"
         self.text_rows = min(shard_size, _rows_in_shard(texts.row_bytes))
         total = len(self.source)
         self.shards = [range(start, min(start + shard_size, total)) for start in range(0, total, shard_size)]
@@ -224,12 +230,25 @@ class _Preparation:
         # dealt out by number, for by now another process may have written some that this one takes for old
         for name in list(parts)[self.ranks.rank :: self.ranks.world]:
             if name not in there:
-                self.target.save(name, self.texts.shard(parts[name], progress.add), len(parts[name]), [], [])
+                tensors, cut = self.texts.shard(parts[name], progress.add)
+                self.target.save(name, tensors, len(parts[name]), cut=as_json(cut))
         progress.wait(lambda: all((self.target.parts / f"{name}.json").is_file() for name in parts))
         return list(parts)
 
+    def _cut(self, texts: list[str]) -> list[CutCaptions]:
+        """The captions that each tokenizer cuts; the longest is named by the first file that has it."""
+        cut = joined(chain.from_iterable(from_json(self.target.note(name).cut) for name in texts))
+        longest = {one.longest for one in cut if one.cut}
+        files: dict[str, str] = {}
+        if longest:
+            for item in chain.from_iterable(note.items for note in self._notes()):
+                if item["caption"] in longest:
+                    files.setdefault(item["caption"], item["file"])
+        return [replace(one, longest=files.get(one.longest, "")) for one in cut]
+
     def _finish(self, count: _Count, text_rows: dict[str, int], texts: list[str]) -> None:
         settings = self.target.settings
+        cut = self._cut(texts)
         manifest = Manifest(
             **{name: settings[name] for name in ("kind", "form", "model", "dtype")},
             latent_shape=self.items.shape,
@@ -244,6 +263,7 @@ class _Preparation:
             shards=tuple(note.stored for note in self._notes() if note.stored),
             texts=tuple(self.target.note(name).stored for name in texts),
             tables=(*self.target.save_items(self._notes(), text_rows), self.target.save_rejected(self._notes())),
+            cut_captions=as_json(cut),
         )
         self.target.finish(manifest)
         if self.visible:
@@ -251,6 +271,8 @@ class _Preparation:
                     if number]  # fmt: skip
             tail = f"; {', '.join(told)}, see {self.target.folder / 'rejected.jsonl'}" if told else ""
             tqdm.write(f"{self.target.folder}: {count.kept} items with {manifest.captions} distinct captions{tail}")
+            for line in cut_text(cut):
+                tqdm.write(f"{line}; {self.cure_for_cut}")
 
     def _notes(self) -> Iterator[ShardNote]:
         """Notes about the finished item shards, in the order of the source."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class ShardNote:
     stored: StoredFile | None
     items: list[dict[str, str]] = field(default_factory=list)
     rejected: list[dict[str, str]] = field(default_factory=list)
+    cut: list[dict] = field(default_factory=list)
+    """Of a text shard: which of its captions are cut, as `cut_captions` has it."""
 
 
 class CacheFolder:
@@ -97,18 +99,26 @@ class CacheFolder:
             if found["fingerprint"] != self.fingerprint:
                 return None
             stored = None if found["stored"] is None else StoredFile.from_json(found["stored"])
-            note = ShardNote(stored, found["items"], found["rejected"])
+            note = ShardNote(stored, found["items"], found["rejected"], found.get("cut", []))
         except (ValueError, KeyError, TypeError):
             return None
         return note if stored is None or stored.size_problem(self.folder) is None else None
 
-    def save(self, name: str, tensors: dict[str, Tensor], count: int, items: list, rejected: list) -> ShardNote:
+    def save(
+        self,
+        name: str,
+        tensors: dict[str, Tensor],
+        count: int,
+        items: Sequence[dict] = (),
+        rejected: Sequence[dict] = (),
+        cut: Sequence[dict] = (),
+    ) -> ShardNote:
         """Writes shard `name` with `count` items or captions, unless that is 0, and then the note that it is done."""
         stored = None
         if count:
             save_tensors(self.folder / f"{name}.safetensors", tensors)
             stored = self._stored(f"{name}.safetensors", count)
-        note = ShardNote(stored, items, rejected)
+        note = ShardNote(stored, list(items), list(rejected), list(cut))
         save_json(self.parts / f"{name}.json", {"fingerprint": self.fingerprint} | asdict(note))
         return note
 

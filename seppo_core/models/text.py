@@ -1,10 +1,40 @@
 """Captions to embeddings, as the text encoders of diffusers' pipelines are used."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
 import torch
 from diffusers import DiffusionPipeline
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class TokenCount(NamedTuple):
+    """How many tokens prompts have, and how many of them a tokenizer was asked to keep."""
+
+    tokenizer: PreTrainedTokenizerBase
+    tokens: list[int]
+    limit: int
+
+
+_counts: ContextVar[list[TokenCount] | None] = ContextVar("token counts", default=None)
+
+
+@contextmanager
+def counting_tokens() -> Iterator[list[TokenCount]]:
+    """Gives a list to which every `tokenize` within it adds how long its prompts are, whoever calls it for what.
+
+    So what is counted is what the encoders were given, cleaned and with a pipeline's instruction.
+    """
+    counts: list[TokenCount] = []
+    before = _counts.set(counts)
+    try:
+        yield counts
+    finally:
+        _counts.reset(before)
 
 
 @torch.no_grad()
@@ -67,6 +97,8 @@ def tokenize(
 ) -> tuple[Int[Tensor, "b tokens"], Int[Tensor, "b tokens"]]:
     """Token ids and attention mask, padded and cut to `length` or to the tokenizer's limit."""
     length = tokenizer.model_max_length if length is None else length
+    if (counts := _counts.get()) is not None:
+        counts.append(TokenCount(tokenizer, _token_counts(tokenizer, prompts), length))
     tokens = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     return tokens.input_ids, tokens.attention_mask
 
@@ -74,6 +106,9 @@ def tokenize(
 def too_long(tokenizer: PreTrainedTokenizerBase, prompts: list[str], length: int | None = None) -> list[int]:
     """Positions of the prompts that have more than `length` tokens, or more than the tokenizer's limit."""
     length = tokenizer.model_max_length if length is None else length
+    return [index for index, count in enumerate(_token_counts(tokenizer, prompts)) if count > length]
+
+
+def _token_counts(tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[int]:
     # tokenised without a limit, the library would say of each that it is too long
-    counts = [len(ids) for ids in tokenizer(prompts, verbose=False).input_ids]
-    return [index for index, count in enumerate(counts) if count > length]
+    return [len(ids) for ids in tokenizer(prompts, verbose=False).input_ids]

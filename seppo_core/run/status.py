@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from seppo_core.cache.cut_captions import of_cache
 from seppo_core.config.loader import read_values
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.monitoring import HealthConfig
@@ -47,6 +48,8 @@ class Status:
     alarms: tuple[Alarm, ...]
     standing: tuple[Alarm, ...]
     last: tuple[dict, ...]
+    cut: tuple[str, ...] = ()
+    """A line for each limit of a tokenizer that cuts captions of the cache."""
 
 
 def read_status(folder: Path) -> Status:
@@ -89,6 +92,7 @@ def read_status(folder: Path) -> Status:
         alarms=tuple(watched.alarms),
         standing=tuple(watched.standing),
         last=tuple(metrics[-LINES:]),
+        cut=tuple(of_cache(Path(config.get("data", {}).get("cache", "")))),
     )
 
 
@@ -119,6 +123,7 @@ def status_text(status: Status, now: float | None = None) -> str:
             rows.append(("ends", f"in {clock(status.left)}, about {end:%Y-%m-%d %H:%M}"))
         else:
             rows.append(("left", f"{clock(status.left)} once it runs again: the same train command goes on"))
+    rows += [("captions", line) for line in status.cut]
     newest = status.checkpoints[-1] if status.checkpoints else "none yet"
     rows.append(("checkpoint", newest + (f" ({len(status.checkpoints)} kept)" if status.checkpoints else "")))
     rows.append(("health", _health_text(status)))

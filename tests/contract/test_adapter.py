@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteSc
 from diffusers.schedulers import SchedulerMixin
 from torch import Tensor
 
+from seppo_core.cache.encode_captions import TextEncoder
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import effective_config, make_scheduler, sample
 from tests.contract.family import Family, is_flow
@@ -140,6 +141,15 @@ def test_prompts_are_encoded_as_the_pipeline_does(family, adapter, plain):
         torch.testing.assert_close(unconditional[name], empty[name][:1])
         assert not value.requires_grad
     assert adapter.truncated([*PROMPTS, ""]) == [1]
+
+
+def test_captions_that_are_cut_are_counted_for_every_tokenizer(adapter):
+    _, counts = TextEncoder(adapter, torch.float32).shard([*PROMPTS, ""], lambda _: None)
+    parts = adapter.pipeline.components.items()
+    assert {one.tokenizer for one in counts} == {n for n, p in parts if n.startswith("tokenizer") and p is not None}
+    assert all(one.captions == len(PROMPTS) and one.cut <= 1 for one in counts)
+    cut = [one for one in counts if one.cut]
+    assert cut and all(one.longest == PROMPTS[1] and one.tokens > one.limit for one in cut)
 
 
 def test_encode_and_decode_shapes(family, adapter):

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
 
+from seppo_core.cache.cut_captions import CutCaptions, as_json
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.io.locks import FolderLock
 from seppo_core.run.status import read_status, status_text
@@ -85,6 +87,17 @@ def test_waiting_for_data_is_told_and_what_helps(run):
     assert "data        20.0% of it is waiting for batches; raise data.prefetch, or put" in told(run)
     write_metrics(run, 6)
     assert "waiting for batches" not in told(run), "runs of before say nothing of it"
+
+
+def test_captions_that_were_cut_are_told_by_what_the_cache_says(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "lose their ends" not in told(run)
+    first = CutCaptions("tokenizer", 77, 800, 12, 3402, "7.png")
+    counts = [first, replace(first, tokenizer="tokenizer_2"), CutCaptions("tokenizer_3", 256, 800, 0)]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "manifest.json").write_text(json.dumps({"cut_captions": as_json(counts)}))
+    line = "12 of 800 captions lose their ends after 77 tokens (tokenizer and tokenizer_2); the longest, of 7.png, has"
+    assert f"captions    {line} 3,402" in told(run) and told(run).count("lose their ends") == 1
 
 
 def test_while_samples_are_drawn(run):
