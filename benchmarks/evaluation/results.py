@@ -4,15 +4,18 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.evaluation.columns import judge_columns
 from benchmarks.evaluation.folder import JudgeEntry, ModelEntry, Plan, PlanFolder
 from benchmarks.evaluation.prompts import text_mark
-from benchmarks.evaluation.store import score_key
+from benchmarks.evaluation.store import Record, SampleStore, score_key
 from seppo_core.judging.columns import Column
 
 Array = NDArray[np.float64]
+CHANGED = "the file was changed or damaged after it was drawn; remove it to draw it again"
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,20 @@ class ModelSamples:
     """Prompts that the text encoder does not read to the end; None if that is not known."""
     sampler: dict[str, str]
     """The device that drew the samples."""
+    store: SampleStore
+    records: list[list[Record | None]]
+    """The records of the samples that are there and sound, prompts by seeds."""
 
     @property
     def count(self) -> int:
         return sum(name is not None for row in self.hashes for name in row)
+
+    def read(self, row: int, at: int) -> UInt8[Tensor, "f 3 h w"]:
+        """The frames of one sample, checked. ValueError if there are none, or others than were drawn."""
+        record = self.records[row][at]
+        if record is None:
+            raise ValueError(f"{self.entry.name} has no sample {at} of prompt {row}")
+        return self.store.read(record)
 
 
 @dataclass(frozen=True)
@@ -102,21 +115,25 @@ def collect(folder: PlanFolder) -> Results:
 
 
 def model_samples(folder: PlanFolder, plan: Plan, entry: ModelEntry) -> ModelSamples:
-    """Reads one model's samples from its manifest."""
+    """Reads one model's samples from its manifest; a file that was changed since is a failure."""
     store = folder.samples(entry)
-    hashes: list[list[str | None]] = []
-    files: list[list[str | None]] = []
+    records: list[list[Record | None]] = []
     failures: Counter[str] = Counter()
     absent, seconds = 0, 0.0
     for prompt in plan.prompts.prompts:
         found = [store.find(prompt, seed) for seed in plan.protocol.seeds]
-        hashes.append([None if record is None else record.sha256 for record in found])
-        files.append([None if r is None or r.file is None else str(store.folder / r.file) for r in found])
+        there = [record if record is not None and record.file is not None else None for record in found]
+        records.append([record if record is not None and store.is_sound(record) else None for record in there])
+        failures.update(CHANGED for record, sound in zip(there, records[-1], strict=True) if record is not sound)
         absent += sum(record is None for record in found)
         seconds += sum(record.seconds for record in found if record is not None)
         failures.update(record.reason for record in found if record is not None and record.reason is not None)
     truncated = store.truncated(plan.prompts.prompts)
-    return ModelSamples(entry, hashes, files, dict(failures), absent, seconds, truncated, store.sampler())
+    hashes = [[None if record is None else record.sha256 for record in row] for row in records]
+    files = [[None if record is None else str(store.folder / str(record.file)) for record in row] for row in records]
+    return ModelSamples(
+        entry, hashes, files, dict(failures), absent, seconds, truncated, store.sampler(), store, records
+    )
 
 
 def shared(first: Array, second: Array) -> tuple[Array, Array, NDArray[np.bool_]]:

@@ -132,7 +132,8 @@ def tasks_of(
         for prompt in prompts:
             for seed in plan.protocol.seeds:
                 record = samples.find(prompt, seed)
-                if record is None or record.sha256 is None:
+                # a file that was changed is to be removed and drawn again, not to be a failure of the judge
+                if record is None or record.sha256 is None or not samples.is_sound(record):
                     continue
                 key = score_key(record.sha256, text_mark(prompt.text), hashes.get(prompt.key))
                 known = store.scores.get(key)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt, text_mark
+from seppo_core.data.source import first_line
 from seppo_core.io.atomic import save_json
 from seppo_core.judging.columns import Score
 from seppo_image.commands import write_image
@@ -79,6 +80,8 @@ class Shard:
 
 MANIFEST = "manifest"
 ABOUT = "run.json"
+CHECKED = "checked"
+"""Lines that say of files that were touched since they were drawn that they hold the same pixels."""
 READ = "read"
 """Lines that say of prompts whether the text encoder reads them to the end."""
 
@@ -96,6 +99,8 @@ class Record:
     """Hash of the pixels, whatever file holds them; scores are kept under it."""
     reason: str | None = None
     seconds: float = 0.0
+    stat: Sequence[int] | None = None
+    """`file_stat` of the file as it was written; None in manifests of before."""
 
 
 class SampleStore:
@@ -107,6 +112,7 @@ class SampleStore:
         for line in read_lines(folder, MANIFEST):
             record = Record(**line)
             self.records[record.key, record.seed] = record
+        self._checked = {line["file"]: line for line in read_lines(folder, CHECKED)}
 
     def find(self, prompt: Prompt, seed: int) -> Record | None:
         """The record of a sample; None if it was never drawn or its file is gone."""
@@ -123,7 +129,7 @@ class SampleStore:
         path = write_image(stem, frames) if len(frames) == 1 else write_video(stem, frames, lossless=True)
         key = frames_key(rearrange(frames, "f h w c -> f c h w"))
         file = path.relative_to(self.folder).as_posix()
-        return Record(prompt.key, seed, prompt.text, file, key, None, round(seconds, 3))
+        return Record(prompt.key, seed, prompt.text, file, key, None, round(seconds, 3), file_stat(path))
 
     def note_read(self, prompts: Sequence[Prompt], cut: Collection[int] | None, shard: Shard | None) -> None:
         """Writes down beside the samples which prompts are cut, by index; None if that cannot be told.
@@ -162,10 +168,31 @@ class SampleStore:
         """The frames of a sample. ValueError if the file holds other pixels than were drawn."""
         if record.file is None:
             raise ValueError(f"{record.key} with seed {record.seed} was not drawn: {record.reason}")
-        frames = read_sample(self.folder / record.file)
+        path = self.folder / record.file
+        try:
+            frames = _decoded(path)
+        # whatever a decoder says of damage
+        except Exception as error:
+            raise ValueError(f"{path} is damaged ({first_line(error)}); remove it to draw it again") from error
         if frames_key(frames) != record.sha256:
-            raise ValueError(f"{self.folder / record.file} was changed after it was drawn; remove it to draw it again")
+            raise ValueError(f"{path} was changed after it was drawn; remove it to draw it again")
         return frames
+
+    def is_sound(self, record: Record) -> bool:
+        """Whether the file still holds the pixels that were drawn. It is decoded only if it was touched since."""
+        path = self.folder / str(record.file)
+        found = file_stat(path)
+        known = self._checked.get(str(record.file), {})
+        if found == record.stat or (known.get("stat"), known.get("sha256")) == (found, record.sha256):
+            return True
+        try:
+            self.read(record)
+        except ValueError:
+            return False
+        self._checked[str(record.file)] = line = {"file": record.file, "stat": found, "sha256": record.sha256}
+        with LineWriter(self.folder, CHECKED) as writer:
+            writer.write(line)
+        return True
 
 
 class ManifestWriter(LineWriter):
@@ -180,7 +207,13 @@ class ManifestWriter(LineWriter):
         self.store.records[record.key, record.seed] = record
 
 
-def read_sample(path: Path) -> UInt8[Tensor, "f 3 h w"]:
+def file_stat(path: Path) -> list[int]:
+    """What changes when a file is written to: its size and times. The second time cannot be set back."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _decoded(path: Path) -> UInt8[Tensor, "f 3 h w"]:
     """All frames of a picture (one) or a clip, 8 bits."""
     if path.suffix == ".png":
         with Image.open(path) as image:

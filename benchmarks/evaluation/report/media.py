@@ -1,10 +1,9 @@
-"""Pictures, clips, bars and grids of a quality report."""
+"""Pictures, clips and bars of a quality report."""
 
 import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from einops import rearrange
@@ -12,11 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.evaluation.results import Results, prompt_means
-from benchmarks.evaluation.store import read_sample
-from seppo_core.judging.columns import Column
 from seppo_core.report.chart import ticks
-from seppo_core.report.grid import GridCell, Heading, grid
 from seppo_core.report.html import Html, element, join
 from seppo_core.report.media import sample
 from seppo_core.report.statistics import Interval
@@ -137,73 +132,3 @@ def _bar(bar: Bar, group: Group, x, y: float) -> list[Html]:
 
 def _short(name: str, length: int = 22) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
-
-
-EXTREMES, EVEN = 8, 8
-"""Prompts per model with the largest gains, as many with the largest losses, and prompts that nobody chose."""
-
-
-@dataclass(frozen=True)
-class GalleryRow:
-    """A prompt, why it is shown, and the gains by which it can be sorted."""
-
-    row: int
-    why: str
-
-
-def gallery(results: Results, column: Column, baseline: str, pixels: int) -> Html:
-    """Largest wins, largest losses and evenly spaced prompts, every model's first sample with its score."""
-    names = results.names
-    means = {name: column.better * prompt_means(results.table(name, column.name)) for name in names}
-    others = [name for name in names if name != baseline]
-    gains = {name: means[name] - means[baseline] for name in others}
-    rows = chosen_rows(gains, len(results.plan.prompts))
-    headings = [Heading("prompt"), Heading("shown for")]
-    headings += [Heading(f"gain of {name}", names.index(name) % 8, number=True) for name in others]
-    headings += [Heading(name, number % 8) for number, name in enumerate(names)]
-    body = [_row(results, column, item, gains, pixels) for item in rows]
-    caption = (
-        f"Each prompt's first sample under every model, {column.title} below it; gains are over {baseline}, all seeds "
-        "averaged, more is better. A click on a heading sorts: by a gain, wins come first and losses last."
-    )
-    return grid(headings, body, caption, results.plan.protocol.frames)
-
-
-def chosen_rows(gains: dict[str, np.ndarray], prompts: int) -> list[GalleryRow]:
-    """Which prompts are shown, each once: wins and losses of every model, then evenly spaced ones."""
-    found: dict[int, str] = {}
-    for name, values in gains.items():
-        there = np.flatnonzero(np.isfinite(values))
-        order = there[np.argsort(-values[there], kind="stable")]
-        for row in order[values[order] > 0][:EXTREMES]:
-            found.setdefault(int(row), f"win of {name}")
-        for row in order[values[order] < 0][::-1][:EXTREMES]:
-            found.setdefault(int(row), f"loss of {name}")
-    for row in np.linspace(0, prompts - 1, min(EVEN, prompts)).round().astype(int):
-        found.setdefault(int(row), "not selected")
-    return [GalleryRow(row, why) for row, why in found.items()]
-
-
-def _row(
-    results: Results, column: Column, item: GalleryRow, gains: dict[str, np.ndarray], pixels: int
-) -> tuple[str, list[GridCell]]:
-    prompt = results.plan.prompts.prompts[item.row].text
-    cells = [GridCell(item.why, item.why, kind="quiet")]
-    for values in gains.values():
-        gain = float(values[item.row]) * column.scale
-        text, key = ("–", -1e9) if np.isnan(gain) else (f"{gain:+.{column.digits}f}", gain)
-        cells.append(GridCell(key, text, kind="number"))
-    for model in results.models:
-        table = results.table(model.entry.name, column.name)
-        cells.append(_cell(model.files[item.row], table[item.row], column, f"{model.entry.name}: {prompt}", pixels))
-    return prompt, cells
-
-
-def _cell(files: Sequence[str | None], scores: np.ndarray, column: Column, alt: str, pixels: int) -> GridCell:
-    first = next((i for i, file in enumerate(files) if file is not None), None)
-    if first is None:
-        return GridCell(-1e9, "failed", kind="quiet")
-    score = float(scores[first]) * column.scale
-    text = "no score" if np.isnan(score) else f"{score:.{column.digits}f}"
-    picture = shown(read_sample(Path(str(files[first]))), alt, pixels)
-    return GridCell(-1e9 if np.isnan(score) else score, samples=[(picture, text)])

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.evaluation.report.media import Bar, Group, bar_chart, gallery
+from benchmarks.evaluation.report.gallery import gallery
+from benchmarks.evaluation.report.media import Bar, Group, bar_chart
 from benchmarks.evaluation.report.text import (
     PUBLISHED,
     SEED_HEADINGS,
@@ -29,7 +30,6 @@ from seppo_core.report.table import Cell, Row, axis_of, interval_bar, interval_c
 
 COLOURS = 8
 BINS = 24
-SHOWN_WIDTH = {"image": 176, "video": 144}
 MOST_COLUMNS = 3
 """Columns that get charts by category of their own; the tables have all."""
 
@@ -44,17 +44,16 @@ def quality_page(report: dict, results: Results, provenance: dict) -> Html:
     )
     sections = [
         Section("Before the numbers", [_warned(report)]),
-        Section("Scores", _scores(report)),
+        Section("Scores" if report["columns"] else "Models", _scores(report)),
+        Section("Samples", [gallery(results, _main_column(results), report["baseline"])]),
         Section("Differences", _differences(report)),
     ]
     if report["categories"]:
         sections.append(Section("By category", _categories(report, results)))
     if results.columns:
         sections.append(Section("Distributions", [_distributions(report, results)]))
-        if main := _main_column(results):
-            pixels = SHOWN_WIDTH[results.plan.protocol.kind]
-            sections.append(Section("Samples", [gallery(results, main, report["baseline"], pixels)]))
-    sections.append(Section("How this differs from the paper", [element("ul", *_items(differing(report)))]))
+    if how := differing(report):
+        sections.append(Section("How this differs from the paper", [element("ul", *_items(how))]))
     sections.append(Section("Where it comes from", _provenance(report, provenance)))
     return page(report["label"], lead, [section for section in sections if section.body])
 

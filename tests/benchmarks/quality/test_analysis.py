@@ -13,7 +13,7 @@ from benchmarks.evaluation.folder import JudgeEntry
 from benchmarks.evaluation.generate import generate
 from benchmarks.evaluation.prompts import text_mark
 from benchmarks.evaluation.report.files import scores_csv, write_report
-from benchmarks.evaluation.report.media import chosen_rows
+from benchmarks.evaluation.report.gallery import chosen_rows
 from benchmarks.evaluation.report.text import latex, markdown, read_report
 from benchmarks.evaluation.results import collect
 from benchmarks.evaluation.store import score_key

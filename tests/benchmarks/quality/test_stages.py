@@ -1,12 +1,17 @@
 """Generating and scoring: what is there is not made again, what stopped goes on, what fails is kept with its reason."""
 
 import json
+import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.evaluation.analysis import analyse
 from benchmarks.evaluation.generate import generate, missing
 from benchmarks.evaluation.prompts import Prompt
+from benchmarks.evaluation.report.gallery import gallery
+from benchmarks.evaluation.results import CHANGED, collect
 from benchmarks.evaluation.score import score
 from benchmarks.evaluation.store import LineWriter, SampleStore, Shard, read_lines, sample_seed
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, open_plan, prompt_set, protocol
@@ -79,6 +84,42 @@ def test_lost_and_changed_files_are_noticed(tmp_path):
     (tmp_path / second.file).write_bytes((tmp_path / other.file).read_bytes())
     with pytest.raises(ValueError, match="was changed after it was drawn"):
         store.read(second)
+
+
+def test_edited_and_cut_off_samples_are_in_no_report_and_stop_none(tmp_path):
+    folder, plan = open_plan(tmp_path)
+    for model in plan.models:
+        draw(folder.samples(model), FakeSampler())
+    score(folder, plan, "clip_score", FakeJudge, None)
+    whole = collect(folder)
+    store = folder.samples(plan.models[1])
+    edited, cut, touched = (store.folder / record.file for record in list(store.records.values())[:3])
+    before, whole_png = edited.stat(), cut.read_bytes()
+    with Image.open(edited) as image:
+        Image.new("RGB", image.size, "red").save(edited)
+    # as an editor does that keeps times
+    os.utime(edited, ns=(before.st_atime_ns, before.st_mtime_ns))
+    cut.write_bytes(whole_png[: len(whole_png) // 2])
+    touched.touch()
+    found = collect(folder)
+    assert [model.count for model in found.models] == [12, 10]
+    assert found.models[1].failures == {CHANGED: 2}
+    table = found.table("tuned", "clip_score")
+    assert np.isnan(table).sum() == 2 and np.isnan(table[0, 0]) and np.isnan(table[0, 1])
+    assert (table[1:] == whole.table("tuned", "clip_score")[1:]).all()
+    # what was only touched is decoded once
+    assert [line["file"] for line in read_lines(store.folder, "checked")] == [
+        touched.relative_to(store.folder).as_posix()
+    ]
+    page = gallery(found, found.columns[0], "base")
+    assert page.count("no sample") == 1 and page.count("data:image/png") == 2 * 6 - 1
+    # drawn again, it is scored again without being asked to retry
+    edited.unlink()
+    draw(folder.samples(plan.models[1]), FakeSampler())
+    cut.unlink()
+    draw(folder.samples(plan.models[1]), FakeSampler())
+    assert score(folder, plan, "clip_score", FakeJudge, None) == 0
+    assert (collect(folder).table("tuned", "clip_score") == whole.table("tuned", "clip_score")).all()
 
 
 def test_noise_belongs_to_prompt_and_seed_alone():
