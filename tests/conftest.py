@@ -1,9 +1,14 @@
 """Set before anything is imported: no network, one thread, and the core's shape annotations are checked."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# hashes that are remembered between commands; gone with the tests
+os.environ["SEPPO_CACHE_HOME"] = tempfile.mkdtemp(prefix="seppo-tests-")
 
 import pytest
 import torch
@@ -29,6 +34,8 @@ install_import_hook(
     ],
     f"{shapes_only.__module__}.{shapes_only.__name__}",
 )
+
+atexit.register(shutil.rmtree, os.environ["SEPPO_CACHE_HOME"], ignore_errors=True)
 
 # after the hook, so that what it imports is checked too
 from tests.workshop import workshop  # noqa: E402, F401

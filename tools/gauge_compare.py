@@ -42,7 +42,8 @@ def first_difference(old: Any, new: Any, key: str = "") -> Difference | None:
 
 
 def run_facts(run: Path) -> dict[str, Any]:
-    """The metrics without their timing, the last checkpoint's tensors, the pool's, and the recorded fingerprints."""
+    """The metrics without their timing, the last checkpoint's tensors, and the pool's. Fingerprints
+    are left out, since their kind may change."""
     checkpoint = sorted((run / "checkpoints").glob("update-*"))[-1]
     return {
         "metrics": [
@@ -52,18 +53,15 @@ def run_facts(run: Path) -> dict[str, Any]:
         "checkpoint": checkpoint.name,
         "weights": {path.name: tensor_digests(path) for path in sorted(checkpoint.glob("*.safetensors"))},
         "pool": {path.name: tensor_digests(path) for path in sorted((run / "pool").glob("*.safetensors"))},
-        "winners.json": (run / "winners.json").read_text(encoding="utf-8"),
-        "model.json": (run / "model.json").read_text(encoding="utf-8"),
     }
 
 
 def cache_facts(cache: Path) -> dict[str, Any]:
-    """The fingerprint with its settings, and the content of all tensors, whatever they are called."""
+    """The settings but for the fingerprint of the model, and the content of all tensors, whatever they are called."""
     manifest = json.loads((cache / "manifest.json").read_text(encoding="utf-8"))
     tensors = [digest for path in cache.glob("*.safetensors") for digest in tensor_digests(path).values()]
     return {
-        "fingerprint": manifest["fingerprint"],
-        "settings": manifest["settings"],
+        "settings": {name: value for name, value in manifest["settings"].items() if name != "model"},
         "tensors": sorted(tensors),
         "items.jsonl": (cache / "items.jsonl").read_text(encoding="utf-8"),
     }

@@ -212,6 +212,11 @@ def _read_started(folder: Path) -> dict | None:
     return None
 
 
+def recorded_model(folder: Path) -> str | None:
+    """The fingerprint of VAE and text encoder that the finished or unfinished cache in `folder` was begun with."""
+    return (_read_started(folder) or {}).get("settings", {}).get("model")
+
+
 def _is_ours(path: Path) -> bool:
     """Whether an entry of a folder without a cache was left by a launch that was killed at its very start."""
     if path.name == PARTS and path.is_dir():

@@ -8,6 +8,7 @@ import torch
 from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.prepare import prepare as encode_winners
 from seppo_core.cache.verify import find_damage, mend
+from seppo_core.cache.writer import recorded_model
 from seppo_core.config.options import ExportRequest, SampleRequest, VerifyRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.source import Source
@@ -34,7 +35,7 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
         adapter,
         source,
         d.cache,
-        model=frozen_fingerprint(adapter),
+        model=frozen_fingerprint(adapter, config.model, like=None if overwrite else recorded_model(Path(d.cache))),
         batch_size=d.encode_batch_size,
         dtype=d.cache_dtype,
         flip=d.flip,
@@ -76,7 +77,7 @@ def sample(config: Config, request: SampleRequest, load: Load, write: WriteSampl
     prompts = prompts_of(config, request)
     p = config.preview
     adapter = load(config)
-    name = load_policy_into(adapter, config, request.checkpoint, request.weights)
+    name = load_policy_into(adapter, config, request.checkpoint, request.weights, request.accept_changes)
     out = Path(config.run) / "samples" / name if request.out is None else Path(request.out)
     adapter.pipeline.to(make_accelerator().device)
     draw = Draw(
@@ -115,7 +116,7 @@ def export_with(
     out = Path(config.run) / "export" / f"{kind}-{name}" if request.out is None else Path(request.out)
     with whole_folder(out) as temporary:
         adapter = load(config)
-        load_policy_into(adapter, config, request.checkpoint, request.weights)
+        load_policy_into(adapter, config, request.checkpoint, request.weights, request.accept_changes)
         write(adapter, temporary, kind)
         write_card(temporary, config, adapter, kind, name)
     print(f"{kind} of {name}: {out}")

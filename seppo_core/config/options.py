@@ -85,6 +85,8 @@ class SampleRequest:
     """Number of samples that are drawn at once."""
     lossless: bool = False
     """Write lossless clips (FFV1, .mkv), for metrics; otherwise H.264, which every player reads."""
+    accept_changes: tuple[Literal["model"], ...] = ()
+    """model: go on although the base, its VAE or its text encoder is not the one that the checkpoint was trained on."""
 
     def __post_init__(self):
         if self.prompts and self.prompt_file:
@@ -116,6 +118,8 @@ class ExportRequest:
     """Folder to write; None is a folder in the run, named after kind and checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the weights of a whole pipeline; None leaves each as it is."""
+    accept_changes: tuple[Literal["model"], ...] = ()
+    """model: go on although the base, its VAE or its text encoder is not the one that the checkpoint was trained on."""
 
 
 OTHER_CHANGES = ("winners", "version", "model")

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seppo_core.io.atomic import remove_leftovers, whole_folder
+from seppo_core.io.ledger import Ledger
+from seppo_core.models.finite import first_not_finite, named_tensors
 
 FORMAT = 1
 POLICY_FILE = "policy.safetensors"
@@ -53,9 +55,13 @@ class CheckpointFolder:
         self.keep = keep
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Writes one whole or not at all, then drops those past `keep`; one that is there already stays."""
+        """Writes one whole or not at all, then drops those past `keep`; one that is there already stays.
+
+        FloatingPointError, and nothing is written, if a tensor holds a value that is not finite.
+        """
         path = self.folder / f"update-{checkpoint.progress.update:06d}"
         if not path.exists():
+            _check_finite(checkpoint)
             with whole_folder(path) as temporary:
                 save_file(checkpoint.policy, temporary / POLICY_FILE)
                 if checkpoint.ema:
@@ -67,6 +73,7 @@ class CheckpointFolder:
                 }
                 torch.save(state, temporary / OPTIMIZER_FILE)
                 (temporary / "progress.json").write_text(json.dumps(asdict(checkpoint.progress)), encoding="utf-8")
+                Ledger(temporary).record(*sorted(temporary.iterdir()))
         for old in self.list()[: -self.keep]:
             # under a temporary name first: a half-deleted checkpoint must not be taken for a whole one
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.old.tmp")))
@@ -87,32 +94,49 @@ class CheckpointFolder:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint without unpickling code; ValueError for a format that this version does not know, and for
-    files that are damaged."""
+    files that are damaged, missing, or hold values that are not finite."""
     progress = load_progress(path)
+    _check_content(path)
     with _explain_damage(path):
         state = torch.load(path / OPTIMIZER_FILE, map_location="cpu", weights_only=True, mmap=True)
         ema = load_file(path / EMA_FILE) if (path / EMA_FILE).exists() else {}
         policy = load_file(path / POLICY_FILE)
-        return Checkpoint(progress, policy, state["optimizer"], state["scheduler"], state["scaler"], ema)
+        checkpoint = Checkpoint(progress, policy, state["optimizer"], state["scheduler"], state["scaler"], ema)
+    for file, tensors in ((POLICY_FILE, policy), (EMA_FILE, ema), (OPTIMIZER_FILE, state["optimizer"])):
+        _refuse_not_finite(path, file, dict(named_tensors(tensors)))
+    return checkpoint
 
 
 def load_policy(path: Path) -> dict[str, Tensor]:
     """The trained weights of a checkpoint alone, by portable name."""
-    with _explain_damage(path):
-        return load_file(path / POLICY_FILE)
+    return _load_weights(path, POLICY_FILE)
 
 
-def load_weights(path: Path, weights: Literal["policy", "ema"] | None = None) -> dict[str, Tensor]:
+def load_weights(
+    path: Path, weights: Literal["policy", "ema"] | None = None, averaged: bool = False
+) -> dict[str, Tensor]:
     """The weights to evaluate or export: the running average if there is one, or what is asked for.
 
-    Raises FileNotFoundError if the average is asked for but the run keeps none.
+    Raises FileNotFoundError if there is no average but it is asked for, or the run keeps one (`averaged`) and the
+    policy is not asked for; ValueError if the file is damaged.
     """
     average = path / EMA_FILE
-    if weights == "policy" or (weights is None and not average.exists()):
+    with _explain_damage(path):
+        lost = Ledger(path).problem(average) is not None and not average.exists()
+    if weights == "policy" or (weights is None and not average.exists() and not (averaged or lost)):
         return load_policy(path)
     if not average.exists():
-        raise FileNotFoundError(f"{path} has no {EMA_FILE}; the run was made without optimizer.ema_decay, use policy")
-    return load_file(average)
+        why = "it is lost, or the run kept none yet" if averaged or lost else "the run keeps none (optimizer.ema_decay)"
+        raise FileNotFoundError(f"{path} has no {EMA_FILE}: {why}; take the policy as trained with --weights policy")
+    return _load_weights(path, EMA_FILE)
+
+
+def _load_weights(path: Path, file: str) -> dict[str, Tensor]:
+    _check_content(path, file)
+    with _explain_damage(path):
+        tensors = load_file(path / file)
+    _refuse_not_finite(path, file, tensors)
+    return tensors
 
 
 def load_progress(path: Path) -> Progress:
@@ -129,21 +153,47 @@ def load_progress(path: Path) -> Progress:
         return Progress(**found)
 
 
+def _check_finite(checkpoint: Checkpoint) -> None:
+    parts = {"policy": checkpoint.policy, "average": checkpoint.ema, "optimizer": checkpoint.optimizer}
+    for part, tensors in parts.items():
+        if (name := first_not_finite(dict(named_tensors(tensors)))) is not None:
+            raise FloatingPointError(
+                f"after update {checkpoint.progress.update} {name!r} of the {part} is not finite: the run has diverged "
+                "and nothing is saved; the last checkpoint is as it was. Go on from it with a lower optimizer.lr, or "
+                "with loop.mixed_precision bf16 in place of fp16"
+            )
+
+
+def _refuse_not_finite(path: Path, file: str, tensors: dict[str, Tensor]) -> None:
+    if (name := first_not_finite(tensors)) is not None:
+        raise ValueError(_damaged(path, f"{name!r} in {file} is not finite"))
+
+
+def _check_content(path: Path, file: str | None = None) -> None:
+    """ValueError if a file (of all that were written, if none is named) is not as it was when it was written."""
+    with _explain_damage(path):
+        ledger = Ledger(path)
+        found = ledger.problems() if file is None else {file: ledger.problem(path / file)}
+        for name, problem in found.items():
+            if problem is not None:
+                raise ValueError(f"{name} {problem}")
+
+
 @contextmanager
 def _explain_damage(path: Path) -> Iterator[None]:
     """Turns errors of damaged or missing files into a ValueError of one line; disk errors pass unchanged."""
     try:
         yield
     except (SafetensorError, RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, FileNotFoundError) as error:
-        raise ValueError(_damaged(path, error)) from error
+        raise ValueError(_damaged(path, f"{type(error).__name__}: {_first_line(error)}")) from error
     except ValueError as error:
-        # JSON and UTF-8
-        raise ValueError(_damaged(path, error)) from error
+        # JSON, UTF-8, and what a hash shows
+        raise ValueError(_damaged(path, _first_line(error))) from error
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    reason = (str(error).splitlines() or [""])[0].partition(". ")[0][:120]
-    return (
-        f"checkpoint {path} is damaged ({type(error).__name__}: {reason}); move it away, and the same command goes on "
-        "from the one before it"
-    )
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0].partition(". ")[0][:120]
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return f"checkpoint {path} is damaged ({reason}); move it away, and the same command goes on from the one before it"

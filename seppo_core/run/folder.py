@@ -7,8 +7,10 @@ from pathlib import Path
 from seppo_core.config.loader import config_differences, load_config, resolved_yaml
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_text
+from seppo_core.io.checked_json import read_checked, save_checked
 from seppo_core.io.locks import LOCK, holder_of, in_use
 from seppo_core.io.versions import environment
+from seppo_core.models.fingerprint import difference
 from seppo_core.run.checkpoint import CheckpointFolder
 from seppo_core.run.history import read_lines
 
@@ -83,22 +85,49 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
         file.write(json.dumps(here) + "\n")
 
 
-def check_model(folder: Path, model: str, accept: tuple[str, ...] = ()) -> None:
-    """Notes the fingerprint of the denoiser that a run starts from, or checks that it is the same.
+def recorded_models(folder: Path) -> dict[str, str]:
+    """The fingerprints that the run in `folder` was begun on: "fingerprint" of the denoiser and "frozen" of VAE, text
+    encoder and tokenizer, as far as they are recorded. ValueError if the file is damaged."""
+    path = folder / "model.json"
+    if not path.exists():
+        return {}
+    try:
+        return read_checked(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); delete it if model.base is the one that the run began on, and the next "
+            "train writes it anew"
+        ) from error
+
+
+def check_model(folder: Path, denoiser: str, frozen: str, accept: tuple[str, ...] = ()) -> None:
+    """Checks that a run's base is the one that it began on, by the fingerprints of its denoiser and its frozen parts.
 
     A path may hold other weights than before, and a LoRA or a reference pool on them would be another model. Raises
-    ValueError if they differ, unless `accept` names "model".
+    ValueError if they differ, unless `accept` names "model", or nothing is trained yet: what was derived from the old
+    base is then removed.
     """
-    path = folder / "model.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else None
+    recorded = recorded_models(folder)
     trained = bool(CheckpointFolder(folder / "checkpoints").list())
-    if before is not None and before != model and trained and "model" not in accept:
-        raise ValueError(
-            f"{folder} was begun on other weights ({before}) than model.base holds now ({model}); bring the old base "
-            "back, name another folder as `run`, or go on regardless with --accept_changes model"
-        )
-    if before != model:
-        save_text(path, json.dumps({"fingerprint": model}) + "\n")
+    for key, now in (("fingerprint", denoiser), ("frozen", frozen)):
+        before = recorded.get(key, now)
+        if before == now:
+            continue
+        if trained and "model" not in accept:
+            raise ValueError(
+                f"{folder} was begun on other weights than model.base holds now ({difference(before, now)}); bring the "
+                "old base back, name another folder as `run`, or go on regardless with --accept_changes model"
+            )
+        # what lies here was derived from the old base, but for the snapshots of a run that goes on
+        for derived in ("buffer",) if trained else ("pool", "buffer", "previews"):
+            shutil.rmtree(folder / derived, ignore_errors=True)
+
+
+def record_model(folder: Path, denoiser: str, frozen: str) -> None:
+    """Notes the fingerprints that `check_model` compares with."""
+    found = {"fingerprint": denoiser, "frozen": frozen}
+    if recorded_models(folder) != found:
+        save_checked(folder / "model.json", found)
 
 
 def _write_run(folder: Path, config: Config, winners: str) -> None:

@@ -16,14 +16,14 @@ from seppo_core.io.lazy import import_object
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
-from seppo_core.models.fingerprint import denoiser_fingerprint, frozen_fingerprint
+from seppo_core.models.fingerprint import denoiser_fingerprint, difference, frozen_fingerprint
 from seppo_core.models.loading import wants_float32
 from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath, NoisePath
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, merge_lora, tune_full, tune_lora
 from seppo_core.models.vae import cast, tile_vae
 from seppo_core.run.checkpoint import load_weights
-from seppo_core.run.folder import check_model, find_checkpoint, open_run
+from seppo_core.run.folder import check_model, find_checkpoint, open_run, record_model, recorded_models
 from seppo_core.run.logging import require_wandb
 from seppo_core.training.preview import Preview
 
@@ -74,8 +74,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     ranks = Ranks.of(accelerator)
     ranks.run_on_main(lambda: open_run(folder, config, cache.fingerprint, accept_changes))
     adapter = load(config)
-    model = denoiser_fingerprint(adapter)
-    ranks.run_on_main(lambda: check_model(folder, model, accept_changes))
+    ranks.run_on_main(lambda: _check_base(config, cache, adapter, accept_changes))
     method = make_method(config.method)
     noise_path = with_method(adapter.path, method)
     _check_latents(config, cache, adapter)
@@ -155,15 +154,27 @@ def tune(adapter: Adapter, config: Config) -> None:
 
 
 def load_policy_into(
-    adapter: Adapter, config: Config, checkpoint: str, weights: Literal["policy", "ema"] | None = None
+    adapter: Adapter,
+    config: Config,
+    checkpoint: str,
+    weights: Literal["policy", "ema"] | None = None,
+    accept_changes: tuple[str, ...] = (),
 ) -> str:
     """Tunes the adapter and gives its denoiser the weights of a checkpoint ("latest", a number of updates, a folder, or
-    "base"); returns the checkpoint's name."""
+    "base"); returns the checkpoint's name.
+
+    `weights` None takes the running average where the config keeps one. ValueError if the adapter's base is not the one
+    that the checkpoint was trained on, unless `accept_changes` names "model".
+    """
     path = find_checkpoint(Path(config.run), checkpoint)
+    if path is not None and "model" not in accept_changes:
+        # a checkpoint lies in `checkpoints` of its run, a snapshot in `pool`
+        folder = path.absolute().parents[1]
+        check_model(folder, *_recognised(config, adapter, folder))
     tune(adapter, config)
     if path is None:
         return "base"
-    load_trainable_state(adapter.denoiser, load_weights(path, weights))
+    load_trainable_state(adapter.denoiser, load_weights(path, weights, config.optimizer.ema_decay is not None))
     return path.name
 
 
@@ -225,11 +236,29 @@ def _check_latents(config: Config, cache: WinnerCache, adapter: Adapter) -> None
             f"{config.data.cache} holds latents of {tuple(cache.latent_shape)}, this model and size give {expected}; "
             "prepare the data for it again, into another data.cache"
         )
-    if cache.manifest.model != (model := frozen_fingerprint(adapter)):
+
+
+def _check_base(config: Config, cache: WinnerCache, adapter: Adapter, accept: tuple[str, ...]) -> None:
+    """ValueError unless the cache was made with this base's VAE and text encoder, and the run begun on its denoiser."""
+    frozen, here = cache.manifest.model, config.data.cache
+    if frozen != (model := frozen_fingerprint(adapter, config.model, like=frozen)):
         raise ValueError(
-            f"{config.data.cache} was prepared with another VAE or text encoder ({cache.manifest.model}) than this "
-            f"model's ({model}); prepare the data for it again, into another data.cache"
+            f"{here} was prepared with another VAE, text encoder or tokenizer than this model has "
+            f"({difference(frozen, model)}); bring the old files back, or prepare the data again, into another "
+            "data.cache"
         )
+    folder = Path(config.run)
+    check_model(folder, *_recognised(config, adapter, folder), accept)
+    record_model(folder, denoiser_fingerprint(adapter, config.model), frozen_fingerprint(adapter, config.model))
+
+
+def _recognised(config: Config, adapter: Adapter, folder: Path) -> tuple[str, str]:
+    """The fingerprints of denoiser and frozen parts, each of the kind that the run in `folder` has recorded."""
+    recorded = recorded_models(folder)
+    return (
+        denoiser_fingerprint(adapter, config.model, like=recorded.get("fingerprint")),
+        frozen_fingerprint(adapter, config.model, like=recorded.get("frozen")),
+    )
 
 
 def _check_text_encoders(adapter: Adapter, config: Config) -> None:

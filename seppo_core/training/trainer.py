@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 
 from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.signals import Stopped
+from seppo_core.io.ledger import Ledger
 from seppo_core.methods.reference import ReferencePool
 from seppo_core.methods.step import Batch
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state
@@ -68,8 +69,9 @@ class Trainer:
 
         # without a reference nothing is ever drawn from it
         self.pool = ReferencePool(
-            folder / "pool", method.strategy or "initial", config.seed, method.pool_window, method.sampled_from
-        )
+            folder / "pool", method.strategy or "initial", config.seed, method.pool_window, method.sampled_from,
+            Ledger(folder),
+        )  # fmt: skip
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
         order = WinnerOrder(len(cache), config.seed)
         data = config.data

@@ -175,7 +175,7 @@ def test_cache_of_another_model_is_refused(workshop, tmp_path, capsys, written):
     other.save_pretrained(tmp_path / "other")
     assert seppo_image(["train", str(written()), "--model.base", str(tmp_path / "other")]) == 2
     error = capsys.readouterr().err
-    assert "prepared with another VAE or text encoder" in error
+    assert "prepared with another VAE, text encoder or tokenizer than this model has (text_encoder)" in error
     assert "Traceback" not in error
 
 

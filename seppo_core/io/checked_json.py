@@ -1,0 +1,33 @@
+"""JSON files that show whether they are as they were written: they hold a hash of their own content."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+from seppo_core.io.atomic import save_json
+
+CHECK = "check"
+
+
+def save_checked(path: Path, content: dict) -> None:
+    """Writes `content` atomically, with its hash under the key "check"."""
+    save_json(path, content | {CHECK: _digest(content)})
+
+
+def read_checked(path: Path) -> dict:
+    """The content that `save_checked` wrote, or that of a JSON file of an earlier version, which has no hash.
+
+    ValueError if the file is damaged; FileNotFoundError if there is none.
+    """
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("it holds no JSON object")
+    check = found.pop(CHECK, None)
+    if check is not None and check != _digest(found):
+        raise ValueError("its content is not what was written")
+    return found
+
+
+def _digest(content: dict) -> str:
+    # by way of JSON, so that tuples and numbers are as they will be read
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
