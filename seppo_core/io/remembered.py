@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import gettempdir
 from threading import Lock
 
 from seppo_core.io.atomic import save_text
@@ -36,7 +37,11 @@ def memory_file() -> Path:
     own, general = os.environ.get("SEPPO_CACHE_HOME"), os.environ.get("XDG_CACHE_HOME")
     if own:
         return Path(own) / "hashes.txt"
-    return (Path(general) if general else Path.home() / ".cache") / "seppo" / "hashes.txt"
+    try:
+        return (Path(general) if general else Path.home() / ".cache") / "seppo" / "hashes.txt"
+    except RuntimeError:
+        # a process without a home
+        return Path(gettempdir()) / "seppo" / "hashes.txt"
 
 
 def remembered_sha256(path: Path) -> str:
