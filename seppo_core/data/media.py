@@ -126,6 +126,15 @@ class MediaSource(Source):
         return (record.winner, record.loser)[drawn]
 
     def _decoded(self, media: Media) -> View:
+        try:
+            return self._whole(media)
+        except MemoryError as error:
+            raise SourceLost(
+                f"{media.name}: the memory is full while it is decoded; lower data.workers, leave it out, or make it "
+                "smaller, and the same command goes on"
+            ) from error
+
+    def _whole(self, media: Media) -> View:
         limit = self.decoder.max_bytes
         if media.size > limit:
             raise BadItem(media.name, f"{media.size:,} bytes are over the limit of {limit:,} (data.max_file_mb)")
@@ -135,7 +144,7 @@ class MediaSource(Source):
             decoded = self.decoder.decode(media.name, media.load())
             self.records.problems.note_read()
             return decoded
-        except (BadItem, SourceLost):
+        except (BadItem, SourceLost, MemoryError):
             raise
         # decoders answer a damaged file with whatever comes to hand: OSError, SyntaxError, struct.error, EOFError, …
         except Exception as error:
@@ -146,7 +155,7 @@ class MediaSource(Source):
         self._read_through(media)
         try:
             return self.decoder.decode(media.name, media.content)
-        except (BadItem, SourceLost):
+        except (BadItem, SourceLost, MemoryError):
             raise
         except Exception as error:
             raise _damaged(media, error) from error

@@ -30,7 +30,8 @@ class LeftOut(BadItem):
 
 
 class SourceLost(FileNotFoundError):
-    """The source as a whole cannot be read any more: its disk is gone, or its files were changed meanwhile."""
+    """The source as a whole cannot be read any more: its disk is gone, its files were changed meanwhile, or the
+    memory is full."""
 
 
 class View(NamedTuple):
