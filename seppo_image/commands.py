@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
@@ -12,6 +13,7 @@ from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
     PrepareRequest,
+    RankRequest,
     SampleRequest,
     TrainRequest,
     VerifyRequest,
@@ -58,8 +60,21 @@ def sample(config: ImageConfig, request: SampleRequest) -> Path:
     return commands.sample(config, request, load, write_image)
 
 
+def rank(config: ImageConfig, request: RankRequest) -> Path:
+    # no other command needs a judge
+    from seppo_core.cli.rank import rank
+
+    return rank(config, request, load, write_image, read_image, "image")
+
+
 def export(config: ImageConfig, request: ExportRequest) -> Path:
     return commands.export(config, request, load)
+
+
+def read_image(path: Path) -> UInt8[Tensor, "1 h w 3"]:
+    """Reads what `write_image` wrote."""
+    with Image.open(path) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB")))[None]
 
 
 def write_image(stem: Path, frames: UInt8[Tensor, "1 h w 3"]) -> Path:

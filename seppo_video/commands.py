@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -12,6 +13,7 @@ from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
     PrepareRequest,
+    RankRequest,
     SampleRequest,
     TrainRequest,
     VerifyRequest,
@@ -23,7 +25,7 @@ from seppo_core.models.tuning import merge_lora
 from seppo_core.training.setup import weight_dtype
 from seppo_video.config import VideoConfig, VideoModel
 from seppo_video.data import MAX_BYTES, Clips
-from seppo_video.frames import write_clip
+from seppo_video.frames import open_clip, read_frames, write_clip
 
 
 def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
@@ -70,6 +72,14 @@ def sample(config: VideoConfig, request: SampleRequest) -> Path:
     return commands.sample(config, request, load, write)
 
 
+def rank(config: VideoConfig, request: RankRequest) -> Path:
+    # no other command needs a judge
+    from seppo_core.cli.rank import rank
+
+    write = partial(write_video, lossless=True, fps=config.model.fps)
+    return rank(config, request, load, write, read_video, "video")
+
+
 def export(config: VideoConfig, request: ExportRequest) -> Path:
     """As for images, and the motion modules alone as a MotionAdapter that any base of the family takes."""
     return export_motion(config, request) if request.kind == "motion" else commands.export(config, request, load)
@@ -83,6 +93,12 @@ def export_motion(config: VideoConfig, request: ExportRequest) -> Path:
         adapter.motion_adapter().save_pretrained(folder)
 
     return commands.export_with(config, request, load, write)
+
+
+def read_video(path: Path) -> UInt8[Tensor, "f h w 3"]:
+    """Reads a whole clip."""
+    clip = open_clip(path)
+    return torch.from_numpy(np.stack(read_frames(clip, list(range(len(clip))), np.array)))
 
 
 def write_video(

@@ -8,6 +8,7 @@ from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
     PrepareRequest,
+    RankRequest,
     SampleRequest,
     TrainRequest,
     VerifyRequest,
@@ -18,7 +19,7 @@ from seppo_core.config.schema import Config, check_supervision
 from seppo_core.config.variants import every_key
 from seppo_core.data.discover import find_source
 
-Request = PlanRequest | PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | ExportRequest
+Request = PlanRequest | PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | RankRequest | ExportRequest
 
 
 def check_request(config: Config, request: Request) -> Request:
@@ -43,10 +44,14 @@ def check_paths(config: Config, request: Request) -> None:
         find_source(config.data.source, config.data.format)
     if isinstance(request, TrainRequest | VerifyRequest):
         _need_folder("data.cache", config.data.cache, "run `prepare` with the same config first")
-    names_run = isinstance(request, SampleRequest | ExportRequest)
+    names_run = isinstance(request, SampleRequest | RankRequest | ExportRequest)
     if names_run and request.checkpoint != "base" and not Path(request.checkpoint).is_dir():
         _need_folder("run", config.run, "run `train` with the same config first")
-    if isinstance(request, SampleRequest) and request.prompt_file and not Path(request.prompt_file).is_file():
+    if (
+        isinstance(request, SampleRequest | RankRequest)
+        and request.prompt_file
+        and not Path(request.prompt_file).is_file()
+    ):
         raise FileNotFoundError(
             f"--prompt_file {request.prompt_file} does not exist{similar_path(Path(request.prompt_file))}"
         )

@@ -25,6 +25,7 @@ from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
     PrepareRequest,
+    RankRequest,
     SampleRequest,
     TrainRequest,
     VerifyRequest,
@@ -41,6 +42,7 @@ COMMANDS = {
     "verify": "read all of data.cache again and name what is damaged",
     "train": "align the model; the same command continues a stopped run",
     "sample": "draw samples from the aligned model, or from the base",
+    "rank": "draw samples and have a judge choose among them: data that prepare reads",
     "export": "write a LoRA or a pipeline that plain diffusers loads",
     "status": "show progress, health and remaining time of a run, from its folder alone",
     "doctor": "show versions and devices, and what is missing, for an issue report",
@@ -51,6 +53,7 @@ REQUESTS: dict[str, type[Request]] = {
     "verify": VerifyRequest,
     "train": TrainRequest,
     "sample": SampleRequest,
+    "rank": RankRequest,
     "export": ExportRequest,
 }
 """The options of the commands that take a config; the others have none."""

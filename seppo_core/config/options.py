@@ -7,6 +7,7 @@ from seppo_core.config.aliases import RENAMED
 from seppo_core.config.gpus import GpuName
 from seppo_core.config.messages import nearest
 from seppo_core.config.method import SchedulerName
+from seppo_core.config.method_specs import Supervision
 from seppo_core.config.schema import Config
 
 
@@ -100,6 +101,55 @@ class SampleRequest:
         ]:
             if value is not None and value < least:
                 raise ValueError(f"--{name} {value} must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankRequest:
+    """Options of `rank`."""
+
+    judge: str = ""
+    """What scores the samples: a scorer such as hps_v2.1, module:function of pixels and prompts, or NAME=COMMAND of a
+    judge that is a process."""
+    column: str | None = None
+    """Column that counts, for a process with several."""
+    places: tuple[str, ...] = ()
+    """Where a scorer's files are, as METRIC.PART=PLACE, e.g. pickscore.weights=/data/PickScore_v1."""
+    supervision: Supervision = "winners"
+    """Rows to write: the best sample of each prompt (winners), the best with the worst (pairs), or both as good and bad
+    items (labels)."""
+    samples: int = 4
+    """Number of samples of each prompt."""
+    min_gap: float = 0.0
+    """Prompts whose best score is not above the worst by more than this are left out."""
+    prompts: tuple[str, ...] = ()
+    """Prompts to draw. The default is prompt_file or else preview.prompts."""
+    prompt_file: str | None = None
+    """Text file with one prompt per line."""
+    first_seed: int = 0
+    """The samples of a prompt have this seed and those that follow."""
+    checkpoint: str = "base"
+    """Checkpoint that is drawn from: base (before alignment), latest, a number of updates, or a folder."""
+    weights: Literal["policy", "ema"] | None = None
+    """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
+    one."""
+    out: str | None = None
+    """Folder for samples and table, which data.source can name; None is the run's name with -ranked."""
+    scheduler: SchedulerName | None = None
+    """Solver; None takes preview.scheduler."""
+    steps: int | None = None
+    """Number of denoising steps; None takes preview.steps."""
+    guidance_scale: float | None = None
+    """Scale of classifier-free guidance; None takes preview.guidance_scale."""
+    batch_size: int = 4
+    """Number of samples that are drawn at once."""
+
+    def __post_init__(self):
+        if not self.judge:
+            raise ValueError("--judge is missing; give a scorer such as hps_v2.1, module:function, or NAME=COMMAND")
+        if self.samples < 2:
+            raise ValueError(f"--samples {self.samples} must be at least 2: a preference is among several")
+        if not self.min_gap >= 0:
+            raise ValueError(f"--min_gap {self.min_gap} must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

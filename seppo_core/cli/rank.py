@@ -1,0 +1,132 @@
+"""`rank`: preferences of a judge among a model's own samples, as data that `prepare` reads."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from seppo_core.cli import commands
+from seppo_core.config.options import RankRequest, SampleRequest
+from seppo_core.config.schema import Config
+from seppo_core.distributed.ranks import make_accelerator
+from seppo_core.export.samples import WriteSample
+from seppo_core.io.atomic import save_text
+from seppo_core.io.hashing import sha256_file
+from seppo_core.io.progress import progress_bar
+from seppo_core.judging.catalogue import SCORERS, parse_locations
+from seppo_core.judging.columns import Kind
+from seppo_core.judging.ranking import Scored
+from seppo_core.judging.ranking import rank as rank_samples
+from seppo_core.judging.sample_judge import DrawnSample, ReadFrames, SampleJudge, open_judge
+from seppo_core.run.history import read_lines
+from seppo_core.training.setup import Load
+
+TABLE, SCORES, SETTINGS = "metadata.jsonl", "scores.jsonl", "rank.json"
+
+
+def rank(config: Config, request: RankRequest, load: Load, write: WriteSample, read: ReadFrames, kind: Kind) -> Path:
+    """Draws `request.samples` samples a prompt, has them scored, and writes the table; returns its folder.
+
+    The same command goes on where it was stopped: samples that are drawn and scores that are given are kept.
+    ValueError if the folder holds what another command began.
+    """
+    out = Path(f"{config.run}-ranked") if request.out is None else Path(request.out)
+    places = parse_locations(request.places, "--places", SCORERS).get(request.judge, {})
+    # a judge that cannot be opened is told before hours of sampling
+    judge = open_judge(
+        request.judge, kind, read, out / "judge.log",
+        column=request.column, places=places, device=make_accelerator().device,
+    )  # fmt: skip
+    _claim(out, config, request, judge)
+    samples = _drawn(config, request, load, write, out / "samples")
+    scores = _scored(judge, samples, out)
+    ranked = rank_samples(
+        [
+            Scored(f"samples/{one.file.name}", one.prompt, one.seed, score)
+            for one in samples
+            if isinstance(score := scores[one.file.name], float)
+        ],
+        request.supervision,
+        request.min_gap,
+    )
+    failed = {name: reason for name, reason in scores.items() if isinstance(reason, str)}
+    if not ranked.rows:
+        why = next(iter([*failed.values(), *ranked.left_out.values()]))
+        raise ValueError(f"{judge.name} ranks no prompt of {out}: {why}; see {out / SCORES}")
+    save_text(out / TABLE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ranked.rows))
+    _tell(out, judge, ranked.rows, ranked.left_out, failed, request)
+    return out
+
+
+def _claim(out: Path, config: Config, request: RankRequest, judge: SampleJudge) -> None:
+    """Notes what the folder is ranked with, or checks that it is the same as before."""
+    asked = {key: value for key, value in asdict(request).items() if key not in ("out", "batch_size")}
+    settings = json.loads(json.dumps(asked | {"base": config.model.base, "judge": judge.name, "is": judge.fingerprint}))
+    note = out / SETTINGS
+    if not note.exists():
+        if out.exists() and any(out.iterdir()):
+            raise ValueError(f"{out} holds other files; name a new or an empty folder with --out")
+        save_text(note, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+        return
+    before = json.loads(note.read_text(encoding="utf-8"))
+    changed = sorted(key for key in settings.keys() | before.keys() if settings.get(key) != before.get(key))
+    if changed:
+        raise ValueError(
+            f"{out} was ranked otherwise ({', '.join(changed)}); name another folder with --out, or repeat the command "
+            "that it began with"
+        )
+
+
+def _drawn(config: Config, request: RankRequest, load: Load, write: WriteSample, folder: Path) -> list[DrawnSample]:
+    index = folder / "samples.jsonl"
+    if not index.exists():
+        seeds = tuple(range(request.first_seed, request.first_seed + request.samples))
+        drawing = SampleRequest(
+            prompts=request.prompts, prompt_file=request.prompt_file, seeds=seeds, checkpoint=request.checkpoint,
+            weights=request.weights, out=str(folder), scheduler=request.scheduler, steps=request.steps,
+            guidance_scale=request.guidance_scale, batch_size=request.batch_size,
+        )  # fmt: skip
+        commands.sample(config, drawing, load, write)
+    return [DrawnSample(folder / line["file"], line["prompt"], line["seed"]) for line in read_lines(index)]
+
+
+def _scored(judge: SampleJudge, samples: list[DrawnSample], out: Path) -> dict[str, float | str]:
+    """The score of each file by name, or the reason why it has none; scores are kept with the content they are of."""
+    path = out / SCORES
+    content = {one.file.name: sha256_file(one.file) for one in samples}
+    found: dict[str, float | str] = {}
+    for line in read_lines(path) if path.exists() else ():
+        if "score" in line and content.get(line["file"]) == line["sha256"]:
+            found[line["file"]] = line["score"]
+    left = [one for one in samples if one.file.name not in found]
+    with (
+        path.open("a", encoding="utf-8") as lines,
+        progress_bar(len(samples), unit="sample", description=judge.name) as bar,
+    ):
+        bar.update(len(found))
+
+        def add(one: DrawnSample, score: float | str) -> None:
+            name = one.file.name
+            found[name] = score
+            said = {"reason": score} if isinstance(score, str) else {"score": score}
+            lines.write(json.dumps({"file": name, "sha256": content[name]} | said, ensure_ascii=False) + "\n")
+            lines.flush()
+            bar.update(1)
+
+        if left:
+            judge.score(left, add)
+    return found
+
+
+def _tell(
+    out: Path, judge: SampleJudge, rows: list[dict], left_out: dict[str, str], failed: dict[str, str],
+    request: RankRequest,
+) -> None:  # fmt: skip
+    kept = {row["caption"] for row in rows}
+    print(f"{len(kept)} prompts ranked by {judge.name}, {len(rows)} rows of {request.supervision}: {out / TABLE}")
+    if left_out:
+        prompt, reason = next(iter(left_out.items()))
+        print(f"{len(left_out)} prompts are left out, e.g. {prompt!r}: {reason}")
+    if failed:
+        name, reason = next(iter(failed.items()))
+        print(f"{len(failed)} samples have no score, e.g. {name}: {reason}")
+    print(f"next: prepare with --data.source {out} --data.supervision {request.supervision}")

@@ -1,0 +1,179 @@
+"""Judges of drawn samples, whatever they are: a scorer of the product, a Python function, or a process of its own.
+
+All of them answer the same question, one number a sample, more being better.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from math import isfinite
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from torch import Tensor
+
+from seppo_core.io.lazy import import_object
+from seppo_core.judging.base import Scorer
+from seppo_core.judging.catalogue import load_scorer
+from seppo_core.judging.columns import Column, Kind, Score
+from seppo_core.judging.external.process import Ask, judge_all
+from seppo_core.judging.external.spec import Plugin, describe, parse_plugins
+
+AT_ONCE = 16
+"""Samples that are in memory together."""
+
+ReadFrames = Callable[[Path], UInt8[Tensor, "f h w 3"]]
+"""Reads a sample's file; one frame for a picture."""
+
+
+@dataclass(frozen=True)
+class DrawnSample:
+    """A file with the prompt and the seed that it was drawn with."""
+
+    file: Path
+    prompt: str
+    seed: int
+
+
+class SampleJudge(ABC):
+    """Scores samples, more is better. `fingerprint` changes with whatever the numbers depend on."""
+
+    name: str
+    fingerprint: str
+
+    @abstractmethod
+    def score(self, samples: Sequence[DrawnSample], add: Callable[[DrawnSample, float | str], None]) -> None:
+        """Calls `add` once for every sample, in any order, with its score or the reason why there is none.
+
+        RuntimeError if the judge answers nothing at all.
+        """
+
+
+class _InProcess(SampleJudge, ABC):
+    """A judge that is called on pixels, on one sample again if it fails on several."""
+
+    def __init__(self, read: ReadFrames):
+        self.read = read
+
+    @abstractmethod
+    def values(self, frames: list[UInt8[Tensor, "f h w 3"]], prompts: list[str]) -> list[float]:
+        """One number a sample."""
+
+    def score(self, samples, add):
+        for start in range(0, len(samples), AT_ONCE):
+            for one in self._part(samples[start : start + AT_ONCE]):
+                add(*one)
+
+    def _part(self, samples: Sequence[DrawnSample]) -> list[tuple[DrawnSample, float | str]]:
+        try:
+            found = self.values([self.read(one.file) for one in samples], [one.prompt for one in samples])
+            if len(found) != len(samples):
+                raise ValueError(f"the judge {self.name} gave {len(found)} scores for {len(samples)} samples")
+        # one sample that a judge fails on must not take the others with it
+        except Exception as error:
+            if len(samples) > 1:
+                return [one for sample in samples for one in self._part([sample])]
+            return [(samples[0], f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")]
+        return [
+            (sample, value if isfinite(value) else f"the score is {value}")
+            for sample, value in zip(samples, found, strict=True)
+        ]
+
+
+class ScorerJudge(_InProcess):
+    """A scorer of pictures; a clip's score is the mean over its frames."""
+
+    def __init__(self, name: str, scorer: Scorer, read: ReadFrames):
+        super().__init__(read)
+        self.name, self.scorer = name, scorer
+        self.fingerprint = scorer.fingerprint()
+
+    def values(self, frames, prompts):
+        pictures = [rearrange(frame, "h w c -> c h w") for clip in frames for frame in clip]
+        texts = [prompt for clip, prompt in zip(frames, prompts, strict=True) for _ in clip]
+        lengths = [len(clip) for clip in frames]
+        # all samples of one call have one size
+        scores = self.scorer.score(torch.stack(pictures), texts).double()
+        return [part.mean().item() for part in scores.split(lengths)]
+
+
+class FunctionJudge(_InProcess):
+    """A Python function of pixels and prompts: `function(pixels, prompts)` gives one number a sample.
+
+    `pixels` are floating point in [-1, 1], (n, 3, h, w) of pictures and (n, 3, f, h, w) of clips.
+    """
+
+    def __init__(self, place: str, kind: Kind, read: ReadFrames):
+        super().__init__(read)
+        try:
+            self.function = import_object(place)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"--judge {place} cannot be imported ({error}); give module:function") from error
+        self.name, self.kind = place, kind
+        code = getattr(self.function, "__code__", None)
+        self.fingerprint = sha256(f"{place} {code.co_code.hex() if code else ''}".encode()).hexdigest()
+
+    def values(self, frames, prompts):
+        pixels = rearrange(torch.stack(frames).float() / 127.5 - 1, "n f h w c -> n c f h w")
+        return [float(value) for value in self.function(pixels[:, :, 0] if self.kind == "image" else pixels, prompts)]
+
+
+class ProcessJudge(SampleJudge):
+    """A judge in a process of its own; `column` names the one that counts if it has several."""
+
+    def __init__(self, plugin: Plugin, kind: Kind, column: str | None, log: Path):
+        self.name, self.plugin, self.kind, self.log = plugin.name, plugin, kind, log
+        described = describe(plugin, kind)
+        self.fingerprint = described.fingerprint
+        self.column = _one_column(plugin.name, described.columns, column)
+        # the judge's own names of its columns, in the order of `described.columns`
+        self.own_names = dict(zip(described.about["columns"], (c.name for c in described.columns), strict=True))
+
+    def score(self, samples, add):
+        asked = {str(number): sample for number, sample in enumerate(samples)}
+        asks = [Ask(key, one.file.absolute(), one.prompt, one.seed, self.kind) for key, one in asked.items()]
+
+        def note(key: str, score: Score) -> None:
+            if score.values:
+                add(asked[key], self.column.better * score.values[self.column.name])
+            else:
+                add(asked[key], score.reason or "the judge gave no score")
+
+        judge_all(self.plugin, asks, self.own_names, self.log, note)
+
+
+def _one_column(name: str, columns: Sequence[Column], chosen: str | None) -> Column:
+    names = ", ".join(column.name for column in columns)
+    if chosen is None and len(columns) > 1:
+        raise ValueError(f"--judge {name} has the columns {names}; say which one counts with --column")
+    found = columns[0] if chosen is None else next((one for one in columns if one.name == chosen), None)
+    if found is None:
+        raise ValueError(f"--column {chosen} is not one of the columns {names} of {name}")
+    return found
+
+
+def open_judge(
+    judge: str,
+    kind: Kind,
+    read: ReadFrames,
+    log: Path,
+    *,
+    column: str | None = None,
+    places: Mapping[str, str] | None = None,
+    device: str | torch.device = "cpu",
+) -> SampleJudge:
+    """The judge that `judge` names: a scorer's column (hps_v2.1), module:function, or NAME=COMMAND of a process.
+
+    `places` gives a file, folder or hub id per part of a scorer. A process writes its words into `log`. Raises
+    ValueError for a judge or a column that does not exist, FileNotFoundError for weights that are not there.
+    """
+    if "=" in judge:
+        return ProcessJudge(parse_plugins([judge])[0], kind, column, log)
+    if column is not None:
+        raise ValueError(f"--column {column} is for judges with several columns; {judge} has one, leave it out")
+    if ":" in judge.partition("[")[0]:
+        return FunctionJudge(judge, kind, read)
+    return ScorerJudge(judge, load_scorer(judge, places=places, device=device), read)
