@@ -47,7 +47,8 @@ def run_facts(run: Path) -> dict[str, Any]:
     checkpoint = sorted((run / "checkpoints").glob("update-*"))[-1]
     return {
         "metrics": [
-            {key: value for key, value in json.loads(line).items() if "second" not in key}
+            # the rate was that of the next update
+            {key: value for key, value in json.loads(line).items() if "second" not in key and key != "lr"}
             for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         ],
         "checkpoint": checkpoint.name,

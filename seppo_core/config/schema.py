@@ -51,6 +51,9 @@ class Config:
     seed: int = 0
     """Random seed of data order, noise, timesteps and the draws of the reference. Results do not depend on the number
     of processes."""
+    draws: int | None = None
+    """Version of the numbers that the seed stands for, and of the rates of a warm-up: 1 for runs from before this key,
+    2 for others. Null takes that of the run that is continued, and 2 for a new run."""
     model: ModelConfig
     data: DataConfig
     method: MethodConfig = field(default_factory=SeppoConfig)
@@ -63,6 +66,8 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self):
+        if self.draws not in (None, 1, 2):
+            raise ValueError(f"draws={self.draws} should be 1, 2 or null; leave it out")
         total = self.loop.iterations * self.loop.updates_per_iteration
         if self.optimizer.warmup_updates >= total:
             raise ValueError(

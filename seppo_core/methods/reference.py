@@ -19,9 +19,17 @@ from seppo_core.distributed.dtensor import to_local
 from seppo_core.io import purposes
 from seppo_core.io.atomic import save_tensors
 from seppo_core.io.ledger import Ledger
-from seppo_core.io.rng import keyed_generator
+from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.models.finite import first_not_finite
-from seppo_core.models.tuning import POLICY, copy_state, lora_layers, portable_name, same_state, trainable_parameters
+from seppo_core.models.tuning import (
+    POLICY,
+    copy_state,
+    forget_casts,
+    lora_layers,
+    portable_name,
+    same_state,
+    trainable_parameters,
+)
 
 REFERENCE = "reference"
 
@@ -49,6 +57,7 @@ class ReferencePool:
         window: int | None = None,
         sampled_from: Strategy | None = None,
         ledger: Ledger | None = None,
+        draws: Draws = NEWEST,
     ):
         if window is not None and (window < 1 or strategy != "random"):
             raise ValueError(f"window={window} needs strategy random and at least 1; the strategy is {strategy}")
@@ -58,6 +67,7 @@ class ReferencePool:
         self.window = window
         self.sampled_from = sampled_from or strategy
         self.ledger = ledger
+        self.draws = draws
 
     def keeps(self, iteration: int) -> bool:
         """Whether entry `iteration` can ever be drawn, so that it is worth its disk."""
@@ -106,9 +116,9 @@ class ReferencePool:
         if strategy == "latest":
             return iteration
         if strategy == "random":
-            generator = keyed_generator(self.seed, purposes.REFERENCE, iteration)
             oldest = self._oldest(iteration)
-            return oldest + int(torch.randint(iteration + 1 - oldest, (), generator=generator))
+            stream = keyed_stream(self.draws, self.seed, purposes.REFERENCE, iteration)
+            return oldest + stream.integer(iteration + 1 - oldest)
         raise ValueError(f'reference strategy {strategy!r} is not known; use "random", "latest" or "initial"')
 
     def entries(self, iteration: int) -> int:
@@ -264,6 +274,7 @@ class SwappedWeightsReference(Reference):
             kept = here.clone()
             here.copy_(there)
             there.copy_(kept)
+        forget_casts()
 
 
 class LoraView(Reference):

@@ -1,6 +1,7 @@
 """One training step, in one direction: batch → errors → loss."""
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from seppo_core.methods.errors import Errors, residual, squared_error
 from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter, Condition
 from seppo_core.models.noise_path import NoisePath
+from seppo_core.models.tuning import forget_casts
 
 TIE_TOLERANCE = 5e-3
 """Relative difference of mean errors at equal weights that rounding explains: a GPU's passes with and without gradient
@@ -179,6 +181,30 @@ def tied(reference: Reference, held: Float[Tensor, " b"], own: Float[Tensor, " b
     return own
 
 
+@torch.no_grad()
+def check_parted(adapter: Adapter, policy: nn.Module, reference: Reference, batch: Batch, gap: float) -> None:
+    """Warns if the loss saw policy and reference much closer than they are: one then predicts with the other's weights.
+
+    `gap` is the mean |policy − reference| of the errors on the items, as the loss measured it. It is held against that
+    of two passes which share nothing, not even autocast's casts of the weights.
+    """
+    errors = []
+    for model in (nullcontext(policy), reference.active()):
+        with model as one:
+            forget_casts()
+            errors.append(item_errors(adapter, one, batch))
+        forget_casts()
+    own, held = errors
+    apart = float((own - held).abs().mean())
+    if gap < apart / 2 and apart - gap > TIE_TOLERANCE * float(own.mean()):
+        warnings.warn(
+            f"policy and reference have different weights, but the loss saw their errors only {gap:.3g} apart on "
+            f"average, and passes of their own are {apart:.3g} apart: one predicts with weights of the other, so that "
+            "this run is not what its config says",
+            stacklevel=2,
+        )
+
+
 def reference_pair(adapter: Adapter, reference: Reference, batch: Batch) -> tuple[Tensor, Tensor]:
     """The reference's errors on winners and samples, (b,) each, without gradient."""
     with reference.active() as frozen:
@@ -203,7 +229,7 @@ def anchor_gap(adapter: Adapter, policy: nn.Module, reference: Reference, batch:
         held = [denoise(adapter, frozen, *draw).errors for draw in draws]
     gaps = [denoise(adapter, policy, *draw).errors - one for draw, one in zip(draws, held, strict=True)]
     # before torch 2.11 autocast would hand the casts made here, which have no graph, to the pass with gradient
-    torch.clear_autocast_cache()
+    forget_casts()
     return torch.stack(gaps).mean(0)
 
 

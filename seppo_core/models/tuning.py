@@ -113,6 +113,13 @@ def copy_state(parameters: dict[str, nn.Parameter], state: dict[str, Tensor]) ->
                 "use the configuration that the run was started with (LoRA rank?)"
             )
         parameter.copy_(shard_like(state[name], parameter))
+    forget_casts()
+
+
+def forget_casts() -> None:
+    """To be called whenever weights have got other values in place: autocast keeps its half-precision casts by tensor
+    until its context ends, and would go on with those of the old values."""
+    torch.clear_autocast_cache()
 
 
 @torch.no_grad()

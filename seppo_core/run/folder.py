@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from seppo_core.config.loader import config_differences, load_config, resolved_yaml
+from seppo_core.config.loader import config_differences, load_config, read_values, resolved_yaml
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_text
 from seppo_core.io.checked_json import read_checked, save_checked
 from seppo_core.io.locks import LOCK, holder_of, in_use
+from seppo_core.io.rng import NEWEST
 from seppo_core.io.versions import environment
 from seppo_core.models.fingerprint import difference
 from seppo_core.run.checkpoint import CheckpointFolder
@@ -51,7 +53,7 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
         raise ValueError(in_use(folder, holder))
     here = environment()
     if path.exists():
-        stored = load_config(path, type(config), warn=False)
+        stored = with_draws(load_config(path, type(config), warn=False), folder)
         found = {line.partition(":")[0]: line for line in config_differences(stored, config, ignore=FREE_KEYS)}
         trained_on = json.loads((folder / "winners.json").read_text(encoding="utf-8"))["fingerprint"]
         if trained_on != winners:
@@ -83,6 +85,14 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
         _write_run(folder, config, winners)
     with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(here) + "\n")
+
+
+def with_draws(config: Config, folder: Path) -> Config:
+    """`config` with the version of its draws: its own, else that of the run in `folder`, else the newest."""
+    if config.draws is not None:
+        return config
+    path = folder / "config.yaml"
+    return replace(config, draws=read_values(path).get("draws") or 1 if path.exists() else NEWEST)
 
 
 def recorded_models(folder: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.io import purposes
-from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
+from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.methods.step import Batch
 from seppo_core.models.noise_path import NoisePath
 from seppo_core.training.sample_buffer import SampleBuffer
@@ -25,16 +25,17 @@ class WinnerOrder:
 
     length: int
     seed: int
+    draws: Draws = NEWEST
 
     def item(self, position: int) -> int:
         """Index of the winner at `position`, in 0..length-1."""
         epoch, offset = divmod(position, self.length)
-        return int(_epoch_order(self.length, self.seed, epoch)[offset])
+        return int(_epoch_order(self.length, self.seed, epoch, self.draws)[offset])
 
 
 @lru_cache(maxsize=2)
-def _epoch_order(length: int, seed: int, epoch: int) -> Tensor:
-    return keyed_permutation(length, seed, purposes.ORDER, epoch)
+def _epoch_order(length: int, seed: int, epoch: int, draws: Draws) -> Tensor:
+    return keyed_stream(draws, seed, purposes.ORDER, epoch).permutation(length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class BatchMaker:
     """Whether items come with their label."""
     anchor_draws: int = 0
     """Further timesteps and noises for the anchor."""
+    draws: Draws = NEWEST
 
     def make(self, update: int, indices: range, buffer: SampleBuffer | None, device: torch.device) -> Batch:
         """The batch of global-batch `indices` at `update` (0-based, counted over the whole run).
@@ -100,29 +102,29 @@ class BatchMaker:
         shape = (self.anchor_draws, *self.cache.latent_shape)
         u, noise = [], []
         for index in indices:
-            generator = keyed_generator(self.seed, purposes.ANCHOR, update, index)
-            u.append(torch.rand(self.anchor_draws, generator=generator, dtype=torch.float64))
-            noise.append(torch.randn(shape, generator=generator))
+            stream = keyed_stream(self.draws, self.seed, purposes.ANCHOR, update, index)
+            u.append(stream.uniform(self.anchor_draws))
+            noise.append(stream.normal(shape))
         t = self.noise_path.timesteps(torch.stack(u, dim=1).flatten())
         return rearrange(t, "(m b) -> m b", m=self.anchor_draws), torch.stack(noise, dim=1)
 
     def _posterior_noise(self, purpose: str, update: int, index: int) -> Tensor:
         shape = self.cache.latent_shape
-        return (
-            keyed_normal(shape, self.seed, purpose, update, index) if self.posterior == "draw" else torch.zeros(shape)
-        )
+        if self.posterior == "mode":
+            return torch.zeros(shape)
+        return keyed_stream(self.draws, self.seed, purpose, update, index).normal(shape)
 
     def _draw(self, update: int, index: int) -> dict:
         shape = self.cache.latent_shape
-        generator = keyed_generator(self.seed, purposes.DRAWS, update, index)
-        u, dropout, flip = torch.rand(3, generator=generator, dtype=torch.float64).unbind()
-        noise = torch.randn(shape, generator=generator)
-        counterpart_noise = torch.randn(shape, generator=generator)
+        stream = keyed_stream(self.draws, self.seed, purposes.DRAWS, update, index)
+        u, dropout, flip = stream.uniform(3).unbind()
+        noise = stream.normal(shape)
+        counterpart_noise = stream.normal(shape) if self.noise == "independent" else noise
         return {
             "u": u,
             "dropped": bool(dropout < self.caption_dropout),
             "flipped": self.flip and bool(flip < 0.5),
             "noise": noise,
-            "counterpart_noise": noise if self.noise == "shared" else counterpart_noise,
+            "counterpart_noise": counterpart_noise,
             "posterior_noise": self._posterior_noise(purposes.POSTERIOR, update, index),
         }

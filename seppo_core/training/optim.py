@@ -9,11 +9,12 @@ import torch
 from diffusers.optimization import get_scheduler
 from packaging.version import Version
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from seppo_core.config.training import OptimizerConfig
 from seppo_core.distributed.dtensor import to_full
-from seppo_core.models.tuning import copy_state
+from seppo_core.io.rng import Draws
+from seppo_core.models.tuning import copy_state, forget_casts
 from seppo_core.training.parallel import ParallelStrategy
 
 EIGHT_BITS_ON_CPU = Version("0.50.0")
@@ -25,10 +26,9 @@ def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter])
 
     Raises ValueError if the latter is asked for and bitsandbytes is not installed, or does not support the device.
     """
-    c = config
-    settings = {"lr": c.lr, "betas": tuple(c.betas), "eps": c.eps, "weight_decay": c.weight_decay}
+    settings = {"lr": config.lr} | _settings(config)
     values = list(parameters.values())
-    if c.name == "adamw":
+    if config.name == "adamw":
         return torch.optim.AdamW(values, **settings)
     try:
         import bitsandbytes
@@ -44,11 +44,36 @@ def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter])
     return bitsandbytes.optim.AdamW8bit(values, **settings)
 
 
-def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, total: int) -> LRScheduler:
-    """Warm-up, then constant or down to zero at update `total`."""
+def _settings(config: OptimizerConfig) -> dict[str, float | tuple[float, float]]:
+    return {"betas": tuple(config.betas), "eps": config.eps, "weight_decay": config.weight_decay}
+
+
+def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, total: int, draws: Draws = 2) -> LambdaLR:
+    """Warm-up, then constant or down to zero at update `total`.
+
+    The warm-up's last update has the full rate, and its first the first part of that. With `draws` = 1 all come one
+    update later, as in diffusers, so that the first has a rate of zero and moves nothing.
+    """
     # diffusers' "constant" knows no warm-up
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
-    return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_updates, num_training_steps=total)
+    warmup = config.warmup_updates
+    schedule = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=total)
+    if draws == 1 or not warmup:
+        return schedule
+    after = schedule.lr_lambdas[0]
+    return LambdaLR(optimizer, lambda done: (done + 1) / warmup if done < warmup else after(done))
+
+
+def apply_config(config: OptimizerConfig, optimizer: torch.optim.Optimizer, schedule: LambdaLR) -> None:
+    """Gives an optimizer and a schedule that come from a checkpoint the values of `config`, which may have changed
+    since; to those that have not, it changes nothing."""
+    schedule.base_lrs = [config.lr] * len(schedule.base_lrs)
+    rates = [
+        lr * factor(schedule.last_epoch) for lr, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    schedule._last_lr = rates
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group |= {"initial_lr": config.lr, "lr": rate} | _settings(config)
 
 
 class Ema:
@@ -91,11 +116,13 @@ class Ema:
         held = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         for name, parameter in self.parameters.items():
             parameter.copy_(self.average[name])
+        forget_casts()
         try:
             yield
         finally:
             for name, parameter in self.parameters.items():
                 parameter.copy_(held[name])
+            forget_casts()
 
 
 class Stepper:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.store import RunStore
 from seppo_core.io import purposes
 from seppo_core.io.progress import progress_bar
-from seppo_core.io.rng import keyed_generator, keyed_normal
+from seppo_core.io.rng import NEWEST, Draws, keyed_generator, keyed_stream
 from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler, sample_steps
@@ -43,13 +44,15 @@ class ReferenceSampler:
     seed: int
     settings: ReferenceSamplesConfig
     device: torch.device
+    posterior: Literal["draw", "mode"] = "draw"
+    """How training takes the latents of the winners, and so those of samples that are encoded again."""
+    draws: Draws = NEWEST
 
     def steps(self, reference: nn.Module, iteration: int, positions: range) -> Iterator[Tensor]:
         """Latents for `positions`, (n, c, [f], h, w), after each step of the solver, in the cache's latent space; the
         last are the samples."""
         items = [self.order.item(position) for position in positions]
-        shape = self.cache.latent_shape
-        noise = torch.stack([keyed_normal(shape, self.seed, purposes.SAMPLE, iteration, p) for p in positions])
+        noise = self._noise(purposes.SAMPLE, iteration, positions)
         condition = self.cache.condition(items, [False] * len(items))
         for latents in sample_steps(
             self.adapter,
@@ -68,13 +71,19 @@ class ReferenceSampler:
 
     def _through_pixels(self, latents: Tensor, iteration: int, positions: range) -> Tensor:
         """Decodes to 8-bit pixels and encodes again, as a winner's file is: so that the loss cannot tell winner from
-        sample by the autoencoder's trace. Draws from the posterior as training draws the winners."""
+        sample by the autoencoder's trace. Takes the posterior as training takes the winners'."""
         pixels = self.adapter.decode(latents).clamp(-1, 1)
         pixels = ((pixels + 1) * 127.5).round() / 127.5 - 1
         posterior = self.adapter.encode(pixels)
+        if self.posterior == "mode":
+            return posterior.mean
+        return posterior.sample(self._noise(purposes.REENCODE, iteration, positions).to(posterior.mean))
+
+    def _noise(self, purpose: str, iteration: int, positions: range) -> Tensor:
         shape = self.cache.latent_shape
-        noise = torch.stack([keyed_normal(shape, self.seed, purposes.REENCODE, iteration, p) for p in positions])
-        return posterior.sample(noise.to(posterior.mean))
+        return torch.stack(
+            [keyed_stream(self.draws, self.seed, purpose, iteration, p).normal(shape) for p in positions]
+        )
 
 
 class ReferenceSamples:

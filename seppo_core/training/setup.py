@@ -23,7 +23,14 @@ from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, merge_lora, tune_full, tune_lora
 from seppo_core.models.vae import cast, tile_vae
 from seppo_core.run.checkpoint import load_weights
-from seppo_core.run.folder import check_model, find_checkpoint, open_run, record_model, recorded_models
+from seppo_core.run.folder import (
+    check_model,
+    find_checkpoint,
+    open_run,
+    record_model,
+    recorded_models,
+    with_draws,
+)
 from seppo_core.run.logging import require_wandb
 from seppo_core.training.preview import Preview
 
@@ -67,6 +74,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
         require_wandb()
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
+    config = with_draws(config, folder)
     _check_form(config, cache)
     # the first Accelerator of a process fixes its precision
     accelerator = make_accelerator(config.loop.mixed_precision)

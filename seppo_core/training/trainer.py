@@ -13,14 +13,14 @@ from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.signals import Stopped
 from seppo_core.io.ledger import Ledger
 from seppo_core.methods.reference import ReferencePool
-from seppo_core.methods.step import Batch
+from seppo_core.methods.step import Batch, check_parted
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state
 from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
 from seppo_core.run.disk_budget import check_run_space, run_bytes
 from seppo_core.run.recorder import RunEvents, RunRecorder
 from seppo_core.run.stopping import StopCoordinator
 from seppo_core.training.batches import BatchMaker, WinnerOrder
-from seppo_core.training.optim import Ema, Stepper, make_optimizer, make_schedule
+from seppo_core.training.optim import Ema, Stepper, apply_config, make_optimizer, make_schedule
 from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
 from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, sample_variance
@@ -59,7 +59,7 @@ class Trainer:
         optimizer = make_optimizer(config.optimizer, self.parameters)
         if self.reference is not None:
             self.reference.track(optimizer)
-        self.schedule = make_schedule(config.optimizer, optimizer, self.total)
+        self.schedule = make_schedule(config.optimizer, optimizer, self.total, config.draws)
         self.policy, self.optimizer = self.layout.wrap(denoiser, optimizer)
 
         self.stepper = Stepper(
@@ -70,21 +70,22 @@ class Trainer:
         # without a reference nothing is ever drawn from it
         self.pool = ReferencePool(
             folder / "pool", method.strategy or "initial", config.seed, method.pool_window, method.sampled_from,
-            Ledger(folder),
+            Ledger(folder), config.draws,
         )  # fmt: skip
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
-        order = WinnerOrder(len(cache), config.seed)
+        order = WinnerOrder(len(cache), config.seed, config.draws)
         data = config.data
         self.batches = BatchMaker(
             cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
             caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
             losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
-            anchor_draws=method.anchor_draws,
+            anchor_draws=method.anchor_draws, draws=config.draws,
         )  # fmt: skip
         s = config.reference_samples
         sampler = ReferenceSampler(
-            adapter=adapter, cache=cache, order=order, seed=config.seed, settings=s, device=self.accelerator.device
-        )
+            adapter=adapter, cache=cache, order=order, seed=config.seed, settings=s, device=self.accelerator.device,
+            posterior=data.posterior, draws=config.draws,
+        )  # fmt: skip
         self.samples = ReferenceSamples(
             folder / "buffer",
             self.layout,
@@ -197,14 +198,22 @@ class Trainer:
             with sync, self.accelerator.autocast():
                 loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch, observed)
                 self.accelerator.backward(loss / count)
+                if number == 0 and "gap_size" in metrics and self._looks_at_gap(update):
+                    check_parted(self.adapter, self._denoiser, self.reference, batch, float(metrics["gap_size"]))
             _add(totals, {"loss": loss.detach()} | metrics, count)
         means = {name: float(value) for name, value in self._over_processes(totals).items()}
+        rate = self.schedule.get_last_lr()[0]
         norm, applied = self.stepper.step(means["loss"])
         self.progress = Progress(update + 1, self.progress.skipped + (not applied))
         if self.ema:
             self.ema.update(self.progress.update)
-        rest = {"grad_norm": norm, "skipped": self.progress.skipped, "lr": self.schedule.get_last_lr()[0]}
+        rest = {"grad_norm": norm, "skipped": self.progress.skipped, "lr": rate}
         return means | rest
+
+    def _looks_at_gap(self, update: int) -> bool:
+        """Whether the difference of policy and reference is measured once more: seldom, and the less the later."""
+        parted = self.reference is not None and not self.reference.equals_policy
+        return parted and update & (update - 1) == 0
 
     def _observe(self, batches: Iterator[Batch]) -> dict[str, torch.Tensor]:
         """The scalars that the method needs of the whole batch before any of its loss."""
@@ -266,6 +275,7 @@ class Trainer:
         load_trainable_state(self._denoiser, checkpoint.policy)
         self.layout.load_optimizer(self.optimizer, checkpoint.optimizer)
         self.schedule.load_state_dict(checkpoint.scheduler)
+        apply_config(self.config.optimizer, self.optimizer, self.schedule)
         if self.accelerator.scaler is not None and checkpoint.scaler:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)
         if self.ema:

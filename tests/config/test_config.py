@@ -230,7 +230,7 @@ def test_keys_are_pinned(schema):
     """A key that disappears breaks somebody's file: rename with care and say so in the changelog."""
     video = schema is VideoConfig
     expected = {
-        "": "run seed",
+        "": "run seed draws",
         "model": "family base revision variant vae lora dtype" + " fps" * video,
         "data": "source cache height width format supervision pick root caption_column first_column second_column "
         "label_column "
@@ -253,7 +253,7 @@ def test_keys_are_pinned(schema):
     }
     names = [f"{section}.{name}".removeprefix(".") for section, line in expected.items() for name in line.split()]
     assert list(key_types(schema)) == names
-    assert [f.name for f in fields(schema)] == ["run", "seed", *list(expected)[1:]]
+    assert [f.name for f in fields(schema)] == ["run", "seed", "draws", *list(expected)[1:]]
 
 
 METHOD_KEYS = {

@@ -2,17 +2,20 @@
 
 import ast
 import json
+from collections import Counter
 from hashlib import blake2b, sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare, kstest
 from torch import nn
 
 import seppo_core
 from seppo_core.cache.prepare import prepare
 from seppo_core.io import purposes
-from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
+from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation, keyed_stream
 from seppo_core.models.tuning import tune_lora
 from tests.cache.winners import ListSource, PixelAdapter
 
@@ -50,6 +53,41 @@ def test_first_numbers_are_pinned():
     assert u.tolist() == [0.8981920125415477, 0.14229236469051665, 0.5621669713080855]
     assert keyed_normal((2,), 5, purposes.SAMPLE, 3).tolist() == pytest.approx([0.48377892, 1.46753395], rel=1e-6)
     assert keyed_permutation(8, 5, purposes.ORDER, 3).tolist() == [6, 0, 2, 1, 4, 3, 7, 5]
+
+
+def test_first_numbers_of_the_second_version_are_pinned():
+    stream = keyed_stream(2, 5, purposes.DRAWS, 3)
+    assert stream.uniform(3).tolist() == [0.8836952765492022, 0.5337360412958011, 0.03028950420081289]
+    normal = [-0.08603771, 0.16050249, 1.15741575, -0.0900322]
+    assert stream.normal((2, 2)).flatten().tolist() == pytest.approx(normal, rel=1e-6)
+    assert keyed_stream(2, 5, purposes.ORDER, 3).permutation(8).tolist() == [5, 0, 1, 2, 6, 7, 4, 3]
+    assert [keyed_stream(2, 5, purposes.REFERENCE, i).integer(7) for i in range(6)] == [4, 1, 5, 3, 6, 3]
+
+
+def test_the_first_version_is_torch_s_own():
+    mine, own = keyed_stream(1, 5, purposes.DRAWS, 3), keyed_generator(5, purposes.DRAWS, 3)
+    assert torch.equal(mine.uniform(3), torch.rand(3, generator=own, dtype=torch.float64))
+    assert torch.equal(mine.normal((2, 3)), torch.randn(2, 3, generator=own))
+    assert torch.equal(keyed_stream(1, 5, "a").permutation(9), keyed_permutation(9, 5, "a"))
+
+
+def test_keys_that_the_first_version_confuses_are_told_apart_by_the_second():
+    # two items of a run with batches of 2048: one pair is likely within 65 000 keys
+    keys = [(0, purposes.DRAWS, *divmod(number, 2048)) for number in (30878, 96026)]
+    first, second = ([keyed_stream(version, *key).normal((50,)) for key in keys] for version in (1, 2))
+    assert torch.equal(*first)
+    assert not (second[0] == second[1]).any()
+
+
+def test_the_second_version_s_numbers_have_their_distributions():
+    streams = [keyed_stream(2, 7, "moments", number) for number in range(400)]
+    normal = torch.cat([stream.normal((500,)) for stream in streams]).double().numpy()
+    assert kstest(normal, "norm").pvalue > 1e-3
+    # numbers at one place of neighbouring keys are no more alike than any
+    assert abs(np.corrcoef(normal.reshape(400, 500)[:-1].ravel(), normal.reshape(400, 500)[1:].ravel())[0, 1]) < 0.01
+    assert kstest(torch.cat([stream.uniform(5) for stream in streams]).numpy(), "uniform").pvalue > 1e-3
+    orders = Counter(tuple(stream.permutation(3).tolist()) for stream in streams for _ in range(5))
+    assert len(orders) == 6 and chisquare(list(orders.values())).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("package", ["seppo_core", "seppo_image", "seppo_video"])

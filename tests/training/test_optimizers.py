@@ -1,6 +1,7 @@
 """The running average against its closed form and diffusers' own, and the optimisers that can be asked for."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from seppo_core.config.training import OptimizerConfig
-from seppo_core.training.optim import Ema, make_optimizer, make_schedule
+from seppo_core.training.optim import Ema, apply_config, make_optimizer, make_schedule
 
 
 def moved(parameter: nn.Parameter, steps: int, ema) -> None:
@@ -76,15 +77,59 @@ def test_eight_bits_need_a_library_that_knows_the_device(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"), [("constant", [0.5, 1, 1, 1]), ("linear", [0.5, 1, 2 / 3, 1 / 3]), ("cosine", None)]
+    ("schedule", "expected"), [("constant", [1, 1, 1]), ("linear", [1, 2 / 3, 1 / 3]), ("cosine", [1, 0.75, 0.25])]
 )
 def test_schedules(schedule, expected):
-    config = OptimizerConfig(lr=1.0, schedule=schedule, warmup_updates=2)
-    optimizer = make_optimizer(config, {"w": nn.Parameter(torch.ones(1))})
-    rates = make_schedule(config, optimizer, total=5)
+    config = OptimizerConfig(lr=1.0, weight_decay=0.0, schedule=schedule, warmup_updates=2)
+    # update by update; in the first version the warm-up's first one moved nothing
+    for draws, first in ((1, [0, 0.5]), (2, [0.5, 1])):
+        assert steps_of(config, total=5, draws=draws) == pytest.approx([*first, *expected])
+
+
+def steps_of(config: OptimizerConfig, total: int, draws: int = 2, before: OptimizerConfig | None = None) -> list[float]:
+    """How far each update moves a weight whose gradient is 1, first with the config `before` up to update 3, if given,
+    then from its checkpoint."""
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    make = lambda c: (o := make_optimizer(c, {"w": weight}), make_schedule(c, o, total, draws))  # noqa: E731
+    optimizer, schedule = make(before or config)
     found = []
-    for _ in range(4):
+    for number in range(total):
+        if before and number == 3:
+            states = [one.state_dict() for one in (optimizer, schedule)]
+            optimizer, schedule = make(config)
+            for one, state in zip((optimizer, schedule), states, strict=True):
+                one.load_state_dict(state)
+            apply_config(config, optimizer, schedule)
+        start = weight.item()
+        weight.grad = torch.ones_like(weight)
         optimizer.step()
-        rates.step()
-        found.append(rates.get_last_lr()[0])
-    assert found == pytest.approx(expected) if expected else found[1] == 1 and found[3] < 0.3
+        schedule.step()
+        found.append(start - weight.item())
+    return found
+
+
+OLD = OptimizerConfig(lr=1e-3, weight_decay=0.0, schedule="linear", warmup_updates=2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"lr": 3e-3}, {"schedule": "cosine"}, {"warmup_updates": 5}, {"eps": 0.5}, {"weight_decay": 0.5}],
+    ids=str,
+)
+def test_a_resumed_optimizer_takes_what_was_changed(changes):
+    new = replace(OLD, **changes)
+    found = steps_of(new, total=6, before=OLD)
+    # at a steady gradient the moments are the same under both, and no more is remembered of what was
+    expected = [*steps_of(OLD, total=6)[:3], *steps_of(new, total=6)[3:]]
+    if "weight_decay" in changes:
+        assert found[:3] == expected[:3] and all(a != b for a, b in zip(found[3:], steps_of(OLD, 6)[3:], strict=True))
+    else:
+        assert found == expected if not changes else found == pytest.approx(expected, rel=1e-9)
+        assert bool(changes) is (found != steps_of(OLD, total=6))
+
+
+def test_a_resumed_optimizer_takes_other_betas():
+    weights = {"w": nn.Parameter(torch.zeros(1))}
+    optimizer = make_optimizer(OLD, weights)
+    apply_config(replace(OLD, betas=(0.5, 0.6)), optimizer, make_schedule(OLD, optimizer, 5))
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.6)

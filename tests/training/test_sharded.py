@@ -17,7 +17,7 @@ from seppo_video.__main__ import main as seppo_video
 from tests.training.test_processes import MOVED, final, trained
 
 
-def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
+def config_of(workshop, run, mode: str, sharded: bool, precision: str = "no", iterations: int = 2):
     config = workshop.config(run, mode, preview=PreviewConfig(prompts=("a red wall",), every=1, per_prompt=1, steps=2))
     # an odd number of chunks, so that one process has to draw one more than it needs
     samples = replace(config.reference_samples, batch_size=5)
@@ -28,44 +28,53 @@ def config_of(workshop, run, mode: str, sharded: bool, iterations: int = 2):
         micro_batch_size=1,
         checkpoint_every=2,
         sharded=sharded,
+        mixed_precision=precision,
     )
     optimizer = OptimizerConfig(lr=1e-3, ema_decay=0.9)
     return replace(config, loop=loop, optimizer=optimizer, reference_samples=samples)
 
 
-@pytest.fixture(scope="module", params=["full", pytest.param("lora", marks=pytest.mark.slow)])
+# in half precision autocast keeps casts of weights that are swapped and gathered in place; the rest is float32's
+CASES = [("full", "bf16"), *(pytest.param((mode, "no"), marks=pytest.mark.slow) for mode in ("full", "lora"))]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
 def both(workshop, tmp_path_factory, request):
-    """The mode, and a folder with its whole run in `shards` and in `one`; not to be written to."""
-    folder = tmp_path_factory.mktemp(request.param)
-    path = folder / "config.yaml"
-    path.write_text(resolved_yaml(config_of(workshop, folder / "shards", request.param, True)))
-    status, told = trained(path, 2)
-    assert status == 0, told[-3000:]
-    commands.train(config_of(workshop, folder / "one", request.param, False))
-    return request.param, folder
+    """Mode and precision, and a folder with their whole run in `shards` and in `one`; not to be written to."""
+    mode, precision = request.param
+    folder = tmp_path_factory.mktemp(mode)
+    for name, processes in (("shards", 2), ("one", 1)):
+        path = folder / f"{name}.yaml"
+        path.write_text(resolved_yaml(config_of(workshop, folder / name, mode, processes > 1, precision)))
+        status, told = trained(path, processes)
+        assert status == 0, told[-3000:]
+        assert "predicts with weights of the other" not in told
+    return mode, precision, folder
 
 
-def assert_close(run, other) -> None:
+def assert_close(run, other, precision: str = "no") -> None:
     """The losses of two whole runs, and what they end with, but for rounding."""
     lines, others = read_metrics(run), read_metrics(other)
     assert [line["update"] for line in lines] == [line["update"] for line in others] == [1, 2, 3, 4, 5, 6]
     for a, b in zip(lines, others, strict=True):
         for name in ("loss", "winner_error", "grad_norm"):
-            assert a[name] == pytest.approx(b[name], rel=1e-3), (a["update"], name)
+            assert a[name] == pytest.approx(b[name], rel=1e-3 if precision == "no" else 0.05), (a["update"], name)
     a, b = final(run), final(other)
     assert a.keys() == b.keys()
     for name in a:
         assert a[name].shape == b[name].shape
-        assert (a[name] - b[name]).abs().max() <= 0.05 * MOVED, name
+        assert (a[name] - b[name]).abs().mean() <= 0.05 * MOVED, name
+        assert precision != "no" or (a[name] - b[name]).abs().max() <= 0.05 * MOVED, name
 
 
 def test_shards_equal_one_process(both):
-    _, folder = both
+    _, precision, folder = both
     shards, one = folder / "shards", folder / "one"
     first, alone = read_metrics(shards)[0], read_metrics(one)[0]
     assert first["winner_error"] == pytest.approx(alone["winner_error"], rel=1e-5)
-    assert first["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-5)
-    assert_close(shards, one)
+    assert first["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-5 if precision == "no" else 1e-3)
+    assert_close(shards, one, precision)
+    assert max(line["gap_size"] for line in read_metrics(one)) > 0.01
     folders = [sorted(path.name for path in run.rglob("*.safetensors")) for run in (shards, one)]
     assert folders[0] == folders[1]
     names = [f"update-{update:06d}.png" for update in range(7)]
@@ -73,7 +82,7 @@ def test_shards_equal_one_process(both):
 
 
 def test_a_checkpoint_of_shards_is_a_whole_one(both):
-    _, folder = both
+    _, precision, folder = both
     saved, alone = (
         load_checkpoint(CheckpointFolder(folder / run / "checkpoints").latest()) for run in ("shards", "one")
     )
@@ -81,14 +90,17 @@ def test_a_checkpoint_of_shards_is_a_whole_one(both):
     for key, moments in alone.optimizer["state"].items():
         for name, value in moments.items():
             assert type(saved.optimizer["state"][key][name]) is torch.Tensor
-            torch.testing.assert_close(saved.optimizer["state"][key][name], value, rtol=1e-2, atol=1e-4)
+            if precision == "no":
+                torch.testing.assert_close(saved.optimizer["state"][key][name], value, rtol=1e-2, atol=1e-4)
     for average, value in zip(saved.ema.values(), alone.ema.values(), strict=True):
-        torch.testing.assert_close(average, value, rtol=0, atol=0.05 * MOVED)
+        torch.testing.assert_close(average, value, rtol=0, atol=(0.05 if precision == "no" else 1) * MOVED)
 
 
 @pytest.mark.slow
 def test_shards_resume_where_they_stopped_and_so_does_one_process_with_theirs(workshop, both, tmp_path):
-    mode, folder = both
+    mode, precision, folder = both
+    if precision != "no":
+        pytest.skip("the same files as in float32")
     for name in ("shards", "one", "again"):
         # back to the checkpoint before the last, as if the rest had been lost
         shutil.copytree(folder / ("shards" if name == "again" else name), tmp_path / name)

@@ -8,6 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from seppo_core.config.options import TrainRequest
+from seppo_core.run.checkpoint import load_policy
+from seppo_core.run.folder import open_run, with_draws
 from seppo_image import commands
 from tests.training.test_resume import assert_same_run, logged
 
@@ -21,7 +23,7 @@ def begun(whole_run, tmp_path):
     return run
 
 
-def test_a_change_is_refused_or_accepted_by_name(workshop, begun):
+def test_a_change_is_refused_or_accepted_by_name(workshop, begun, whole_run):
     config = workshop.config(begun)
     changed = replace(config, method=replace(config.method, beta=7), optimizer=replace(config.optimizer, lr=1e-4))
     for accept in [(), ("method.beta",), ("winners",)]:
@@ -30,10 +32,30 @@ def test_a_change_is_refused_or_accepted_by_name(workshop, begun):
         assert ("beta: 50" in str(caught.value)) is ("method.beta" not in accept)
     commands.train(changed, TrainRequest(accept_changes=("method.beta", "optimizer.lr")))
     assert [line["update"] for line in logged(begun)] == [1, 2, 3, 4, 5, 6]
+    # a tenth of the rate: each update's own, and the weights move a tenth as far
+    rates = [[line["lr"] for line in logged(run)] for run in (begun, whole_run)]
+    assert rates[0] == pytest.approx([*rates[1][:4], *(rate / 10 for rate in rates[1][4:])])
+    before, *after = (load_policy(run / "checkpoints" / f"update-{number:06d}") for run, number in
+                      ((whole_run, 4), (begun, 6), (whole_run, 6)))  # fmt: skip
+    moved, would = (sum(float((end[name] - before[name]).abs().sum()) for name in before) for end in after)
+    assert moved / would == pytest.approx(0.1, rel=0.3)
     # from now on it is the run's own
     commands.train(changed)
     with pytest.raises(ValueError, match=r"method\.beta: 7.* -> 50"):
         commands.train(config)
+
+
+def test_a_run_from_before_its_draws_had_versions_keeps_the_first(workshop, begun, tmp_path):
+    config, path = workshop.config(begun), begun / "config.yaml"
+    winners = json.loads((begun / "winners.json").read_text())["fingerprint"]
+    assert with_draws(config, tmp_path / "new").draws == with_draws(config, begun).draws == 2
+    open_run(begun, with_draws(config, begun), winners)
+    assert path.read_text().count("draws: 2\n") == 1
+    path.write_text(path.read_text().replace("draws: 2\n", ""))
+    assert with_draws(config, begun).draws == 1
+    open_run(begun, with_draws(config, begun), winners)
+    with pytest.raises(ValueError, match=r"draws: 1 -> 2.*--accept_changes draws"):
+        open_run(begun, with_draws(replace(config, draws=2), begun), winners)
 
 
 def test_a_run_can_be_made_longer(workshop, whole_run, tmp_path):

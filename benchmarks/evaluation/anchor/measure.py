@@ -105,8 +105,12 @@ def points(run: Run, which: Which = "drawn") -> list[Point]:
     run without a reference is held against its start. FileNotFoundError if the run trained nothing yet.
     """
     updates = run.config.loop.updates_per_iteration
-    strategy = run.config.method.strategy
-    pool = ReferencePool(run.folder / "pool", strategy or "initial", run.config.seed)
+    method = run.config.method
+    strategy = method.strategy
+    pool = ReferencePool(
+        run.folder / "pool", strategy or "initial", run.config.seed, method.pool_window, method.sampled_from,
+        draws=run.config.draws or 1,
+    )  # fmt: skip
     states: dict[int, Callable[[], State]] = {}
     for path in sorted(pool.folder.glob("snapshot-*.safetensors")):
         index = int(path.stem.removeprefix("snapshot-"))
