@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from peft import LoraConfig
 
 from seppo_core.cache.manifest import Manifest
 from seppo_core.config.loader import plain, resolved_yaml
@@ -13,6 +14,7 @@ from seppo_core.config.schema import Config
 from seppo_core.export.snippets import quoted, script
 from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
+from seppo_core.models.tuning import POLICY, lora_layers
 from seppo_core.run.folder import environment
 from seppo_core.run.history import read_metrics
 
@@ -56,6 +58,9 @@ def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str) -> 
         base=_name(base),
         parts={name: _name(part) for name, part in parts.items() if name != "base"},
         code=usage_code(config, adapter, kind),
+        strength=_strength(adapter.denoiser.peft_config[POLICY])
+        if kind == "lora" and lora_layers(adapter.denoiser)
+        else None,
         licences=licences,
         settings=_settings(config),
         source=Path(config.data.source).name,
@@ -97,6 +102,22 @@ def usage_code(config: Config, adapter: Adapter, kind: str) -> str:
         if Path(part).exists():
             code = code.replace(quoted(part), quoted(name.upper()))
     return code
+
+
+def _strength(lora: LoraConfig) -> str | None:
+    """What programs that know only a LoRA's tensors must be told; None if they take the right strength anyway."""
+    if lora.alpha_pattern or lora.rank_pattern:
+        ratio = "differs by layer"
+        cure = "they cannot apply it as it is, so export the whole pipeline for them"
+    elif lora.lora_alpha != lora.r:
+        ratio = f"is {lora.lora_alpha} / {lora.r}"
+        cure = f"set the LoRA's strength to {lora.lora_alpha / lora.r:g} there"
+    else:
+        return None
+    return (
+        f"Alpha / rank {ratio}, which stands in the file's metadata. diffusers and peft read it; programs that read "
+        f"tensors alone, such as ComfyUI, take 1: {cure}."
+    )
 
 
 def _parts(config: Config) -> dict[str, str]:

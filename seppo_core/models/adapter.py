@@ -18,7 +18,7 @@ from seppo_core.config.model import ModelConfig
 from seppo_core.models.checks import check_channels
 from seppo_core.models.latents import Condition, CropInfo, Posterior
 from seppo_core.models.loading import freeze, load_pipeline
-from seppo_core.models.lora_files import load_lora_folder, save_lora_folder
+from seppo_core.models.lora_files import load_lora_file, load_lora_folder, save_lora_folder
 from seppo_core.models.noise_path import NoisePath
 from seppo_core.models.text import encode_text, too_long
 
@@ -168,14 +168,22 @@ class Adapter(ABC):
         return scheduler.timesteps
 
     def load_lora(self, source: str, name: str) -> None:
-        """Puts the LoRA of `source`, a folder, file or hub id, on the denoiser as peft's adapter `name`."""
+        """Puts the LoRA of `source`, a folder, file or hub id, on the denoiser as peft's adapter `name`.
+
+        ValueError, naming tensors, if some of it belongs to no layer of this base (see `lora_files`).
+        """
         if self.lora_format == "peft":
             load_lora_folder(self.denoiser, source, name)
         else:
-            self.pipeline.load_lora_weights(source, adapter_name=name)
+            load_lora_file(self.pipeline, self.component, source, name)
 
     def save_lora(self, folder: Path, state: dict[str, Tensor], config: LoraConfig) -> None:
-        """Writes a LoRA of the denoiser, its tensors by portable name, in the family's `lora_format`."""
+        """Writes a LoRA of the denoiser, its tensors by portable name, in the family's `lora_format`.
+
+        Alpha stands in the file's metadata, where diffusers (0.35 or newer) and peft read it. There are no `.alpha`
+        tensors, for diffusers refuses a file that has them beside its own names. Programs that read tensors alone
+        (ComfyUI, kohya's scripts) take the strength 1 for alpha / rank.
+        """
         if self.lora_format == "peft":
             save_lora_folder(folder, state, config)
             return

@@ -285,6 +285,11 @@ def _check_lora(adapter: Adapter, config: Config) -> None:
             f"tune.rank={config.tune.rank}, but the LoRA {config.model.lora} that is continued has rank {found.r}; "
             f"set tune.rank={found.r}"
         )
+    if config.tune.alpha is not None and found.alpha_pattern:
+        raise ValueError(
+            f"tune.alpha={config.tune.alpha}, but the LoRA {config.model.lora} that is continued has alphas that "
+            "differ by layer; leave tune.alpha null, which keeps each"
+        )
     if config.tune.alpha is not None and config.tune.alpha != found.lora_alpha:
         raise ValueError(
             f"tune.alpha={config.tune.alpha}, but the LoRA {config.model.lora} that is continued has alpha "

@@ -4,6 +4,8 @@ from math import log
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seppo_core.export.weights import write_full, write_lora
@@ -14,9 +16,11 @@ from seppo_core.methods.step import Batch, pair_errors
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import sample
 from seppo_core.models.tuning import (
+    POLICY,
     load_trainable_state,
     lora_layers,
     merge_lora,
+    portable_name,
     trainable_parameters,
     trainable_state,
     tune_full,
@@ -245,3 +249,22 @@ def test_fresh_lora_changes_nothing_and_depends_on_the_seed_alone(family, tmp_pa
     torch.testing.assert_close(first.predict(first.denoiser, batch.x0, batch.t, batch.condition), plain)
     a, b = trainable_state(first.denoiser), trainable_state(second.denoiser)
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.slow
+def test_an_exported_lora_is_taken_again_whole_and_one_of_other_names_refused(family, tmp_path):
+    adapter = lora_policy(family, tmp_path)
+    write_lora(adapter, tmp_path / "lora")
+    again = adapter_of(family, tmp_path)
+    again.load_lora(str(tmp_path / "lora"), POLICY)
+    state = {portable_name(name): p for name, p in again.denoiser.named_parameters() if f".{POLICY}." in name}
+    expected = trainable_state(adapter.denoiser)
+    assert state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in state)
+    (file,) = (tmp_path / "lora").glob("*.safetensors")
+    with safe_open(file, framework="pt") as opened:
+        held = opened.metadata()
+    # one layer of another model among the right ones
+    other = {key.replace("to_q.", "to_query.", 1) if ".to_q." in key else key: t for key, t in load_file(file).items()}
+    save_file(other, file, held)
+    with pytest.raises(ValueError, match=r"of its \d+ tensors belong to no layer .*to_query"):
+        adapter_of(family, tmp_path).load_lora(str(tmp_path / "lora"), POLICY)

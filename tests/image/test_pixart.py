@@ -86,5 +86,5 @@ def test_a_lora_of_pixart_is_continued_and_a_wrong_one_refused(base, tmp_path):
         again.load_lora(str(tmp_path / "empty"), "other")
     weights = tmp_path / "lora" / "adapter_model.safetensors"
     weights.write_bytes(save({name: tensor for name, tensor in load_file(weights).items() if "blocks.0" in name}))
-    with pytest.raises(ValueError, match="names differ"):
+    with pytest.raises(ValueError, match=r"lacks [0-9]+ tensors of the layers that it names .*blocks.1"):
         commands.load(config).load_lora(str(tmp_path / "lora"), POLICY)
