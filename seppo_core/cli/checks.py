@@ -26,6 +26,8 @@ def check_request(config: Config, request: Request) -> Request:
     """`request` with the names that keys have now; ValueError if it does not fit `config`."""
     if isinstance(request, TrainRequest):
         return check_train(request, every_key(type(config)))
+    if isinstance(request, RankRequest) and not request.judge:
+        raise ValueError("--judge is missing; give a scorer such as hps_v2.1, module:function, or NAME=COMMAND")
     if isinstance(request, ExportRequest):
         check_export(config, request)
     elif isinstance(request, PlanRequest | PrepareRequest):

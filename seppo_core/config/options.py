@@ -144,8 +144,6 @@ class RankRequest:
     """Number of samples that are drawn at once."""
 
     def __post_init__(self):
-        if not self.judge:
-            raise ValueError("--judge is missing; give a scorer such as hps_v2.1, module:function, or NAME=COMMAND")
         if self.samples < 2:
             raise ValueError(f"--samples {self.samples} must be at least 2: a preference is among several")
         if not self.min_gap >= 0:

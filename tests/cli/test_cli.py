@@ -13,6 +13,7 @@ from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
     PrepareRequest,
+    RankRequest,
     SampleRequest,
     TrainRequest,
     VerifyRequest,
@@ -59,18 +60,19 @@ def refused(capsys, *argv: str) -> str:
 
 
 def test_commands_are_pinned():
-    assert list(COMMANDS) == ["plan", "prepare", "verify", "train", "sample", "export", "status", "doctor"]
+    assert list(COMMANDS) == ["plan", "prepare", "verify", "train", "sample", "rank", "export", "status", "doctor"]
 
 
 def test_every_command_gets_its_config_and_request(config, calls):
     for command in REQUESTS:
-        assert image(command, config) == 0
-    plan, (_, parsed, prepare), verify, train, sample, export = calls
+        assert image(command, config, *(["--judge", "pickscore"] * (command == "rank"))) == 0
+    plan, (_, parsed, prepare), verify, train, sample, rank, export = calls
     assert parsed.run == "r"
     assert prepare == PrepareRequest() and verify == ("verify", parsed, VerifyRequest())
     assert plan == ("plan", parsed, PlanRequest())
     assert train == ("train", parsed, TrainRequest())
     assert sample == ("sample", parsed, SampleRequest())
+    assert rank == ("rank", parsed, RankRequest(judge="pickscore"))
     assert export == ("export", parsed, ExportRequest())
 
 
@@ -108,7 +110,7 @@ def test_an_option_gives_a_missing_key_and_cures_a_bad_value(config, calls):
     ("argv", "expected"),
     [
         (["trian", "x.yaml"], "trian is not a command; did you mean train?"),
-        (["zzz"], "zzz is not a command; use plan, prepare, verify, train, sample, export, status, doctor"),
+        (["zzz"], "zzz is not a command; use plan, prepare, verify, train, sample, rank, export, status, doctor"),
         (["train"], "train needs a config file: seppo-image train CONFIG.yaml; see the folder configs"),
         (["train", "y.yaml"], "y.yaml does not exist; did you mean x.yaml?"),
         (["train", "x.yaml", "y.yaml"], "y.yaml follows the config file but is not an option"),
