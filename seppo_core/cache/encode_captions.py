@@ -10,6 +10,7 @@ from seppo_core.cache.cut_captions import CutCaptions, joined
 from seppo_core.cache.encode_items import as_stored
 from seppo_core.cache.manifest import STARTS
 from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.models.finite import is_finite
 from seppo_core.models.text import TokenCount, counting_tokens
 
 TEXT_BATCH = 32
@@ -82,8 +83,16 @@ class TextEncoder:
             condition[name] = torch.where(seen, condition[name], torch.zeros_like(condition[name]))
         stored = {name: as_stored(tensor, self.dtype) for name, tensor in condition.items()}
         for name, tensor in stored.items():
-            if tensor.is_floating_point() and condition[name].isfinite().all() and not tensor.isfinite().all():
+            if is_finite(tensor):
+                continue
+            if is_finite(condition[name]):
                 raise ValueError(f"text embeddings {name!r} overflow {self.dtype}; store them as bfloat16 or float32")
+            which = next(prompt for prompt, row in zip(prompts, tensor, strict=True) if not is_finite(row))
+            raise ValueError(
+                f"the text encoder gives {name!r} that is not finite for the caption {which[:80]!r}; one in half "
+                "precision may overflow: use model.dtype bfloat16 or float32, or leave that row out. What is encoded "
+                "so far is kept"
+            )
         return stored
 
     def _one_shape(self, condition: Condition) -> Condition:

@@ -15,13 +15,14 @@ Version 2 differs in names: in its shards the first view has no prefix, and "con
 says `rows` (1 or 2) for `mirrored` and, in a file's record, for `count`.
 """
 
-import json
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.source import VIEWS, Kind
+from seppo_core.io.checked_json import read_checked
+from seppo_core.io.remembered import remembered_sha256
 
 FORMAT = "seppo winner cache"
 VERSION = 3
@@ -59,6 +60,13 @@ class StoredFile:
             return "is missing"
         size = path.stat().st_size
         return None if size == self.bytes else f"has {size} bytes instead of {self.bytes}"
+
+    def content_problem(self, folder: Path) -> str | None:
+        """Describes a fault of the file's size or content, which is read in full if it was not before."""
+        if (problem := self.size_problem(folder)) is not None:
+            return problem
+        same = remembered_sha256(folder / self.file) == self.sha256
+        return None if same else "has another content than was written"
 
 
 @dataclass(frozen=True)
@@ -117,12 +125,15 @@ class Manifest:
                 raise FileNotFoundError(f"the cache at {folder} is not finished; run the same `prepare` command again")
             raise FileNotFoundError(f"no cache at {folder}; run `prepare` first")
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_checked(path)
             if found.pop("format") != FORMAT:
                 raise KeyError("format")
             version = found.pop("version")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"{path} is not the manifest of a cache; run `prepare` into another folder") from error
+            raise ValueError(
+                f"{path} is damaged or not the manifest of a cache ({error}); run `prepare` again, which makes it "
+                "anew, or into another folder"
+            ) from error
         if version not in READABLE:
             raise ValueError(
                 f"{path} has format version {version}, this program reads {', '.join(map(str, READABLE))}; run "

@@ -165,6 +165,7 @@ class _Preparation:
 
     def _missing(self) -> list[int]:
         """Numbers of the shards to encode. Raises OSError if the disk has no room for them and for the texts."""
+        self.target.forget_damaged()
         missing = [number for number in range(len(self.shards)) if self.target.note(_items(number)) is None]
         latents = self.item_bytes * sum(len(self.shards[number]) for number in missing)
         # at most one caption per item; counting them is worth while only if that many do not fit

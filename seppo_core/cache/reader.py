@@ -7,6 +7,7 @@ described in `manifest.py`.
 import json
 from bisect import bisect_right
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,9 @@ from torch.nn.functional import pad
 from seppo_core.cache.manifest import CONDITION, LABEL, STARTS, Manifest, StoredFile, stored_names
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.source import Kind
+from seppo_core.io.remembered import THREADS
 from seppo_core.models.adapter import Condition, Posterior
+from seppo_core.models.finite import is_finite
 
 
 class WinnerCache:
@@ -32,12 +35,22 @@ class WinnerCache:
         self.folder = Path(folder)
         self.manifest = Manifest.read(self.folder)
         for stored in self.manifest.files:
-            if (problem := stored.size_problem(self.folder)) is not None:
-                raise ValueError(f"the cache is damaged: {self.folder / stored.file} {problem}; {_CURE}")
+            _refuse(self.folder / stored.file, stored.size_problem(self.folder))
+        # of shards the content is checked when the first row of one is asked for
+        for stored in self.manifest.tables:
+            _refuse(self.folder / stored.file, stored.content_problem(self.folder))
         self._items = _Shards(self.folder, self.manifest.shards, self.manifest.views)
         self._texts = _Shards(self.folder, self.manifest.texts)
         index = load_file(self.folder / "index.safetensors")
         self._caption, self._line = index["caption"], index["line"]
+
+    def check(self) -> None:
+        """Raises ValueError if any file is not as it was written; those that were not read yet are read in full."""
+        files = self.manifest.files
+        with ThreadPoolExecutor(THREADS) as pool:
+            problems = list(pool.map(lambda stored: stored.content_problem(self.folder), files))
+        for stored, problem in zip(files, problems, strict=True):
+            _refuse(self.folder / stored.file, problem)
 
     def __reduce__(self):
         # mapped shards cannot travel to another process, the folder's name can
@@ -78,6 +91,9 @@ class WinnerCache:
             torch.stack([self._items.row(f"{view}.{name}", index)[int(flip)].float() for index, flip in wanted])
             for name in ("mean", "logvar")
         )
+        for index, *values in zip(indices, mean, logvar, strict=True):
+            if not all(map(is_finite, values)):
+                raise ValueError(self._not_finite("latents", index))
         return Posterior(mean, logvar)
 
     def condition(self, indices: list[int], dropped: list[bool], view: str | None = None) -> Condition:
@@ -92,7 +108,11 @@ class WinnerCache:
             for name in self._items.names()
             if name.startswith(prefix)
         }
-        return self._text(captions) | own
+        text = self._text(captions)
+        for place, index in enumerate(indices):
+            if not all(is_finite(tensor[place]) for tensor in text.values()):
+                raise ValueError(self._not_finite("text", index))
+        return text | own
 
     def labels(self, indices: list[int]) -> Bool[Tensor, " b"]:
         """Whether each item is desirable; raises ValueError if the items have no labels."""
@@ -112,6 +132,14 @@ class WinnerCache:
     def ids(self, indices: list[int]) -> list[str]:
         """Names of the items that stay the same when the data set grows or is reordered."""
         return [self._about(index)["id"] for index in indices]
+
+    def _not_finite(self, what: str, index: int) -> str:
+        about = self._about(index)
+        return (
+            f"the cache at {self.folder} holds {what} that are not finite, of {about['file']} (caption "
+            f"{about['caption'][:60]!r}), which no loss can be made of; run `prepare` with --overwrite true, with "
+            "model.dtype bfloat16 or float32 if it was float16"
+        )
 
     def _view(self, view: str | None) -> str:
         if view is None:
@@ -184,6 +212,7 @@ class _Shards:
     def _shard(self, number: int) -> _Shard:
         if number not in self._open:
             path = self.folder / self.shards[number].file
+            _refuse(path, self.shards[number].content_problem(self.folder))
             try:
                 file = safe_open(path, framework="pt")
             except SafetensorError as error:
@@ -200,6 +229,11 @@ _CURE = (
     "copy it anew from where it was made, or run `verify` with --mend true and then `prepare`, which encodes no more "
     "than that"
 )
+
+
+def _refuse(path: Path, problem: str | None) -> None:
+    if problem is not None:
+        raise ValueError(f"the cache is damaged: {path} {problem}; {_CURE}")
 
 
 def _float32(tensor: Tensor) -> Tensor:

@@ -3,15 +3,18 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from seppo_core.cache.manifest import FORMAT, READABLE, VERSION, Manifest, StoredFile
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.io.atomic import remove_leftovers, save_json, save_tensors, whole_file
+from seppo_core.io.checked_json import read_checked, save_checked
 from seppo_core.io.hashing import sha256_file
 from seppo_core.io.locks import LOCK
 
@@ -69,9 +72,16 @@ class CacheFolder:
                 self._start_over()
             elif started["fingerprint"] == self.fingerprint:
                 remove_leftovers(self.folder)
-                if (self.folder / "manifest.json").is_file():
+                if "notes" in started:
+                    tqdm.write(
+                        f"{self.folder / 'manifest.json'} was damaged and is made anew from the notes in {PARTS}"
+                    )
+                    self.reopen()
+                elif (self.folder / "manifest.json").is_file():
                     (self.folder / STARTED).unlink(missing_ok=True)
-                    return WinnerCache(self.folder).manifest
+                    cache = WinnerCache(self.folder)
+                    cache.check()
+                    return cache.manifest
             else:
                 differing = [
                     f"{key} {str(started['settings'].get(key))[:40]} there, {str(value)[:40]} now"
@@ -95,7 +105,7 @@ class CacheFolder:
         if not path.is_file():
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_checked(path)
             if found["fingerprint"] != self.fingerprint:
                 return None
             stored = None if found["stored"] is None else StoredFile.from_json(found["stored"])
@@ -103,6 +113,15 @@ class CacheFolder:
         except (ValueError, KeyError, TypeError):
             return None
         return note if stored is None or stored.size_problem(self.folder) is None else None
+
+    def forget_damaged(self) -> None:
+        """Makes every shard whose content is not what was written count as not done; says so."""
+        for path in sorted(self.parts.glob("*.json")):
+            note = self.note(path.stem)
+            problem = note and note.stored and note.stored.content_problem(self.folder)
+            if problem:
+                tqdm.write(f"{self.folder / note.stored.file} {problem}; it is encoded again")
+                self.forget(path.stem)
 
     def save(
         self,
@@ -119,7 +138,7 @@ class CacheFolder:
             save_tensors(self.folder / f"{name}.safetensors", tensors)
             stored = self._stored(f"{name}.safetensors", count)
         note = ShardNote(stored, list(items), list(rejected), list(cut))
-        save_json(self.parts / f"{name}.json", {"fingerprint": self.fingerprint} | asdict(note))
+        save_checked(self.parts / f"{name}.json", {"fingerprint": self.fingerprint} | asdict(note))
         return note
 
     def save_rejected(self, notes: Iterator[ShardNote]) -> StoredFile:
@@ -148,7 +167,7 @@ class CacheFolder:
 
     def finish(self, manifest: Manifest) -> None:
         """Writes the manifest, which makes the folder a cache."""
-        save_json(self.folder / "manifest.json", manifest.to_json())
+        save_checked(self.folder / "manifest.json", manifest.to_json())
         self._drop_processes()
         (self.folder / STARTED).unlink(missing_ok=True)
 
@@ -200,15 +219,22 @@ class CacheFolder:
 
 
 def _read_started(folder: Path) -> dict | None:
-    """The header of the finished or unfinished cache in `folder`; None if there is none."""
+    """The header of the finished or unfinished cache in `folder`; None if there is none.
+
+    Of a cache whose manifest is damaged it is what the notes about its shards say.
+    """
     for name in ("manifest.json", STARTED):
         try:
-            found = json.loads((folder / name).read_text(encoding="utf-8"))
+            found = read_checked(folder / name)
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict) and found.get("format") == FORMAT:
+        if found.get("format") == FORMAT:
             # a cache of an unknown version has another fingerprint, whatever it says
             return found if found.get("version") in READABLE else {"fingerprint": "", "settings": {}}
+    if (folder / "manifest.json").is_file():
+        for path in sorted((folder / PARTS).glob("*.json")):
+            with suppress(OSError, ValueError, KeyError):
+                return {"fingerprint": read_checked(path)["fingerprint"], "settings": {}, "notes": True}
     return None
 
 

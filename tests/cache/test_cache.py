@@ -116,6 +116,8 @@ def test_what_is_not_a_whole_cache_is_refused_with_the_cure(tmp_path):
     cache, _, _ = make(tmp_path / "cache")
     manifest = tmp_path / "cache" / "manifest.json"
     content = json.loads(manifest.read_text())
+    # its hash of itself, which earlier versions did not write
+    del content["check"]
 
     manifest.write_text(json.dumps(content | {"version": 99}))
     with pytest.raises(ValueError, match=r"\b99\b.*\b3\b"):

@@ -5,11 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.cache.verify import find_damage, mend
 from seppo_core.cache.writer import CacheFolder
+from seppo_core.io.hashing import sha256_file
 from seppo_core.io.locks import LaunchLock
 from tests.cache.test_prepare import BAD, CAPTIONS, OPTIONS, Killed, StoppingAdapter, content
 from tests.cache.winners import ListSource, PixelAdapter
@@ -117,3 +120,70 @@ def test_a_note_of_another_cache_or_a_damaged_one_does_not_count(tmp_path):
     assert CacheFolder(tmp_path / "cache", "another", {}).note("items-00000") is None
     (tmp_path / "cache" / "parts" / "items-00000.json").write_text('{"finger')
     assert ours.note("items-00000") is None
+
+
+def test_damage_of_equal_size_is_named_before_it_is_trained_on(tmp_path, capsys):
+    folder = tmp_path / "cache"
+    whole = make(folder)
+    flip_bit(folder / "items-00003.safetensors")
+    cache = WinnerCache(folder)
+    items = list(range(len(cache)))
+    with pytest.raises(ValueError, match=r"items-00003.safetensors has another content .*--mend true"):
+        cache.posterior(items, [False] * len(items))
+    with pytest.raises(ValueError, match=r"items-00003.safetensors has another content .*--mend true"):
+        prepare(PixelAdapter(), ListSource(CAPTIONS, BAD), folder, **OPTIONS)
+    mend(folder, find_damage(folder, progress=False)[0])
+    flip_bit(folder / "text-00001.safetensors")
+    adapter = PixelAdapter()
+    # no cache any more, so that what else is damaged is encoded again without asking
+    prepare(adapter, ListSource(CAPTIONS, BAD), folder, **OPTIONS)
+    assert "text-00001.safetensors has another content than was written; it is encoded again" in capsys.readouterr().out
+    assert content(folder) == whole and sum(adapter.calls) == 6
+    flip_bit(folder / "index.safetensors")
+    with pytest.raises(ValueError, match=r"index.safetensors has another content"):
+        WinnerCache(folder)
+
+
+def test_a_damaged_manifest_is_made_anew_from_the_notes(tmp_path, capsys):
+    whole = make(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"items": 14', '"items": 13'))
+    with pytest.raises(ValueError, match=r"manifest.json is damaged .*`prepare` again, which makes it anew"):
+        WinnerCache(tmp_path)
+    adapter = PixelAdapter()
+    prepare(adapter, ListSource(CAPTIONS, BAD), tmp_path, **OPTIONS)
+    assert content(tmp_path) == whole and not adapter.calls
+    assert "made anew from the notes" in capsys.readouterr().out
+
+
+class NotFinite(PixelAdapter):
+    """Its text encoder overflows on one caption."""
+
+    def encode_prompts(self, prompts):
+        condition = super().encode_prompts(prompts)
+        for name, tensor in condition.items():
+            if tensor.is_floating_point():
+                condition[name] = tensor.masked_fill(
+                    torch.tensor([prompt == CAPTIONS[1] for prompt in prompts]).view(-1, *[1] * (tensor.ndim - 1)),
+                    float("inf"),
+                )
+        return condition
+
+
+def test_values_that_are_not_finite_are_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=f"not finite for the caption '{CAPTIONS[1]}'"):
+        prepare(NotFinite(), ListSource(CAPTIONS, BAD), tmp_path / "texts", **OPTIONS)
+    # as an earlier version may have stored them
+    make(tmp_path / "cache")
+    path = tmp_path / "cache" / "items-00000.safetensors"
+    tensors = load_file(path)
+    tensors["winner.mean"][1] = float("nan")
+    save_file(tensors, path)
+    manifest = json.loads((tmp_path / "cache" / "manifest.json").read_text())
+    del manifest["check"]
+    manifest["shards"][0]["sha256"] = sha256_file(path)
+    (tmp_path / "cache" / "manifest.json").write_text(json.dumps(manifest))
+    cache = WinnerCache(tmp_path / "cache")
+    cache.posterior([0], [False])
+    with pytest.raises(ValueError, match=r"latents that are not finite, of \d+\.png .*--overwrite"):
+        cache.posterior([0, 1], [False] * 2)

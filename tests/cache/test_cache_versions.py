@@ -38,10 +38,12 @@ def as_version_2(folder: Path) -> None:
         save_file({names[name]: tensor for name, tensor in load_file(path).items()}, path)
     for path in (folder / "parts").glob("*.json"):
         note = json.loads(path.read_text())
+        del note["check"]
         path.write_text(json.dumps(note | {"stored": note["stored"] and earlier(note["stored"])}))
     for path in (folder / "manifest.json", folder / "prepare.json"):
         if path.exists():
             header = json.loads(path.read_text()) | {"version": 2}
+            header.pop("check", None)
             if "shards" in header:
                 header |= {name: list(map(earlier, header[name])) for name in ("shards", "texts", "tables")}
                 header["rows"] = 1 + header.pop("mirrored")
