@@ -65,8 +65,9 @@ def prepare(
     the missing shards, or returns at once if all is done. `workers` threads of each process read files ahead.
 
     Raises ValueError if no item is usable, if more than `max_rejected_share` of the items is unusable, if another
-    launch writes to `folder`, or if it holds another cache (`overwrite` removes that one); FileExistsError if it holds
-    the user's files; OSError if the disk is too small; TimeoutError if another process is dead.
+    launch writes to `folder` or a run reads it, or if it holds another cache (`overwrite` removes that one);
+    FileExistsError if it holds the user's files; OSError if the disk is too small; TimeoutError if another process is
+    dead.
     """
     if min(batch_size, workers, 1 if shard_size is None else shard_size) < 1:
         raise ValueError(f"batch_size {batch_size}, shard_size {shard_size} and workers {workers} must be at least 1")
@@ -89,7 +90,7 @@ def prepare(
     }
     fingerprint = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     target = CacheFolder(Path(folder), fingerprint, settings)
-    with LaunchLock(target.parts) as lock:
+    with LaunchLock(target.parts) as lock, target.readers:
         finished = ranks.run_on_main(lambda: _claim(target, lock, overwrite))
         if finished is not None:
             if progress and ranks.is_main:

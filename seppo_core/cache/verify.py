@@ -9,7 +9,7 @@ from pathlib import Path
 from seppo_core.cache.manifest import FORMAT, Manifest, StoredFile
 from seppo_core.cache.writer import PARTS, STARTED, CacheFolder
 from seppo_core.io.hashing import sha256_file
-from seppo_core.io.locks import LaunchLock
+from seppo_core.io.locks import LaunchLock, ReadersLock
 from seppo_core.io.progress import progress_bar
 
 THREADS = 4
@@ -45,10 +45,11 @@ def find_damage(folder: Path, progress: bool = True) -> tuple[list[Damage], int]
 def mend(folder: Path, damaged: list[Damage]) -> int:
     """Marks the damaged shards, so that the next `prepare` encodes them again; returns how many shards it will encode.
 
-    Tables are always made anew. Raises ValueError if another process is writing to the folder.
+    Tables are always made anew. Raises ValueError if another process is writing to the folder, or reads it.
     """
-    with LaunchLock(folder / PARTS) as lock:
+    with LaunchLock(folder / PARTS) as lock, ReadersLock(folder / PARTS) as readers:
         lock.begin()
+        readers.exclude()
         header = _header(folder)
         cache = CacheFolder(folder, header["fingerprint"], header["settings"])
         shards = [Path(one.file).stem for one in damaged if one.file.startswith(("items-", "text-"))]

@@ -16,7 +16,7 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.io.atomic import remove_leftovers, save_json, save_tensors, whole_file
 from seppo_core.io.checked_json import read_checked, save_checked
 from seppo_core.io.hashing import sha256_file
-from seppo_core.io.locks import LOCK
+from seppo_core.io.locks import LOCK, READERS, ReadersLock
 
 STARTED = "prepare.json"
 PARTS = "parts"
@@ -46,6 +46,8 @@ class CacheFolder:
     def __init__(self, folder: Path, fingerprint: str, settings: dict):
         self.folder, self.fingerprint, self.settings = folder, fingerprint, settings
         self.parts = folder / PARTS
+        self.readers = ReadersLock(self.parts)
+        """Taken by `claim` before anything is written; who claims releases it."""
 
     def check_ours(self) -> None:
         """Raises FileExistsError if the folder is a file, or holds the user's files and no cache; changes nothing."""
@@ -62,13 +64,14 @@ class CacheFolder:
     def claim(self, overwrite: bool) -> Manifest | None:
         """Prepares the folder, whose lock is held, for writing; returns the manifest if the cache is finished.
 
-        Raises ValueError if the folder holds or has begun another cache, which `overwrite` removes, or if it is
-        damaged.
+        Raises ValueError if the folder holds or has begun another cache, which `overwrite` removes, if it is damaged,
+        or if a run reads it.
         """
         self.check_ours()
         started = _read_started(self.folder)
         if started is not None:
             if overwrite or (started["fingerprint"] != self.fingerprint and self._holds_nothing()):
+                self.readers.exclude()
                 self._start_over()
             elif started["fingerprint"] == self.fingerprint:
                 remove_leftovers(self.folder)
@@ -92,6 +95,7 @@ class CacheFolder:
                     f"{self.folder} holds a cache made otherwise ({'; '.join(differing) or 'older format'}); name "
                     "another data.cache, or replace it with --overwrite true"
                 )
+        self.readers.exclude()
         self._write_header()
         self.parts.mkdir(exist_ok=True)
         remove_leftovers(self.parts)
@@ -246,5 +250,5 @@ def recorded_model(folder: Path) -> str | None:
 def _is_ours(path: Path) -> bool:
     """Whether an entry of a folder without a cache was left by a launch that was killed at its very start."""
     if path.name == PARTS and path.is_dir():
-        return all(inside.name == LOCK or _NOTE.fullmatch(inside.name) for inside in path.iterdir())
+        return all(inside.name in (LOCK, READERS) or _NOTE.fullmatch(inside.name) for inside in path.iterdir())
     return path.name.startswith(".") and path.name.endswith(".tmp")

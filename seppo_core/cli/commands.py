@@ -8,7 +8,7 @@ import torch
 from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.prepare import prepare as encode_winners
 from seppo_core.cache.verify import find_damage, mend
-from seppo_core.cache.writer import recorded_model
+from seppo_core.cache.writer import PARTS, recorded_model
 from seppo_core.config.options import ExportRequest, SampleRequest, VerifyRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.source import Source
@@ -17,6 +17,7 @@ from seppo_core.export.model_card import write_card
 from seppo_core.export.samples import Draw, WriteSample, draw_samples
 from seppo_core.export.weights import write_full, write_lora
 from seppo_core.io.atomic import whole_folder
+from seppo_core.io.locks import ReadersLock
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import frozen_fingerprint
 from seppo_core.models.sampling import make_scheduler
@@ -67,8 +68,10 @@ def verify(config: Config, request: VerifyRequest) -> None:
 
 def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> Path:
     """Trains, or continues, the run of `config`; returns its folder (see `setup.build`)."""
-    parts = build(config, load, accept_changes)
-    Trainer(parts).run()
+    # from before the cache is opened until the last update, or `prepare --overwrite` would change what is learnt
+    with ReadersLock(Path(config.data.cache) / PARTS).share():
+        parts = build(config, load, accept_changes)
+        Trainer(parts).run()
     return parts.folder
 
 

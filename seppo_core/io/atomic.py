@@ -1,10 +1,12 @@
 """Atomic writes: a file or a folder is there completely or not at all."""
 
+import errno
 import glob
 import json
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +23,11 @@ MACHINE = blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 """Part of the names of temporary files: machines share folders, but not process numbers."""
 ABANDONED = 24 * 3600
 """Seconds after which another machine's temporary file counts as abandoned: whether its process lives is not known."""
+
+_NO_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+"""Errors of a file system that does not flush on request, as some network file systems."""
+_unflushed: set[int] = set()
+"""Disks of which this process has said so."""
 
 
 @contextmanager
@@ -133,6 +140,22 @@ def _flush(path: Path) -> None:
     # Windows flushes only what is open for writing
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        flush(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def flush(descriptor: int, path: Path) -> None:
+    """Flushes a file or folder to disk; where the file system cannot, it goes on, and says so once for each disk."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+        if not path.is_dir() and (disk := path.stat().st_dev) not in _unflushed:
+            _unflushed.add(disk)
+            print(
+                f"{path} cannot be flushed to disk ({error.strerror}), as on some network disks; going on: a power cut "
+                "can lose the newest files there, a killed process none",
+                file=sys.stderr,
+            )

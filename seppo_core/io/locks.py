@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import platform
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ except ImportError:
     fcntl = None
 
 LOCK = "lock"
+READERS = "readers"
+"""The file in whose place readers of a cache lock it."""
 PATIENCE = 2.0
 """Seconds to wait for an exclusive lock: `holder_of` takes a shared one for an instant."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -35,7 +38,8 @@ class FolderLock:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._lock = FileLock(folder / LOCK)
+        # a marker file in place of a lock would outlive a kill
+        self._lock = FileLock(folder / LOCK, fallback_to_soft=False)
         self._identity: tuple[int, int] | None = None
 
     def __enter__(self) -> "FolderLock":
@@ -48,6 +52,7 @@ class FolderLock:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
+            _say_unlocked(self.folder, error)
             return self
         _write_holder(self.folder)
         return self
@@ -91,9 +96,9 @@ class LaunchLock:
             else:
                 self._file = (self.folder / LOCK).open("a+", encoding="utf-8")
                 # alone for a moment, so that nobody else holds it, then shared, so that the others can join
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, self.folder)
                 _write_holder(self.folder)
-                fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                _flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except (BlockingIOError, Timeout) as error:
             holder = _read_holder(self.folder)
             self.release()
@@ -107,7 +112,7 @@ class LaunchLock:
         """Takes part in the lock that the first process has begun."""
         if fcntl is not None:
             self._file = (self.folder / LOCK).open("a+", encoding="utf-8")
-            fcntl.flock(self._file, fcntl.LOCK_SH)
+            _flock(self._file, fcntl.LOCK_SH)
 
     def release(self) -> None:
         if self._file is not None:
@@ -119,6 +124,66 @@ class LaunchLock:
         self._file, self._exclusive, self._began = None, None, False
 
     def __enter__(self) -> "LaunchLock":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+
+class ReadersLock:
+    """A lock on the cache above `folder`: shared by all who read it for long, exclusive for who writes there.
+
+    Without locks (Windows, some network disks) or rights to write, as on a read-only disk, reading goes on unlocked.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._file: TextIO | None = None
+        self._alone = False
+
+    def share(self) -> "ReadersLock":
+        """Keeps writers away. Raises ValueError, naming the holder, if one is there."""
+        if fcntl is None or not self.folder.parent.is_dir():
+            return self
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._file = (self.folder / READERS).open("a+", encoding="utf-8")
+        except OSError:
+            # whoever cannot write there may still lock what the writer has left
+            with suppress(OSError):
+                self._file = (self.folder / READERS).open(encoding="utf-8")
+        if self._file is not None:
+            self._take(fcntl.LOCK_SH, "written by `prepare`; wait for it")
+        return self
+
+    def exclude(self) -> None:
+        """Keeps everybody else away. Raises ValueError, naming the holder, if anybody is there."""
+        if fcntl is not None and self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / READERS).open("a+", encoding="utf-8")
+            self._take(fcntl.LOCK_EX, "read by a run; end that first, or name another folder as data.cache")
+            self._alone = True
+
+    def _take(self, kind: int, otherwise: str) -> None:
+        try:
+            _flock(self._file, kind | fcntl.LOCK_NB, self.folder.parent)
+        except BlockingIOError as error:
+            holder = _local_holders(self.folder / READERS) or _read_holder(self.folder, READERS)
+            self.release()
+            what, cure = otherwise.split("; ")
+            raise ValueError(f"{self.folder.parent} is being {what} ({holder}); {cure}") from error
+        if self._file.writable():
+            with suppress(OSError):
+                _write_holder(self.folder, READERS)
+
+    def release(self) -> None:
+        if self._file is not None:
+            if self._alone:
+                self._file.truncate(0)
+            self._file.close()
+        self._file, self._alone = None, False
+
+    def __enter__(self) -> "ReadersLock":
         return self
 
     def __exit__(self, *_) -> None:
@@ -148,16 +213,54 @@ def in_use(folder: Path, holder: str) -> str:
     )
 
 
-def _write_holder(folder: Path) -> None:
+def _flock(file: TextIO, kind: int, folder: Path | None = None) -> None:
+    """Locks `file`; where the file system has no locks it goes on without one, and says so if `folder` is given."""
+    try:
+        fcntl.flock(file, kind)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        if folder is not None:
+            _say_unlocked(folder, error)
+
+
+def _say_unlocked(folder: Path, error: OSError) -> None:
+    print(
+        f"{folder} cannot be locked ({error.strerror}), as on some network disks; going on without: nothing but you "
+        "keeps a second command from writing there meanwhile",
+        file=sys.stderr,
+    )
+
+
+def _local_holders(path: Path) -> str | None:
+    """The processes of this machine that hold a lock on `path`, by Linux's own list; None if that names none.
+
+    The file itself names only the last of several that share it.
+    """
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+        number = str(path.stat().st_ino)
+    except OSError:
+        return None
+    # 1: FLOCK ADVISORY READ 1234 08:01:5678 0 EOF
+    fields = [line.split() for line in lines if " FLOCK " in line and "->" not in line]
+    found = {int(field[4]) for field in fields if field[5].rpartition(":")[2] == number}
+    named = sorted(process for process in found if process > 0)
+    if not named:
+        return None
+    return f"process {' and '.join(map(str, named))} on {platform.node()}"
+
+
+def _write_holder(folder: Path, name: str = LOCK) -> None:
     about = {"process": os.getpid(), "machine": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     # on Windows nobody else can write to a locked file, and it is only for messages
     with suppress(PermissionError):
-        (folder / LOCK).write_text(json.dumps(about) + "\n", encoding="utf-8")
+        (folder / name).write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 
-def _read_holder(folder: Path) -> str:
+def _read_holder(folder: Path, name: str = LOCK) -> str:
     try:
-        found = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
         # caches of earlier versions say `host`, runs of earlier versions do not say since when
         machine = found["machine"] if "machine" in found else found["host"]
         since = f" since {found['since']}" if "since" in found else ""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import secrets
 from contextlib import ExitStack, nullcontext, suppress
 from importlib.util import find_spec
@@ -11,7 +10,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from seppo_core.io.atomic import save_text
+from seppo_core.io.atomic import flush, save_text
 from seppo_core.io.disk_errors import explain_disk_errors
 from seppo_core.run.history import METRICS, read_lines
 
@@ -81,7 +80,7 @@ class RunLog:
         """Brings what was logged onto the disk, so that no checkpoint outlives the metrics before it."""
         with explain_disk_errors(self.path):
             self._file.flush()
-            os.fsync(self._file.fileno())
+            flush(self._file.fileno(), self.path)
 
     def __enter__(self) -> "RunLog":
         return self

@@ -1,15 +1,18 @@
 """One process in a run folder, and always the same folder; one launch in a cache."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import seppo_core.io.locks
-from seppo_core.io.locks import FolderLock, LaunchLock, holder_of
+from seppo_core.io.atomic import save_text, whole_folder
+from seppo_core.io.locks import FolderLock, LaunchLock, ReadersLock, holder_of
 
 HOLD = """
 import sys, time
@@ -107,6 +110,79 @@ def test_without_shared_locks_the_first_process_of_a_launch_holds_it(tmp_path, m
     first.release()
     other.begin()
     other.release()
+
+
+def test_readers_share_a_cache_and_keep_writers_away(tmp_path):
+    with ReadersLock(tmp_path / "parts").share(), ReadersLock(tmp_path / "parts").share() as second:
+        with pytest.raises(ValueError, match=rf"{tmp_path} is being read by a run \(process {os.getpid()} on .*cache"):
+            ReadersLock(tmp_path / "parts").exclude()
+        assert second is not None
+    with ReadersLock(tmp_path / "parts") as writer:
+        writer.exclude()
+        with pytest.raises(ValueError, match=rf"written by `prepare` \(process {os.getpid()} on "):
+            ReadersLock(tmp_path / "parts").share()
+    assert ReadersLock(tmp_path / "none" / "parts").share() is not None
+
+
+def test_training_is_a_reader_until_it_ends(tmp_path, monkeypatch):
+    from seppo_core.cli import commands
+
+    def build(*_):
+        with pytest.raises(ValueError, match="read by a run"):
+            ReadersLock(tmp_path / "parts").exclude()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "build", build)
+    with pytest.raises(KeyboardInterrupt):
+        commands.train(SimpleNamespace(data=SimpleNamespace(cache=str(tmp_path))), load=None)
+    with ReadersLock(tmp_path / "parts") as writer:
+        writer.exclude()
+
+
+def test_a_reader_that_may_not_write_locks_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "readers").touch()
+    opened = type(tmp_path).open
+
+    def read_only(path, mode="r", **options):
+        if mode != "r":
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, mode, **options)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(type(tmp_path), "open", read_only)
+        reader = ReadersLock(tmp_path / "parts").share()
+        (tmp_path / "bare").mkdir()
+        ReadersLock(tmp_path / "bare" / "parts").share()
+    with reader, pytest.raises(ValueError, match="read by a run"):
+        ReadersLock(tmp_path / "parts").exclude()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_disks_without_locks_or_flushing_are_worked_on_with_a_word(tmp_path, monkeypatch, capsys, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("os.fsync", refuse)
+    monkeypatch.setattr("seppo_core.io.atomic._unflushed", set())
+    with (
+        LaunchLock(tmp_path / "parts") as lock,
+        LaunchLock(tmp_path / "parts") as other,
+        ReadersLock(tmp_path / "parts") as writer,
+        FolderLock(tmp_path / "run"),
+    ):
+        lock.begin()
+        other.join()
+        writer.exclude()
+        save_text(tmp_path / "a.txt", "a")
+        save_text(tmp_path / "b.txt", "b")
+    with whole_folder(tmp_path / "c") as folder:
+        (folder / "d").write_text("d")
+    assert (tmp_path / "b.txt").read_text() == "b" and (tmp_path / "c" / "d").exists()
+    said = capsys.readouterr().err.splitlines()
+    assert len([line for line in said if "cannot be locked" in line and os.strerror(number) in line]) == 3
+    assert len([line for line in said if "cannot be flushed" in line and str(tmp_path) in line]) == 1
 
 
 WITHOUT_FCNTL = """

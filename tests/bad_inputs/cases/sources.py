@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.bad_inputs.workspace import PREPARE, Case, after, rejected, rows, write_rows
+from seppo_core.io.locks import ReadersLock
+from tests.bad_inputs.workspace import PREPARE, Case, after, options, rejected, rows, write_rows
 
 
 def caption(text: str):
@@ -20,4 +21,6 @@ CASES = [
          status=0, says=r"1 of 5 after 16 tokens, 0\.png has 4502", reads=cut),
     Case("data", "half an emoji in a caption", after(caption("a wall \ud83d"), *PREPARE), status=0,
          says="0.png.*surrogate", reads=rejected),
+    Case("data", "a cache is made anew while a run learns from it", options("prepare", "--overwrite", "true"),
+         says=r"read by a run \(process \d+.*data\.cache", around=lambda: ReadersLock(Path("cache/parts")).share()),
 ]  # fmt: skip
