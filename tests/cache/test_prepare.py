@@ -62,6 +62,7 @@ def test_a_finished_cache_holds_nothing_but_itself(undisturbed):
         "manifest.json",
         *(f"parts/items-{number:05}.json" for number in range(5)),
         "parts/lock",
+        "parts/readers",
         *(f"parts/text-{number:05}.json" for number in range(2)),
         "rejected.jsonl",
         "text-00000.safetensors",
