@@ -15,6 +15,7 @@ from seppo_core.io.atomic import save_text
 from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
+from seppo_core.models.finite import is_finite
 from seppo_core.models.sampling import sample
 
 WriteSample = Callable[[Path, UInt8[Tensor, "f h w 3"]], Path]
@@ -76,6 +77,12 @@ def draw_samples(
     with progress_bar(len(jobs), unit="sample", description="samples") as bar:
         for part in _parts(jobs, batch_size):
             pixels = draw([(prompt, seed) for _, prompt, seed in part])
+            for (_, prompt, seed), values in zip(part, pixels, strict=True):
+                if not is_finite(values):
+                    raise FloatingPointError(
+                        f"seed {seed} of {prompt[:60]!r} gives pixels that are not finite, which would be drawn black; "
+                        "half precision may overflow: use --model.dtype bfloat16 or float32"
+                    )
             for (number, prompt, seed), frames in zip(part, to_frames(pixels), strict=True):
                 path = write(out / f"{number:05d}-seed{seed}", frames)
                 lines.append(json.dumps({"file": path.name, "prompt": prompt, "seed": seed}, ensure_ascii=False))

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from seppo_core.models.adapter import Adapter
+from seppo_core.models.finite import first_not_finite
 from seppo_core.models.tuning import POLICY, lora_layers, merge_lora, trainable_state
 
 
@@ -28,4 +30,10 @@ def write_full(adapter: Adapter, folder: Path, dtype: torch.dtype | None = None)
     pipeline = adapter.export_pipeline()
     if dtype is not None:
         pipeline.to(dtype=dtype)
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module) and (key := first_not_finite(part.state_dict())) is not None:
+            raise ValueError(
+                f"{key!r} of the {name} is not finite in {dtype or 'its precision'}; export with --dtype bfloat16 or "
+                "float32"
+            )
     pipeline.save_pretrained(folder)

@@ -19,6 +19,7 @@ from seppo_core.distributed.dtensor import to_local
 from seppo_core.io import purposes
 from seppo_core.io.atomic import save_tensors
 from seppo_core.io.ledger import Ledger
+from seppo_core.io.remembered import remembered_sha256
 from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.models.finite import first_not_finite
 from seppo_core.models.tuning import (
@@ -152,6 +153,10 @@ class ReferencePool:
                 "or name another folder as `run`"
             )
         return state
+
+    def content(self, index: int) -> str:
+        """The hash of entry `index`."""
+        return remembered_sha256(self._file(index))
 
     def _oldest(self, iteration: int) -> int:
         return 0 if self.window is None else max(0, iteration + 1 - self.window)

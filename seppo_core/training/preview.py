@@ -1,6 +1,7 @@
 """Grids of fixed prompts from fixed noise, drawn as training goes: people look before they read."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ from einops import rearrange
 from PIL import Image, ImageSequence
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from seppo_core.io import purposes
 from seppo_core.io.atomic import whole_file
+from seppo_core.io.ledger import Ledger
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter, Condition
+from seppo_core.models.finite import is_finite
 from seppo_core.models.sampling import sample_steps
 
 
@@ -23,7 +27,8 @@ class Preview:
 
     The noise depends on the seed alone, so that the pictures of one run, and of runs of one seed, can be compared. What
     is drawn after the start has the start's samples of the same noise on its left, `with_start`.
-    `conditions` are the prompts', one row each; `every` = 0 leaves only the first and the last drawing.
+    `conditions` are the prompts', one row each; `every` = 0 leaves only the first and the last drawing. `ledger` holds
+    the files' hashes, by which a damaged one is noticed.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Preview:
         columns: int = 2,
         seed: int = 0,
         with_start: bool = True,
+        ledger: Ledger | None = None,
     ):
         self.adapter = adapter
         self.folder = folder
@@ -54,13 +60,27 @@ class Preview:
         self.columns = columns
         self.seed = seed
         self.with_start = with_start
+        self.ledger = ledger
 
     def due(self, update: int) -> bool:
         return self.every > 0 and update % self.every == 0
 
     def drawn(self, update: int) -> bool:
-        """Whether the picture of `update` is there; the files are written whole."""
-        return self._file(update) is not None
+        """Whether the picture of `update` is there; a damaged one is not, which is said."""
+        path = self._file(update)
+        return path is not None and self._frames(path, "drawn anew") is not None
+
+    def _frames(self, path: Path, then: str) -> Tensor | None:
+        """What a picture shows; None if it is damaged, with a word of what is done `then`."""
+        try:
+            problem = None if self.ledger is None else self.ledger.problem(path)
+            if problem is None:
+                return load_frames(path)
+        except (OSError, ValueError, SyntaxError) as error:
+            # Pillow's, and that of a damaged ledger
+            problem = f"cannot be read ({error})"
+        tqdm.write(f"preview {path} {problem}; {then}")
+        return None
 
     def _file(self, update: int) -> Path | None:
         return next(self.folder.glob(f"update-{update:06d}.*"), None)
@@ -91,15 +111,21 @@ class Preview:
             ):
                 yield None
             with torch.no_grad():
-                rows.append(self.adapter.decode(latents).float().cpu())
+                pixels = self.adapter.decode(latents).float().cpu()
+            if not is_finite(pixels):
+                tqdm.write(f"preview of update {update}: prompt {row + 1} gives values that are not finite, drawn grey")
+            rows.append(pixels.nan_to_num(0.0))
         if not save:
             # every process yields as often as the one that saves, because processes of a sharded model meet after each
             yield None
             return
         frames = grid_frames(torch.stack(rows))
-        if update > 0 and self.with_start and (start := self._file(0)) is not None:
-            frames = beside(load_frames(start), frames)
-        path = save_frames(frames, self.folder / f"update-{update:06d}")
+        if update > 0 and self.with_start and (path := self._file(0)) is not None:
+            start = self._frames(path, f"that of update {update} is drawn without it")
+            frames = frames if start is None else beside(start, frames)
+        stem = self.folder / f"update-{update:06d}"
+        with nullcontext() if self.ledger is None else self.ledger.writing(file_of(frames, stem)):
+            path = save_frames(frames, stem)
         if writer is not None:
             writer.add_image("preview", frames[len(frames) // 2], update, dataformats="HWC")
         yield path
@@ -128,10 +154,15 @@ def load_frames(path: Path) -> Tensor:
     return torch.from_numpy(np.stack(frames))
 
 
+def file_of(frames: Tensor, stem: Path) -> Path:
+    """The file that `save_frames` writes."""
+    return stem.with_name(stem.name + (".png" if len(frames) == 1 else ".webp"))
+
+
 def save_frames(frames: Tensor, stem: Path, fps: int = 8) -> Path:
     """Saves uint8 frames (f, h, w, 3): one as PNG, several as a looping lossless WebP; returns the path."""
     pictures = [Image.fromarray(frame.numpy()) for frame in frames]
-    path = stem.with_name(stem.name + (".png" if len(pictures) == 1 else ".webp"))
+    path = file_of(frames, stem)
     with whole_file(path) as temporary:
         if len(pictures) == 1:
             pictures[0].save(temporary, format="PNG")

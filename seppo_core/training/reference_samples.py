@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,12 @@ class ReferenceSampler:
     posterior: Literal["draw", "mode"] = "draw"
     """How training takes the latents of the winners, and so those of samples that are encoded again."""
     draws: Draws = NEWEST
+
+    def about(self, snapshot: str) -> str:
+        """A hash of all that samples at one position depend on; `snapshot` is that of the reference's weights."""
+        settings = vars(self.settings) | {"batch_size": None}
+        on = (snapshot, self.cache.fingerprint, self.seed, self.draws, self.posterior, sorted(settings.items()))
+        return sha256(repr(on).encode()).hexdigest()
 
     def steps(self, reference: nn.Module, iteration: int, positions: range) -> Iterator[Tensor]:
         """Latents for `positions`, (n, c, [f], h, w), after each step of the solver, in the cache's latent space; the
@@ -99,14 +106,18 @@ class ReferenceSamples:
         self.sampler = sampler
         self.size, self.chunk = size, chunk
 
-    def fill(self, iteration: int, reference: Reference, stop: StopCoordinator, recorder: RunRecorder) -> SampleBuffer:
-        """Generates those of the iteration's samples that are not there yet.
+    def fill(
+        self, iteration: int, reference: Reference, snapshot: str, stop: StopCoordinator, recorder: RunRecorder
+    ) -> SampleBuffer:
+        """Generates those of the iteration's samples that are not there yet, by `reference`; `snapshot` is the hash of
+        its weights.
 
         Raises Stopped if a signal comes to any process; the chunks that are whole by then need not be generated again.
         """
         # the chunk is part of the name: files of another chunk size hold other positions
         folder = self.folder / f"iteration-{iteration:04d}-by-{self.chunk}"
-        buffer = SampleBuffer(folder, iteration * self.size, (iteration + 1) * self.size, self.chunk)
+        made_by = self.sampler.about(snapshot)
+        buffer = SampleBuffer(folder, iteration * self.size, (iteration + 1) * self.size, self.chunk, made_by)
         # as one process sees it, for a network file system may show the others something else
         missing = self.ranks.run_on_main(lambda: self._missing(buffer))
         if not missing:

@@ -13,6 +13,7 @@ from seppo_core.config.method import MethodConfig, check_flow, check_not_flow
 from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import Ranks, make_accelerator
 from seppo_core.io.lazy import import_object
+from seppo_core.io.ledger import Ledger
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
@@ -215,6 +216,7 @@ def make_preview(config: Config, adapter: Adapter, folder: Path) -> Preview | No
         columns=p.per_prompt,
         seed=p.seed,
         with_start=_same_preview(config, folder),
+        ledger=Ledger(folder),
     )
 
 

@@ -148,7 +148,7 @@ class Trainer:
             drawn, sampler = self.pool.choose(iteration), self.pool.choose_sampler(iteration)
             self.reference.load(self.pool.load(sampler))
             if self.method.spec.counterpart == "generated":
-                buffer = self.samples.fill(iteration, self.reference, self.stop, recorder)
+                buffer = self.samples.fill(iteration, self.reference, self.pool.content(sampler), self.stop, recorder)
             if drawn != sampler:
                 self.reference.load(self.pool.load(drawn))
         about = {"iteration": iteration} | (

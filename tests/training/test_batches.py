@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.io.rng import keyed_generator, keyed_normal
@@ -116,6 +117,34 @@ def test_buffer_generates_each_position_once_in_fixed_chunks(tmp_path):
         buffer.read([21])
     buffer.remove()
     assert not (tmp_path / "b").exists()
+
+
+def test_a_damaged_or_foreign_chunk_is_generated_anew(tmp_path, capsys):
+    def buffer(made_by="one"):
+        return SampleBuffer(tmp_path, 0, 6, chunk=2, made_by=made_by)
+
+    def generate(positions):
+        return torch.stack([keyed_normal((2, 3), "x", p) for p in positions])
+
+    def files():
+        return sorted(tmp_path.glob("*.safetensors"))
+
+    buffer().fill(generate, buffer().missing())
+    whole = [path.read_bytes() for path in files()]
+    # one bit, half of it gone, only zeros
+    spoilt = (whole[0][:-1] + bytes([whole[0][-1] ^ 1]), whole[1][: len(whole[1]) // 2], bytes(len(whole[2])))
+    for path, content in zip(files(), spoilt, strict=True):
+        path.write_bytes(content)
+    assert buffer().missing() == [range(2), range(2, 4), range(4, 6)]
+    assert capsys.readouterr().out.count("generated anew") == 3 and not files()
+    buffer().fill(generate, buffer().missing())
+    assert [path.read_bytes() for path in files()] == whole
+    assert buffer("another").missing() == [range(2), range(2, 4), range(4, 6)]
+    # as earlier versions wrote them, without a hash
+    save_file({"latents": generate(range(2))}, tmp_path / "samples-000000000.safetensors")
+    assert buffer().missing() == [range(2, 4), range(4, 6)]
+    with pytest.raises(FloatingPointError, match="samples 2 to 3 are not finite"):
+        buffer().fill(lambda positions: generate(positions) / 0, [range(2, 4)])
 
 
 def test_keys_are_told_apart():
