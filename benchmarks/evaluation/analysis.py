@@ -20,6 +20,7 @@ from seppo_core.report.statistics import (
     sign_flip_test,
 )
 from seppo_core.report.statistics import win_rate as win_rate_of
+from seppo_core.report.wording import counted
 
 MANY_VALUES = 30
 """Values of a category column beyond which it is no longer a breakdown."""
@@ -81,6 +82,7 @@ def _prompts(folder: PlanFolder, results: Results) -> dict:
         "used": len(prompts),
         "cut_from": prompts.cut_from,
         "skipped": list(prompts.skipped),
+        "notes": list(prompts.notes),
         "published_rows": None if known is None else known.rows,
         "as_published": results.plan.published_prompts(),
         "overlap": folder.notes("overlap"),
@@ -260,7 +262,9 @@ def _warnings(report: dict, results: Results) -> list[str]:
             + f" (SHA-256 of the texts {prompts['texts_sha256'][:12]})."
         )
     if prompts["skipped"]:
-        found.append(f"{len(prompts['skipped'])} rows of {prompts['file']} hold no prompt: {prompts['skipped'][0]}.")
+        rows = f"{len(prompts['skipped'])} {'row' if len(prompts['skipped']) == 1 else 'rows'} of {prompts['file']}"
+        found.append(f"Without a prompt: {rows}, e.g. {prompts['skipped'][0]}.")
+    found += prompts["notes"]
     if protocol["changed"]:
         what = ", ".join(f"{name} = {value}" for name, value in protocol["changed"].items())
         found.append(f"Changed from the protocol: {what}.")
@@ -273,13 +277,14 @@ def _warnings(report: dict, results: Results) -> list[str]:
     found += reward_warnings(report["fitted"])
     for column in {column["metric"]: column for column in report["columns"]}.values():
         if column["truncated"]:
-            found.append(
-                f"{column['metric']} does not read {column['truncated']} of {prompts['used']} prompts to the end."
-            )
+            cut = f"{column['truncated']} of {counted(prompts['used'], 'prompt')}"
+            found.append(f"{column['metric']} does not read {cut} to the end.")
     unscored = {
         (row["model"], reason): count for row in report["scores"] for reason, count in row["not_scored"].items()
     }
-    found += [f"{model}: {count} samples without a score: {reason}." for (model, reason), count in unscored.items()]
+    found += _once(
+        [(name, f"{counted(count, 'sample')} without a score: {reason}.") for (name, reason), count in unscored.items()]
+    )
     found += set_warnings(report["sets"], prompts["used"])
     if len({model["sampler"].get("dtype") for model in report["models"] if model["sampler"]}) > 1:
         found.append("The models were not all sampled in one precision.")
@@ -287,21 +292,32 @@ def _warnings(report: dict, results: Results) -> list[str]:
 
 
 def _model_warnings(models: Sequence[dict], prompts: dict) -> list[str]:
-    found = []
+    found, used = [], counted(prompts["used"], "prompt")
     for model in models:
         name = model["name"]
         if model["failed"]:
             reason, count = max(model["failures"].items(), key=lambda item: item[1])
-            found.append(f"{name}: {model['failed']} of {model['wanted']} samples failed, {count} with “{reason}”.")
+            which = "" if count == model["failed"] else f" ({count})"
+            failed = f"{model['failed']} of {counted(model['wanted'], 'sample')} failed"
+            found.append((name, f"{failed}: {reason}{which}."))
         if model["absent"]:
-            found.append(f"{name}: {model['absent']} of {model['wanted']} samples are not drawn yet.")
+            found.append((name, f"not drawn yet: {model['absent']} of {counted(model['wanted'], 'sample')}."))
         if model["truncated"]:
-            found.append(f"{name}: the text encoder cuts {model['truncated']} of {prompts['used']} prompts.")
+            found.append((name, f"the text encoder cuts {model['truncated']} of {used}."))
         if shared_prompts := prompts["overlap"].get(name):
-            found.append(f"{name}: {shared_prompts} of {prompts['used']} prompts were seen in training.")
-    if len({str(model["versions"]) for model in models}) > 1:
-        found.append("The models were sampled with different versions of libraries.")
-    return found
+            found.append((name, f"seen in training: {shared_prompts} of {used}."))
+    lines = _once(found)
+    if len({str(model["versions"]) for model in models if model["versions"]}) > 1:
+        lines.append("The models were sampled with different versions of libraries.")
+    return lines
+
+
+def _once(found: Sequence[tuple[str, str]]) -> list[str]:
+    """One line for what is true of several models alike."""
+    names: dict[str, list[str]] = {}
+    for name, text in found:
+        names.setdefault(text, []).append(name)
+    return [f"{', '.join(of)}: {text}" for text, of in names.items()]
 
 
 def _interval(interval: Interval) -> dict[str, float]:

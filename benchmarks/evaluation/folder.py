@@ -6,9 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.evaluation.models import ModelSpec, digest
+from benchmarks.evaluation.prompt_files import import_prompts
 from benchmarks.evaluation.prompts import Prompt, PromptSet
-from benchmarks.evaluation.protocols import PROTOCOLS, SETS, Protocol, label
-from benchmarks.evaluation.store import LineWriter, SampleStore, ScoreStore, Shard, read_lines
+from benchmarks.evaluation.protocols import BUNDLED, PROTOCOLS, SETS, Protocol, label
+from benchmarks.evaluation.shard import Shard
+from benchmarks.evaluation.store import LineWriter, SampleStore, ScoreStore, read_lines
 from seppo_core.io.atomic import save_json
 
 FORMAT = 1
@@ -49,7 +51,7 @@ class Plan:
     @property
     def label(self) -> str:
         limit = None if self.prompts.cut_from is None else len(self.prompts)
-        return label(self.protocol, self.prompts.name, limit)
+        return label(self.protocol, self.prompts.name, limit, self._of_the_set(whole=True))
 
     @property
     def fingerprint(self) -> str:
@@ -58,12 +60,20 @@ class Plan:
 
     def published_prompts(self) -> bool | None:
         """Whether these are the prompts that were published; None if their hash is not known here."""
-        known = SETS.get(self.prompts.name)
-        if known is None or (known.texts_sha256 is None and known.bundled is None):
-            return None if known is None or known.rows == len(self.prompts) else False
+        return self._of_the_set(whole=False)
+
+    def _of_the_set(self, whole: bool) -> bool | None:
+        """As `published_prompts`; with `whole`, of the prompts before only the first of them were taken."""
+        known, prompts = SETS.get(self.prompts.name), self.prompts
+        if known is None:
+            return None
+        before = whole and prompts.cut_from is not None
+        if known.rows != (prompts.cut_from if before else len(prompts)):
+            return False
+        published = known.texts_sha256
         if known.bundled is not None:
-            return known.rows == len(self.prompts)
-        return known.texts_sha256 == self.prompts.sha256
+            published = import_prompts(BUNDLED / known.bundled).sha256
+        return None if published is None else published == (prompts.whole_sha256 if before else prompts.sha256)
 
 
 class PlanFolder:
@@ -105,7 +115,7 @@ class PlanFolder:
         protocol = {name: _tuples(value) for name, value in content["protocol"].items()}
         prompts = content["prompts"]
         items = tuple(Prompt(**{**p, "categories": _tuples(p["categories"])}) for p in prompts.pop("prompts"))
-        prompts["skipped"] = tuple(prompts["skipped"])
+        prompts |= {name: tuple(prompts.get(name, ())) for name in ("skipped", "notes")}
         models = tuple(ModelEntry(**model) for model in content["models"])
         return Plan(Protocol(**protocol), PromptSet(prompts=items, **prompts), models)
 
@@ -156,13 +166,18 @@ def entry_of(
     spec: ModelSpec, identity: dict[str, object], protocol: Protocol, prompts: PromptSet, device: str, dtype: str
 ) -> ModelEntry:
     """A model with the fingerprint of everything that decides its samples but prompt and seed."""
+    about: dict[str, object]
+    if spec.is_pictures:
+        # nothing here draws them
+        about = {"model": identity, "settings": {}, "versions": {}, "revision": DRAW_REVISION}
+        return ModelEntry(spec.name, spec.place, digest(about), about)
     settings = protocol.settings()
     # a sample knows its own seed; in sequence it depends on all that went before
     if protocol.seed_mode == "per_prompt":
         settings.pop("seeds")
     else:
         settings["texts"] = prompts.sha256
-    about: dict[str, object] = {
+    about = {
         "model": identity,
         "settings": settings,
         "dtype": dtype,

@@ -9,7 +9,8 @@ import torch
 from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.protocols import Protocol
 from benchmarks.evaluation.samplers import AdapterSampler, Job, Sampler
-from benchmarks.evaluation.store import Record, SampleStore, Shard, sample_seed
+from benchmarks.evaluation.shard import Shard
+from benchmarks.evaluation.store import Record, SampleStore, sample_seed
 from seppo_core.io.progress import progress_bar
 
 GIVE_UP_AFTER = 5

@@ -1,4 +1,5 @@
-"""Which models are measured: a diffusers pipeline, a base with a LoRA or another denoiser, or a run folder of ours."""
+"""Which models are measured: a diffusers pipeline, a base with a LoRA or another denoiser, a run folder or an export of
+ours, or pictures that were made elsewhere."""
 
 import json
 import os
@@ -7,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from benchmarks.evaluation.media_files import media_files
 from seppo_core.config.loader import load_config, plain
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_json
@@ -24,8 +27,24 @@ PARTS = ("lora", "motion", "unet", "vae")
 HASHED = (".safetensors", ".bin", ".json", ".txt", ".model", ".yaml")
 GRAMMAR = (
     "name=PLACE, name=BASE+lora=PLACE, name=BASE+motion=PLACE, name=BASE+unet=PLACE, where a place is a folder or a "
-    "hub id (owner/name, owner/name@revision), and the first also a run folder (runs/x, runs/x@180 for a checkpoint)"
+    "hub id (owner/name, owner/name@revision), and the first also a run folder (runs/x, runs/x@180 for a checkpoint), "
+    "an export, or a folder of pictures made elsewhere"
 )
+
+FolderKind = Literal["pipeline", "run", "part", "pictures"]
+
+
+def folder_kind(folder: Path) -> FolderKind | None:
+    """What a folder holds, by its content: a whole pipeline (a base or an export), a run, an exported part (a LoRA or
+    motion modules, with the config of its run), or samples. None for anything else."""
+    if not folder.is_dir():
+        return None
+    if (folder / "model_index.json").is_file():
+        return "pipeline"
+    if (folder / "config.yaml").is_file():
+        # exports keep the config of their run, and hold what no run has at its top: weights
+        return "part" if any(folder.glob("*.safetensors")) else "run"
+    return "pictures" if any(media_files(folder)) else None
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,11 @@ class ModelSpec:
 
     @property
     def is_run(self) -> bool:
-        return (Path(self.base) / "config.yaml").is_file()
+        return folder_kind(Path(self.base)) == "run"
+
+    @property
+    def is_pictures(self) -> bool:
+        return folder_kind(Path(self.base)) == "pictures"
 
     @property
     def checkpoint(self) -> str:
@@ -73,7 +96,7 @@ def parse_model(text: str) -> ModelSpec:
     if not equals or not name or not rest or len(name) > 60:
         raise ValueError(f"--models {text!r} should be {GRAMMAR}")
     if Path(rest).exists():
-        return ModelSpec(name, rest)
+        return _exported(name, rest) if folder_kind(Path(rest)) == "part" else ModelSpec(name, rest)
     base, *given = rest.split("+")
     parts = []
     for item in given:
@@ -89,9 +112,23 @@ def parse_model(text: str) -> ModelSpec:
     return spec
 
 
+def _exported(name: str, place: str) -> ModelSpec:
+    """An exported LoRA, or exported motion modules, on the base that their run was trained on."""
+    model = config_in(Path(place)).model
+    given = {"vae": model.vae, "motion": vars(model).get("motion_adapter")}
+    parts = {part: location for part, location in given.items() if location is not None}
+    motion = any(Path(place).glob("diffusion_pytorch_model*.safetensors"))
+    return ModelSpec(name, model.base, model.revision, tuple((parts | {"motion" if motion else "lora": place}).items()))
+
+
 def run_config(spec: ModelSpec) -> Config:
     """The config that a run folder was trained with. ValueError if it is of neither kind."""
-    path = Path(spec.base) / "config.yaml"
+    return config_in(Path(spec.base))
+
+
+def config_in(folder: Path) -> Config:
+    """The config in a run or an export. ValueError if it is of neither kind."""
+    path = folder / "config.yaml"
     complaints = []
     for schema in (ImageConfig, VideoConfig):
         try:
@@ -117,6 +154,8 @@ def check_there(spec: ModelSpec) -> None:
 
     Of a part on the hub only its small files are asked for.
     """
+    if spec.is_pictures:
+        return
     if spec.is_run:
         find_checkpoint(Path(spec.base), spec.checkpoint)
     for part, place in places_of(spec).items():
@@ -142,13 +181,18 @@ class Identities:
 
     def of(self, spec: ModelSpec) -> dict[str, object]:
         """Weights by hash or by commit, and how they are put together. FileNotFoundError if something is missing."""
+        found: dict[str, object]
+        if spec.is_pictures:
+            found = {"kind": "pictures", "files": self._folder(Path(spec.base), list(media_files(Path(spec.base))))}
+            save_json(self.memo_file, self.memo)
+            return found
         places = places_of(spec)
         if spec.is_run:
             config = run_config(spec)
             checkpoint = find_checkpoint(Path(spec.base), spec.checkpoint)
             # the content of a file counts, not its path; precision is the evaluation's own
             apart = {*places, "revision", "dtype"}
-            found: dict[str, object] = {
+            found = {
                 "kind": "run",
                 "model": {name: value for name, value in plain(config)["model"].items() if name not in apart},
                 "tune": plain(config)["tune"],
@@ -166,9 +210,12 @@ class Identities:
         if path.is_file():
             return f"sha256:{self._file(path)}"
         if path.is_dir():
-            lines = [f"{file.relative_to(path).as_posix()} {self._file(file)}" for file in _files(path)]
-            return f"sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
+            return self._folder(path, _files(path))
         return _hub_commit(place)
+
+    def _folder(self, folder: Path, files: Sequence[Path]) -> str:
+        lines = [f"{file.relative_to(folder).as_posix()} {self._file(file)}" for file in files]
+        return f"sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
 
     def _file(self, path: Path) -> str:
         status = path.stat()

@@ -40,7 +40,7 @@ def import_prompts(
     files = _files_of(path)
     for file in files:
         style = [("style", file.stem.removeprefix("benchmark_"))] if path.is_dir() else []
-        for where, row in _rows(file):
+        for where, row in rows_of(file):
             if isinstance(row, Mapping):
                 text, given, categories = _pick(file, row, *columns)
             else:
@@ -55,6 +55,7 @@ def import_prompts(
         path.name,
         _hash_of(files),
         tuple(reader.skipped),
+        notes=tuple(reader.notes()),
     )
 
 
@@ -83,14 +84,16 @@ def _hash_of(files: Sequence[Path]) -> str:
     return sha256(joined.encode()).hexdigest()
 
 
-def _rows(file: Path) -> Iterator[tuple[str, object]]:
-    """(place, fields or text) of every row."""
+def rows_of(file: Path) -> Iterator[tuple[str, object]]:
+    """(place, fields or text) of every row. ValueError for what cannot be read."""
     suffix = file.suffix.lower()
     if suffix not in READERS:
         raise ValueError(f"{file.name} is not a prompt file; use {', '.join(READERS)}")
     try:
         yield from READERS[suffix](file)
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} cannot be read as UTF-8 ({error.reason}); save it as UTF-8") from error
+    except (csv.Error, json.JSONDecodeError) as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
 
 
@@ -103,6 +106,10 @@ def _pick(
         _named(file, spelled, text) if text else next((spelled[c] for c in TEXT_COLUMNS if c in spelled), None)
     )
     if text_column is None:
+        if other := next((mark for mark in ";\t|" if len(spelled) == 1 and mark in next(iter(spelled))), None):
+            raise ValueError(
+                f"{file.name} is separated by {other!r}; save it with commas, or with tabs as {file.stem}.tsv"
+            )
         raise ValueError(
             f"{file.name} has the columns {', '.join(map(str, row))}, none of which is {', '.join(TEXT_COLUMNS)}; "
             "name the one with the prompts (--prompt-column)"
@@ -130,10 +137,19 @@ def _each(value: object) -> Iterable[object]:
     return value if isinstance(value, list) else [value]
 
 
-def _text_rows(file: Path) -> Iterator[tuple[str, object]]:
-    for line, text in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, with their numbers. Newlines alone end a line, after a carriage return or not.
+
+    `str.splitlines` also ends them at form feeds, U+2028 and the like, which occur inside of prompts.
+    """
+    for number, text in enumerate(file.read_bytes().decode("utf-8-sig").split("\n"), start=1):
         if text.strip():
-            yield f"line {line}", text
+            yield number, text.removesuffix("\r")
+
+
+def _text_rows(file: Path) -> Iterator[tuple[str, object]]:
+    for line, text in _lines(file):
+        yield f"line {line}", text
 
 
 def _table_rows(delimiter: str, quoting: int) -> Callable[[Path], Iterator[tuple[str, object]]]:
@@ -153,12 +169,11 @@ def _table_rows(delimiter: str, quoting: int) -> Callable[[Path], Iterator[tuple
 
 
 def _jsonl_rows(file: Path) -> Iterator[tuple[str, object]]:
-    for line, text in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if text.strip():
-            try:
-                yield f"line {line}", json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{file.name}, line {line}: not JSON ({error.msg})") from error
+    for line, text in _lines(file):
+        try:
+            yield f"line {line}", json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file.name}, line {line}: not JSON ({error.msg})") from error
 
 
 def _json_rows(file: Path) -> Iterator[tuple[str, object]]:

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+from seppo_core.report.wording import counted
+
 ID_LENGTH = 12
+SEPARATORS = {
+    "\r": "a carriage return", "\v": "a vertical tab", "\f": "a form feed", "\x1c": "U+001C", "\x1d": "U+001D",
+    "\x1e": "U+001E", "\x85": "U+0085", "\u2028": "U+2028", "\u2029": "U+2029",
+}  # fmt: skip
+"""Characters that some programs end a line at, and others do not."""
 SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -43,6 +50,10 @@ class PromptSet:
     """Why rows were left out, one line each."""
     cut_from: int | None = None
     """How many prompts there were before `first` took some of them."""
+    whole_sha256: str = ""
+    """`sha256` before `first` took some of them."""
+    notes: tuple[str, ...] = ()
+    """What people may not have meant: repeated prompts and the like."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -66,7 +77,7 @@ class PromptSet:
             raise ValueError(f"the first {count} prompts are none; take 1 to {len(self)}")
         if count >= len(self):
             return self
-        return replace(self, prompts=self.prompts[:count], cut_from=len(self))
+        return replace(self, prompts=self.prompts[:count], cut_from=len(self), whole_sha256=self.sha256)
 
 
 @dataclass
@@ -76,6 +87,9 @@ class RowReader:
     prompts: list[Prompt] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     rows: int = 0
+    _first: dict[str, str] = field(default_factory=dict)
+    _again: list[str] = field(default_factory=list)
+    _odd: list[str] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
 
     def add(self, where: str, text: object, given_id: object = None, categories: Iterable[tuple[str, object]] = ()):
@@ -85,10 +99,25 @@ class RowReader:
             self.skipped.append(f"{where}: {'empty prompt' if not text else f'prompt {str(text)[:40]!r} is not text'}")
             return
         text = text.strip()
+        if odd := next((name for mark, name in SEPARATORS.items() if mark in text.replace("\r\n", "")), None):
+            self._odd.append(f"{where} holds {odd}")
+        if text in self._first:
+            self._again.append(f"“{_short(text)}” in {self._first[text]} and {where}")
+        self._first.setdefault(text, where)
         named = tuple((column, str(value).strip()) for column, value in categories if value not in (None, ""))
         own = "" if given_id is None else str(given_id).strip()
         name = self._unique(_id(own, text))
         self.prompts.append(Prompt(name, text, tuple(c for c in named if c[1]), own if own != name else ""))
+
+    def notes(self) -> list[str]:
+        """What people may not have meant, with the first place: repeated prompts, and lines that hold others' ends."""
+        found = []
+        if self._again:
+            found.append(f"Repeated: {counted(len(self._again), 'prompt')}, e.g. {self._again[0]}.")
+        if self._odd:
+            more = f", and {counted(len(self._odd) - 1, 'other')}" if len(self._odd) > 1 else ""
+            found.append(f"{self._odd[0]}{more}: only newlines end a prompt, so it is part of one.")
+        return found
 
     def _unique(self, name: str) -> str:
         # file systems of some machines do not tell a from A
@@ -98,6 +127,10 @@ class RowReader:
             found = f"{name}-{number}"
         self._seen.add(found.casefold())
         return found
+
+
+def _short(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _id(name: str, text: str) -> str:

@@ -12,6 +12,8 @@ from seppo_core.judging.columns import Kind
 SeedMode = Literal["per_prompt", "sequential"]
 DType = Literal["float32", "bfloat16", "float16"]
 
+OWN = "own"
+
 BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -59,6 +61,7 @@ SETS = {
             "Apache-2.0",
             "bc87fb76c95c2a0637d2454c3138312f654fd6355b6ba070ca2f7392caf22e47",
         ),
+        KnownSet(OWN, 0, "you", "yours"),
         KnownSet("smoke-image", 16, "this repository", "Apache-2.0", bundled="smoke-image.jsonl"),
         KnownSet("smoke-video", 16, "this repository", "Apache-2.0", bundled="smoke-video.jsonl"),
     )
@@ -217,6 +220,22 @@ PROTOCOLS: dict[str, Protocol] = {
             differs=("MTScore and CHScore, the benchmark's own judges, are plug-ins (docs/judges.md).",),
         ),
         Protocol(
+            name=OWN,
+            what="Prompts, models and pictures of your own",
+            kind="image",
+            sets=(OWN,),
+            metrics=MORE_IMAGE_METRICS,
+        ),
+        Protocol(
+            name=f"{OWN}-video",
+            what="Prompts, models and clips of your own",
+            kind="video",
+            sets=(OWN,),
+            metrics=("pickscore_cos", "image_reward", "aesthetic", *CLIP_METRICS),
+            frames=16,
+            steps=25,
+        ),
+        Protocol(
             name="smoke-image",
             what="Sixteen prompts of our own on tiny models made in place: does every part work?",
             kind="image",
@@ -254,6 +273,8 @@ PROTOCOLS: dict[str, Protocol] = {
 def changed(protocol: Protocol) -> dict[str, object]:
     """Fields in which a protocol differs from the one of its name, with their values; empty for a protocol as named."""
     named = PROTOCOLS[protocol.name]
+    if is_own(protocol.name):
+        return {}
     return {
         field.name: vars(protocol)[field.name]
         for field in dataclasses.fields(Protocol)
@@ -261,12 +282,23 @@ def changed(protocol: Protocol) -> dict[str, object]:
     }
 
 
-def label(protocol: Protocol, prompt_set: str, limit: int | None = None) -> str:
-    """How rows measured so are called: name, prompt set if there is a choice, and whatever was changed."""
+def label(protocol: Protocol, prompt_set: str, limit: int | None = None, published: bool | None = True) -> str:
+    """How rows measured so are called: name, prompt set if there is a choice, and whatever was changed.
+
+    `published` says whether the prompts are those that the set's name stands for; None if that is not known.
+    """
+    if is_own(protocol.name):
+        return f"{protocol.name} ({prompt_set}{'' if limit is None else f', first {limit} prompts'})"
     parts = [] if len(PROTOCOLS[protocol.name].sets) == 1 else [prompt_set]
     parts += [f"{name}={_shown(value)}" for name, value in changed(protocol).items() if name != "sets"]
     parts += [] if limit is None else [f"first {limit} prompts"]
+    parts += {True: [], False: ["other prompts"], None: ["prompts not checked"]}[published]
     return f"{protocol.name} ({', '.join(parts)})" if parts else protocol.name
+
+
+def is_own(name: str) -> bool:
+    """Whether a protocol is no published one, but whatever its settings are."""
+    return name.split("-")[0] == OWN
 
 
 def protocol_named(name: str) -> Protocol:

@@ -1,6 +1,5 @@
 """Real samples of the same prompts, found by the id that the prompt has in its file, and cut as the protocol says."""
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
@@ -13,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.evaluation.media_files import composed, media_files
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.protocols import Protocol
@@ -23,8 +23,6 @@ from seppo_core.report.wording import counted, some
 from seppo_image.data import Pictures
 from seppo_video.frames import ClipError, open_clip, read_frames
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
-CLIPS = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif")
 NO_REFERENCE = "no reference of this prompt"
 """The reason is the same for every prompt, so that they are counted together."""
 UNREADABLE = "unreadable"
@@ -49,8 +47,7 @@ class References:
             raise FileNotFoundError(f"--references {folder} is not a folder")
         self.folder, self.protocol = folder, protocol
         self.prompts = tuple(prompts)
-        suffixes = PICTURES if protocol.kind == "image" else CLIPS
-        self.all = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in suffixes and file.is_file()]
+        self.all = list(media_files(folder, protocol.kind))
         self._marks: dict[str, str] = {}
 
     @cached_property
@@ -124,7 +121,8 @@ class References:
         if path is None:
             raise ValueError(NO_REFERENCE)
         if prompt.key not in self._marks:
-            self._marks[prompt.key] = f"{REVISION} {sha256_file(path)} {p.frames}x{p.height}x{p.width}"
+            read = Pictures(p.height, p.width).settings() if p.kind == "image" else (p.frames, p.height, p.width)
+            self._marks[prompt.key] = f"{REVISION} {sha256_file(path)} {' '.join(map(str, read))}"
         return self._marks[prompt.key]
 
     def read(self, prompt: Prompt, sha256: str | None = None) -> UInt8[Tensor, "f 3 h w"]:
@@ -154,11 +152,6 @@ class References:
 def reference_key(frames: UInt8[Tensor, "f 3 h w"]) -> str:
     """Names the pixels of a reference, as scores and features are kept under them."""
     return f"{REVISION}-{frames_key(frames)}"
-
-
-def composed(name: str) -> str:
-    """A name as it is compared: some systems store ö as one character, some as o with two dots."""
-    return unicodedata.normalize("NFC", name)
 
 
 def style_of(prompt: Prompt) -> str:

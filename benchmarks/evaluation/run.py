@@ -11,7 +11,8 @@ import torch
 
 from benchmarks.evaluation.columns import WeightLocations, needs_of, needs_references
 from benchmarks.evaluation.folder import ModelEntry, Plan, PlanFolder, entry_of
-from benchmarks.evaluation.generate import generate
+from benchmarks.evaluation.generate import Outcome, generate
+from benchmarks.evaluation.made_elsewhere import MadeElsewhere, take
 from benchmarks.evaluation.metric_adapters import load_judge
 from benchmarks.evaluation.models import Identities, ModelSpec, check_there, run_config
 from benchmarks.evaluation.prompt_files import texts_of
@@ -20,11 +21,11 @@ from benchmarks.evaluation.protocols import Protocol
 from benchmarks.evaluation.references import References
 from benchmarks.evaluation.samplers import Sampler, check_fits, load_sampler
 from benchmarks.evaluation.score import score, score_with_plugin
-from benchmarks.evaluation.store import Shard
+from benchmarks.evaluation.shard import Shard
 from seppo_core.judging.doctor import table
 from seppo_core.judging.external.spec import Described, Plugin, describe
 from seppo_core.judging.weights import WEIGHTS_VARIABLE
-from seppo_core.report.wording import some
+from seppo_core.report.wording import counted, some
 
 HUB_ID = re.compile(r"[\w-]+/[\w.-]+")
 NAMED = 5
@@ -113,7 +114,13 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
         try:
             check_there(spec)
             check_fits(spec, e.protocol)
-            lines.append(f"Model {spec.name}: {spec.place} is there.")
+            if not spec.is_pictures:
+                lines.append(f"Model {spec.name}: {spec.place} is there.")
+            elif len(e.prompts):
+                made = MadeElsewhere(Path(spec.base), e.protocol, e.prompts.prompts)
+                if (problem := made.problem()) is not None:
+                    raise ValueError(problem)
+                lines.append(f"Model {spec.name}: {made.remark()}.")
         except (FileNotFoundError, ValueError) as error:
             missing.append(f"model {spec.name}: {error}")
     return "\n\n".join(lines), missing
@@ -126,10 +133,6 @@ def run(evaluation: Evaluation) -> Plan:
     if missing:
         raise Missing("missing before anything is drawn:\n  " + "\n  ".join(missing))
     references = None if e.references is None else References(e.references, e.protocol, e.prompts.prompts)
-    if e.protocol.seed_mode == "sequential" and (e.shard is not None or len(e.protocol.seeds) > 1):
-        raise ValueError(
-            "--seed-mode sequential is one process and one sample per prompt; leave --shard and --seeds out"
-        )
     identities = Identities(e.cache)
     entries = [
         entry_of(spec, identities.of(spec), e.protocol, e.prompts, torch.device(e.device).type, e.dtype)
@@ -151,16 +154,22 @@ def run(evaluation: Evaluation) -> Plan:
             load_judge, metric, e.protocol.kind, e.places.get(metric, {}), torch.device(e.device), e.cache
         )  # fmt: skip
         judged = score(e.folder, plan, metric, load, references, shard=e.shard, retry=e.retry)
-        e.say(f"{metric}: {judged} samples judged")
+        e.say(f"{metric}: {counted(judged, 'sample')} judged")
     for plugin in e.plugins:
         described: Described = describe(plugin, e.protocol.kind)
         judged = score_with_plugin(e.folder, plan, plugin, described, shard=e.shard, retry=e.retry)
-        e.say(f"{plugin.name}: {judged} samples judged")
+        e.say(f"{plugin.name}: {counted(judged, 'sample')} judged")
     return plan
 
 
 def _generate(e: Evaluation, spec: ModelSpec, entry: ModelEntry) -> None:
     store = e.folder.samples(entry)
+    if spec.is_pictures:
+        made = MadeElsewhere(Path(spec.base), e.protocol, e.prompts.prompts)
+        about = {"place": entry.place, **entry.about}
+        outcome = take(store, made, about, shard=e.shard, retry=e.retry, name=spec.name)
+        e.say(_said(spec.name, outcome, "taken"))
+        return
 
     def load() -> Sampler:
         sampler = load_sampler(spec, e.protocol, torch.device(e.device), e.dtype)
@@ -178,12 +187,16 @@ def _generate(e: Evaluation, spec: ModelSpec, entry: ModelEntry) -> None:
         retry=e.retry,
         name=spec.name,
     )
-    failed = f", {outcome.failed} failed" if outcome.failed else ""
-    e.say(f"{spec.name}: {outcome.drawn} samples drawn, {outcome.there} there before{failed}")
+    e.say(_said(spec.name, outcome, "drawn"))
     if cut := store.truncated(e.prompts.prompts):
-        e.say(f"{spec.name}: the text encoder cuts {cut} of {len(e.prompts)} prompts")
+        e.say(f"{spec.name}: the text encoder cuts {cut} of {counted(len(e.prompts), 'prompt')}")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def _said(name: str, outcome: Outcome, how: str) -> str:
+    failed = f", {outcome.failed} failed" if outcome.failed else ""
+    return f"{name}: {counted(outcome.drawn, 'sample')} {how}, {outcome.there} there before{failed}"
 
 
 def _trained_on(spec: ModelSpec) -> list[str]:
@@ -207,6 +220,7 @@ def _note_overlap(e: Evaluation) -> None:
         if texts:
             found[spec.name] = len(overlap(e.prompts.prompts, texts))
             if found[spec.name]:
-                e.say(f"warning: {found[spec.name]} of {len(e.prompts)} prompts were seen in training by {spec.name}")
+                seen = f"{found[spec.name]} of {counted(len(e.prompts), 'prompt')}"
+                e.say(f"warning: seen in training by {spec.name}: {seen}")
     if found:
         e.folder.note("overlap", found)

@@ -12,7 +12,8 @@ from benchmarks.evaluation.folder import JudgeEntry, Plan, PlanFolder
 from benchmarks.evaluation.metric_adapters import Judge, Sample, SetJudge
 from benchmarks.evaluation.prompts import Prompt, text_mark
 from benchmarks.evaluation.references import NO_REFERENCE, UNREADABLE, References, reference_key
-from benchmarks.evaluation.store import Record, SampleStore, ScoreStore, ScoreWriter, Shard, score_key
+from benchmarks.evaluation.shard import Shard
+from benchmarks.evaluation.store import Record, SampleStore, ScoreStore, ScoreWriter, score_key
 from seppo_core.io.progress import progress_bar
 from seppo_core.judging.columns import Score
 from seppo_core.judging.external.process import Ask, judge_all

@@ -20,6 +20,7 @@ from benchmarks.evaluation.references import NO_REFERENCE
 from benchmarks.evaluation.results import Results
 from benchmarks.evaluation.store import ScoreStore, score_key
 from seppo_core.io.atomic import save_json
+from seppo_core.report.wording import counted
 
 RESAMPLES = 1000
 MANY_ROWS, FEW_RESAMPLES = 500, 50
@@ -66,7 +67,9 @@ def set_warnings(sets: dict[str, dict], used: int) -> list[str]:
         if found["left_out"]:
             reasons = "; ".join(f"{count} × {reason}" for reason, count in found["left_out_reasons"].items())
             cure = " --retry-failed tries again what failed." if found["failed"] else ""
-            lines.append(f"{metric} leaves out {found['left_out']} of {used} prompts for all models: {reasons}.{cure}")
+            lines.append(
+                f"{metric} leaves out {found['left_out']} of {counted(used, 'prompt')} for all models: {reasons}.{cure}"
+            )
         if "reason" in found:
             lines.append(f"{metric}: {found['reason']}.")
         elif found["resamples"] < ROUGH:
@@ -90,7 +93,7 @@ def _distances(
         "failed": features.failed,
     }
     if len(prompts) < 2:
-        return said | {"reason": f"{len(prompts)} prompts are complete; a set needs at least 2"}
+        return said | {"reason": f"complete: {counted(len(prompts), 'prompt')}; a set needs at least 2"}
     names = [baseline, *(name for name in results.names if name != baseline)]
     hashes = {name: {p.key: features.hashes[name][p.key] for p in prompts} for name in names}
     real = {prompt.key: [features.references[prompt.key]] for prompt in prompts}
@@ -107,7 +110,7 @@ def _distances(
             compared = compare_sets(sets, features.set_of(real), distance, resamples)
         except ValueError as error:
             # of a handful of prompts a draw may be one and the same
-            return said | {"reason": f"no interval from {len(prompts)} prompts: {error}"}
+            return said | {"reason": f"no interval from {counted(len(prompts), 'prompt')}: {error}"}
         content = {
             "resamples": resamples,
             "estimates": {

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt, text_mark
+from benchmarks.evaluation.shard import Shard
 from seppo_core.data.source import first_line
 from seppo_core.io.atomic import save_json
 from seppo_core.judging.columns import Score
@@ -40,7 +41,7 @@ def read_lines(folder: Path, stem: str) -> Iterator[dict]:
 class LineWriter:
     """Adds lines to one file, each on disk before the next is made. Each process has a file of its own (`shard`)."""
 
-    def __init__(self, folder: Path, stem: str, shard: "Shard | None" = None):
+    def __init__(self, folder: Path, stem: str, shard: Shard | None = None):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / (f"{stem}.jsonl" if shard is None else f"{stem}.{shard.number}-of-{shard.count}.jsonl")
         cut_off = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
@@ -57,25 +58,6 @@ class LineWriter:
 
     def __exit__(self, *_) -> None:
         self._file.close()
-
-
-class Shard:
-    """Every `count`-th prompt from the `number`-th on: one process's part of the work."""
-
-    def __init__(self, number: int, count: int):
-        if not 1 <= number <= count:
-            raise ValueError(f"--shard {number}/{count}: the first number counts from 1 to the second")
-        self.number, self.count = number, count
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        number, slash, count = text.partition("/")
-        if not slash or not number.isdecimal() or not count.isdecimal():
-            raise ValueError(f"--shard {text!r} should be i/n, e.g. 1/4")
-        return cls(int(number), int(count))
-
-    def of(self, items: list) -> list:
-        return items[self.number - 1 :: self.count]
 
 
 MANIFEST = "manifest"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.evaluation.protocols import is_own
 from benchmarks.evaluation.report.gallery import gallery
 from benchmarks.evaluation.report.media import Bar, Group, bar_chart
 from benchmarks.evaluation.report.text import (
@@ -14,6 +15,7 @@ from benchmarks.evaluation.report.text import (
     difference_rows,
     differing,
     group_rows,
+    prompts_name,
     published_rows,
     reward_mark,
     seed_rows,
@@ -27,9 +29,12 @@ from seppo_core.report.page import Section, facts, notes, page, row_of
 from seppo_core.report.provenance import provenance_block
 from seppo_core.report.statistics import Interval
 from seppo_core.report.table import Cell, Row, axis_of, interval_bar, interval_cell, table
+from seppo_core.report.wording import counted
 
 COLOURS = 8
 BINS = 24
+BESIDE = 4
+"""Metrics of a table whose intervals have room beside their means."""
 MOST_COLUMNS = 3
 """Columns that get charts by category of their own; the tables have all."""
 
@@ -39,11 +44,11 @@ def quality_page(report: dict, results: Results, provenance: dict) -> Html:
     prompts, what = report["prompts"], report["protocol"]["what"]
     seeds = len(report["protocol"]["seeds"])
     lead = (
-        f"{what}{'' if what.endswith('?') else '.'} {len(report['models'])} models, {prompts['used']} prompts, "
-        f"{seeds} sample{'s' if seeds > 1 else ''} each from shared noise."
+        f"{what}{'' if what.endswith('?') else '.'} {counted(len(report['models']), 'model')}, "
+        f"{counted(prompts['used'], 'prompt')}, {counted(seeds, 'sample')} each from shared noise."
     )
     sections = [
-        Section("Before the numbers", [_warned(report)]),
+        Section("Before the numbers" if report["columns"] else "Before the pictures", [_warned(report)]),
         Section("Scores" if report["columns"] else "Models", _scores(report)),
         Section("Samples", [gallery(results, _main_column(results), report["baseline"])]),
         Section("Differences", _differences(report)),
@@ -69,7 +74,9 @@ def _items(texts: Sequence[str]) -> list[Html]:
 
 def _warned(report: dict) -> Html:
     if not report["warnings"]:
-        return element("p", "Every sample was drawn and scored, and nothing was changed from the protocol.")
+        scored = "drawn and scored" if report["columns"] else "drawn"
+        unchanged = "" if is_own(report["protocol"]["name"]) else ", and nothing was changed from the protocol"
+        return element("p", f"Every sample was {scored}{unchanged}.")
     return notes("What to know first", report["warnings"])
 
 
@@ -85,7 +92,8 @@ def _scores(report: dict) -> list[Child]:
         ]
         rows.append(Row(cells, series(report, model["name"])))
     headings = ["model", "samples", *(column["title"] for column in columns)]
-    body: list[Child] = [table(headings, rows, "Means with 95 % bootstrap intervals over prompts.")]
+    caption = "Means with 95 % bootstrap intervals over prompts." if columns else "Samples that are there."
+    body: list[Child] = [table(headings, rows, caption, _density(columns))]
     body.append(row_of(*(_bars(report, column, found) for column in columns if _drawable(report, column, found))))
     if published := published_rows(report):
         names, lines, remarks = published
@@ -178,7 +186,13 @@ def _category_table(report: dict, category: str, columns: Sequence[dict]) -> Htm
         rows.append(
             Row([Cell(model), Cell(value), Cell(str(count), count, number=True), *cells], series(report, model))
         )
-    return table(["model", category, "prompts", *(c["title"] for c in columns)], rows, f"Means by {category}.")
+    headings = ["model", category, "prompts", *(c["title"] for c in columns)]
+    return table(headings, rows, f"Means by {category}.", _density(columns))
+
+
+def _density(columns: Sequence[dict]) -> str:
+    """Intervals below their means where they would not fit beside them."""
+    return "dense" if len(columns) > BESIDE else ""
 
 
 def _distributions(report: dict, results: Results) -> Html:
@@ -216,8 +230,8 @@ def _provenance(report: dict, provenance: dict) -> list[Child]:
         element("h3", "Prompts"),
         facts(
             [
-                ("set", prompts["name"]),
-                ("file", f"{prompts['file']}, {prompts['rows']} rows, {prompts['used']} used, SHA-256 "
+                ("set", prompts_name(prompts)),
+                ("file", f"{prompts['file']}, {counted(prompts['rows'], 'row')}, {prompts['used']} used, SHA-256 "
                          f"{prompts['file_sha256'][:16]}"),
                 ("texts", f"SHA-256 {prompts['texts_sha256'][:16]}"),
                 ("as published", {True: "yes", False: "no", None: "not known"}[prompts["as_published"]]),

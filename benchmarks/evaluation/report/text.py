@@ -6,8 +6,10 @@ from pathlib import Path
 
 from benchmarks.evaluation.paper.published import DAGGER, PublishedTable, as_the_paper, published_beside
 from benchmarks.evaluation.paper.published import MARK as OTHERWISE
+from benchmarks.evaluation.protocols import is_own
 from benchmarks.evaluation.trained_on import MARK
 from seppo_core.report.text_table import latex_table, latex_text, markdown_table, markdown_text
+from seppo_core.report.wording import counted
 
 SEED_HEADINGS = ["model", "metric", "mean", "deviation over seeds"]
 SET_HEADINGS = ["model", "metric", "distance", "prompts", "left out", "bias", "bootstrap draws"]
@@ -65,7 +67,8 @@ def markdown(report: dict) -> str:
         lines += _markdown_table(["style", "model", "metric", "mean", "groups"], group_rows(report))
     if report["warnings"]:
         lines += ["", "Before you use these numbers:", "", *(f"- {markdown_text(w)}" for w in report["warnings"])]
-    lines += ["", "How this differs from the paper:", "", *(f"- {markdown_text(item)}" for item in differing(report))]
+    if how := differing(report):
+        lines += ["", "How this differs from the paper:", "", *(f"- {markdown_text(item)}" for item in how)]
     return "\n".join(lines) + "\n"
 
 
@@ -199,9 +202,18 @@ def group_rows(report: dict) -> list[list[str]]:
     return rows
 
 
+def prompts_name(prompts: dict) -> str:
+    """The set of the prompts, if they are those that were published under its name."""
+    if prompts["as_published"] is False and prompts["cut_from"] is None:
+        return f"{prompts['file']}, not those of {prompts['name']}"
+    return prompts["name"]
+
+
 def differing(report: dict) -> list[str]:
-    """Everything in which these numbers are not the paper's."""
+    """Everything in which these numbers are not the paper's; nothing for a protocol that repeats none."""
     protocol = report["protocol"]
+    if is_own(protocol["name"]):
+        return []
     items = [f"Assumed: {what}: {why}." for what, why in protocol["assumed"]]
     items += list(protocol["differs"])
     items += [f"Changed by hand: {name} = {value}." for name, value in protocol["changed"].items()]
@@ -261,11 +273,12 @@ def _facts(report: dict) -> list[str]:
     prompts, protocol = report["prompts"], report["protocol"]
     seeds = len(protocol["seeds"])
     return [
-        f"{prompts['used']} prompts ({markdown_text(prompts['name'])}, "
+        f"{counted(prompts['used'], 'prompt')} ({markdown_text(prompts_name(prompts))}, "
         f"SHA-256 of the texts {prompts['texts_sha256'][:12]}), "
-        f"{seeds} sample{'s' if seeds > 1 else ''} each, {protocol['width']} × {protocol['height']}"
+        f"{counted(seeds, 'sample')} each, {protocol['width']} × {protocol['height']}"
         + (f", {protocol['frames']} frames" if protocol["frames"] > 1 else "")
-        + f", {protocol['steps']} steps, guidance {protocol['guidance_scale']:g}, seeds {protocol['seed_mode']}. "
+        + f", {counted(protocol['steps'], 'step')}, guidance {protocol['guidance_scale']:g}, "
+        f"seeds {protocol['seed_mode']}. "
         f"Fingerprint {report['fingerprint']}. Mean [95 % bootstrap interval over prompts]; n: samples drawn."
     ]
 

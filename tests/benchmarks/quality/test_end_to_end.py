@@ -10,6 +10,7 @@ from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.evaluation import run as runner
 from benchmarks.evaluation import smoke as smoke_parts
@@ -76,7 +77,10 @@ def test_what_was_learnt_of_a_model_stays_beside_its_samples(smoke, tmp_path, mo
         assert mine["truncated"] == theirs["truncated"] == 11
         assert mine["sampler"] == theirs["sampler"] and mine["sampler"]["dtype"] == "float32"
     table = (tmp_path / "other" / "table.md").read_text(encoding="utf-8")
-    assert "base: the text encoder cuts 11 of 16 prompts." in table and "Models ran in float32 on cpu" in table
+    assert (
+        "base, moved, lora: the text encoder cuts 11 of 16 prompts." in table
+        and "Models ran in float32 on cpu" in table
+    )
 
 
 def test_the_report_alone_needs_no_models(smoke, monkeypatch, capsys):
@@ -94,7 +98,7 @@ def test_doctor_says_what_is_missing_before_anything_is_drawn(tmp_path, capsys):
     prompts.write_text("a red circle\n", encoding="utf-8")
     assert main(["doctor", "partiprompts", "--prompts", str(prompts), "--models", "a=/nowhere"]) == 1
     told = capsys.readouterr().out
-    for expected in ("pickscore_cos", "xswu/HPSv2", "Missing:", "model a:", "1 of partiprompts"):
+    for expected in ("pickscore_cos", "xswu/HPSv2", "Missing:", "model a:", "1 for partiprompts from prompts.txt"):
         assert expected in told
     clip = tmp_path / "clips.txt"
     clip.write_text("a red circle moving\n", encoding="utf-8")
@@ -104,7 +108,7 @@ def test_doctor_says_what_is_missing_before_anything_is_drawn(tmp_path, capsys):
     assert "Nothing is missing." in capsys.readouterr().out
     assert main(["doctor", "seppo-t2v", "--prompts", str(clip), "--skip-missing"]) == 0
     assert "need no weights" in capsys.readouterr().out
-    assert main(["doctor", "partiprompts", "--prompts", str(prompts), "--skip-missing"]) == 1
+    assert main(["doctor", "partiprompts", "--prompts", str(prompts), "--skip-missing"]) == 2
     assert "leaves no metric" in capsys.readouterr().err
     made = ["--out", str(tmp_path / "smoke"), "--models", "a=/nowhere"]
     assert main(["run", "smoke-image", *made]) == 1
@@ -162,12 +166,48 @@ def test_doctor_misses_parts_checkpoints_and_models_of_the_other_kind(smoke, tmp
         (["run", "smoke-image", "--seed-mode", "sequential"], "one process and one sample per prompt"),
         (["run", "smoke-image", "--set-resamples", "1"], "--set-resamples 1 makes no interval"),
         (["run", "smoke-image", "--shard", "3/2"], "--shard 3/2"),
+        (
+            ["run", "smoke-image", "--models", "a=b/c", "b=b/c", "--baseline", "c"],
+            "'c' is not a model here; there are a, b",
+        ),
+        (["run", "smoke-image", "--device", "gpu"], "--device 'gpu' is none; use cpu, cuda, cuda:1 or mps"),
+        (["run", "smoke-image", "--batch-size", "0"], "--batch-size 0 is too small; give at least 1"),
+        (["run", "smoke-image", "--steps", "0"], "--steps 0 is too small; give at least 1"),
+        (["run", "smoke-image", "--guidance-scale", "nan"], "--guidance-scale nan is no scale"),
+        (["run", "smoke-image", "--seeds", "0", "1", "0"], "--seeds names 0 twice"),
+        (["run", "smoke-image", "--limit", "1"], "1 prompt to measure by the protocol's metrics: intervals"),
+        (["run", "smoke-image", "--frames", "4"], "--frames 4: smoke-image measures pictures"),
+        (["run", "smoke-image", "--references", "/nowhere"], "--references /nowhere: there is no such file or folder"),
         (["report", "partiprompts"], "holds no plan.json"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments, message, tmp_path, capsys):
-    assert main([*arguments, "--out", str(tmp_path)]) == 1
-    assert message in capsys.readouterr().err
+    # a folder without a plan is no mistake of the call
+    assert main([*arguments, "--out", str(tmp_path)]) == (1 if arguments[0] == "report" else 2)
+    error = capsys.readouterr().err
+    assert message in error and error.splitlines()[-1].startswith("quality: ")
+
+
+def test_values_are_checked_before_torch_is_loaded(tmp_path):
+    (tmp_path / "p.txt").write_text("one prompt\n", encoding="utf-8")
+    code = (
+        "import sys; from benchmarks.evaluation.cli import main\n"
+        "assert main(['run', 'smoke-image', '--seeds', '1', '1']) == 2\n"
+        "assert main(['run', 'smoke-image', '--prompts', 'p.txt']) == 2\n"
+        "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment, timeout=120)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.txt"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told_before_anything_is_made(tmp_path, capsys):
+    assert main(["run", "smoke-image", "--device", "cuda", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        "quality: --device cuda: torch sees no CUDA here; leave it out, or use --device cpu\n"
+    )
+    assert not any(tmp_path.iterdir())
 
 
 JUDGE = Path(__file__).with_name("judge_script.py")
@@ -194,8 +234,8 @@ def test_a_process_judges_beside_the_metrics_and_rewards_are_marked(smoke, capsy
     assert main(["run", "smoke-image", *out]) == 0
     again = json.loads((smoke / "image" / "report.json").read_text(encoding="utf-8"))
     assert again["fitted"] == report["fitted"] and again["scores"] == report["scores"]
-    assert main(["run", "smoke-image", *out, "--rewards", "nobody=psnr"]) == 1
-    assert main(["run", "smoke-image", *out, "--rewards", "base=nothing"]) == 1
+    assert main(["run", "smoke-image", *out, "--rewards", "nobody=psnr"]) == 2
+    assert main(["run", "smoke-image", *out, "--rewards", "base=nothing"]) == 2
     assert "base=nothing" in capsys.readouterr().err
 
 

@@ -99,13 +99,35 @@ def test_what_cannot_be_read_says_why(tmp_path, name, content, message):
         import_prompts(write(tmp_path, name, content))
 
 
+def test_lines_end_at_newlines_alone(tmp_path):
+    """Form feeds, U+2028 and the like are part of a prompt, as they are in JSON, and are told of."""
+    odd = ["red\u2028cat", "two\x0cpages", "next\x85line", "red cat"]
+    text = tmp_path / "a.txt"
+    text.write_bytes(("\ufeff" + "\r\n".join(odd) + "\r\n\r\n").encode())
+    lines = write(tmp_path, "a.jsonl", "".join(json.dumps({"prompt": one}, ensure_ascii=False) + "\n" for one in odd))
+    for file in (text, lines):
+        found = import_prompts(file)
+        assert found.texts == odd
+        assert found.notes == (
+            f"{file.name}, line 1 holds U+2028, and 2 others: only newlines end a prompt, so it is part of one.",
+        )
+
+
+def test_repeated_prompts_and_other_separators_are_named(tmp_path):
+    found = import_prompts(write(tmp_path, "a.txt", "red cat\nblue dog\nred cat \n"))
+    assert found.notes == ("Repeated: 1 prompt, e.g. “red cat” in a.txt, line 1 and a.txt, line 3.",)
+    assert found.prompts[0].id + "-2" == found.prompts[2].id
+    with pytest.raises(ValueError, match=r"b\.csv is separated by ';'; save it with commas, or with tabs as b\.tsv"):
+        import_prompts(write(tmp_path, "b.csv", "prompt;category\nred cat;x\n"))
+
+
 def test_missing_files_and_encodings(tmp_path):
     with pytest.raises(FileNotFoundError, match="no prompt file"):
         import_prompts(tmp_path / "nothing.txt")
     with pytest.raises(FileNotFoundError, match=r"has none of \.txt"):
         import_prompts(tmp_path)
     (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="save it as UTF-8"):
         import_prompts(tmp_path / "latin.txt")
 
 

@@ -3,11 +3,14 @@
 import dataclasses
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.evaluation.columns import columns_of, mode_of, needs_references, parse_places
+from benchmarks.evaluation.folder import Plan
 from benchmarks.evaluation.prompt_files import import_prompts
+from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.protocols import BUNDLED, PROTOCOLS, SETS, changed, label, with_changes
 
 
@@ -40,6 +43,23 @@ def test_changes_are_in_the_label():
     assert label(authors, "hpsv2-benchmark") == "seppo-t2i-sd15 (hpsv2-benchmark)"
     # metrics can be added later and change no sample
     assert changed(with_changes(protocol, {"metrics": ("clip_score",)})) == {}
+
+
+def test_a_published_name_is_claimed_for_the_published_prompts_alone(tmp_path):
+    def named(protocol: str, prompts) -> str:
+        return Plan(PROTOCOLS[protocol], prompts, ()).label
+
+    published = import_prompts(BUNDLED / "smoke-image.jsonl", "smoke-image")
+    assert named("smoke-image", published) == "smoke-image"
+    assert named("smoke-image", published.first(4)) == "smoke-image (first 4 prompts)"
+    # as many others
+    others = replace(published, prompts=tuple(replace(p, text=f"{p.text}!") for p in published.prompts))
+    assert named("smoke-image", others) == "smoke-image (other prompts)"
+    assert named("smoke-image", others.first(4)) == "smoke-image (first 4 prompts, other prompts)"
+    unknown = replace(published, name="pickapic-validation")
+    assert named("pickapic-validation", unknown) == "pickapic-validation (other prompts)"
+    as_many = replace(unknown, prompts=tuple(Prompt(str(n), str(n)) for n in range(500)))
+    assert named("pickapic-validation", as_many) == "pickapic-validation (prompts not checked)"
 
 
 def test_an_image_scorer_becomes_three_columns_of_a_clip():

@@ -183,7 +183,7 @@ def test_too_few_complete_prompts_say_so_once(drawn):
     judge((folder, plan, References(references.folder, plan.protocol, plan.prompts.prompts)))
     report = write_report(folder)
     assert all("mean" not in row for row in report["scores"]) and not report["differences"]
-    assert f"{FID}: 1 prompts are complete; a set needs at least 2." in report["warnings"]
+    assert f"{FID}: complete: 1 prompt; a set needs at least 2." in report["warnings"]
     assert json.loads((folder.folder / "report.json").read_text(encoding="utf-8"))["sets"][FID]["left_out"] == 7
 
 

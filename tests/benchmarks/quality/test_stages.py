@@ -13,7 +13,8 @@ from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.report.gallery import gallery
 from benchmarks.evaluation.results import CHANGED, collect
 from benchmarks.evaluation.score import score
-from benchmarks.evaluation.store import LineWriter, SampleStore, Shard, read_lines, sample_seed
+from benchmarks.evaluation.shard import Shard
+from benchmarks.evaluation.store import LineWriter, SampleStore, read_lines, sample_seed
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, open_plan, prompt_set, protocol
 
 

@@ -1,0 +1,118 @@
+"""Any prompts, any models: what a folder holds is told by its content, and pictures of others are measured too."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.evaluation.cli import main
+from benchmarks.evaluation.made_elsewhere import MadeElsewhere
+from benchmarks.evaluation.models import ModelSpec, folder_kind, parse_model
+from benchmarks.evaluation.prompts import Prompt
+from tests.benchmarks.quality.fake import protocol
+
+
+def fill(folder: Path, *names: str, config: dict | None = None) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    if config is not None:
+        (folder / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_exports_and_runs_are_told_apart_by_what_they_hold(tmp_path):
+    """An export keeps the config of its run, and was once taken for a run without checkpoints."""
+    config = {
+        "run": "runs/x",
+        "model": {"base": "owner/base", "vae": "owner/vae"},
+        "data": {"source": "x", "cache": "y"},
+    }
+    run = fill(tmp_path / "run", "winners.json", "checkpoints/update-000010/policy.safetensors", config=config)
+    full = fill(tmp_path / "full", "model_index.json", "unet/x.safetensors", "README.md", config=config)
+    lora = fill(tmp_path / "lora", "pytorch_lora_weights.safetensors", "README.md", config=config)
+    base = fill(tmp_path / "base", "model_index.json", "assets/sample.png")
+    pictures = fill(tmp_path / "pictures", "a/0.png")
+    folders = (run, full, lora, base, pictures, tmp_path / "nothing")
+    assert [folder_kind(folder) for folder in folders] == ["run", "pipeline", "part", "pipeline", "pictures", None]
+    assert [parse_model(f"m={folder}").is_run for folder in folders] == [True, False, False, False, False, False]
+    # an exported part knows the base that it belongs on
+    assert parse_model(f"m={lora}") == ModelSpec("m", "owner/base", None, (("vae", "owner/vae"), ("lora", str(lora))))
+
+
+def pictures_of(folder: Path, rows: dict[str, int]) -> Path:
+    for name, level in rows.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 8), (level, level, level)).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a-seed0.png", "a-seed3.png", "b-seed0.png"],
+        ["a/s0.png", "a/3.png", "b/seed0.jpg"],
+        ["anime/a_0.webp", "anime/a_3.png", "anime/b-0.png"],
+    ],
+)
+def test_pictures_made_elsewhere_are_found_by_id_and_seed(tmp_path, names):
+    folder = pictures_of(tmp_path / "made", {name: 10 + number for number, name in enumerate(names)} | {"x.png": 0})
+    prompts = [Prompt("a", "first", (("style", "anime"),)), Prompt("b", "second", (("style", "anime"),))]
+    made = MadeElsewhere(folder, protocol(seeds=(0, 3)), prompts)
+    levels = {(key.partition(".")[0], seed): made.read(p, seed).float().mean().item()
+              for p in prompts for seed in (0, 3) if (key := p.key, seed) in made.found}  # fmt: skip
+    assert levels == pytest.approx({("a", 0): 10, ("a", 3): 11, ("b", 0): 12}, abs=1)
+    assert made.remark() == f"3 of 4 samples in {folder}; 1 file of no prompt and seed: x.png"
+    with pytest.raises(FileNotFoundError):
+        made.read(prompts[1], 3)
+
+
+def test_pictures_alone_make_a_page_without_any_weights(tmp_path, capsys):
+    (tmp_path / "p.txt").write_text("red cat\nblue dog\n", encoding="utf-8")
+    rows = [("0.png", "red cat", 90), ("1.png", "blue dog", 200)]
+    ours = pictures_of(tmp_path / "ours", {name: level for name, _, level in rows})
+    lines = [json.dumps({"file_name": name, "prompt": text}) for name, text, _ in rows]
+    (ours / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    # as the command `sample` leaves them
+    theirs = pictures_of(tmp_path / "theirs", {"00000-seed0.png": 30})
+    line = {"file": "00000-seed0.png", "prompt": "red cat", "seed": 0}
+    (theirs / "samples.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    command = ["own", "--prompts", str(tmp_path / "p.txt"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--models", f"ours={ours}", f"theirs={theirs}"]) == 0
+    told = capsys.readouterr().out
+    assert "pictures alone" in told and "ours: 2 samples taken" in told and "| theirs | 1/2 |" in told
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["label"] == "own (p.txt)" and report["scores"] == [] and not report["protocol"]["changed"]
+    assert report["warnings"] == ["theirs: 1 of 2 samples failed: no file of this prompt and seed."]
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 3 and "no sample" in page and "the paper" not in page
+    # another picture under the same name is another sample
+    Image.new("RGB", (12, 8), "red").save(ours / "0.png")
+    assert main([*command, "--models", f"ours={ours}"]) == 0
+    assert "ours: 2 samples taken" in capsys.readouterr().out
+    # nothing that fits is told of both sides
+    assert main([*command, "--models", f"x={pictures_of(tmp_path / 'other', {'q.png': 1})}"]) == 1
+    error = capsys.readouterr().err
+    assert "holds q.png, and no file of any prompt (ids " in error and "metadata.jsonl with file_name, prompt" in error
+
+
+def test_metrics_judge_pictures_made_elsewhere_too(tmp_path):
+    (tmp_path / "p.txt").write_text("red cat\nblue dog\n", encoding="utf-8")
+    names = {"red cat": "0.png", "blue dog": "1.png"}
+    table = "".join(json.dumps({"file": name, "caption": text}) + "\n" for text, name in names.items())
+    for folder, levels in (("a", (10, 20)), ("b", (30, 40))):
+        made = pictures_of(tmp_path / folder, dict(zip(names.values(), levels, strict=True)))
+        (made / "metadata.jsonl").write_text(table, encoding="utf-8")
+    real = tmp_path / "real"
+    real.mkdir()
+    rows = "".join(f'{{"id": "{n}", "prompt": "{text}"}}\n' for n, text in enumerate(names))
+    (tmp_path / "p.jsonl").write_text(rows, encoding="utf-8")
+    pictures_of(real, {"0.png": 10, "1.png": 40})
+    models = ["--models", f"a={tmp_path / 'a'}", f"b={tmp_path / 'b'}", "--metrics", "psnr", "--references", str(real)]
+    size = ["--height", "8", "--width", "12", "--out", str(tmp_path / "out")]
+    assert main(["own", "--prompts", str(tmp_path / "p.jsonl"), *models, *size]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    off_by_20 = -10 * np.log10((20 / 255) ** 2)
+    assert [row["mean"] for row in report["scores"]] == pytest.approx([(100 + off_by_20) / 2] * 2)
