@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from benchmarks.evaluation.generate import Outcome, missing
@@ -19,11 +17,11 @@ from benchmarks.evaluation.protocols import Protocol
 from benchmarks.evaluation.references import STYLE
 from benchmarks.evaluation.shard import Shard
 from benchmarks.evaluation.store import Record, SampleStore
+from seppo_core.data.pictures import read_picture
 from seppo_core.data.source import first_line
 from seppo_core.io.progress import progress_bar
 from seppo_core.judging.video_pixels import even_frames
 from seppo_core.report.wording import counted, some
-from seppo_image.data import Pictures
 from seppo_video.frames import open_clip, read_frames
 
 TABLES = ("samples.jsonl", "metadata.jsonl", "metadata.csv")
@@ -75,7 +73,7 @@ class MadeElsewhere:
         if path is None:
             raise FileNotFoundError(ABSENT)
         if self.protocol.kind == "image":
-            return _picture(path)[None]
+            return torch.from_numpy(np.array(read_picture(path)))[None]
         clip = open_clip(path)
         frames = read_frames(clip, even_frames(len(clip), self.protocol.frames).tolist(), np.array)
         return torch.from_numpy(np.stack(frames))
@@ -125,12 +123,6 @@ class MadeElsewhere:
                 yield from (f"{stem}_{seed}", f"{stem}-{seed}")
                 if len(self.protocol.seeds) == 1:
                     yield stem
-
-
-def _picture(path: Path) -> UInt8[Tensor, "h w 3"]:
-    with Image.open(path) as image:
-        width, height = ImageOps.exif_transpose(image).size
-    return rearrange(Pictures(height, width).decode(path.name, path).pixels, "c h w -> h w c")
 
 
 def take(

@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from seppo_core.data.pictures import to_rgb
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -19,9 +21,10 @@ Images = Sequence[Image.Image] | Tensor
 
 
 def as_pictures(images: Images) -> list[Image.Image]:
-    """Pictures in RGB; a tensor (n, 3, h, w) is uint8 or floating point in [0, 1] and rounded to 8 bits."""
+    """Pictures in RGB, converted as those that are trained on; a tensor (n, 3, h, w) is uint8 or floating point in
+    [0, 1] and rounded to 8 bits."""
     if not isinstance(images, Tensor):
-        return [image.convert("RGB") for image in images]
+        return [image if image.mode == "RGB" and not image.info else to_rgb(image) for image in images]
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images of shape {tuple(images.shape)}; a tensor of images is (n, 3, h, w)")
     if images.dtype != torch.uint8:

@@ -162,5 +162,5 @@ def test_an_empty_folder_and_unfinished_work_say_so(tmp_path):
     folder.note_judge(judge_entry())
     report, _ = analyse(folder)
     assert all("mean" not in row for row in report["scores"])
-    assert "base: not drawn yet: 12 of 12 samples." in report["warnings"]
+    assert "base, tuned: not drawn yet: 12 of 12 samples." in report["warnings"]
     assert collect(folder).models[0].count == 0

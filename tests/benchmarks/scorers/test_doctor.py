@@ -5,11 +5,16 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 from benchmarks.evaluation.columns import PUBLISHED_SCALE, columns_of
 from seppo_core.judging.__main__ import main
+from seppo_core.judging.base import Scorer
 from seppo_core.judging.catalogue import SCORERS, Package, load_scorer, parse_locations
 from seppo_core.judging.doctor import diagnose, table
 from tests.benchmarks.scorers.fixtures import clip_config, clip_tokenizer_folder, pictures
@@ -175,3 +180,43 @@ def test_hps_of_the_papers_time_is_a_column_of_its_own(offered):
         assert scorer.column == column and scorer.options == {"version": version, "antialias": False}
         assert not scorer.framing.antialias and column in PUBLISHED_SCALE
         assert SCORERS[f"hps_v{version}"].load(config=clip_config(clip), **places).framing.antialias
+
+
+class Brightness(Scorer):
+    """Mean level; pictures of one colour, by its level, have no score."""
+
+    name = "brightness"
+
+    def __init__(self, broken=-1):
+        super().__init__(nn.Linear(1, 1), (), {}, batch_size=3)
+        self.broken, self.batches = broken, []
+
+    def score_batch(self, images, prompts):
+        self.batches.append(len(images))
+        levels = torch.tensor([np.asarray(image).mean() for image in images])
+        return torch.where(levels == self.broken, torch.nan, levels)
+
+
+def test_a_broken_picture_costs_its_own_score_alone(tmp_path, monkeypatch, capsys):
+    """Pictures are opened a batch at a time; there were too many open files, and one broken one took all scores."""
+    scorer = Brightness(broken=60)
+    monkeypatch.setattr("seppo_core.judging.__main__.load_scorer", lambda *_: scorer)
+    files = [tmp_path / f"{number}.png" for number in range(8)]
+    for number, file in enumerate(files):
+        Image.new("RGB", (4, 4), (10 * number,) * 3).save(file)
+    files[1].write_text("no picture")
+    files[2].write_bytes(files[2].read_bytes()[:40])
+    # what training reads: 16 bits scaled down, hidden colours white
+    Image.fromarray(np.full((4, 4), 30 * 257, np.uint16)).save(files[3])
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(files[4])
+    files.append(tmp_path / "none.png")
+    assert main(["score", "pickscore", *map(str, files), "--prompt", "x"]) == 1
+    told = capsys.readouterr()
+    scores = {line.split()[1]: float(line.split()[0]) for line in told.out.splitlines()}
+    assert scores == {str(files[n]): level for n, level in ((0, 0), (3, 30), (4, 255), (5, 50), (7, 70))}
+    *bad, last = told.err.splitlines()
+    assert [line.partition(": ")[0] for line in bad] == [str(files[n]) for n in (1, 2, 6, 8)]
+    assert "is not finite" in bad[2] and last == "no score: 4 of 9 pictures"
+    assert max(scorer.batches) == 3
+    with pytest.raises(SystemExit, match="2"):
+        main(["score", "pickscore", str(tmp_path / "none.png"), "--prompt", "x"])

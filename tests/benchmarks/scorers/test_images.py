@@ -69,7 +69,8 @@ def test_tensors_and_other_modes_become_pictures():
         assert torch.equal(rows.permute(0, 3, 1, 2), values)
     grey = as_pictures([Image.new("L", (3, 3), 7), Image.new("RGBA", (3, 3), (1, 2, 3, 4))])
     assert [picture.mode for picture in grey] == ["RGB", "RGB"]
-    assert grey[1].getpixel((0, 0)) == (1, 2, 3)
+    # nearly clear: white, as where models are trained, and not the colour that it hides
+    assert grey[1].getpixel((0, 0)) == (251, 251, 251)
 
 
 @pytest.mark.parametrize(
