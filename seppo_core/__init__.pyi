@@ -46,9 +46,9 @@ from seppo_core.methods.poly_dpo import poly_dpo_loss as poly_dpo_loss
 from seppo_core.methods.reference import FrozenCopy as FrozenCopy
 from seppo_core.methods.reference import LoraView as LoraView
 from seppo_core.methods.reference import Reference as Reference
-from seppo_core.methods.reference import ReferencePool as ReferencePool
 from seppo_core.methods.reference import SwappedWeightsReference as SwappedWeightsReference
 from seppo_core.methods.reference import make_reference as make_reference
+from seppo_core.methods.reference_pool import ReferencePool as ReferencePool
 from seppo_core.methods.seppo import Seppo as Seppo
 from seppo_core.methods.sft import Sft as Sft
 from seppo_core.methods.sft import sft_loss as sft_loss

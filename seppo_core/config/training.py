@@ -33,10 +33,13 @@ class LoopConfig:
     """Number of updates between checkpoints; the last update always makes one."""
     keep_checkpoints: int = 2
     """Number of newest checkpoints to keep. All snapshots of the reference pool are kept, apart from these."""
+    keep_every: int | None = None
+    """Write and keep a checkpoint at every multiple of this number of updates too, e.g. 100, beside the newest; null
+    keeps the newest alone."""
 
     def __post_init__(self):
         at_least("loop", self, 1, "iterations", "updates_per_iteration", "batch_size", "micro_batch_size")
-        at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints")
+        at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints", "keep_every")
         if self.sharded and self.offload_reference:
             raise ValueError("loop.offload_reference=true cannot be combined with loop.sharded=true; use one of them")
         if self.batch_size % self.micro_batch_size:

@@ -1,5 +1,6 @@
 """The processes of one launch, of which rank 0 is the main one."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -45,6 +46,17 @@ class Ranks:
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    def share(self, batch_size: int, micro_batch_size: int) -> range:
+        """The indices of the global batch that this process computes; ValueError if they cannot be dealt out evenly."""
+        step = self.world * micro_batch_size
+        if batch_size % step:
+            raise ValueError(
+                f"loop.batch_size={batch_size} is not a multiple of {self.world} processes x loop.micro_batch_size="
+                f"{micro_batch_size}; use e.g. {math.ceil(batch_size / step) * step}"
+            )
+        share = batch_size // self.world
+        return range(self.rank * share, (self.rank + 1) * share)
 
     def run_on_main(self, work: Callable[[], T]) -> T:
         """Calls `work` on the main process and returns its result on all. Collective.

@@ -26,6 +26,8 @@ READERS = "readers"
 """The file in whose place readers of a cache lock it."""
 PATIENCE = 2.0
 """Seconds to wait for an exclusive lock: `holder_of` takes a shared one for an instant."""
+NAMED_WITHIN = 0.5
+"""Seconds within which a new holder has written its name."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """Errors of a file system that has no locks, as some network file systems."""
 
@@ -58,6 +60,10 @@ class FolderLock:
         return self
 
     def __exit__(self, *_) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Frees the folder; nothing happens if the lock is not held."""
         self._lock.release()
 
     def check(self) -> None:
@@ -259,14 +265,25 @@ def _write_holder(folder: Path, name: str = LOCK) -> None:
 
 
 def _read_holder(folder: Path, name: str = LOCK) -> str:
+    deadline = time.monotonic() + NAMED_WITHIN
+    while not (text := _read(folder / name)).endswith("\n") and time.monotonic() < deadline:
+        # it has the lock and is about to write its name
+        time.sleep(0.05)
     try:
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
+        found = json.loads(text)
         # caches of earlier versions say `host`, runs of earlier versions do not say since when
         machine = found["machine"] if "machine" in found else found["host"]
         since = f" since {found['since']}" if "since" in found else ""
         return f"process {found['process']} on {machine}{since}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "which has just begun"
+    except (ValueError, KeyError, TypeError):
+        return "which has not said its name"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -1,27 +1,17 @@
-"""References: earlier policies, kept on disk as snapshots and drawn once per iteration."""
+"""References: earlier policies, ready to predict beside the one that is trained."""
 
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from peft import inject_adapter_in_model
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from seppo_core.config.method_specs import Strategy
 from seppo_core.distributed.dtensor import to_local
-from seppo_core.io import purposes
-from seppo_core.io.atomic import save_tensors
-from seppo_core.io.ledger import Ledger
-from seppo_core.io.remembered import remembered_sha256
-from seppo_core.io.rng import NEWEST, Draws, keyed_stream
-from seppo_core.models.finite import first_not_finite
 from seppo_core.models.tuning import (
     POLICY,
     copy_state,
@@ -33,136 +23,6 @@ from seppo_core.models.tuning import (
 )
 
 REFERENCE = "reference"
-
-
-class ReferencePool:
-    """Snapshots of the raw policy (never of its EMA), one at the start of every iteration; entry 0 is the start itself.
-
-    `choose` picks the one that generates an iteration's samples and stands as reference in its loss (Algorithm 1 of
-    arXiv 2410.05255): "random" is uniform over all entries so far, "latest" the policy at the iteration's start,
-    "initial" entry 0. The choice is keyed by (seed, iteration), hence the same in every process and after a resume.
-
-    `ledger` holds the hashes of the snapshots; without one nothing is compared.
-
-    `sampled_from` is the strategy by which the one that generates is chosen, if it is not the loss's.
-
-    `window` makes "random" another method than the paper's: it draws from the newest so many entries, and those
-    before are deleted.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        strategy: Strategy = "random",
-        seed: int = 0,
-        window: int | None = None,
-        sampled_from: Strategy | None = None,
-        ledger: Ledger | None = None,
-        draws: Draws = NEWEST,
-    ):
-        if window is not None and (window < 1 or strategy != "random"):
-            raise ValueError(f"window={window} needs strategy random and at least 1; the strategy is {strategy}")
-        self.folder = folder
-        self.strategy = strategy
-        self.seed = seed
-        self.window = window
-        self.sampled_from = sampled_from or strategy
-        self.ledger = ledger
-        self.draws = draws
-
-    def keeps(self, iteration: int) -> bool:
-        """Whether entry `iteration` can ever be drawn, so that it is worth its disk."""
-        return iteration == 0 or {self.strategy, self.sampled_from} != {"initial"}
-
-    def save(self, iteration: int, state: dict[str, Tensor]) -> None:
-        """Writes entry `iteration` whole or not at all; an entry that is there stays as it is, unless it is damaged.
-
-        FloatingPointError, and nothing is written, if a value is not finite.
-        """
-        path = self._file(iteration)
-        if path.exists():
-            if not self._is_damaged(iteration, state):
-                return
-            print(f"{path} was damaged and is written anew from the policy")
-        if (name := first_not_finite(state)) is not None:
-            raise FloatingPointError(
-                f"{name!r} of the policy is not finite at the start of iteration {iteration}: the run has diverged; go "
-                "on from an earlier checkpoint with a lower optimizer.lr"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if self.ledger is None else self.ledger.writing(path):
-            save_tensors(path, state, {"iteration": str(iteration)})
-
-    def _is_damaged(self, iteration: int, state: dict[str, Tensor]) -> bool:
-        """Whether the entry cannot be what was written, `state` if that was not recorded."""
-        try:
-            there = self.load(iteration)
-        except ValueError:
-            return True
-        if self.ledger is None or self.ledger.knows(self._file(iteration)):
-            return False
-        return there.keys() != state.keys() or not all(torch.equal(there[name], state[name]) for name in state)
-
-    def choose(self, iteration: int) -> int:
-        """Index of the reference for `iteration`, in 0..iteration."""
-        return self._choose(self.strategy, iteration)
-
-    def choose_sampler(self, iteration: int) -> int:
-        """Index of the entry that generates the samples of `iteration`, in 0..iteration."""
-        return self._choose(self.sampled_from, iteration)
-
-    def _choose(self, strategy: Strategy, iteration: int) -> int:
-        if strategy == "initial":
-            return 0
-        if strategy == "latest":
-            return iteration
-        if strategy == "random":
-            oldest = self._oldest(iteration)
-            stream = keyed_stream(self.draws, self.seed, purposes.REFERENCE, iteration)
-            return oldest + stream.integer(iteration + 1 - oldest)
-        raise ValueError(f'reference strategy {strategy!r} is not known; use "random", "latest" or "initial"')
-
-    def entries(self, iteration: int) -> int:
-        """Number of entries that `choose` chooses from."""
-        return iteration + 1 - self._oldest(iteration) if self.strategy == "random" else 1
-
-    def forget(self, iteration: int) -> None:
-        """Deletes what `iteration` and those after cannot draw; nothing, unless `window` is set."""
-        for index in range(self._oldest(iteration)):
-            self._file(index).unlink(missing_ok=True)
-            if self.ledger is not None:
-                self.ledger.forget(self._file(index))
-
-    def load(self, index: int) -> dict[str, Tensor]:
-        """State of entry `index`, on the CPU; FileNotFoundError if it is not there, ValueError if it is damaged."""
-        path = self._file(index)
-        if not path.exists():
-            raise FileNotFoundError(f"reference snapshot {path} is missing; the run cannot go on without it")
-        problem = None if self.ledger is None else self.ledger.problem(path)
-        if problem is None:
-            try:
-                state = load_file(path)
-            except SafetensorError as error:
-                problem = f"cannot be read ({error})"
-            else:
-                name = first_not_finite(state)
-                problem = None if name is None else f"holds values that are not finite ({name!r})"
-        if problem is not None:
-            raise ValueError(
-                f"reference snapshot {path} {problem}, and the run cannot go on without it; bring it back from a copy, "
-                "or name another folder as `run`"
-            )
-        return state
-
-    def content(self, index: int) -> str:
-        """The hash of entry `index`."""
-        return remembered_sha256(self._file(index))
-
-    def _oldest(self, iteration: int) -> int:
-        return 0 if self.window is None else max(0, iteration + 1 - self.window)
-
-    def _file(self, index: int) -> Path:
-        return self.folder / f"snapshot-{index:04d}.safetensors"
 
 
 class Reference(ABC):

@@ -18,7 +18,7 @@ from seppo_core.plan.notes import assumptions, expected_refusals, remarks, uses_
 from seppo_core.plan.result import Counts, Disk, Flops, Hours, Parameters, Plan
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.plan.suggestions import cures
-from seppo_core.run.disk_budget import pool_entries
+from seppo_core.run.disk_budget import checkpoints_held, pool_entries
 
 
 def make_plan(config: Config, request: PlanRequest) -> Plan:
@@ -153,12 +153,11 @@ def _items(config: Config, request: PlanRequest) -> _Items:
 
 
 def _disk(config: Config, costs: StepCosts, items: _Items) -> Disk:
-    loop, trained = config.loop, costs.weights.trained_bytes
+    trained = costs.weights.trained_bytes
     per_item = costs.item_bytes + costs.caption_bytes
     cache = None if items.count is None else items.count * per_item + costs.caption_bytes
     if items.cache is not None:
         cache = sum(stored.bytes for stored in (*items.cache.shards, *items.cache.texts, *items.cache.tables))
     samples = _counts(config, costs).generated_per_iteration * prod(costs.latent_shape) * 4
     checkpoint = trained * (2 if config.optimizer.ema_decay is not None else 1) + moments(config, costs)
-    # the newest checkpoint is written before the oldest is deleted
-    return Disk(cache, per_item, samples, pool_entries(config) * trained, checkpoint * (loop.keep_checkpoints + 1))
+    return Disk(cache, per_item, samples, pool_entries(config) * trained, checkpoint * checkpoints_held(config))

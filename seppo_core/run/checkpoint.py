@@ -17,6 +17,7 @@ from torch import Tensor
 from seppo_core.io.atomic import remove_leftovers, whole_folder
 from seppo_core.io.ledger import Ledger
 from seppo_core.models.finite import first_not_finite, named_tensors
+from seppo_core.run.checkpoint_names import checkpoint_name, checkpoints_in, superfluous
 
 FORMAT = 1
 POLICY_FILE = "policy.safetensors"
@@ -48,19 +49,22 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """Checkpoints `update-000030`, `update-000060`, … of one run; the newest `keep` stay."""
+    """Checkpoints `update-000030`, `update-000060`, … of one run; the newest `keep` stay, and those at multiples of
+    `every` updates. Anything else in the folder is left alone."""
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path, keep: int = 2, every: int | None = None):
         self.folder = folder
         self.keep = keep
+        self.every = every
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Writes one whole or not at all, then drops those past `keep`; one that is there already stays.
+        """Writes one whole or not at all, then drops what is superfluous; one that is there already stays.
 
-        FloatingPointError, and nothing is written, if a tensor holds a value that is not finite.
+        FloatingPointError, and nothing is written, if a tensor holds a value that is not finite; FileExistsError if
+        something that is no checkpoint has its name.
         """
-        path = self.folder / f"update-{checkpoint.progress.update:06d}"
-        if not path.exists():
+        path = self.folder / checkpoint_name(checkpoint.progress.update)
+        if path not in self.list():
             _check_finite(checkpoint)
             with whole_folder(path) as temporary:
                 save_file(checkpoint.policy, temporary / POLICY_FILE)
@@ -74,14 +78,18 @@ class CheckpointFolder:
                 torch.save(state, temporary / OPTIMIZER_FILE)
                 (temporary / "progress.json").write_text(json.dumps(asdict(checkpoint.progress)), encoding="utf-8")
                 Ledger(temporary).record(*sorted(temporary.iterdir()))
-        for old in self.list()[: -self.keep]:
+        for old in superfluous(self.list(), self.keep, self.every):
             # under a temporary name first: a half-deleted checkpoint must not be taken for a whole one
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.old.tmp")))
         return path
 
+    def newest(self) -> list[Path]:
+        """Those that stay whatever their number is: the run can go on from each of them."""
+        return self.list()[-self.keep :]
+
     def list(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        return sorted(self.folder.glob("update-*")) if self.folder.exists() else []
+        return checkpoints_in(self.folder)
 
     def latest(self) -> Path | None:
         return self.list()[-1] if self.list() else None
@@ -117,9 +125,12 @@ def load_weights(
 ) -> dict[str, Tensor]:
     """The weights to evaluate or export: the running average if there is one, or what is asked for.
 
-    Raises FileNotFoundError if there is no average but it is asked for, or the run keeps one (`averaged`) and the
+    `path` is a checkpoint, or a snapshot of the reference pool, which is the policy. Raises FileNotFoundError if there
+    is no average but it is asked for, or the run keeps one (`averaged`) and the
     policy is not asked for; ValueError if the file is damaged.
     """
+    if path.is_file():
+        return _load_snapshot(path, weights)
     average = path / EMA_FILE
     with _explain_damage(path):
         lost = Ledger(path).problem(average) is not None and not average.exists()
@@ -129,6 +140,18 @@ def load_weights(
         why = "it is lost, or the run kept none yet" if averaged or lost else "the run keeps none (optimizer.ema_decay)"
         raise FileNotFoundError(f"{path} has no {EMA_FILE}: {why}; take the policy as trained with --weights policy")
     return _load_weights(path, EMA_FILE)
+
+
+def _load_snapshot(path: Path, weights: str | None) -> dict[str, Tensor]:
+    if weights == "ema":
+        raise FileNotFoundError(f"{path} is a snapshot of the policy, which has no running average; use policy")
+    # the run's record, if the snapshot lies in a run
+    if (problem := Ledger(path.parents[1]).problem(path)) is not None:
+        raise ValueError(f"snapshot {path} {problem}; name another checkpoint")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"snapshot {path} is damaged ({_first_line(error)}); name another checkpoint") from error
 
 
 def _load_weights(path: Path, file: str) -> dict[str, Tensor]:
@@ -196,4 +219,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _damaged(path: Path, reason: str) -> str:
-    return f"checkpoint {path} is damaged ({reason}); move it away, and the same command goes on from the one before it"
+    has_earlier = path in checkpoints_in(path.parent)[1:]
+    then = "goes on from the one before it" if has_earlier else "begins anew, since there is none before it"
+    return f"checkpoint {path} is damaged ({reason}); move it away, and the same command {then}"

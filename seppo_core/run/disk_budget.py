@@ -25,8 +25,7 @@ def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> d
     samples = loop.updates_per_iteration * loop.batch_size if m.spec.counterpart == "generated" else 0
     return {
         "snapshots of the pool": pool_entries(config) * weights,
-        # a new checkpoint is written before an old one goes
-        "checkpoints": (loop.keep_checkpoints + 1) * checkpoint,
+        "checkpoints": checkpoints_held(config) * checkpoint,
         "reference samples": samples * latent_bytes,
     }
 
@@ -38,8 +37,16 @@ def pool_entries(config: Config) -> int:
         return 0
     if {m.strategy, m.sampled_from} == {"initial"}:
         return 1
-    # the one that is to be forgotten goes after the new one is there
-    return iterations if m.pool_window is None else min(iterations, m.pool_window + 1)
+    # those that the newest checkpoints need, and the new one before one is forgotten
+    return iterations if m.pool_window is None else min(iterations, m.pool_window + config.loop.keep_checkpoints)
+
+
+def checkpoints_held(config: Config) -> int:
+    """The most checkpoints that a run holds at once."""
+    loop = config.loop
+    total = loop.iterations * loop.updates_per_iteration
+    # a new one is written before an old one goes
+    return loop.keep_checkpoints + 1 + (total // loop.keep_every if loop.keep_every else 0)
 
 
 def check_run_space(folder: Path, needed: dict[str, int]) -> None:

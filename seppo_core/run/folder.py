@@ -2,19 +2,26 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from seppo_core.config.loader import config_differences, load_config, read_values, resolved_yaml
 from seppo_core.config.schema import Config
-from seppo_core.io.atomic import save_text
+from seppo_core.io.atomic import remove_leftovers, save_text
 from seppo_core.io.checked_json import read_checked, save_checked
-from seppo_core.io.locks import LOCK, holder_of, in_use
+from seppo_core.io.locks import LOCK
 from seppo_core.io.rng import NEWEST
 from seppo_core.io.versions import environment
+from seppo_core.methods.reference_pool import ReferencePool
 from seppo_core.models.fingerprint import difference
-from seppo_core.run.checkpoint import CheckpointFolder
-from seppo_core.run.history import read_lines
+from seppo_core.run.checkpoint import POLICY_FILE, load_progress
+from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
+from seppo_core.run.checkpoint_names import checkpoint_name, checkpoints_in, strays_in, update_of
+from seppo_core.run.history import append_line, read_lines
+
+CONFIG, WINNERS, POOL = "config.yaml", "winners.json", "pool"
 
 FREE_KEYS = (
     "run",
@@ -28,6 +35,7 @@ FREE_KEYS = (
     "data.prefetch",
     "loop.checkpoint_every",
     "loop.keep_checkpoints",
+    "loop.keep_every",
     "loop.micro_batch_size",
     "loop.sharded",
     "loop.offload_reference",
@@ -39,52 +47,133 @@ FREE_KEYS = (
 running out of memory, these are the ones to lower."""
 
 
-def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...] = ()) -> None:
-    """Makes a run folder, or checks that an existing one has the same config, winners and package version.
+def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...] = ()) -> Callable[[], None]:
+    """Makes a run in `folder`, whose lock is held, or checks that the run there fits: the same config, winners and
+    package version, and all the snapshots that it is going to draw.
 
     `winners` is the fingerprint of the cache. `config.yaml` is the resolved config; `environment.jsonl` gets a line of
     versions at every start. Raises ValueError, with the differences, if the folder belongs to another config, other
-    winners or another version of this package; `accept` names the keys (or "winners", "version") that may differ and
-    are then changed in the run. Nothing else is overwritten.
+    winners or another version of this package; `accept` names the keys (or "winners", "version") that may differ.
+    Returns what puts accepted changes down in the run, to be called once weights and checkpoint have loaded: a change
+    that turns out not to fit them must leave the run as it was.
     """
-    path = folder / "config.yaml"
-    holder = holder_of(folder)
-    if holder is not None:
-        raise ValueError(in_use(folder, holder))
+    changes: Callable[[], None] = lambda: None  # noqa: E731
     here = environment()
-    if path.exists():
-        stored = with_draws(load_config(path, type(config), warn=False), folder)
-        found = {line.partition(":")[0]: line for line in config_differences(stored, config, ignore=FREE_KEYS)}
-        trained_on = json.loads((folder / "winners.json").read_text(encoding="utf-8"))["fingerprint"]
-        if trained_on != winners:
-            found["winners"] = f"winners: those in {config.data.cache} are not those that the run began with"
-        before = next((line["seppo"] for line in reversed(read_lines(folder / "environment.jsonl"))), here["seppo"])
-        if before != here["seppo"]:
-            found["version"] = f"version: seppo {before} -> {here['seppo']}"
-        differences = list(found.values())
-        if differences and not CheckpointFolder(folder / "checkpoints").list():
-            # nothing is trained yet: what lies here was derived from the old config
-            for derived in ("pool", "buffer", "previews"):
-                shutil.rmtree(folder / derived, ignore_errors=True)
-            _write_run(folder, config, winners)
-            print(f"{folder} held no checkpoint yet and starts over with the new config ({'; '.join(differences)})")
-        elif refused := [key for key in found if key not in accept]:
+    remove_leftovers(folder)
+    if not holds_run(folder):
+        _write_run(folder, config, winners)
+    else:
+        found = _differences(folder, config, winners, here["seppo"])
+        told = "; ".join(found.values())
+        trained = checkpoints_in(folder / CHECKPOINTS)
+        refused = [key for key in found if key not in accept]
+        if trained and refused:
             raise ValueError(
                 f"{folder} holds a run that began otherwise ({'; '.join(found[key] for key in refused)}); go on with "
                 f"the old values, name another folder as `run`, or go on regardless with --accept_changes "
                 f"{' '.join(found)}"
             )
+        if trained:
+            check_snapshots(folder, config, trained[-1], changed=told)
+        if trained and found:
+            changes = partial(_change, folder, config, winners, ("buffer",), f"goes on with changes ({told})")
         elif found:
-            # samples of the current iteration were made as the old config says
-            shutil.rmtree(folder / "buffer", ignore_errors=True)
-            _write_run(folder, config, winners)
-            print(f"{folder} goes on with changes ({'; '.join(differences)})")
-    elif folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no run (no config.yaml); name another folder as `run`")
-    else:
-        _write_run(folder, config, winners)
-    with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(here) + "\n")
+            how = f"held no checkpoint yet and starts over with the new config ({told})"
+            _change(folder, config, winners, ("pool", "buffer", "previews"), how)
+    if strays := strays_in(folder / CHECKPOINTS):
+        print(f"{folder / CHECKPOINTS} holds more than checkpoints; ignored: {', '.join(strays[:5])}")
+    append_line(folder / "environment.jsonl", here)
+    return changes
+
+
+def _change(folder: Path, config: Config, winners: str, derived: tuple[str, ...], told: str) -> None:
+    """Gives the run a new config, and removes what was `derived` from the old one."""
+    for name in derived:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    _write_run(folder, config, winners)
+    print(f"{folder} {told}")
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether `folder` holds a run; False if it is new, or holds only what a start leaves that was broken off at once.
+
+    Raises ValueError if it holds other files.
+    """
+    if (folder / CONFIG).exists() and ((folder / WINNERS).exists() or checkpoints_in(folder / CHECKPOINTS)):
+        return True
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    if all(_is_of_a_start(entry) for entry in entries):
+        return False
+    raise ValueError(
+        f"{folder} is not empty and holds no run (no {CONFIG} with {WINNERS}); name another folder as `run`"
+    )
+
+
+def check_snapshots(folder: Path, config: Config, checkpoint: Path, changed: str = "") -> None:
+    """Raises ValueError if a snapshot is gone that the run will draw as its reference after `checkpoint`.
+
+    `changed` tells which changes of the config were accepted: with another strategy, for one, a run may draw what it
+    never saved.
+    """
+    m, loop = config.method, config.loop
+    if m.strategy is None:
+        return
+    update = load_progress(checkpoint).update
+    pool = ReferencePool(
+        folder / POOL, m.strategy, config.seed, m.pool_window, m.sampled_from, draws=config.draws or NEWEST
+    )
+    missing = pool.missing(update, loop.updates_per_iteration, loop.iterations)
+    if not missing:
+        return
+    start = update // loop.updates_per_iteration
+    first = next(iteration for iteration in range(start, loop.iterations) if pool.drawn(iteration) & set(missing))
+    lost = min(pool.drawn(first) & set(missing))
+    what = (
+        f"{folder} cannot go on after {checkpoint.name}: iteration {first} draws the snapshot {pool.path(lost)} as its "
+        "reference, which is not there" + (f", and {len(missing) - 1} more are missing" if len(missing) > 1 else "")
+    )
+    if changed:
+        raise ValueError(
+            f"{what}, for the run has not saved it under its old config ({changed}); go on with the old values, or "
+            "name another folder as `run`"
+        )
+    earlier = [
+        path.name
+        for path in checkpoints_in(folder / CHECKPOINTS)
+        if update_of(path) < update and not pool.missing(update_of(path), loop.updates_per_iteration, loop.iterations)
+    ]
+    back = f", move away the checkpoints after {earlier[-1]}, from which it goes on then," if earlier else ""
+    raise ValueError(f"{what}; bring it back{back} or name another folder as `run`")
+
+
+def _differences(folder: Path, config: Config, winners: str, version: str) -> dict[str, str]:
+    """How `config`, the winners and this package's version differ from those of the run, by the names to accept."""
+    stored = with_draws(load_config(folder / CONFIG, type(config), warn=False), folder)
+    found = {line.partition(":")[0]: line for line in config_differences(stored, config, ignore=FREE_KEYS)}
+    trained_on = _fingerprint(folder / WINNERS)
+    if trained_on is None:
+        found["winners"] = f"winners: {folder / WINNERS} is gone or damaged, so that they cannot be compared"
+    elif trained_on != winners:
+        found["winners"] = f"winners: those in {config.data.cache} are not those that the run began with"
+    starts = [line["seppo"] for line in read_lines(folder / "environment.jsonl") if "seppo" in line]
+    if starts and starts[-1] != version:
+        found["version"] = f"version: seppo {starts[-1]} -> {version}"
+    return found
+
+
+def _fingerprint(path: Path) -> str | None:
+    """The fingerprint in a file that `open_run` wrote; None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a start that was broken off before it had written the config left this entry."""
+    if path.name == WINNERS:
+        return _fingerprint(path) is not None
+    return path.name == LOCK or any(path.match(f".{name}.*.tmp") for name in (WINNERS, CONFIG))
 
 
 def with_draws(config: Config, folder: Path) -> Config:
@@ -118,7 +207,7 @@ def check_model(folder: Path, denoiser: str, frozen: str, accept: tuple[str, ...
     base is then removed.
     """
     recorded = recorded_models(folder)
-    trained = bool(CheckpointFolder(folder / "checkpoints").list())
+    trained = bool(checkpoints_in(folder / CHECKPOINTS))
     for key, now in (("fingerprint", denoiser), ("frozen", frozen)):
         before = recorded.get(key, now)
         if before == now:
@@ -141,27 +230,30 @@ def record_model(folder: Path, denoiser: str, frozen: str) -> None:
 
 
 def _write_run(folder: Path, config: Config, winners: str) -> None:
-    save_text(folder / "winners.json", json.dumps({"fingerprint": winners}) + "\n")
+    save_text(folder / WINNERS, json.dumps({"fingerprint": winners}) + "\n")
     # last: it is what makes the folder a run
-    save_text(folder / "config.yaml", resolved_yaml(config))
+    save_text(folder / CONFIG, resolved_yaml(config))
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path | None:
-    """The folder of the checkpoint `wanted`: "latest", a number of updates, a path, or "base" (None).
+    """The checkpoint or snapshot `wanted` of the run in `folder`: "latest", a number of updates, a name such as
+    update-000030 or snapshot-0002, a path to either, or "base" (None).
 
-    Raises FileNotFoundError, with the checkpoints that exist, if there is none.
+    Raises FileNotFoundError, with those that exist, if there is none.
     """
     if wanted == "base":
         return None
-    checkpoints = CheckpointFolder(folder / "checkpoints")
-    there = {path.name: path for path in checkpoints.list()}
-    if not there and not Path(wanted).is_dir():
+    there = checkpoints_in(folder / CHECKPOINTS)
+    if wanted == "latest" and there:
+        return there[-1]
+    snapshots = sorted((folder / POOL).glob("snapshot-*.safetensors"))
+    named = {path.name: path for path in there} | {path.stem: path for path in snapshots}
+    name = checkpoint_name(int(wanted)) if wanted.isdecimal() else wanted
+    if name in named:
+        return named[name]
+    path = Path(wanted)
+    if (path / POLICY_FILE).is_file() or (path.is_file() and path.suffix == ".safetensors"):
+        return path
+    if not named:
         raise FileNotFoundError(f"{folder} holds no checkpoint yet; run train first")
-    if wanted == "latest":
-        return checkpoints.latest()
-    name = f"update-{int(wanted):06d}" if wanted.isdecimal() else wanted
-    if name in there:
-        return there[name]
-    if (Path(wanted) / "policy.safetensors").is_file():
-        return Path(wanted)
-    raise FileNotFoundError(f"{folder} holds no checkpoint {wanted!r}; it holds {', '.join(there)}")
+    raise FileNotFoundError(f"{folder} holds no checkpoint {wanted!r}; it holds {', '.join(named)}")

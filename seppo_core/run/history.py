@@ -38,9 +38,12 @@ def read_lines(path: Path) -> list[dict]:
 
 def add_event(folder: Path, name: EventName, **details: float | int | str) -> None:
     """Appends one line to `events.jsonl`. Unlike the metrics, they stay as they were when a run resumes."""
-    path = folder / EVENTS
-    line = json.dumps({"time": round(time.time(), 1), "event": name, **details}) + "\n"
+    append_line(folder / EVENTS, {"time": round(time.time(), 1), "event": name, **details})
+
+
+def append_line(path: Path, entry: dict) -> None:
+    """Appends one JSON object to a file of one a line, on a line of its own even if a kill or a full disk broke off the
+    line before."""
     broken = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
-        # after a line that a kill or a full disk broke off, ours must not be lost with it
-        file.write("\n" + line if broken else line)
+        file.write("\n" * broken + json.dumps(entry, ensure_ascii=False) + "\n")

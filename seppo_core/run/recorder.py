@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from pathlib import Path
 
 from torch.distributed import DistError
 from torch.utils.tensorboard import SummaryWriter
@@ -23,22 +22,14 @@ from seppo_core.run.logging import RunLog, WeightsAndBiases
 
 
 class RunEvents(AbstractContextManager):
-    """Holds the lock of a run's folder, and writes into `events.jsonl` how the run went and ended.
+    """Writes into `events.jsonl` of a run's folder how the run went and ended, and frees the folder's lock.
 
-    To be entered on all processes before anything in the folder is touched; the first of them locks and writes. If
-    another run holds the folder, all leave.
+    To be entered on all processes; the first of them holds `lock` and writes.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks, store: RunStore):
-        self.folder, self.ranks, self.store = folder, ranks, store
-        self._lock = FolderLock(folder)
-
-    def __enter__(self) -> "RunEvents":
-        self.ranks.run_on_main(self._take)
-        return self
-
-    def _take(self) -> None:
-        self._lock.__enter__()
+    def __init__(self, lock: FolderLock, ranks: Ranks, store: RunStore):
+        self.folder, self.ranks, self.store = lock.folder, ranks, store
+        self._lock = lock
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace) -> None:
         if kind is None:
@@ -49,7 +40,7 @@ class RunEvents(AbstractContextManager):
                 self._ended(error)
         gone = self._gone() if isinstance(error, Exception) else None
         if self.ranks.is_main:
-            self._lock.__exit__(kind, error, trace)
+            self._lock.release()
         if gone is not None:
             # a folder that vanished shows first in whatever file is read next; this says what happened
             raise gone from error

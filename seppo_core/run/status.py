@@ -11,6 +11,8 @@ from seppo_core.config.loader import read_values
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.monitoring import HealthConfig
 from seppo_core.io.locks import holder_of
+from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
+from seppo_core.run.checkpoint_names import checkpoints_in
 from seppo_core.run.eta import TimeLeft, clock
 from seppo_core.run.health import Alarm, Health
 from seppo_core.run.history import METRICS, read_events, read_metrics
@@ -88,7 +90,7 @@ def read_status(folder: Path) -> Status:
         pairs_per_second=size / per_update if per_update else None,
         data_share=pace.data_share,
         left=pace.left(update, missing),
-        checkpoints=tuple(path.name for path in sorted((folder / "checkpoints").glob("update-*"))),
+        checkpoints=tuple(path.name for path in checkpoints_in(folder / CHECKPOINTS)),
         alarms=tuple(watched.alarms),
         standing=tuple(watched.standing),
         last=tuple(metrics[-LINES:]),

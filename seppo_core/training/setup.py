@@ -1,5 +1,7 @@
 """Puts the parts of a run together, in one order, for the command, `plan`, the benchmarks and the Python API."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,6 +16,7 @@ from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import Ranks, make_accelerator
 from seppo_core.io.lazy import import_object
 from seppo_core.io.ledger import Ledger
+from seppo_core.io.locks import FolderLock
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
@@ -27,6 +30,7 @@ from seppo_core.run.checkpoint import load_weights
 from seppo_core.run.folder import (
     check_model,
     find_checkpoint,
+    holds_run,
     open_run,
     record_model,
     recorded_models,
@@ -58,6 +62,10 @@ class RunParts(ModelParts):
 
     config: Config
     folder: Path
+    lock: FolderLock
+    """The lock of `folder`, which the first process holds until the run has ended."""
+    put_down_changes: Callable[[], None]
+    """Writes accepted changes into `folder`, on the first process (`open_run`)."""
     cache: WinnerCache
     preview: Preview | None
     """None if the config names no prompts."""
@@ -65,8 +73,8 @@ class RunParts(ModelParts):
 
 
 def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> RunParts:
-    """The parts of the run of `config`, whose folder is opened or found again. Refuses what cannot work, if possible
-    before weights load.
+    """The parts of the run of `config`, whose folder is locked, and opened or found again. Refuses what cannot work, if
+    possible before weights load.
 
     ValueError if config, cache, model and folder do not fit together; a run that began otherwise is refused too, but
     for the differences that `accept_changes` names (`TrainRequest`). All processes must call it.
@@ -79,28 +87,43 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     _check_form(config, cache)
     # the first Accelerator of a process fixes its precision
     accelerator = make_accelerator(config.loop.mixed_precision)
-    # what the first process refuses must not leave the others waiting for it
     ranks = Ranks.of(accelerator)
-    ranks.run_on_main(lambda: open_run(folder, config, cache.fingerprint, accept_changes))
-    adapter = load(config)
-    ranks.run_on_main(lambda: _check_base(config, cache, adapter, accept_changes))
-    method = make_method(config.method)
-    noise_path = with_method(adapter.path, method)
-    _check_latents(config, cache, adapter)
-    preview = make_preview(config, adapter, folder)
-    if preview is not None or config.reference_samples.reencode:
-        adapter.pipeline.vae.to(accelerator.device)
-    if config.reference_samples.reencode:
-        _encode_as_prepared(adapter, config, cache)
-    tune(adapter, config)
-    _forget_text_encoders(adapter)
-    set_attention(adapter, config.loop.attention, accelerator.device)
-    if config.loop.gradient_checkpointing:
-        adapter.denoiser.enable_gradient_checkpointing()
+    ranks.share(config.loop.batch_size, config.loop.micro_batch_size)
+    lock = FolderLock(folder)
+    changes: list[Callable[[], None]] = []
+    with ExitStack() as on_error:
+        on_error.callback(lock.release)
+        # what the first process refuses must not leave the others waiting for it
+        ranks.run_on_main(lambda: changes.append(_begin(lock, config, cache.fingerprint, accept_changes)))
+        adapter = load(config)
+        ranks.run_on_main(lambda: _check_base(config, cache, adapter, accept_changes))
+        method = make_method(config.method)
+        noise_path = with_method(adapter.path, method)
+        _check_latents(config, cache, adapter)
+        preview = make_preview(config, adapter, folder)
+        if preview is not None or config.reference_samples.reencode:
+            adapter.pipeline.vae.to(accelerator.device)
+        if config.reference_samples.reencode:
+            _encode_as_prepared(adapter, config, cache)
+        tune(adapter, config)
+        _forget_text_encoders(adapter)
+        set_attention(adapter, config.loop.attention, accelerator.device)
+        if config.loop.gradient_checkpointing:
+            adapter.denoiser.enable_gradient_checkpointing()
+        # from here on it is the run's to free
+        on_error.pop_all()
     return RunParts(
-        adapter=adapter, noise_path=noise_path, method=method, config=config, folder=folder,
-        cache=cache, preview=preview, accelerator=accelerator,
+        adapter=adapter, noise_path=noise_path, method=method, config=config, folder=folder, lock=lock,
+        put_down_changes=lambda: [put() for put in changes], cache=cache, preview=preview, accelerator=accelerator,
     )  # fmt: skip
+
+
+def _begin(lock: FolderLock, config: Config, winners: str, accept: tuple[str, ...]) -> Callable[[], None]:
+    """Takes the run's folder, in which nothing is written before, and opens the run."""
+    # first, for a lock would leave its file in a folder of the user's
+    holds_run(lock.folder)
+    lock.__enter__()
+    return open_run(lock.folder, config, winners, accept)
 
 
 def build_model(config: Config, adapter: Adapter) -> ModelParts:

@@ -12,10 +12,11 @@ from accelerate.utils import broadcast_object_list
 from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.signals import Stopped
 from seppo_core.io.ledger import Ledger
-from seppo_core.methods.reference import ReferencePool
+from seppo_core.methods.reference_pool import ReferencePool
 from seppo_core.methods.step import Batch, check_parted
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state
 from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
+from seppo_core.run.checkpoint_names import update_of
 from seppo_core.run.disk_budget import check_run_space, run_bytes
 from seppo_core.run.recorder import RunEvents, RunRecorder
 from seppo_core.run.stopping import StopCoordinator
@@ -40,13 +41,13 @@ class Trainer:
         self.config = config
         self.adapter = adapter
         self.method = method
-        self.folder = folder
+        self.folder, self.lock, self.put_down_changes = folder, parts.lock, parts.put_down_changes
         self.preview = parts.preview
         loop = config.loop
         self.accelerator = parts.accelerator
         self.layout = make_strategy(self.accelerator, loop.sharded, loop.offload_reference)
         self.ranks = Ranks.of(self.accelerator)
-        self.share = share_of_batch(self.ranks, loop.batch_size, loop.micro_batch_size)
+        self.share = self.ranks.share(loop.batch_size, loop.micro_batch_size)
         size = loop.micro_batch_size
         self.micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
         self.total = loop.iterations * loop.updates_per_iteration
@@ -72,7 +73,7 @@ class Trainer:
             folder / "pool", method.strategy or "initial", config.seed, method.pool_window, method.sampled_from,
             Ledger(folder), config.draws,
         )  # fmt: skip
-        self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints)
+        self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints, loop.keep_every)
         order = WinnerOrder(len(cache), config.seed, config.draws)
         data = config.data
         self.batches = BatchMaker(
@@ -107,11 +108,12 @@ class Trainer:
         SIGTERM and SIGINT save and raise Stopped. UnhealthyRun if a health gate stops the run, OSError if the disk
         refuses; the last checkpoint is then as it was.
         """
-        with self.stop, RunEvents(self.folder, self.ranks, self.stop.store) as events:
+        with self.stop, RunEvents(self.lock, self.ranks, self.stop.store) as events:
             latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
             needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
             self.ranks.run_on_main(lambda: check_run_space(self.folder, needed))
             self._resume()
+            self.ranks.run_on_main(self.put_down_changes)
             with RunRecorder(self.config, self.method, events, done=self.progress.update) as recorder:
                 try:
                     self._train(recorder)
@@ -143,7 +145,7 @@ class Trainer:
                 state = trainable_state(self._denoiser, keep=self.is_main)
                 if self.is_main:
                     self.pool.save(iteration, state)
-                    self.pool.forget(iteration)
+                    self._forget(iteration)
             self.accelerator.wait_for_everyone()
             drawn, sampler = self.pool.choose(iteration), self.pool.choose_sampler(iteration)
             self.reference.load(self.pool.load(sampler))
@@ -170,13 +172,19 @@ class Trainer:
                 metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
                 done = self.progress.update
                 recorder.updated(done, metrics)
-                if done % loop.checkpoint_every == 0 or done == last:
+                if done % loop.checkpoint_every == 0 or done % (loop.keep_every or self.total) == 0 or done == last:
                     self._save(recorder)
                 self.stop.check_all_ranks()
                 self._draw(recorder)
         self.accelerator.wait_for_everyone()
         if buffer and self.is_main:
             buffer.remove()
+
+    def _forget(self, iteration: int) -> None:
+        """Deletes the snapshots that neither this iteration and those after draw nor a run that goes on from one of the
+        newest checkpoints."""
+        kept = [update_of(path) // self.config.loop.updates_per_iteration for path in self.checkpoints.newest()]
+        self.pool.forget(min([iteration, *kept]))
 
     def _feed(self, updates: range, buffer: SampleBuffer | None) -> Prefetch:
         """The micro-batches of `updates` in the order that `_update` asks for them, made ahead of it."""
@@ -269,6 +277,7 @@ class Trainer:
             self.checkpoints.clean()
         # the newest checkpoint as the main process sees it, so that all start from one
         latest = broadcast_object_list([self.checkpoints.latest()])[0]
+        self._rewind(0 if latest is None else update_of(latest))
         if latest is None:
             return
         checkpoint = load_checkpoint(latest)
@@ -285,18 +294,19 @@ class Trainer:
         if self.is_main:
             print(f"continuing {self.folder} after update {self.progress.update} of {self.total}")
 
-
-def share_of_batch(ranks: Ranks, batch_size: int, micro_batch_size: int) -> range:
-    """The indices of the global batch that this process computes; ValueError if they cannot be dealt out evenly."""
-    world = ranks.world
-    step = world * micro_batch_size
-    if batch_size % step:
-        raise ValueError(
-            f"loop.batch_size={batch_size} is not a multiple of {world} processes x loop.micro_batch_size="
-            f"{micro_batch_size}; use e.g. {math.ceil(batch_size / step) * step}"
-        )
-    share = batch_size // world
-    return range(ranks.rank * share, (ranks.rank + 1) * share)
+    def _rewind(self, update: int) -> None:
+        """Makes the pool what it was after `update`: without later snapshots, of a course that may have been another,
+        and with entry 0, which the weights at hand are until a checkpoint is loaded."""
+        if self.reference is None:
+            return
+        loop, pool = self.config.loop, self.pool
+        if self.is_main:
+            pool.rewind(update // loop.updates_per_iteration)
+        needed = pool.needed(update, loop.updates_per_iteration, loop.iterations)
+        if 0 in needed and not self.ranks.run_on_main(lambda: pool.holds(0)):
+            state = trainable_state(self._denoiser, keep=self.is_main)
+            if self.is_main:
+                pool.save(0, state)
 
 
 def _add(totals: dict[str, torch.Tensor], metrics: dict[str, torch.Tensor], count: int) -> None:

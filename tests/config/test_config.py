@@ -244,7 +244,7 @@ def test_keys_are_pinned(schema):
         "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
         "offload_reference gradient_checkpointing "
         "attention "
-        "checkpoint_every keep_checkpoints",
+        "checkpoint_every keep_checkpoints keep_every",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale",
         "health": "window non_finite non_finite_updates winner_error winner_error_rise margin margin_limit "

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from seppo_core.methods.reference import FrozenCopy, ReferencePool
+from seppo_core.methods.reference import FrozenCopy
+from seppo_core.methods.reference_pool import ReferencePool
 
 
 def test_initial_and_latest(tmp_path):

@@ -12,7 +12,7 @@ from seppo_core.methods.dspo import dspo_loss
 from seppo_core.methods.errors import Errors
 from seppo_core.methods.gt_pair import GtPair
 from seppo_core.methods.poly_dpo import poly_dpo_loss
-from seppo_core.methods.reference import ReferencePool
+from seppo_core.methods.reference_pool import ReferencePool
 
 
 def column(*values: float) -> torch.Tensor:

@@ -14,11 +14,7 @@ from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_metrics
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
-
-
-class Killed(BaseException):
-    """Stands for a process that is gone: nothing in the product catches it."""
-
+from tests.dying import Killed
 
 MODES = [
     ("full", "seppo"),

@@ -1,17 +1,23 @@
 """A run that began with another config, version or model, and checkpoints that cannot be read: refused, or accepted."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from seppo_core.config.options import TrainRequest
+from seppo_core.io.locks import holder_of
 from seppo_core.run.checkpoint import load_policy
 from seppo_core.run.folder import open_run, with_draws
+from seppo_core.training.trainer import Trainer
 from seppo_image import commands
-from tests.training.test_resume import assert_same_run, logged
+from tests.dying import Killed
+from tests.training.disturb import at
+from tests.training.test_resume import assert_same_run, final, logged
 
 
 @pytest.fixture
@@ -124,8 +130,64 @@ def test_a_damaged_checkpoint_moved_away_costs_no_more_than_its_updates(workshop
     assert_same_run(run, whole_run)
 
 
-def test_a_second_process_in_the_same_run_is_refused(workshop, begun, monkeypatch):
-    from seppo_core.io.locks import FolderLock
+def test_a_pool_that_forgets_keeps_what_the_checkpoint_before_needs(workshop, tmp_path, monkeypatch):
+    config = workshop.config(tmp_path / "run")
+    config = replace(config, method=replace(config.method, pool_window=1), loop=replace(config.loop, iterations=3))
+    commands.train(replace(config, run=str(tmp_path / "whole")))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        # at the first update of iteration 2, whose start forgets
+        at(patch, Trainer, "_update", 7, die)
+        commands.train(config)
+    pool, checkpoints = tmp_path / "run" / "pool", tmp_path / "run" / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["update-000004", "update-000006"]
+    (checkpoints / "update-000006").rename(checkpoints / "update-000006.damaged")
+    # of another course, as after a change of the config, for all that the run can tell
+    shutil.copy(pool / "snapshot-0001.safetensors", pool / "snapshot-0002.safetensors")
+    commands.train(config)
+    assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+    a, b = final(tmp_path / "run"), final(tmp_path / "whole")
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
-    with FolderLock(begun), pytest.raises(ValueError, match="is being trained in by another process"):
-        commands.train(workshop.config(begun))
+
+@pytest.mark.slow
+def test_the_base_among_the_snapshots_is_made_anew(workshop, begun, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(begun, other)
+    (other / "pool" / "snapshot-0000.safetensors").unlink()
+    for run in (begun, other):
+        config = workshop.config(run)
+        config = replace(config, method=replace(config.method, reference="initial"))
+        commands.train(config, TrainRequest(accept_changes=("method.reference",)))
+    assert_same_run(other, begun)
+
+
+def die() -> None:
+    raise Killed
+
+
+@pytest.mark.slow
+def test_a_change_that_does_not_fit_the_weights_is_not_put_down(workshop, tmp_path, monkeypatch):
+    config = workshop.config(tmp_path / "run", "lora")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        at(patch, Trainer, "_update", 4, die)
+        commands.train(config)
+    changed = replace(config, tune=replace(config.tune, rank=3))
+    with pytest.raises(ValueError, match="LoRA rank"):
+        commands.train(changed, TrainRequest(accept_changes=("tune.rank",)))
+    # or the command that the run was begun with would be refused now
+    commands.train(config)
+
+
+def test_a_second_process_is_refused_while_the_first_loads_and_changes_nothing(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr("seppo_core.io.locks.PATIENCE", 0.0)
+    config = workshop.config(tmp_path / "run")
+    second = replace(config, method=replace(config.method, beta=7))
+
+    def load(*given):
+        with pytest.raises(ValueError, match=rf"is being trained in by another process \(process {os.getpid()} on "):
+            commands.train(second)
+        return commands.load(*given)
+
+    commands.commands.train(config, load)
+    assert "beta: 50" in (tmp_path / "run" / "config.yaml").read_text()
+    assert holder_of(tmp_path / "run") is None

@@ -22,7 +22,8 @@ from seppo_core.io.atomic import save_tensors
 from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
 from seppo_core.methods.errors import anchor_sign
-from seppo_core.methods.reference import Reference, ReferencePool, make_reference
+from seppo_core.methods.reference import Reference, make_reference
+from seppo_core.methods.reference_pool import ReferencePool
 from seppo_core.methods.step import Batch, pair_errors
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler, sample
