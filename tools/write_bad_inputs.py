@@ -30,11 +30,12 @@ def normal(text: str, room: Path) -> str:
     text = re.sub(r"\b(?=[0-9]*[a-f])[0-9a-f]{8,}\b", "HASH", text)
     text = re.sub(r"\(\d+ MB are free\)", "(N MB are free)", text)
     text = re.sub(r"seppo \d+\.\d+\.\S+ -> \d+\.\d+\.[^)\s]+", "seppo OLD -> NEW", text)
-    return " ".join(text.split()).removeprefix("seppo-image: ").replace("|", "\\|")
+    return " ".join(text.split()).removeprefix("seppo-image: ").removeprefix("quality: ").replace("|", "\\|")
 
 
 def row(case: Case, found: Answer, room: Path) -> str:
-    return f"| {case.what} | `{' '.join(found.argv)}` | {found.status} | {normal(found.text, room)} |"
+    program = "" if case.program == "seppo-image" else f"{case.program} "
+    return f"| {case.what} | `{program}{' '.join(found.argv)}` | {found.status} | {normal(found.text, room)} |"
 
 
 def main() -> None:

@@ -126,6 +126,14 @@ def run_config(spec: ModelSpec) -> Config:
     return config_in(Path(spec.base))
 
 
+def trained_config(spec: ModelSpec) -> Config | None:
+    """The config that a run, or an export of one, was trained with; None for what no run of ours made."""
+    for place in (spec.base, *(place for _, place in spec.parts)):
+        if (Path(place) / "config.yaml").is_file():
+            return config_in(Path(place))
+    return None
+
+
 def config_in(folder: Path) -> Config:
     """The config in a run or an export. ValueError if it is of neither kind."""
     path = folder / "config.yaml"

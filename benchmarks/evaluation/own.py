@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 
 from benchmarks.evaluation.arguments import Mistake, changes
 from benchmarks.evaluation.media_files import media_files
-from benchmarks.evaluation.models import ModelSpec, config_in
+from benchmarks.evaluation.models import ModelSpec, config_in, trained_config
 from benchmarks.evaluation.protocols import OWN, PROTOCOLS, Protocol, with_changes
 from benchmarks.evaluation.samplers import VIDEO_FAMILIES
 from seppo_core.models.loading import pipeline_class
@@ -55,13 +55,12 @@ def _kind(spec: ModelSpec) -> str | None:
 
 def _settings(spec: ModelSpec) -> dict[str, object]:
     """Size and sampler of a run or an export as it was trained and previewed, or the size that a base is made for."""
-    for place in (spec.base, *(place for _, place in spec.parts)):
-        if (Path(place) / "config.yaml").is_file():
-            config = config_in(Path(place))
-            found = {name: vars(config.data).get(name, 1) for name in SIZES}
-            preview = config.preview
-            sampler = {"steps": preview.steps, "guidance_scale": preview.guidance_scale, "scheduler": preview.scheduler}
-            return found | sampler
+    if (config := trained_config(spec)) is not None:
+        found = {name: vars(config.data).get(name, 1) for name in SIZES}
+        preview = config.preview
+        return found | {
+            "steps": preview.steps, "guidance_scale": preview.guidance_scale, "scheduler": preview.scheduler
+        }  # fmt: skip
     if spec.is_pictures or (side := _native_side(spec)) is None:
         return {}
     return {"height": side, "width": side}

@@ -14,7 +14,7 @@ from benchmarks.evaluation.folder import ModelEntry, Plan, PlanFolder, entry_of
 from benchmarks.evaluation.generate import Outcome, generate
 from benchmarks.evaluation.made_elsewhere import MadeElsewhere, take
 from benchmarks.evaluation.metric_adapters import load_judge
-from benchmarks.evaluation.models import Identities, ModelSpec, check_there, run_config
+from benchmarks.evaluation.models import Identities, ModelSpec, check_there, trained_config
 from benchmarks.evaluation.prompt_files import texts_of
 from benchmarks.evaluation.prompts import PromptSet, overlap
 from benchmarks.evaluation.protocols import Protocol
@@ -22,6 +22,7 @@ from benchmarks.evaluation.references import References
 from benchmarks.evaluation.samplers import Sampler, check_fits, load_sampler
 from benchmarks.evaluation.score import score, score_with_plugin
 from benchmarks.evaluation.shard import Shard
+from seppo_core.config.schema import Config
 from seppo_core.judging.doctor import table
 from seppo_core.judging.external.spec import Described, Plugin, describe
 from seppo_core.judging.weights import WEIGHTS_VARIABLE
@@ -199,9 +200,9 @@ def _said(name: str, outcome: Outcome, how: str) -> str:
     return f"{name}: {counted(outcome.drawn, 'sample')} {how}, {outcome.there} there before{failed}"
 
 
-def _trained_on(spec: ModelSpec) -> list[str]:
+def _trained_on(config: Config) -> list[str]:
     """The captions that a run was trained on: of its cache, whatever that was made from, else of its source."""
-    data = run_config(spec).data
+    data = config.data
     prepared, source = Path(data.cache) / "items.jsonl", Path(data.source)
     if prepared.is_file():
         with prepared.open(encoding="utf-8") as lines:
@@ -215,8 +216,8 @@ def _note_overlap(e: Evaluation) -> None:
     general = [] if e.training is None else texts_of(e.training)
     for spec in e.models:
         texts = list(general)
-        if spec.is_run:
-            texts += _trained_on(spec)
+        if (config := trained_config(spec)) is not None:
+            texts += _trained_on(config)
         if texts:
             found[spec.name] = len(overlap(e.prompts.prompts, texts))
             if found[spec.name]:

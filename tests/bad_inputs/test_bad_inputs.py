@@ -23,5 +23,5 @@ def test_it_gets_an_answer(template, tmp_path, case):
     assert found.status == case.status, found.text
     assert re.search(case.says, found.text), found.text
     if case.reads is None:
-        assert found.text.startswith("seppo-image: ")
+        assert found.text.startswith(f"{case.program}: ")
         assert "Traceback" not in found.errors

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from safetensors.torch import load_file, save_file
 
+from benchmarks.evaluation.cli import main as quality
 from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main
 from tests.workshop import Workshop, write_pictures
 
 CONFIG = "config.yaml"
+PROGRAMS = {"seppo-image": main, "quality": quality}
 PICTURES = 8
 PREPARE = ("prepare", CONFIG, "--data.cache", "new")
 
@@ -37,6 +39,8 @@ class Case:
     """cache: prepared data; run: also a run that stands after update 4."""
     reads: Callable[[], str] | None = None
     """Reads the answer if it is not the last line of the error stream."""
+    program: str = "seppo-image"
+    """The command line that is asked, one of PROGRAMS; its answers begin with this name."""
 
     @property
     def name(self) -> str:
@@ -77,7 +81,7 @@ def answer(case: Case, template: Path, room: Path) -> Answer:
     with contextlib.chdir(room):
         argv = case.spoil()
         with contextlib.redirect_stderr(io.StringIO()) as stream, case.around():
-            status = main(argv)
+            status = PROGRAMS[case.program](argv)
         errors = stream.getvalue()
         return Answer(argv, status, case.reads() if case.reads else errors.strip().splitlines()[-1], errors)
 

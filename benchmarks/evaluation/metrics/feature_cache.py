@@ -92,9 +92,10 @@ class FeatureCache:
             return None
         try:
             with safe_open(path, "pt") as file:
-                if (file.metadata() or {}).get("fingerprint") != self.extractor.fingerprint():
-                    return None
-                return file.get_tensor(ROWS)
+                header, rows = file.metadata() or {}, file.get_tensor(ROWS)
+            same = header.get("fingerprint") == self.extractor.fingerprint()
+            # files of before have no hash of their rows
+            return rows if same and header.get("sha256", frames_key(rows)) == frames_key(rows) else None
         except SafetensorError:
             return None
 
@@ -103,7 +104,7 @@ class FeatureCache:
         if (rows := self.get(key)) is None:
             rows = self.extractor.features(frames)
             header = {"column": self.extractor.column, "fingerprint": self.extractor.fingerprint()}
-            save_tensors(self.path(key), {ROWS: rows}, header)
+            save_tensors(self.path(key), {ROWS: rows}, header | {"sha256": frames_key(rows)})
         return rows
 
     def missing(self, keys: Sequence[str]) -> list[str]:
@@ -121,8 +122,8 @@ class FeatureCache:
         return FeatureSet.of(found, self.extractor.column, self.extractor.fingerprint())
 
 
-def frames_key(frames: Frames) -> str:
-    """A key for frames that have no file of their own: SHA-256 of their type, shape and values."""
+def frames_key(frames: Tensor) -> str:
+    """A key for frames that have no file of their own, or for their features: SHA-256 of type, shape and values."""
     content = frames.contiguous().cpu()
     digest = hashlib.sha256(f"{content.dtype} {tuple(content.shape)}".encode())
     digest.update(content.view(torch.uint8).numpy().tobytes())

@@ -66,7 +66,12 @@ def markdown(report: dict) -> str:
         lines += ["", "Mean of group means ± deviation of the groups:", ""]
         lines += _markdown_table(["style", "model", "metric", "mean", "groups"], group_rows(report))
     if report["warnings"]:
-        lines += ["", "Before you use these numbers:", "", *(f"- {markdown_text(w)}" for w in report["warnings"])]
+        lines += [
+            "",
+            f"Before you use these {'numbers' if columns else 'pictures'}:",
+            "",
+            *(f"- {markdown_text(w)}" for w in report["warnings"]),
+        ]
     if how := differing(report):
         lines += ["", "How this differs from the paper:", "", *(f"- {markdown_text(item)}" for item in how)]
     return "\n".join(lines) + "\n"
@@ -279,7 +284,9 @@ def _facts(report: dict) -> list[str]:
         + (f", {protocol['frames']} frames" if protocol["frames"] > 1 else "")
         + f", {counted(protocol['steps'], 'step')}, guidance {protocol['guidance_scale']:g}, "
         f"seeds {protocol['seed_mode']}. "
-        f"Fingerprint {report['fingerprint']}. Mean [95 % bootstrap interval over prompts]; n: samples drawn."
+        f"Fingerprint {report['fingerprint']}. "
+        + ("Mean [95 % bootstrap interval over prompts]; " if report["columns"] else "")
+        + "n: samples drawn."
     ]
 
 

@@ -7,7 +7,7 @@ docs/bad_inputs.md.
 import importlib
 import pkgutil
 
-GROUPS = ("base", "data", "config", "run", "disk", "signals")
+GROUPS = ("base", "data", "config", "run", "disk", "signals", "evaluation")
 
 CASES = sorted(
     (

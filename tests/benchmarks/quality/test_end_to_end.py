@@ -166,18 +166,6 @@ def test_doctor_misses_parts_checkpoints_and_models_of_the_other_kind(smoke, tmp
         (["run", "smoke-image", "--seed-mode", "sequential"], "one process and one sample per prompt"),
         (["run", "smoke-image", "--set-resamples", "1"], "--set-resamples 1 makes no interval"),
         (["run", "smoke-image", "--shard", "3/2"], "--shard 3/2"),
-        (
-            ["run", "smoke-image", "--models", "a=b/c", "b=b/c", "--baseline", "c"],
-            "'c' is not a model here; there are a, b",
-        ),
-        (["run", "smoke-image", "--device", "gpu"], "--device 'gpu' is none; use cpu, cuda, cuda:1 or mps"),
-        (["run", "smoke-image", "--batch-size", "0"], "--batch-size 0 is too small; give at least 1"),
-        (["run", "smoke-image", "--steps", "0"], "--steps 0 is too small; give at least 1"),
-        (["run", "smoke-image", "--guidance-scale", "nan"], "--guidance-scale nan is no scale"),
-        (["run", "smoke-image", "--seeds", "0", "1", "0"], "--seeds names 0 twice"),
-        (["run", "smoke-image", "--limit", "1"], "1 prompt to measure by the protocol's metrics: intervals"),
-        (["run", "smoke-image", "--frames", "4"], "--frames 4: smoke-image measures pictures"),
-        (["run", "smoke-image", "--references", "/nowhere"], "--references /nowhere: there is no such file or folder"),
         (["report", "partiprompts"], "holds no plan.json"),
     ],
 )

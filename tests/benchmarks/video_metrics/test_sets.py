@@ -67,6 +67,10 @@ def test_a_damaged_or_foreign_file_is_computed_again(tmp_path):
     rows = cache.features("a", clip())
     cache.path("a").write_bytes(cache.path("a").read_bytes()[:40])
     assert cache.get("a") is None and torch.equal(cache.features("a", clip()), rows)
+    # of equal size, with another value
+    whole = cache.path("a").read_bytes()
+    cache.path("a").write_bytes(whole[:-1] + bytes([whole[-1] ^ 64]))
+    assert cache.get("a") is None and torch.equal(cache.features("a", clip()), rows)
     other = FeatureCache(tmp_path, Colours(2.0))
     other.features("b", clip())
     cache.path("b").write_bytes(other.path("b").read_bytes())
