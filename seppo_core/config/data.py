@@ -66,6 +66,11 @@ class DataConfig:
     """Share of captions that are replaced by the empty one, for a winner and its reference sample alike."""
     posterior: Literal["draw", "mode"] = "draw"
     """Whether the latents of a winner are drawn from the posterior of the VAE at every use, or are always its mode."""
+    validation: float = 0.0
+    """Share of the prepared items, e.g. 0.05, that is held out from training and measured every loop.validate_every
+    updates."""
+    validation_cache: str | None = None
+    """Folder of another prepared cache to measure instead: `prepare` it with the data.source and this as data.cache."""
     encode_batch_size: int = 8
     """Number of files that `prepare` encodes at once in each process. It is halved automatically if they do not fit the
     device, and a file that does not fit alone is encoded on the CPU."""
@@ -84,7 +89,12 @@ class DataConfig:
         at_least("data", self, 1, "height", "width", "encode_batch_size", "expected_rows", "workers")
         above("data", self, 0, "max_file_mb")
         at_least("data", self, 0, "prefetch")
-        share("data", self, "caption_dropout", "max_rejected_share")
+        share("data", self, "caption_dropout", "max_rejected_share", "validation")
+        if self.validation and self.validation_cache is not None:
+            raise ValueError(
+                f"data.validation={self.validation} and data.validation_cache={self.validation_cache} are both given; "
+                "use one of them"
+            )
         if self.pick == "random" and self.supervision != "winners":
             raise ValueError(f"data.pick=random is for data.supervision=winners, not {self.supervision}; leave it out")
         if self.expected_sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", self.expected_sha256):

@@ -29,6 +29,11 @@ class LoopConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
     """Attention kernels; xformers works with UNets only, and needs CUDA and the extra `gpu`."""
+    validate_every: int = 10
+    """Number of updates between measurements of the held-out items (data.validation); the last update has one too."""
+    validate_items: int = 128
+    """Largest number of held-out items that are measured, each in one forward pass (two for a pair). Methods without a
+    reference measure so many items before the first update, whatever is held out."""
     checkpoint_every: int = 30
     """Number of updates between checkpoints; the last update always makes one."""
     keep_checkpoints: int = 2
@@ -40,6 +45,7 @@ class LoopConfig:
     def __post_init__(self):
         at_least("loop", self, 1, "iterations", "updates_per_iteration", "batch_size", "micro_batch_size")
         at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints", "keep_every")
+        at_least("loop", self, 1, "validate_every", "validate_items")
         if self.sharded and self.offload_reference:
             raise ValueError("loop.offload_reference=true cannot be combined with loop.sharded=true; use one of them")
         if self.batch_size % self.micro_batch_size:

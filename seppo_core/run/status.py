@@ -50,6 +50,8 @@ class Status:
     alarms: tuple[Alarm, ...]
     standing: tuple[Alarm, ...]
     last: tuple[dict, ...]
+    held_out: dict | None
+    """The newest line of metrics with an error on held-out items."""
     cut: tuple[str, ...] = ()
     """A line for each limit of a tokenizer that cuts captions of the cache."""
 
@@ -94,6 +96,7 @@ def read_status(folder: Path) -> Status:
         alarms=tuple(watched.alarms),
         standing=tuple(watched.standing),
         last=tuple(metrics[-LINES:]),
+        held_out=next((line for line in reversed(metrics) if line.get("held_out_error") is not None), None),
         cut=tuple(of_cache(Path(config.get("data", {}).get("cache", "")))),
     )
 
@@ -125,6 +128,8 @@ def status_text(status: Status, now: float | None = None) -> str:
             rows.append(("ends", f"in {clock(status.left)}, about {end:%Y-%m-%d %H:%M}"))
         else:
             rows.append(("left", f"{clock(status.left)} once it runs again: the same train command goes on"))
+    if status.held_out is not None:
+        rows.append(("held out", _held_out_text(status.held_out)))
     rows += [("captions", line) for line in status.cut]
     newest = status.checkpoints[-1] if status.checkpoints else "none yet"
     rows.append(("checkpoint", newest + (f" ({len(status.checkpoints)} kept)" if status.checkpoints else "")))
@@ -135,6 +140,14 @@ def status_text(status: Status, now: float | None = None) -> str:
     if status.last:
         text += "\n\n" + _table(status.last)
     return text
+
+
+def _held_out_text(line: dict) -> str:
+    error, start = line["held_out_error"], line["held_out_start"]
+    told = f"winner error {error:.4g} after update {line['update']}, {error / start - 1:+.1%} against the base's"
+    if line.get("held_out_accuracy") is not None:
+        told += f"; {line['held_out_accuracy']:.0%} of the items prefer the right side more than it"
+    return told if line.get("held_out_margin") is None else f"{told}, margin {line['held_out_margin']:.3g}"
 
 
 def _health_text(status: Status) -> str:

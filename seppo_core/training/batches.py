@@ -26,16 +26,34 @@ class WinnerOrder:
     length: int
     seed: int
     draws: Draws = NEWEST
+    items: Tensor | None = None
+    """Their indices in the cache, (length,); None if they are all of it."""
 
     def item(self, position: int) -> int:
-        """Index of the winner at `position`, in 0..length-1."""
+        """Index in the cache of the winner at `position`."""
         epoch, offset = divmod(position, self.length)
-        return int(_epoch_order(self.length, self.seed, epoch, self.draws)[offset])
+        number = int(_epoch_order(self.length, self.seed, epoch, self.draws)[offset])
+        return number if self.items is None else int(self.items[number])
 
 
 @lru_cache(maxsize=2)
 def _epoch_order(length: int, seed: int, epoch: int, draws: Draws) -> Tensor:
     return keyed_stream(draws, seed, purposes.ORDER, epoch).permutation(length)
+
+
+def split_items(length: int, share: float, seed: int, draws: Draws = NEWEST) -> tuple[Tensor, Tensor]:
+    """Indices of the items to train on, in order, and of those that are held out, drawn by the seed alone.
+
+    At least one is held out if `share` is not 0. ValueError if none is left to train on.
+    """
+    count = max(1, round(share * length)) if share else 0
+    if count >= length:
+        raise ValueError(
+            f"data.validation={share} holds out {count} of {length} items, so that none is left to train on; lower it, "
+            "or prepare more"
+        )
+    drawn = keyed_stream(draws, seed, purposes.HELD_OUT).permutation(length)
+    return drawn[count:].sort().values, drawn[:count]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ from seppo_core.run.folder import (
     with_draws,
 )
 from seppo_core.run.logging import require_wandb
+from seppo_core.training.batches import split_items
 from seppo_core.training.preview import Preview
 
 
@@ -67,6 +68,8 @@ class RunParts(ModelParts):
     put_down_changes: Callable[[], None]
     """Writes accepted changes into `folder`, on the first process (`open_run`)."""
     cache: WinnerCache
+    validation: WinnerCache | None
+    """The items of data.validation_cache."""
     preview: Preview | None
     """None if the config names no prompts."""
     accelerator: Accelerator
@@ -85,6 +88,8 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     folder = Path(config.run)
     config = with_draws(config, folder)
     _check_form(config, cache)
+    split_items(len(cache), config.data.validation, config.seed, config.draws)
+    validation = _validation_cache(config, cache)
     # the first Accelerator of a process fixes its precision
     accelerator = make_accelerator(config.loop.mixed_precision)
     ranks = Ranks.of(accelerator)
@@ -114,7 +119,8 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
         on_error.pop_all()
     return RunParts(
         adapter=adapter, noise_path=noise_path, method=method, config=config, folder=folder, lock=lock,
-        put_down_changes=lambda: [put() for put in changes], cache=cache, preview=preview, accelerator=accelerator,
+        put_down_changes=lambda: [put() for put in changes], cache=cache, validation=validation, preview=preview,
+        accelerator=accelerator,
     )  # fmt: skip
 
 
@@ -260,6 +266,21 @@ def _check_form(config: Config, cache: WinnerCache) -> None:
             f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
             f"prepare the data with data.supervision={needed} into another data.cache"
         )
+
+
+def _validation_cache(config: Config, cache: WinnerCache) -> WinnerCache | None:
+    path = config.data.validation_cache
+    if path is None:
+        return None
+    validation = WinnerCache(Path(path))
+    for what in ("form", "latent_shape", "model"):
+        here, there = getattr(validation.manifest, what), getattr(cache.manifest, what)
+        if here != there:
+            raise ValueError(
+                f"data.validation_cache={path} was not prepared as {config.data.cache} was: its {what} is {here}, not "
+                f"{there}; prepare it with this config, but for data.source and data.cache"
+            )
+    return validation
 
 
 def _check_latents(config: Config, cache: WinnerCache, adapter: Adapter) -> None:

@@ -20,13 +20,14 @@ from seppo_core.run.checkpoint_names import update_of
 from seppo_core.run.disk_budget import check_run_space, run_bytes
 from seppo_core.run.recorder import RunEvents, RunRecorder
 from seppo_core.run.stopping import StopCoordinator
-from seppo_core.training.batches import BatchMaker, WinnerOrder
+from seppo_core.training.batches import BatchMaker, WinnerOrder, split_items
 from seppo_core.training.optim import Ema, Stepper, apply_config, make_optimizer, make_schedule
 from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
 from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, sample_variance
 from seppo_core.training.sample_buffer import SampleBuffer
 from seppo_core.training.setup import RunParts
+from seppo_core.training.validation import make_validation
 
 
 class Trainer:
@@ -74,8 +75,11 @@ class Trainer:
             Ledger(folder), config.draws,
         )  # fmt: skip
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints, loop.keep_every)
-        order = WinnerOrder(len(cache), config.seed, config.draws)
         data = config.data
+        items, held_out = split_items(len(cache), data.validation, config.seed, config.draws)
+        order = WinnerOrder(len(items), config.seed, config.draws, items if data.validation else None)
+        self.validation = make_validation(parts, self.layout, order, held_out)
+        self.start: dict[str, float] = {}
         self.batches = BatchMaker(
             cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
             caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
@@ -171,7 +175,7 @@ class Trainer:
                 metrics["data_seconds"] = batches.waited - waited
                 metrics["samples_per_second"] = loop.batch_size / metrics["seconds"]
                 done = self.progress.update
-                recorder.updated(done, metrics)
+                recorder.updated(done, metrics | self._validate(done))
                 if done % loop.checkpoint_every == 0 or done % (loop.keep_every or self.total) == 0 or done == last:
                     self._save(recorder)
                 self.stop.check_all_ranks()
@@ -217,6 +221,14 @@ class Trainer:
             self.ema.update(self.progress.update)
         rest = {"grad_norm": norm, "skipped": self.progress.skipped, "lr": rate}
         return means | rest
+
+    def _validate(self, done: int) -> dict[str, float]:
+        """What the held-out items say of the weights after an update, if they are due; with the first update, what the
+        start's error is, unless a reference tells that."""
+        if self.validation is None:
+            return {}
+        start = self.start if done == 1 and self.reference is None else {}
+        return start | (self.validation.metrics() if self.validation.due(done, self.total) else {})
 
     def _looks_at_gap(self, update: int) -> bool:
         """Whether the difference of policy and reference is measured once more: seldom, and the less the later."""
@@ -278,9 +290,14 @@ class Trainer:
         # the newest checkpoint as the main process sees it, so that all start from one
         latest = broadcast_object_list([self.checkpoints.latest()])[0]
         self._rewind(0 if latest is None else update_of(latest))
-        if latest is None:
+        checkpoint = None if latest is None else load_checkpoint(latest)
+        # what is measured is held against the weights before any training, which are still here
+        if self.validation and (
+            checkpoint is None or (self.validation.every and checkpoint.progress.update < self.total)
+        ):
+            self.start = self.validation.begin()
+        if checkpoint is None:
             return
-        checkpoint = load_checkpoint(latest)
         load_trainable_state(self._denoiser, checkpoint.policy)
         self.layout.load_optimizer(self.optimizer, checkpoint.optimizer)
         self.schedule.load_state_dict(checkpoint.scheduler)

@@ -236,7 +236,7 @@ def test_keys_are_pinned(schema):
         "label_column "
         "split subset revision streaming expected_rows expected_sha256 max_file_mb workers prefetch flip "
         "caption_dropout "
-        "posterior encode_batch_size vae_tiling cache_dtype "
+        "posterior validation validation_cache encode_batch_size vae_tiling cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
         "method": "name min_snr_gamma timestep_density timestep_shift",
         "reference_samples": "scheduler steps guidance_scale batch_size reencode",
@@ -244,10 +244,11 @@ def test_keys_are_pinned(schema):
         "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
         "offload_reference gradient_checkpointing "
         "attention "
-        "checkpoint_every keep_checkpoints keep_every",
+        "validate_every validate_items checkpoint_every keep_checkpoints keep_every",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale",
-        "health": "window non_finite non_finite_updates winner_error winner_error_rise margin margin_limit "
+        "health": "window non_finite non_finite_updates winner_error winner_error_rise held_out held_out_rise "
+        "margin margin_limit "
         "constant_sign sample_collapse sample_collapse_share",
         "log": "wandb",
     }

@@ -45,6 +45,9 @@ def run_of(updates: int = UPDATES, seed: int = 0) -> list[dict]:
                 "sample_variance": 0.9 + 0.05 * math.sin(update // 30),
             }
         )
+        if update % 10 == 0:
+            held_out = {"held_out_error": 0.17 - update / 10_000, "held_out_start": 0.17, "held_out_noise": 0.004}
+            lines[-1] |= held_out
     return lines
 
 
@@ -74,6 +77,7 @@ FAULTS = {
     "non_finite": (60, lambda line: {"loss": None, "grad_norm": math.inf}),
     "winner_error": (60, lambda line: worse(line, 2.5)),
     "margin": (60, lambda line: {"margin": 9.0 + line["margin"]}),
+    "held_out": (60, lambda line: {"held_out_error": 0.25, "held_out_start": 0.17, "held_out_noise": 0.02}),
     "constant_sign": (60, lambda line: {"share_s_plus": 1.0}),
     "sample_collapse": (60, lambda line: {"sample_variance": 0.2}),
 }
@@ -251,6 +255,70 @@ def test_methods_without_a_metric_are_not_looked_at_for_it():
 def test_samples_that_are_not_finite_are_a_collapse():
     (alarm,) = alarms(planted(60, lambda _: {"sample_variance": None}))
     assert (alarm.gate, alarm.update, alarm.saw) == ("sample_collapse", 60, "the reference's samples are not finite")
+
+
+def test_a_ruin_from_the_first_update_on_is_held_against_the_measured_start():
+    """As SFT at ten times its rate on the toy: the first window is as bad as the rest."""
+    plain = [{name: line[name] for name in ("update", "loss", "winner_error", "grad_norm")} for line in run_of()]
+    start = plain[0] | {"start_error": 0.17, "start_noise": 0.015}
+    assert alarms([start, *plain[1:]]) == []
+    ruined = planted(2, lambda line: {"winner_error": 2.5 * line["winner_error"]}, [start, *plain[1:]])
+    (alarm,) = alarms(ruined)
+    assert (alarm.gate, "of the base" in alarm.saw) == ("winner_error", True) and alarm.update <= 22
+
+
+def test_an_error_on_held_out_items_that_rises_again_is_seen():
+    """Measured every tenth update; in between nothing is known to have changed."""
+
+    def held_out(lines, error, noise=0.002):
+        every = {"held_out_start": 0.1, "held_out_noise": noise}
+        return [
+            line | ({"held_out_error": error(line["update"]), **every} if line["update"] % 10 == 0 else {})
+            for line in lines
+        ]
+
+    # down to 0.08 until update 60, then up by 0.001 an update
+    bent = lambda update: 0.1 - update / 3000 if update <= 60 else 0.08 + (update - 60) / 1000  # noqa: E731
+    (alarm,) = alarms(held_out(run_of(), bent))
+    assert (alarm.gate, alarm.update, alarm.since) == ("held_out", 80, 60)
+    assert "0.08 after update 60" in alarm.saw
+    health = gates()
+    alarms(held_out(run_of(), bent), health)
+    assert [alarm.gate for alarm in health.standing] == ["held_out"]
+    # within what so few items tell, or no more than a fifth: no fault
+    assert alarms(held_out(run_of(), bent, noise=0.05)) == []
+    assert alarms(held_out(run_of(), lambda update: 0.1 + update / 10_000)) == []
+
+
+def test_good_updates_between_skipped_ones_are_no_cure():
+    skipped = {"loss": None, "grad_norm": None}
+    lines = [line | (skipped if line["update"] > 60 and line["update"] % 10 else {}) for line in run_of()]
+    found = alarms(lines)
+    assert [(alarm.gate, alarm.since) for alarm in found] == [("non_finite", 61)]
+    assert found[0].update <= 72 and "10 of the latest 11 updates" in found[0].saw
+
+
+def test_a_margin_far_below_zero_is_seen():
+    (alarm,) = alarms(planted(1, lambda line: {"margin": -50.0 + line["margin"]}))
+    assert alarm.gate == "margin" and alarm.update == 20 and "the wrong way" in alarm.saw
+    # without a reference there is no zero: MaPO's pairs may be told apart, or not, by the base already
+    plain = [{name: value for name, value in line.items() if name != "reference"} for line in run_of()]
+    assert alarms(planted(1, lambda line: {"margin": -8.0 + line["margin"]}, plain)) == []
+    assert alarms(planted(60, lambda line: {"margin": -12.0 + line["margin"]}, plain))[0].gate == "margin"
+
+
+def test_samples_that_blow_up_are_seen():
+    (alarm,) = alarms(planted(60, lambda line: {"sample_variance": 50 * line["sample_variance"]}))
+    assert (alarm.gate, alarm.update) == ("sample_collapse", 60)
+
+
+def test_signs_that_agree_but_for_the_tie_at_each_start_are_seen():
+    def stuck(line):
+        tie = line["update"] % 15 == 1
+        return {"share_s_plus": 0.0 if tie else 1.0, "gap_size": 0.0 if tie else 0.1}
+
+    (alarm,) = alarms(planted(32, stuck))
+    assert (alarm.gate, alarm.since) == ("constant_sign", 32) and alarm.update <= 55
 
 
 def test_improvement_is_no_fault():

@@ -48,20 +48,28 @@ def final(run: Path) -> dict[str, torch.Tensor]:
     ],
 )
 def test_several_processes_equal_one_with_accumulation(workshop, tmp_path, mode, method, processes):
-    config = workshop.config(tmp_path / "several", mode, method)
+    def config_of(run):
+        config = workshop.config(run, mode, method)
+        loop = replace(config.loop, validate_every=3)
+        return replace(config, loop=loop, data=replace(config.data, validation=0.3))
+
+    config = config_of(tmp_path / "several")
     path = tmp_path / "config.yaml"
     # one micro-batch of 2 on each of 2 processes, or 1 on each of 4; the one process accumulates 2 of 2
     path.write_text(resolved_yaml(config).replace("micro_batch_size: 2", f"micro_batch_size: {4 // processes}"))
     # the real launcher, as the README has it
     done = torchrun(processes, "seppo_image", "train", path)
     assert done.returncode == 0, done.stdout[-3000:]
-    commands.train(workshop.config(tmp_path / "one", mode, method))
+    commands.train(config_of(tmp_path / "one"))
     several, one = read_metrics(tmp_path / "several"), read_metrics(tmp_path / "one")
     assert [line["update"] for line in several] == [1, 2, 3, 4, 5, 6]
     for a, b in zip(several, one, strict=True):
         for name in ("loss", "winner_error", "grad_norm"):
             assert a[name] == pytest.approx(b[name], rel=1e-3), (a["update"], name)
         assert a.get("reference") == b.get("reference")
+        assert a.get("held_out_error") == pytest.approx(b.get("held_out_error"), rel=1e-3)
+        assert ("held_out_error" in a) is (a["update"] in (3, 6))
+    assert several[2]["held_out_start"] == pytest.approx(one[2]["held_out_start"], rel=1e-5)
     # the first update, before AdamW's division has enlarged any rounding
     assert several[0]["winner_error"] == pytest.approx(one[0]["winner_error"], rel=1e-5)
     assert several[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-5)

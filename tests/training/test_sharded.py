@@ -28,10 +28,12 @@ def config_of(workshop, run, mode: str, sharded: bool, precision: str = "no", it
         micro_batch_size=1,
         checkpoint_every=2,
         sharded=sharded,
+        validate_every=3,
         mixed_precision=precision,
     )
     optimizer = OptimizerConfig(lr=1e-3, ema_decay=0.9)
-    return replace(config, loop=loop, optimizer=optimizer, reference_samples=samples)
+    data = replace(config.data, validation=0.3)
+    return replace(config, data=data, loop=loop, optimizer=optimizer, reference_samples=samples)
 
 
 # in half precision autocast keeps casts of weights that are swapped and gathered in place; the rest is float32's
@@ -74,6 +76,8 @@ def test_shards_equal_one_process(both):
     assert first["winner_error"] == pytest.approx(alone["winner_error"], rel=1e-5)
     assert first["grad_norm"] == pytest.approx(alone["grad_norm"], rel=1e-5 if precision == "no" else 1e-3)
     assert_close(shards, one, precision)
+    held_out = [read_metrics(run)[2]["held_out_start"] for run in (shards, one)]
+    assert held_out[0] == pytest.approx(held_out[1], rel=1e-5)
     assert max(line["gap_size"] for line in read_metrics(one)) > 0.01
     folders = [sorted(path.name for path in run.rglob("*.safetensors")) for run in (shards, one)]
     assert folders[0] == folders[1]
