@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from seppo_core.cache.reader import WinnerCache
+from seppo_core.config.data import DataConfig
 from seppo_core.io import purposes
 from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.methods.step import Batch
@@ -54,6 +55,22 @@ def split_items(length: int, share: float, seed: int, draws: Draws = NEWEST) -> 
         )
     drawn = keyed_stream(draws, seed, purposes.HELD_OUT).permutation(length)
     return drawn[count:].sort().values, drawn[:count]
+
+
+def open_validation(data: DataConfig, cache: WinnerCache) -> WinnerCache | None:
+    """The cache that `data.validation_cache` names, or None; ValueError if it is not of the same kind as `cache`."""
+    path = data.validation_cache
+    if path is None:
+        return None
+    validation = WinnerCache(path)
+    for what in ("form", "latent_shape", "model"):
+        here, there = getattr(validation.manifest, what), getattr(cache.manifest, what)
+        if here != there:
+            raise ValueError(
+                f"data.validation_cache={path} was not prepared as {data.cache} was: its {what} is {here}, not "
+                f"{there}; prepare it with this config, but for data.source and data.cache"
+            )
+    return validation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ from seppo_core.run.folder import (
     with_draws,
 )
 from seppo_core.run.logging import require_wandb
-from seppo_core.training.batches import split_items
+from seppo_core.training.batches import open_validation, split_items
 from seppo_core.training.preview import Preview
 
 
@@ -89,7 +89,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     config = with_draws(config, folder)
     _check_form(config, cache)
     split_items(len(cache), config.data.validation, config.seed, config.draws)
-    validation = _validation_cache(config, cache)
+    validation = open_validation(config.data, cache)
     # the first Accelerator of a process fixes its precision
     accelerator = make_accelerator(config.loop.mixed_precision)
     ranks = Ranks.of(accelerator)
@@ -266,21 +266,6 @@ def _check_form(config: Config, cache: WinnerCache) -> None:
             f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
             f"prepare the data with data.supervision={needed} into another data.cache"
         )
-
-
-def _validation_cache(config: Config, cache: WinnerCache) -> WinnerCache | None:
-    path = config.data.validation_cache
-    if path is None:
-        return None
-    validation = WinnerCache(Path(path))
-    for what in ("form", "latent_shape", "model"):
-        here, there = getattr(validation.manifest, what), getattr(cache.manifest, what)
-        if here != there:
-            raise ValueError(
-                f"data.validation_cache={path} was not prepared as {config.data.cache} was: its {what} is {here}, not "
-                f"{there}; prepare it with this config, but for data.source and data.cache"
-            )
-    return validation
 
 
 def _check_latents(config: Config, cache: WinnerCache, adapter: Adapter) -> None:
