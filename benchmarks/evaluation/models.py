@@ -12,6 +12,7 @@ from typing import Literal
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
 
 from benchmarks.evaluation.media_files import media_files
 from seppo_core.config.loader import load_config, plain
@@ -95,6 +96,8 @@ def parse_model(text: str) -> ModelSpec:
     name = name.strip()
     if not equals or not name or not rest or len(name) > 60:
         raise ValueError(f"--models {text!r} should be {GRAMMAR}")
+    if _is_lora(Path(rest)):
+        raise ValueError(f"--models {text!r} is a LoRA without its base; write {name}=BASE+lora={rest}")
     if Path(rest).exists():
         return _exported(name, rest) if folder_kind(Path(rest)) == "part" else ModelSpec(name, rest)
     base, *given = rest.split("+")
@@ -110,6 +113,20 @@ def parse_model(text: str) -> ModelSpec:
     if spec.is_run and parts:
         raise ValueError(f"--models {text!r}: a run folder brings its own parts; export it to put others on it")
     return spec
+
+
+def _is_lora(place: Path) -> bool:
+    """Whether a place holds a LoRA alone, without the config of a run of ours that says what it belongs on."""
+    if place.is_dir():
+        named = any((place / name).is_file() for name in ("pytorch_lora_weights.safetensors", "adapter_config.json"))
+        return named and folder_kind(place) not in ("part", "pipeline")
+    if place.suffix != ".safetensors" or not place.is_file():
+        return False
+    try:
+        with safe_open(place, "pt") as file:
+            return all("lora" in name.lower() or name.endswith((".alpha", ".dora_scale")) for name in file.keys())
+    except SafetensorError:
+        return False
 
 
 def _exported(name: str, place: str) -> ModelSpec:

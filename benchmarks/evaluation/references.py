@@ -58,6 +58,10 @@ class References:
         return found
 
     @cached_property
+    def _styles(self) -> set[str]:
+        return {composed(style_of(prompt)) for prompt in self.prompts}
+
+    @cached_property
     def _styles_of(self) -> dict[str, set[str]]:
         """The files that an id occurs in, by the id; an id in several means another picture in each."""
         found: dict[str, set[str]] = defaultdict(set)
@@ -72,7 +76,7 @@ class References:
 
     def _look_up(self, prompt: Prompt) -> tuple[Path | None, str]:
         mine = composed(style_of(prompt))
-        others = {composed(style_of(other)) for other in self.prompts} - {mine}
+        others = self._styles - {mine}
         for name in dict.fromkeys(filter(None, (prompt.given, prompt.id))):
             # what lies in a folder called after another file of prompts is of that one
             places = [(file, _folders(file, self.folder)) for file in self._by_name.get(composed(name), [])]
@@ -101,14 +105,14 @@ class References:
         used = {file for file, _ in self._found.values()}
         return [str(file.relative_to(self.folder)) for file in self.all if file not in used]
 
-    def remarks(self) -> list[str]:
-        """What does not match, of both sides, for people."""
+    def remarks(self, *, unused: bool = True) -> list[str]:
+        """What does not match, of both sides, for people; without `unused`, of the prompts alone."""
         found = len(self.prompts) - len(self.missing())
         lines = [f"References: {found} of {counted(len(self.prompts), 'prompt')} have one in {self.folder}."]
         if found and (without := self.missing()):
             lines.append(f"Without a reference: {some(without)}.")
-        if unused := self.unused():
-            lines.append(f"{counted(len(unused), 'file')} there of no prompt: {some(unused)}.")
+        if unused and (files := self.unused()):
+            lines.append(f"{counted(len(files), 'file')} there of no prompt: {some(files)}.")
         return lines
 
     def file(self, prompt: Prompt) -> Path | None:

@@ -92,7 +92,7 @@ def diagnose(evaluation: Evaluation) -> tuple[str, list[str]]:
             missing.append(f"{', '.join(wanting)}: real samples, in a folder by the prompts' ids (--references)")
         else:
             references = References(e.references, e.protocol, e.prompts.prompts)
-            lines.append(" ".join(references.remarks()))
+            lines.append(" ".join(references.remarks(unused=e.prompts.cut_from is None)))
             if ambiguous := references.ambiguous():
                 missing.append(
                     f"{', '.join(wanting)}: {'; '.join(ambiguous[:NAMED])}; give every id one file, in folders called "
@@ -142,7 +142,8 @@ def run(evaluation: Evaluation) -> Plan:
     plan = e.folder.open(Plan(e.protocol, e.prompts, tuple(entries)))
     _note_overlap(e)
     if references is not None and needs_references(e.metrics, e.protocol.kind):
-        _, *unmatched = references.remarks()
+        # files of prompts that were not taken are no surprise
+        _, *unmatched = references.remarks(unused=e.prompts.cut_from is None)
         e.folder.note("references", {"unmatched": unmatched})
         for line in unmatched:
             e.say(f"warning: {line}")

@@ -22,7 +22,7 @@ addEventListener("load", () => setTimeout(() => {
   const gains = () => [...grid.tBodies[0].rows].map((row) => Number(row.cells[2].dataset.sort));
   grid.tHead.rows[0].cells[2].querySelector("button").click();
   const falling = gains();
-  const first = grid.tBodies[0].rows[0].cells[1].textContent;
+  const first = grid.tBodies[0].rows[0].cells[3].textContent;
   const clips = [...document.querySelectorAll(".clip")].flatMap((clip) => clip.getAnimations());
   const result = document.createElement("pre");
   result.id = "probe";
@@ -34,6 +34,9 @@ addEventListener("load", () => setTimeout(() => {
     pictures: [...document.images].map((image) => image.complete && image.naturalWidth > 0),
     clips: clips.length, playing: clips.every((clip) => clip.playState === "running"),
     requests: performance.getEntriesByType("resource").map((e) => e.name).filter((name) => !name.startsWith("data:")),
+    cut: [...document.querySelectorAll(".wide")].filter((box) => box.scrollWidth > box.clientWidth).length,
+    largest: Math.max(...[...document.querySelectorAll("figure.chart svg")].map((chart) => chart.clientWidth)),
+    order: [...document.querySelectorAll("h2")].map((heading) => heading.textContent),
     wide: document.documentElement.scrollWidth > innerWidth,
     text: document.body.innerText,
   });
@@ -84,13 +87,16 @@ class PerKind(FakeJudge):
 
 def test_pictures(tmp_path):
     page = report(tmp_path, "image", 80)
-    found = browse(page, tmp_path)
+    found = browse(page, tmp_path, 1400)
     assert found["problems"] == [] and found["requests"] == []
+    # nothing is cut off, no chart is blown up, and pictures come before differences
+    assert found["cut"] == 0 and found["largest"] <= 600
+    assert found["order"].index("Samples") < found["order"].index("Differences")
     assert found["pictures"] and all(found["pictures"]) and found["clips"] == 0
     assert found["falling"] == sorted(found["falling"], reverse=True) and found["first"].startswith("win of tuned")
     # one chart of bars by the one category, with a bar per value; one distribution
     assert found["charts"] == 2 and found["rects"] == 2
-    for expected in ("onerror", "failed", "samples failed", "How this differs from the paper"):
+    for expected in ("onerror", "no sample", "samples failed", "How this differs from the paper"):
         assert expected in found["text"]
     assert not browse(page, tmp_path, width=500)["wide"]
 

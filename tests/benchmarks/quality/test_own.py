@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from benchmarks.evaluation.cli import main
 from benchmarks.evaluation.made_elsewhere import MadeElsewhere
@@ -40,6 +42,18 @@ def test_exports_and_runs_are_told_apart_by_what_they_hold(tmp_path):
     assert [parse_model(f"m={folder}").is_run for folder in folders] == [True, False, False, False, False, False]
     # an exported part knows the base that it belongs on
     assert parse_model(f"m={lora}") == ModelSpec("m", "owner/base", None, (("vae", "owner/vae"), ("lora", str(lora))))
+
+
+def test_a_lora_alone_is_told_what_it_lacks(tmp_path):
+    save_file(
+        {"unet.to_q.lora_A.weight": torch.zeros(1), "unet.to_q.alpha": torch.zeros(1)}, tmp_path / "a.safetensors"
+    )
+    save_file({"weight": torch.zeros(1)}, tmp_path / "base.safetensors")
+    with pytest.raises(ValueError, match=r"is a LoRA without its base; write m=BASE\+lora="):
+        parse_model(f"m={tmp_path / 'a.safetensors'}")
+    assert parse_model(f"m={tmp_path / 'base.safetensors'}").base == str(tmp_path / "base.safetensors")
+    with pytest.raises(ValueError, match="without its base"):
+        parse_model(f"m={fill(tmp_path / 'folder', 'pytorch_lora_weights.safetensors')}")
 
 
 def pictures_of(folder: Path, rows: dict[str, int]) -> Path:
