@@ -6,26 +6,33 @@ into a collective's time limit.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from threading import Event, Thread
 from typing import NamedTuple
 
 from torch.distributed import DistError
 from tqdm import tqdm
 
-from seppo_core.distributed.ranks import Ranks, exit_after_peer_failure
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.store import RunStore
 from seppo_core.io.progress import progress_bar
 
 INTERVAL = 2.0
 """Seconds between two exchanges with the other processes."""
 COUNTS = ("done", "kept", "rejected", "left_out")
-PATIENCE = 1800.0
-"""Seconds without a sign of life after which another process counts as dead."""
+PATIENCE = 45.0
+"""Seconds without a sign of life after which another process counts as dead. A thread of each gives one every
+`INTERVAL`, however long an item takes."""
 GRACE = 15.0
 """Seconds that a process still waits for the others' files after the store is gone, which ends with its process."""
 
 
+LEFT = "left"
+"""The phase of a process that has all done."""
+
+
 class _Heard(NamedTuple):
-    beat: int
+    beats: int
     at: float
 
 
@@ -38,20 +45,35 @@ class RankProgress:
         self._bar: tqdm | None = None
         self._phase = ""
         self._before = 0
-        self._beat = 0
+        self._over = Event()
+        self._pulse = Thread(target=self._beat, name="beat", daemon=True)
         self._exchanged = float("-inf")
         self._store_lost: float | None = None
         self._others: dict[int, dict] = {}
         self._heard: dict[int, _Heard] = {}
 
     def __enter__(self) -> "RankProgress":
+        if self.ranks.world > 1:
+            self._pulse.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace) -> None:
         if self._bar is not None:
             self._bar.close()
-        if error is not None and self._store_lost is None:
-            self.store.fail()
+        self._over.set()
+        if self.ranks.world > 1 and self._store_lost is None:
+            # it may end before this does
+            with suppress(DistError):
+                if error is not None:
+                    self.store.fail()
+                else:
+                    self.store.publish(self.ranks.rank, {"phase": LEFT} | self.counts)
+
+    def _beat(self) -> None:
+        with suppress(DistError):
+            while not self._over.is_set():
+                self.store.beat(self.ranks.rank)
+                self._over.wait(INTERVAL)
 
     def begin(self, phase: str, total: int, done: int, unit: str) -> None:
         """Starts a bar over `total` units, of which `done` were there before this launch."""
@@ -80,12 +102,15 @@ class RankProgress:
     def wait(self, ready: Callable[[], bool]) -> None:
         """Returns once `ready()`, which must say that all processes are done with this phase.
 
-        Raises SystemExit if another process has failed, TimeoutError if one was silent for half an hour.
+        Raises SystemExit if another process has failed, TimeoutError, which names it, if one is dead.
         """
         while not ready():
             self._update()
             if self._store_lost is not None and time.monotonic() - self._store_lost > GRACE:
-                exit_after_peer_failure()
+                raise TimeoutError(
+                    f"process 0 of {self.ranks.world} has ended, and with it what the processes share; if its own last "
+                    "line does not say why it was killed: give the same command again"
+                )
             time.sleep(0.05 if self.ranks.world == 1 else 0.25)
         # the others may have gone on to the next phase without a last word on this one
         self._bar.update(self._bar.total - self._bar.n)
@@ -102,8 +127,7 @@ class RankProgress:
         self._bar.update(self._before + self.total("done") - self._bar.n)
 
     def _exchange(self, now: float) -> None:
-        self._beat += 1
-        self.store.publish(self.ranks.rank, {"phase": self._phase, "beat": self._beat} | self.counts)
+        self.store.publish(self.ranks.rank, {"phase": self._phase} | self.counts)
         self.store.raise_if_failed()
         for rank in range(self.ranks.world):
             if rank == self.ranks.rank:
@@ -111,11 +135,11 @@ class RankProgress:
             found = self.store.published(rank)
             if found is not None:
                 self._others[rank] = found
-            beat = -1 if found is None else found["beat"]
-            if rank not in self._heard or self._heard[rank].beat != beat:
-                self._heard[rank] = _Heard(beat, now)
-            elif now - self._heard[rank].at > PATIENCE:
+            beats = self.store.beats(rank)
+            if rank not in self._heard or self._heard[rank].beats != beats:
+                self._heard[rank] = _Heard(beats, now)
+            elif now - self._heard[rank].at > PATIENCE and (found is None or found["phase"] != LEFT):
                 raise TimeoutError(
-                    f"process {rank} of {self.ranks.world} was not heard of for {PATIENCE / 60:.0f} minutes; end what "
-                    "is left of this launch and give the same command again"
+                    f"process {rank} of {self.ranks.world} was killed or hangs: no sign of life for {PATIENCE:.0f} s; "
+                    "end what is left of this launch and give the same command again"
                 )

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ STATUS = 2
 """Exit status of a process that ends because another one failed, which reports the error."""
 PATIENCE = timedelta(hours=12)
 """Time limit of collectives. NCCL's default of ten minutes ends runs whose main process waits for a slow disk."""
+_GONE = re.compile("[Cc]onnection (reset|closed|refused)|[Bb]roken pipe|remote worker")
+"""How the libraries of the processes' network say that one of them is gone."""
 FOREIGN = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "accelerate's FSDP",
@@ -61,12 +64,13 @@ class Ranks:
     def run_on_main(self, work: Callable[[], T]) -> T:
         """Calls `work` on the main process and returns its result on all. Collective.
 
-        If `work` raises, the main process raises the error and the others call `exit_after_peer_failure`.
+        If `work` raises, the main process raises the error and the others call `exit_after_peer_failure`. Raises
+        ConnectionError if a process is found to be gone.
         """
         if self.world == 1:
             return work()
         if not self.is_main:
-            result, failed = broadcast_object_list([None])[0]
+            result, failed = self._shared(None)
             if failed:
                 exit_after_peer_failure()
             return result
@@ -75,8 +79,23 @@ class Ranks:
         except BaseException:
             broadcast_object_list([(None, True)])
             raise
-        broadcast_object_list([(result, False)])
+        self._shared((result, False))
         return result
+
+    def _shared(self, value: object) -> object:
+        """The main process's `value`, on all."""
+        try:
+            return broadcast_object_list([value])[0]
+        except RuntimeError as error:
+            if not _GONE.search(str(error)):
+                raise
+            which = (
+                "process 1" if self.is_main and self.world == 2 else "another process" if self.is_main else "process 0"
+            )
+            raise ConnectionError(
+                f"{which} of the {self.world} of this launch has ended; if its own last line does not say why, it was "
+                "killed: give the same command again"
+            ) from error
 
 
 ALONE = Ranks()

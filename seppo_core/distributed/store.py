@@ -38,6 +38,14 @@ class RunStore:
         """The value that `rank` published last; None if it published none."""
         return json.loads(self._store.get(f"rank {rank}")) if self._store.check([f"rank {rank}"]) else None
 
+    def beat(self, rank: int) -> None:
+        """Gives a sign of life of `rank`; a thread of its own may call it."""
+        self._store.add(f"beat {rank}", 1)
+
+    def beats(self, rank: int) -> int:
+        """How many signs of life `rank` has given."""
+        return self._store.add(f"beat {rank}", 0)
+
     def stop(self, signum: int) -> None:
         """Tells all that this process was asked to stop."""
         self._store.set("stop", str(signum))

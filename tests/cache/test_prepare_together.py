@@ -133,11 +133,19 @@ def test_counts_are_of_all_processes(capsys):
 
 
 def test_a_failed_process_and_a_silent_one_end_the_wait(monkeypatch):
-    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.02)
+    monkeypatch.setattr(progress, "PATIENCE", 0.4)
     store = HashStore()
     waiting = tell(store, 0)
-    monkeypatch.setattr(progress, "PATIENCE", 0.5)
-    with pytest.raises(TimeoutError, match="process 1 of 2"):
+    until = time.monotonic() + 0.8
+    # one that takes long over an item lives all the same, and one that has gone when all was done is not missed
+    with tell(store, 1):
+        waiting.wait(lambda: time.monotonic() > until)
+    waiting.wait(lambda: time.monotonic() > until + 0.6)
+    store = HashStore()
+    waiting = tell(store, 0)
+    tell(store, 1)
+    with pytest.raises(TimeoutError, match="process 1 of 2 was killed or hangs"):
         waiting.wait(lambda: False)
     with pytest.raises(ValueError, match="planted"), tell(store, 1):
         raise ValueError("planted")
