@@ -20,7 +20,7 @@ from seppo_core.report.statistics import (
     sign_flip_test,
 )
 from seppo_core.report.statistics import win_rate as win_rate_of
-from seppo_core.report.wording import counted
+from seppo_core.report.wording import counted, some
 
 MANY_VALUES = 30
 """Values of a category column beyond which it is no longer a breakdown."""
@@ -104,6 +104,7 @@ def _model(results: Results, model: ModelSamples) -> dict:
         "samples": model.count,
         "failed": sum(model.failures.values()),
         "failures": model.failures,
+        "changed": model.changed,
         "absent": model.absent,
         "truncated": model.truncated,
         "seconds_per_sample": round(model.seconds / model.count, 3) if model.count else None,
@@ -300,6 +301,8 @@ def _model_warnings(models: Sequence[dict], prompts: dict) -> list[str]:
             which = "" if count == model["failed"] else f" ({count})"
             failed = f"{model['failed']} of {counted(model['wanted'], 'sample')} failed"
             found.append((name, f"{failed}: {reason}{which}."))
+        if model["changed"]:
+            found.append((name, f"changed or damaged: {some(model['changed'], 3)}."))
         if model["absent"]:
             found.append((name, f"not drawn yet: {model['absent']} of {counted(model['wanted'], 'sample')}."))
         if model["truncated"]:

@@ -50,7 +50,7 @@ def prompts_of(protocol: Protocol, asked: argparse.Namespace, partly: bool) -> P
 def prompt_line(prompts: PromptSet) -> str:
     """What the prompts are, for the doctor."""
     if prompts.file == NO_FILE:
-        return f"Prompts: none of {prompts.name} yet."
+        return "Prompts: none yet."
     return f"Prompts: {len(prompts)} for {prompts.name} from {prompts.file}, SHA-256 of the texts {prompts.sha256}."
 
 
@@ -108,15 +108,21 @@ def _assembled(
     of_own = is_own(protocol.name) and asked.metrics is None
     if asked.skip_missing or of_own:
         wanting = [] if references else needs_references(metrics, protocol.kind)
+        asked_for = metrics
         metrics = [
             m for m in metrics if m not in wanting and not any(n.missing for n in needs_of([m], protocol.kind, places))
         ]
+        if left_out := [metric for metric in asked_for if metric not in metrics]:
+            print(
+                f"left out, for what they read is not here: {', '.join(left_out)}; `quality doctor {protocol.name} "
+                f"--metrics {left_out[0]}` says what it is"
+            )
         if of_own and len(prompts) < 2:
             metrics = []
         if not metrics and not asked.plugin and asked.plugins is None:
             if not of_own:
                 raise Mistake("--skip-missing leaves no metric; `quality doctor` says what each needs")
-            print("no metric has its weights here: pictures alone; `quality doctor` says what each needs")
+            print("no metric is left: pictures alone")
     plugins = parse_plugins(asked.plugin, asked.plugins, METRICS)
     if plugins and not partly:
         check_prompts(len(prompts), ", ".join(plugin.name for plugin in plugins))

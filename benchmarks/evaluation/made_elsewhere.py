@@ -42,12 +42,20 @@ class MadeElsewhere:
         self.folder, self.protocol, self.prompts = folder, protocol, prompts
         self.all = list(media_files(folder, protocol.kind))
         table = next((folder / name for name in TABLES if (folder / name).is_file()), None)
+        self.table = table
         self.found = self._by_names() if table is None else self._by_table(table)
 
     def problem(self) -> str | None:
         """Why nothing can be taken from the folder, naming both sides; None if something can."""
         if self.found:
             return None
+        if self.table is not None:
+            listed = some([f"“{text}”" for text in self._listed(self.table)], 2) or "no file that is there"
+            texts = some([f"“{prompt.text}”" for prompt in self.prompts], 2)
+            return (
+                f"{self.table} lists {listed}, and none of the prompts ({texts}); give each line the same text, a file "
+                "and, if there are several of a prompt, a seed"
+            )
         kind = "pictures" if self.protocol.kind == "image" else "clips"
         there = some([file.relative_to(self.folder).as_posix() for file in self.all], 3) or f"no {kind}"
         ids = some([prompt.given or prompt.id for prompt in self.prompts], 3)
@@ -78,8 +86,9 @@ class MadeElsewhere:
         frames = read_frames(clip, even_frames(len(clip), self.protocol.frames).tolist(), np.array)
         return torch.from_numpy(np.stack(frames))
 
-    def _by_table(self, table: Path) -> dict[tuple[str, int], Path]:
-        by_text: dict[str, list[tuple[int | None, Path]]] = defaultdict(list)
+    def _listed(self, table: Path) -> dict[str, list[tuple[int | None, Path]]]:
+        """Seeds, if they are given, and files by their prompt."""
+        found: dict[str, list[tuple[int | None, Path]]] = defaultdict(list)
         known = {file.relative_to(self.folder).as_posix(): file for file in self.all}
         for _, row in rows_of(table):
             fields = {str(name).casefold(): value for name, value in row.items()} if isinstance(row, dict) else {}
@@ -87,8 +96,11 @@ class MadeElsewhere:
             text = next((str(fields[c]).strip() for c in TEXT_COLUMNS if c in fields), None)
             seed = str(fields.get("seed", "")).strip()
             if file is not None and text is not None:
-                by_text[text].append((int(seed) if seed.lstrip("-").isdecimal() else None, file))
-        found = {}
+                found[text].append((int(seed) if seed.lstrip("-").isdecimal() else None, file))
+        return found
+
+    def _by_table(self, table: Path) -> dict[tuple[str, int], Path]:
+        by_text, found = self._listed(table), {}
         for prompt in self.prompts:
             files = by_text.get(prompt.text, [])
             seeded = {seed: file for seed, file in files if seed is not None}

@@ -16,6 +16,7 @@ from seppo_core.judging.columns import Column
 
 Array = NDArray[np.float64]
 CHANGED = "the file was changed or damaged after it was drawn; remove it to draw it again"
+"""Why a sample that was drawn is not measured."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ModelSamples:
     """Prompts that the text encoder does not read to the end; None if that is not known."""
     sampler: dict[str, str]
     """The device that drew the samples."""
+    changed: list[str]
+    """Files that were changed or damaged after they were drawn."""
     store: SampleStore
     records: list[list[Record | None]]
     """The records of the samples that are there and sound, prompts by seeds."""
@@ -119,12 +122,15 @@ def model_samples(folder: PlanFolder, plan: Plan, entry: ModelEntry) -> ModelSam
     store = folder.samples(entry)
     records: list[list[Record | None]] = []
     failures: Counter[str] = Counter()
+    changed: list[str] = []
     absent, seconds = 0, 0.0
     for prompt in plan.prompts.prompts:
         found = [store.find(prompt, seed) for seed in plan.protocol.seeds]
         there = [record if record is not None and record.file is not None else None for record in found]
         records.append([record if record is not None and store.is_sound(record) else None for record in there])
-        failures.update(CHANGED for record, sound in zip(there, records[-1], strict=True) if record is not sound)
+        bad = [record for record, sound in zip(there, records[-1], strict=True) if record is not sound]
+        changed += [str(store.folder / str(record.file)) for record in bad if record is not None]
+        failures.update(CHANGED for _ in bad)
         absent += sum(record is None for record in found)
         seconds += sum(record.seconds for record in found if record is not None)
         failures.update(record.reason for record in found if record is not None and record.reason is not None)
@@ -132,7 +138,7 @@ def model_samples(folder: PlanFolder, plan: Plan, entry: ModelEntry) -> ModelSam
     hashes = [[None if record is None else record.sha256 for record in row] for row in records]
     files = [[None if record is None else str(store.folder / str(record.file)) for record in row] for row in records]
     return ModelSamples(
-        entry, hashes, files, dict(failures), absent, seconds, truncated, store.sampler(), store, records
+        entry, hashes, files, dict(failures), absent, seconds, truncated, store.sampler(), changed, store, records
     )
 
 

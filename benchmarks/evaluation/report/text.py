@@ -215,20 +215,18 @@ def prompts_name(prompts: dict) -> str:
 
 
 def differing(report: dict) -> list[str]:
-    """Everything in which these numbers are not the paper's; nothing for a protocol that repeats none."""
+    """What these numbers have not of the paper's, beside what the report's warnings say; nothing for a protocol that
+    repeats none."""
     protocol = report["protocol"]
     if is_own(protocol["name"]):
         return []
     items = [f"Assumed: {what}: {why}." for what, why in protocol["assumed"]]
     items += list(protocol["differs"])
-    items += [f"Changed by hand: {name} = {value}." for name, value in protocol["changed"].items()]
     dtypes = {f"{m['sampler']['dtype']} on {m['sampler']['device']}" for m in report["models"] if m["sampler"]}
     items += [f"Models ran in {', '.join(sorted(dtypes))}; the authors used float16 on a GPU."] if dtypes else []
     if report["prompts"]["as_published"] is None:
         items.append(f"Whether the prompts are those published as {report['prompts']['name']} could not be checked by "
                      "hash, only by their number.")  # fmt: skip
-    elif not report["prompts"]["as_published"]:
-        items.append(f"The prompts are not those published as {report['prompts']['name']}.")
     return items
 
 

@@ -96,7 +96,9 @@ def test_pictures_alone_make_a_page_without_any_weights(tmp_path, capsys):
     command = ["own", "--prompts", str(tmp_path / "p.txt"), "--out", str(tmp_path / "out")]
     assert main([*command, "--models", f"ours={ours}", f"theirs={theirs}"]) == 0
     told = capsys.readouterr().out
-    assert "pictures alone" in told and "ours: 2 samples taken" in told and "| theirs | 1/2 |" in told
+    assert (
+        "no metric is left: pictures alone" in told and "ours: 2 samples taken" in told and "| theirs | 1/2 |" in told
+    )
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["label"] == "own (p.txt)" and report["scores"] == [] and not report["protocol"]["changed"]
     assert report["warnings"] == ["theirs: 1 of 2 samples failed: no file of this prompt and seed."]
@@ -109,6 +111,11 @@ def test_pictures_alone_make_a_page_without_any_weights(tmp_path, capsys):
     # nothing that fits is told of both sides
     assert main([*command, "--models", f"x={pictures_of(tmp_path / 'other', {'q.png': 1})}"]) == 1
     error = capsys.readouterr().err
+    (tmp_path / "q.txt").write_text("green tree\nbrown bear\n", encoding="utf-8")
+    assert main(["doctor", "own", "--prompts", str(tmp_path / "q.txt"), "--models", f"ours={ours}"]) == 1
+    assert (
+        "lists “red cat”, “blue dog”, and none of the prompts (“green tree”, “brown bear”)" in capsys.readouterr().out
+    )
     assert "holds q.png, and no file of any prompt (ids " in error and "metadata.jsonl with file_name, prompt" in error
 
 
