@@ -18,9 +18,11 @@ from seppo_core.export.samples import Draw, WriteSample, draw_samples
 from seppo_core.export.weights import write_full, write_lora
 from seppo_core.io.atomic import whole_folder
 from seppo_core.io.locks import ReadersLock
+from seppo_core.io.remembered import reading_all
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import frozen_fingerprint
 from seppo_core.models.sampling import make_scheduler
+from seppo_core.run.damage import run_damage
 from seppo_core.run.folder import find_checkpoint
 from seppo_core.training.setup import Load, build, load_encoders, load_policy_into
 from seppo_core.training.trainer import Trainer
@@ -49,21 +51,30 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
 
 
 def verify(config: Config, request: VerifyRequest) -> None:
-    """Reads all of data.cache again. ValueError naming what is damaged, unless it is to be mended."""
-    folder = Path(config.data.cache)
-    damaged, files = find_damage(folder)
-    if not damaged:
-        print(f"{folder}: {files} files are as they were written")
-        return
+    """Reads all of data.cache again, and what the run in `run` was begun on and has written, if there is one.
+
+    ValueError naming what is damaged, unless it is to be mended.
+    """
+    with reading_all():
+        folder, run = Path(config.data.cache), Path(config.run)
+        damaged, files = find_damage(folder)
+        elsewhere = run_damage(run, config.model)
     for one in damaged:
         print(f"{folder / one.file} {one.problem}")
-    if not request.mend:
+    for line in elsewhere:
+        print(line)
+    if not damaged:
+        print(f"{folder}: {files} files are as they were written")
+    elif not request.mend:
         raise ValueError(
             f"{len(damaged)} of {files} files of {folder} are damaged; --mend true forgets them, and `prepare` then "
             "encodes them again"
         )
-    again = mend(folder, damaged)
-    print(f"{folder}: {len(damaged)} of {files} files were damaged; `prepare` will encode {again} shards again")
+    else:
+        again = mend(folder, damaged)
+        print(f"{folder}: {len(damaged)} of {files} files were damaged; `prepare` will encode {again} shards again")
+    if elsewhere:
+        raise ValueError(f"{elsewhere[0]}; bring it back from a copy, or move it away if it is a checkpoint")
 
 
 def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> Path:

@@ -39,7 +39,7 @@ from seppo_core.run.status import read_status, status_text
 COMMANDS = {
     "plan": "estimate memory, work, disk and hours of a run; needs neither weights nor network",
     "prepare": "encode the winners of data.source once, into data.cache",
-    "verify": "read all of data.cache again and name what is damaged",
+    "verify": "read data.cache, the base and the run in full again, and name what is damaged",
     "train": "align the model; the same command continues a stopped run",
     "sample": "draw samples from the aligned model, or from the base",
     "rank": "draw samples and have a judge choose among them: data that prepare reads",

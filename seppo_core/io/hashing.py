@@ -2,8 +2,10 @@
 
 from hashlib import blake2b, file_digest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def sha256_file(path: Path) -> str:
@@ -17,8 +19,11 @@ def hash64(content: bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest()) or 1
 
 
-def repeats(hashes: np.ndarray) -> dict[int, int]:
+def repeats(hashes: "np.ndarray") -> dict[int, int]:
     """For every position whose hash stood earlier, the first position with that hash; hashes of 0 are ignored."""
+    # imported here, so that what only hashes files needs no numpy
+    import numpy as np
+
     order = np.argsort(hashes, kind="stable")
     same = (hashes[order][1:] == hashes[order][:-1]) & (hashes[order][1:] != 0)
     found, first = {}, 0

@@ -7,9 +7,9 @@ written is as good as none, and so is the whole memory: the file is then read ag
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import gettempdir
@@ -28,6 +28,8 @@ _Key = tuple[int, int, int, int, int]
 _lock = Lock()
 _known: dict[Path, dict[_Key, str]] = {}
 """The lines read or written so far, by memory file."""
+_reading_all: list[bool] = []
+"""Not empty within `reading_all`."""
 _read: dict[Path, int] = {}
 """How much of each memory file has been read."""
 
@@ -47,13 +49,23 @@ def memory_file() -> Path:
 def remembered_sha256(path: Path) -> str:
     """SHA-256 of a file's content: read in full, or remembered of the very same state of the file."""
     key, memory = _key(path), memory_file()
-    if (known := _recall(memory, key)) is not None:
+    if not _reading_all and (known := _recall(memory, key)) is not None:
         return known
     digest = sha256_file(path)
     # a file that was changed a moment ago, or meanwhile, may change again without another time
     if _key(path) == key and time.time_ns() - max(key[3:]) > SETTLED_NS:
         _remember(memory, key, digest)
     return digest
+
+
+@contextmanager
+def reading_all() -> Iterator[None]:
+    """Context in which every file is read in full, whatever is remembered; what is found is remembered instead."""
+    _reading_all.append(True)
+    try:
+        yield
+    finally:
+        _reading_all.pop()
 
 
 def remembered_hashes(paths: Sequence[Path]) -> list[str]:

@@ -139,7 +139,17 @@ class ReferencePool:
         return {self.choose(iteration), self.choose_sampler(iteration)}
 
     def holds(self, index: int) -> bool:
-        return self.path(index).exists()
+        """Whether entry `index` is there and, as far as can be seen, as it was written."""
+        path = self.path(index)
+        if not path.exists():
+            return False
+        if self.ledger is not None and self.ledger.knows(path):
+            return self.ledger.problem(path) is None
+        try:
+            self.load(index)
+        except ValueError:
+            return False
+        return True
 
     def _delete(self, index: int) -> None:
         self.path(index).unlink(missing_ok=True)

@@ -26,13 +26,13 @@ def local_place(source: str, revision: str | None = None) -> Path | None:
 
 
 def part_files(model: ModelConfig, part: str) -> list[Path]:
-    """The files of one part of the pipeline, e.g. "vae" or "tokenizer": its weights, and the JSON files and
-    vocabularies beside them. Empty if they cannot be told.
+    """The files of one part of the pipeline, e.g. "vae" or "tokenizer", or of the "lora" on it: its weights, and the
+    JSON files and vocabularies beside them. Empty if they cannot be told.
 
     A model that the config puts in the part's place counts instead of the base's own; of a base in a single file, that
     file is every part.
     """
-    replaced = model.parts().get(part)
+    replaced = model.lora if part == "lora" else model.parts().get(part)
     place = local_place(model.base, model.revision) if replaced is None else local_place(replaced)
     if place is None:
         return []

@@ -20,7 +20,7 @@ from torch import nn
 from seppo_core.config.model import ModelConfig
 from seppo_core.io.remembered import remembered_hashes
 from seppo_core.models.adapter import Adapter
-from seppo_core.models.base_files import files_of, local_place, part_files
+from seppo_core.models.base_files import part_files
 
 VALUES_PER_PARAMETER = 64
 CONTENT = " content "
@@ -61,8 +61,7 @@ def denoiser_fingerprint(adapter: Adapter, model: ModelConfig, like: str | None 
     files[_SCHEDULER] = part_files(model, _SCHEDULER)
     beside = {key: source for key, source in model.parts().items() if not isinstance(_part(adapter, key), nn.Module)}
     for key, source in (beside | {"lora": model.lora}).items():
-        place = None if source is None else local_place(source)
-        files[key] = [] if place is None else [place] if place.is_file() else files_of(place)
+        files[key] = [] if source is None else part_files(model, key)
     return type(denoiser).__name__ + CONTENT + _hashes(files)
 
 
@@ -73,6 +72,13 @@ def difference(recorded: str, now: str) -> str:
     before, after = (dict(part.split("=") for part in f.partition(CONTENT)[2].split()) for f in (recorded, now))
     parts = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return ", ".join(parts) or f"{recorded.partition(CONTENT)[0]} there, {now.partition(CONTENT)[0]} now"
+
+
+def changed_parts(recorded: str, model: ModelConfig) -> list[str]:
+    """The parts whose files are not those of a recorded fingerprint, without loading anything; none if it does not tell
+    parts."""
+    parts = dict(part.split("=") for part in recorded.partition(CONTENT)[2].split())
+    return [name for name, was in parts.items() if _hashes({name: part_files(model, name)}) != f"{name}={was}"]
 
 
 def _part(adapter: Adapter, name: str) -> object:

@@ -1,6 +1,5 @@
 """The folder of one run: its config, its origin and its checkpoints."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +10,13 @@ from seppo_core.config.loader import config_differences, load_config, read_value
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import remove_leftovers, save_text
 from seppo_core.io.checked_json import read_checked, save_checked
+from seppo_core.io.ledger import Ledger
 from seppo_core.io.locks import LOCK
 from seppo_core.io.rng import NEWEST
 from seppo_core.io.versions import environment
 from seppo_core.methods.reference_pool import ReferencePool
 from seppo_core.models.fingerprint import difference
-from seppo_core.run.checkpoint import POLICY_FILE, load_progress
+from seppo_core.run.checkpoint import POLICY_FILE, load_policy, load_progress
 from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
 from seppo_core.run.checkpoint_names import checkpoint_name, checkpoints_in, strays_in, update_of
 from seppo_core.run.history import append_line, read_lines
@@ -66,6 +66,9 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
     if not holds_run(folder):
         _write_run(folder, config, winners)
     else:
+        for told in (Ledger(folder).drop_if_damaged(), changed_config(folder)):
+            if told is not None:
+                print(told)
         found = _differences(folder, config, winners, here["seppo"])
         told = "; ".join(found.values())
         trained = checkpoints_in(folder / CHECKPOINTS)
@@ -83,10 +86,19 @@ def open_run(folder: Path, config: Config, winners: str, accept: tuple[str, ...]
         elif found:
             how = f"held no checkpoint yet and starts over with the new config ({told})"
             _change(folder, config, winners, ("pool", "buffer", "previews"), how)
+    if not Ledger(folder).knows(folder / CONFIG):
+        # of an earlier version, or of a start that was broken off right behind it
+        Ledger(folder).record(folder / CONFIG)
     if strays := strays_in(folder / CHECKPOINTS):
         print(f"{folder / CHECKPOINTS} holds more than checkpoints; ignored: {', '.join(strays[:5])}")
     append_line(folder / "environment.jsonl", here)
     return changes
+
+
+def changed_config(folder: Path) -> str | None:
+    """Says so if a run's config.yaml is not as it was written; its keys are compared all the same."""
+    problem = Ledger(folder).problem(folder / CONFIG)
+    return None if problem is None else f"{folder / CONFIG} {problem}"
 
 
 def _change(folder: Path, config: Config, winners: str, derived: tuple[str, ...], told: str) -> None:
@@ -123,8 +135,14 @@ def check_snapshots(folder: Path, config: Config, checkpoint: Path, changed: str
         return
     update = load_progress(checkpoint).update
     pool = ReferencePool(
-        folder / POOL, m.strategy, config.seed, m.pool_window, m.sampled_from, draws=config.draws or NEWEST
+        folder / POOL, m.strategy, config.seed, m.pool_window, m.sampled_from, Ledger(folder), config.draws or NEWEST
     )
+    for entry in pool.missing(update, loop.updates_per_iteration, loop.iterations):
+        # an iteration begins with the policy of the checkpoint before it
+        same = folder / CHECKPOINTS / checkpoint_name(entry * loop.updates_per_iteration)
+        if same in checkpoints_in(folder / CHECKPOINTS):
+            print(f"{pool.path(entry)} was lost or damaged and is written anew from {same.name}")
+            pool.save(entry, load_policy(same))
     missing = pool.missing(update, loop.updates_per_iteration, loop.iterations)
     if not missing:
         return
@@ -133,7 +151,8 @@ def check_snapshots(folder: Path, config: Config, checkpoint: Path, changed: str
     lost = min(pool.drawn(first) & set(missing))
     what = (
         f"{folder} cannot go on after {checkpoint.name}: iteration {first} draws the snapshot {pool.path(lost)} as its "
-        "reference, which is not there" + (f", and {len(missing) - 1} more are missing" if len(missing) > 1 else "")
+        "reference, which is missing or damaged"
+        + (f", and {len(missing) - 1} more are missing" if len(missing) > 1 else "")
     )
     if changed:
         raise ValueError(
@@ -167,7 +186,7 @@ def _differences(folder: Path, config: Config, winners: str, version: str) -> di
 def _fingerprint(path: Path) -> str | None:
     """The fingerprint in a file that `open_run` wrote; None if it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        return read_checked(path)["fingerprint"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -233,9 +252,10 @@ def record_model(folder: Path, denoiser: str, frozen: str) -> None:
 
 
 def _write_run(folder: Path, config: Config, winners: str) -> None:
-    save_text(folder / WINNERS, json.dumps({"fingerprint": winners}) + "\n")
+    save_checked(folder / WINNERS, {"fingerprint": winners})
     # last: it is what makes the folder a run
-    save_text(folder / CONFIG, resolved_yaml(config))
+    with Ledger(folder).writing(folder / CONFIG):
+        save_text(folder / CONFIG, resolved_yaml(config))
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -13,12 +14,20 @@ EventName = Literal["started", "samples", "checkpoint", "alarm", "stopped", "fai
 
 def read_metrics(folder: Path) -> list[dict]:
     """The metrics of a run folder, one dictionary per update; a line that a crash broke off is left out."""
-    return read_lines(folder / METRICS)
+    return [line for line in read_lines(folder / METRICS) if isinstance(line.get("update"), int)]
 
 
 def read_events(folder: Path) -> list[dict]:
     """The events of a run folder, oldest first; `time` is in seconds since 1970."""
-    return read_lines(folder / EVENTS)
+    return [line for line in read_lines(folder / EVENTS) if isinstance(line.get("event"), str)]
+
+
+def as_recorded(folder: Path, update: int, lines: bytes) -> bool:
+    """Whether `lines`, the metrics up to the checkpoint after `update`, has the hash that the checkpoint's event holds;
+    True if there is none, as in runs of earlier versions."""
+    recorded = [event.get("metrics") for event in read_events(folder)
+                if event["event"] == "checkpoint" and event.get("update") == update]  # fmt: skip
+    return not recorded or recorded[-1] in (None, sha256(lines).hexdigest())
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from seppo_core.io.atomic import flush, save_text
 from seppo_core.io.disk_errors import explain_disk_errors
-from seppo_core.run.history import METRICS, read_lines
+from seppo_core.run.history import METRICS, as_recorded, read_metrics
 
 
 class WeightsAndBiases:
@@ -55,9 +56,16 @@ class RunLog:
 
     def __init__(self, folder: Path, update: int, wandb: WeightsAndBiases | None = None):
         self.path = folder / METRICS
+        text = ""
         if self.path.exists():
-            kept = [line for line in read_lines(self.path) if line["update"] <= update]
-            save_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+            kept = [line for line in read_metrics(folder) if line["update"] <= update]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            save_text(self.path, text)
+        if not as_recorded(folder, update, text.encode()):
+            tqdm.write(
+                f"{self.path} is not as it was written up to update {update}: lines were changed or lost. No weight "
+                "depends on them, but its curves and the health gates do"
+            )
         self._wandb = wandb
         with explain_disk_errors(folder / "tensorboard"):
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=update + 1 if update else None)
@@ -76,8 +84,9 @@ class RunLog:
         if self._wandb is not None:
             self._wandb.write(update, metrics)
 
-    def sync(self) -> None:
-        """Brings what was logged onto the disk, so that no checkpoint outlives the metrics before it."""
+    def sync(self) -> str:
+        """Brings what was logged onto the disk, so that no checkpoint outlives the metrics before it; returns its
+        hash."""
         with explain_disk_errors(self.path):
             self._file.flush()
             flush(self._file.fileno(), self.path)

@@ -138,10 +138,9 @@ class RunRecorder(AbstractContextManager):
     def saving(self, done: int) -> Iterator[None]:
         """Context of writing the checkpoint after `done` updates, on the first process."""
         self.events.check_folder()
-        if self._log is not None:
-            self._log.sync()
+        metrics = {} if self._log is None else {"metrics": self._log.sync()}
         yield
-        self.events.add("checkpoint", update=done)
+        self.events.add("checkpoint", update=done, **metrics)
 
 
 def _is_loss(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """The state of a run, read from its folder alone: while it runs or after it ended, on any machine. Without torch."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -10,12 +11,13 @@ from seppo_core.cache.cut_captions import of_cache
 from seppo_core.config.loader import read_values
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.monitoring import HealthConfig
+from seppo_core.io.ledger import Ledger
 from seppo_core.io.locks import holder_of
 from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
 from seppo_core.run.checkpoint_names import checkpoints_in
 from seppo_core.run.eta import TimeLeft, clock
 from seppo_core.run.health import Alarm, Health
-from seppo_core.run.history import METRICS, read_events, read_metrics
+from seppo_core.run.history import METRICS, as_recorded, read_events, read_metrics
 
 LINES = 5
 SLOW = 0.05
@@ -52,6 +54,8 @@ class Status:
     last: tuple[dict, ...]
     held_out: dict | None
     """The newest line of metrics with an error on held-out items."""
+    damaged: tuple[str, ...] = ()
+    """Files that are not as they were written."""
     cut: tuple[str, ...] = ()
     """A line for each limit of a tokenizer that cuts captions of the cache."""
 
@@ -97,6 +101,7 @@ def read_status(folder: Path) -> Status:
         standing=tuple(watched.standing),
         last=tuple(metrics[-LINES:]),
         held_out=next((line for line in reversed(metrics) if line.get("held_out_error") is not None), None),
+        damaged=tuple(_damaged(folder, events)),
         cut=tuple(of_cache(Path(config.get("data", {}).get("cache", "")))),
     )
 
@@ -137,6 +142,8 @@ def status_text(status: Status, now: float | None = None) -> str:
     text = "\n".join(f"{name:11} {value}" for name, value in rows)
     for alarm in status.standing:
         text += f"\n  {alarm}"
+    for line in status.damaged:
+        text += f"\ndamaged     {line}"
     if status.last:
         text += "\n\n" + _table(status.last)
     return text
@@ -176,6 +183,19 @@ def _cell(value: float | int | None) -> str:
 def _variant(method: MethodConfig) -> str:
     """How the method differs from the paper's."""
     return "" if method.pool_window is None else f" that forgets all but the newest {method.pool_window} snapshots"
+
+
+def _damaged(folder: Path, events: list[dict]) -> Iterator[str]:
+    try:
+        if (problem := Ledger(folder).problem(folder / "config.yaml")) is not None:
+            yield f"{folder / 'config.yaml'} {problem}"
+    except ValueError as error:
+        yield f"{Ledger(folder).path} is damaged ({error})"
+    saved = [event["update"] for event in events if event["event"] == "checkpoint" and "update" in event]
+    path = folder / METRICS
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if saved and not as_recorded(folder, saved[-1], b"".join(lines[: saved[-1]])):
+        yield f"{path} has another content than was written up to update {saved[-1]}"
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
