@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.evaluation.anchor.judging import Scores, both, make_judge, margin, needed
+from benchmarks.evaluation.anchor.limits import COUNTS, check_counts
 from benchmarks.evaluation.anchor.measure import (
     Measured,
     Plan,
@@ -48,13 +49,7 @@ class Request:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("items", "draws", "bins", "samples", "batch_size"):
-            if vars(self)[name] < 1:
-                raise ValueError(f"--{name.replace('_', '-')} {vars(self)[name]} must be at least 1")
-        if self.draws % self.bins:
-            raise ValueError(f"--draws {self.draws} is not a multiple of --bins {self.bins}; use {self.bins * 4}, say")
-        if self.points is not None and self.points < 1:
-            raise ValueError(f"--points {self.points} must be at least 1")
+        check_counts(points=self.points, **{name: vars(self)[name] for name in COUNTS})
 
 
 def examine(request: Request) -> dict:

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.evaluation.anchor.limits import COUNTS, check_counts
+
 DESCRIPTION = """\
 Takes a trained run and asks, for some of its winners, whether s = +1 (the reference's sample is a loser) is right: does
 the reference's sample score below the policy's own for that caption, drawn from the same noise? Every checkpoint and
@@ -19,6 +21,13 @@ EPILOG = """\
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 1 if something is missing or fails, 2 for a mistake on the command line."""
     asked = _parser().parse_args(argv)
+    try:
+        check_counts(points=asked.points, **{name: vars(asked)[name] for name in COUNTS})
+        if not asked.judges and not asked.plugin and asked.plugins is None:
+            raise ValueError("--judges is missing: name a scorer, toy for the toy task's exact score, or a --plugin")
+    except ValueError as error:
+        print(f"anchor: {error}", file=sys.stderr)
+        return 2
     try:
         return _run(asked)
     except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
@@ -38,8 +47,6 @@ def _run(asked: argparse.Namespace) -> int:
     from seppo_core.judging.external.spec import parse_plugins
 
     plugins = parse_plugins(asked.plugin, asked.plugins, METRICS)
-    if not asked.judges and not plugins:
-        raise ValueError("--judges is missing: name a scorer, toy for the toy task's exact score, or a --plugin")
     request = Request(
         folder=asked.run,
         out=asked.out or asked.run / "anchor",

@@ -190,5 +190,5 @@ def test_clips(tmp_path):
 )
 def test_mistakes_are_told_in_one_line(arguments, message, run, tmp_path, capsys):
     arguments = [str(run) if argument == "RUN" else argument for argument in arguments]
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == (2 if message.startswith("--") else 1)
     assert message in capsys.readouterr().err
