@@ -16,11 +16,13 @@ from benchmarks.evaluation.media_files import composed, media_files
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.protocols import Protocol
+from seppo_core.data.source import BadItem
 from seppo_core.io.hashing import sha256_file
 from seppo_core.judging.video_pixels import even_frames
 from seppo_core.models.crop import cover_crop
 from seppo_core.report.wording import counted, some
 from seppo_image.data import Pictures
+from seppo_video.data import Clips
 from seppo_video.frames import ClipError, open_clip, read_frames
 
 NO_REFERENCE = "no reference of this prompt"
@@ -125,8 +127,9 @@ class References:
         if path is None:
             raise ValueError(NO_REFERENCE)
         if prompt.key not in self._marks:
-            read = Pictures(p.height, p.width).settings() if p.kind == "image" else (p.frames, p.height, p.width)
-            self._marks[prompt.key] = f"{REVISION} {sha256_file(path)} {' '.join(map(str, read))}"
+            # what decides the pixels of a file when a model is trained on it
+            reader = Pictures(p.height, p.width) if p.kind == "image" else Clips(p.height, p.width, p.frames)
+            self._marks[prompt.key] = f"{REVISION} {sha256_file(path)} {' '.join(map(str, reader.settings()))}"
         return self._marks[prompt.key]
 
     def read(self, prompt: Prompt, sha256: str | None = None) -> UInt8[Tensor, "f 3 h w"]:
@@ -139,7 +142,10 @@ class References:
         if path is None:
             raise ValueError(NO_REFERENCE)
         if p.kind == "image":
-            frames = Pictures(p.height, p.width).decode(path.name, path).pixels[None]
+            try:
+                frames = Pictures(p.height, p.width).decode(path.name, path).pixels[None]
+            except BadItem as error:
+                raise ValueError(f"reference {path.name}: {error.reason}") from error
         else:
             try:
                 clip = open_clip(path)
