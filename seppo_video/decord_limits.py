@@ -1,4 +1,4 @@
-"""decord, which reads clips faster than PyAV, and the clips of which it gives other frames than PyAV does."""
+"""decord, a second reader of clips, and those of which it gives other frames than PyAV does."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,8 @@ def reason_against(frame: av.VideoFrame, times: Sequence[int], keys: Sequence[bo
     """
     if _has_open_groups(times, keys):
         return "frames lean on key frames shown after them (open GOP)"
+    if frame.interlaced_frame:
+        return "it is interlaced"
     if frame.rotation:
         return "it is rotated"
     if any(component.bits > 8 for component in frame.format.components):

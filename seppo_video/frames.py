@@ -1,14 +1,17 @@
 """Reads frames of clips as RGB, and writes clips.
 
-Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord, which is
-faster, decodes them if it gives the same frames as PyAV, bit for bit; otherwise (GIF, AV1, more than 8 bits,
-transparency, rotation, open GOPs, containers other than mp4 and Matroska) PyAV does. Only PyAV notices damage that a
-decoder conceals.
+Frames are counted by the packets that PyAV finds, since containers' own counts are often wrong. decord decodes them if
+it gives the same frames as PyAV, bit for bit; otherwise (GIF, AV1, more than 8 bits, transparency, rotation, pixels
+that are not square, sizes that change, interlaced video, open GOPs, containers other than mp4 and Matroska, headers
+that count other frames) PyAV does. Only PyAV notices damage that a decoder conceals.
+
+Interlaced video whose combs show is refused, and so is HDR: what to make of either is the user's choice.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib.util import find_spec
 from io import SEEK_END, BytesIO
 from itertools import pairwise
@@ -20,7 +23,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from seppo_core.io.atomic import whole_file
+from seppo_video.combs import SUSPECT, comb_share, is_woven
 from seppo_video.decord_limits import decord_frames, last_line, reason_against
+from seppo_video.packets import SizeWatch
+from seppo_video.pixels import decoder, hdr_reason, pixel_aspect, to_rgb
 
 Reader = Literal["auto", "decord", "pyav"]
 T = TypeVar("T")
@@ -34,6 +40,8 @@ stored in for the order they are shown in, and transport streams are entered at 
 
 MAX_PIXELS = 64 * 1024**2
 """Limit of a frame; a damaged header can ask for any size."""
+_PROBE = 256 * 1024**2
+"""Bytes that can be had unless the memory is full."""
 
 
 class ClipError(ValueError):
@@ -51,6 +59,8 @@ class Clip:
     """Presentation times of the frames, ascending; None if the container does not tell them reliably."""
     keys: tuple[int, ...]
     """Presentation times at which decoding can begin, ascending."""
+    time_base: Fraction
+    """Seconds of a unit of `pts`."""
     not_decord: str | None
     """Why decord would not give the same frames; None if it does."""
 
@@ -60,6 +70,7 @@ class Clip:
 
 class _Packet(NamedTuple):
     pts: int | None
+    dts: int | None
     end: int
     key: bool
     shown: bool
@@ -72,22 +83,21 @@ def open_clip(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Clip:
     A clip whose file ends before its header says so is refused, as is one with frames of more than `max_pixels`.
     """
     try:
-        with av.open(_openable(content)) as container:
+        with _opened(content) as container:
             stream = _video(container)
-            size = stream.codec_context.height * stream.codec_context.width
+            aspect = pixel_aspect(stream)
+            size = stream.codec_context.height * stream.codec_context.width * max(aspect, 1)
             if size > max_pixels:
-                raise ClipError(f"frames of {size:,} pixels are over the limit of {max_pixels:,}")
-            packets = [
-                _Packet(
-                    packet.pts,
-                    (packet.pts or 0) + (packet.duration or 0),
-                    packet.is_keyframe,
-                    not packet.is_discard,
-                    packet.is_corrupt,
-                )
-                for packet in container.demux(stream)
-                if packet.size
-            ]
+                raise ClipError(f"frames of {int(size):,} pixels are over the limit of {max_pixels:,}")
+            promised, time_base = stream.frames, stream.time_base
+            lasting = (stream.duration or 0) * time_base * (stream.average_rate or 0)
+            watch, packets = SizeWatch(stream.codec_context), []
+            for packet in container.demux(stream):
+                if packet.size:
+                    watch.see(packet)
+                    end = (packet.pts or 0) + (packet.duration or 0)
+                    shown = not packet.is_discard
+                    packets.append(_Packet(packet.pts, packet.dts, end, packet.is_keyframe, shown, packet.is_corrupt))
             # frames before the first key frame cannot be decoded
             first = next((i for i, packet in enumerate(packets) if packet.key), len(packets))
             shown = [packet for packet in packets[first:] if packet.shown]
@@ -96,26 +106,44 @@ def open_clip(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Clip:
             sound = next((i for i, packet in enumerate(packets) if packet.damaged), None)
             if sound is not None:
                 raise ClipError(f"truncated or damaged after {sound} frames")
+            if promised > (held := _bytes(content)):
+                raise ClipError(f"its header promises {promised:,} frames in {held:,} bytes, which hold {len(shown):,}")
             _refuse_truncated(content, container, stream, shown)
             indexed = container.format.name in INDEXED
-        with av.open(_openable(content)) as container:
-            decoded = container.decode(_video(container))
+        with _opened(content) as container:
+            decoded = _decode(container, _video(container))
             frame = next(decoded, None)
             if frame is None:
                 raise ClipError("no frame can be decoded")
+            if (reason := hdr_reason(frame)) is not None:
+                raise ClipError(reason)
             times = sorted(packet.pts for packet in shown if packet.pts is not None)
             timed = indexed and len(set(times)) == len(shown)
             count = len(shown) if timed else 1 + sum(1 for _ in decoded)
     except (av.FFmpegError, OSError) as error:
+        _raise_if_full(error)
         raise ClipError(f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ClipError(str(error)) from error
     if not timed:
         reason = "its container has no sure times"
     elif first > 0 or len(shown) < len(packets):
         reason = "it begins between key frames"
+    elif promised not in (0, len(packets)):
+        reason = f"its header counts {promised:,} frames of {len(packets):,}"
+    elif lasting > 1000 + 10 * len(packets) or not _ascend(
+        [packet.dts for packet in packets if packet.dts is not None]
+    ):
+        # decord makes room for what the header says, and where there is none it ends the process
+        reason = "its times leap"
+    elif aspect != 1:
+        reason = "its pixels are not square"
     else:
-        reason = reason_against(frame, [packet.pts for packet in packets], [packet.key for packet in packets])
+        reason = watch.reason() or reason_against(
+            frame, [packet.pts for packet in packets], [packet.key for packet in packets]
+        )
     keys = tuple(sorted(packet.pts for packet in packets[first:] if packet.key)) if timed else ()
-    return Clip(content, count, tuple(times) if timed else None, keys, reason)
+    return Clip(content, count, tuple(times) if timed else None, keys, time_base, reason)
 
 
 def read_frames(
@@ -123,25 +151,44 @@ def read_frames(
 ) -> list[T]:
     """Calls `use` on each frame in `indices` (ascending) as it is decoded, so that one frame at a time is in memory.
 
-    Raises ClipError if a frame cannot be decoded, or if `reader` is "decord" and decord would give other frames.
+    Raises ClipError if a frame cannot be decoded or is woven of two moments, or if `reader` is "decord" and decord
+    would give other frames.
     """
     if any(b <= a for a, b in pairwise(indices)) or not 0 <= indices[0] <= indices[-1] < len(clip):
         raise IndexError(f"frames {indices} are not ascending within 0..{len(clip) - 1}")
     reason = clip.not_decord or ("it is not installed" if find_spec("decord") is None else None)
     if reader == "decord" and reason:
         raise ClipError(f"not read by decord: {reason}; use reader auto or pyav")
+    used = None
     if reader != "pyav" and not reason:
         try:
-            return [use(frame) for frame in decord_frames(clip.content, len(clip), indices)]
+            used = _used(decord_frames(clip.content, len(clip), indices), use)
         # decord says everything with one exception, and some things with RuntimeError
         except Exception as error:
             if reader == "decord":
                 raise ClipError(f"not read by decord: {last_line(error)}") from error
-    try:
-        with av.open(_openable(clip.content)) as container:
-            return [use(frame) for frame in _pyav_frames(clip, container, indices)]
-    except (av.FFmpegError, OSError) as error:
-        raise ClipError(f"truncated or damaged: {error.strerror or error}") from error
+    if used is None:
+        used = _used(_by_pyav(clip, indices), use)
+    _refuse_woven(clip, {index: share for index, (_, share) in zip(indices, used, strict=True) if share > SUSPECT})
+    return [result for result, _ in used]
+
+
+def _used(
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]], use: Callable[[UInt8[np.ndarray, "h w 3"]], T]
+) -> list[tuple[T, float]]:
+    return [(use(frame), comb_share(frame)) for frame in frames]
+
+
+def _refuse_woven(clip: Clip, suspects: dict[int, float]) -> None:
+    """Raises ClipError if most of the frames that look like combs, by the share that does, change between fields."""
+    worst = sorted(suspects, key=suspects.__getitem__)[-4:]
+    inner = [index for index in worst if 0 < index < len(clip) - 1]
+    woven = sum(is_woven(list(_by_pyav(clip, [index - 1, index, index + 1]))) for index in inner)
+    if woven and 2 * woven >= len(inner):
+        raise ClipError(
+            "it is interlaced: the rows of its frames show two moments in turn; deinterlace it first, e.g. "
+            "ffmpeg -i IN -vf bwdif OUT"
+        )
 
 
 def write_clip(path: Path, frames: UInt8[np.ndarray, "f h w 3"], fps: int, lossless: bool = True) -> None:
@@ -165,20 +212,43 @@ def write_clip(path: Path, frames: UInt8[np.ndarray, "f h w 3"], fps: int, lossl
         container.mux(stream.encode())
 
 
-def to_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """A decoded frame upright and, if it is transparent, over white."""
-    if any(component.is_alpha for component in frame.format.components):
-        rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
-        color, alpha = rgba[..., :3], rgba[..., 3:]
-        pixels = ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    else:
-        pixels = frame.to_ndarray(format="rgb24")
-    # both count degrees anticlockwise
-    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
+def _opened(content: Path | bytes) -> av.container.InputContainer:
+    # titles in other encodings are no reason to fail
+    return av.open(BytesIO(content) if isinstance(content, bytes) else str(content), metadata_errors="replace")
 
 
-def _openable(content: Path | bytes) -> str | BytesIO:
-    return BytesIO(content) if isinstance(content, bytes) else str(content)
+def _bytes(content: Path | bytes) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def _ascend(times: list[int]) -> bool:
+    return all(a < b for a, b in pairwise(times))
+
+
+def _raise_if_full(error: Exception) -> None:
+    """Raises MemoryError if the memory is full; FFmpeg says so too where a damaged header asks for too much."""
+    if isinstance(error, MemoryError):
+        try:
+            np.empty(_PROBE, np.uint8)
+        except MemoryError:
+            raise error from None
+
+
+def _by_pyav(clip: Clip, indices: list[int]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    try:
+        with _opened(clip.content) as container:
+            yield from _pyav_frames(clip, container, indices)
+    except (av.FFmpegError, OSError) as error:
+        _raise_if_full(error)
+        raise ClipError(f"truncated or damaged: {error.strerror or error}") from error
+
+
+def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """The frames of `stream` from where the container stands."""
+    keeps_alpha = decoder(stream)
+    if keeps_alpha is None:
+        return container.decode(stream)
+    return (frame for packet in container.demux(stream) for frame in keeps_alpha.decode(packet))
 
 
 def _video(container: av.container.InputContainer) -> av.VideoStream:
@@ -224,12 +294,12 @@ def _pyav_frames(
     clip: Clip, container: av.container.InputContainer, indices: list[int]
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     stream = _video(container)
-    frames = container.decode(stream)
+    frames, aspect = _decode(container, stream), pixel_aspect(stream)
     if clip.pts is None:
         wanted = set(indices)
         for index, frame in enumerate(frames):
             if index in wanted:
-                yield _sound(clip, index, frame)
+                yield _sound(clip, index, frame, aspect)
             if index == indices[-1]:
                 return
         raise ClipError(f"frame {indices[-1]} of {len(clip)} cannot be decoded")
@@ -247,7 +317,7 @@ def _pyav_frames(
         if frame.pts != time:
             raise ClipError(f"frame {index} of {len(clip)} cannot be decoded")
         position = time
-        yield _sound(clip, index, frame)
+        yield _sound(clip, index, frame, aspect)
 
 
 def _seek(
@@ -256,7 +326,7 @@ def _seek(
     """The frame at which decoding begins anew, not after `time`, and an iterator over those that follow it."""
     for key in reversed(keys):
         container.seek(key, stream=stream)
-        frames = container.decode(stream)
+        frames = _decode(container, stream)
         frame = next(frames, None)
         # containers that are indexed by decoding time may land one key frame late
         if frame is not None and frame.pts is not None and frame.pts <= time:
@@ -264,7 +334,7 @@ def _seek(
     raise ClipError(f"cannot go back to a key frame before time {time}")
 
 
-def _sound(clip: Clip, index: int, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+def _sound(clip: Clip, index: int, frame: av.VideoFrame, aspect: Fraction) -> UInt8[np.ndarray, "h w 3"]:
     if frame.is_corrupt:
         raise ClipError(f"frame {index} of {len(clip)} is damaged")
-    return to_rgb(frame)
+    return to_rgb(frame, aspect)
