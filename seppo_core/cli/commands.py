@@ -12,7 +12,7 @@ from seppo_core.cache.writer import PARTS, recorded_model
 from seppo_core.config.options import ExportRequest, SampleRequest, VerifyRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.source import Source
-from seppo_core.distributed.ranks import Ranks, make_accelerator
+from seppo_core.distributed.ranks import Ranks, make_accelerator, naming_the_lost
 from seppo_core.export.model_card import write_card
 from seppo_core.export.samples import Draw, WriteSample, draw_samples
 from seppo_core.export.weights import write_full, write_lora
@@ -28,6 +28,7 @@ from seppo_core.training.setup import Load, build, load_encoders, load_policy_in
 from seppo_core.training.trainer import Trainer
 
 
+@naming_the_lost()
 def prepare(config: Config, load: Load, source: Source, overwrite: bool = False) -> Manifest:
     """Encodes the items of `source` into data.cache, once, on all processes of the launch."""
     d = config.data
@@ -77,6 +78,7 @@ def verify(config: Config, request: VerifyRequest) -> None:
         raise ValueError(f"{elsewhere[0]}; bring it back from a copy, or move it away if it is a checkpoint")
 
 
+@naming_the_lost()
 def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> Path:
     """Trains, or continues, the run of `config`; returns its folder (see `setup.build`)."""
     # from before the cache is opened until the last update, or `prepare --overwrite` would change what is learnt

@@ -32,6 +32,7 @@ from seppo_core.config.options import (
 )
 from seppo_core.config.schema import Config
 from seppo_core.config.variants import Variants
+from seppo_core.distributed import watch
 from seppo_core.distributed.signals import Stopped, raising
 from seppo_core.io.disk_errors import explanation
 from seppo_core.run.status import read_status, status_text
@@ -74,6 +75,7 @@ def run(argv: list[str], program: str, schema: type[Config], commands_module: st
     ValueError, OSError, FloatingPointError and ModuleNotFoundError become one line on stderr and status 2, or keep
     their traceback if SEPPO_TRACEBACK=1 is set. All other errors keep theirs. SIGTERM gives 143, SIGINT 130.
     """
+    watch.program = program
     try:
         with raising():
             return _run(argv, program, schema, commands_module)

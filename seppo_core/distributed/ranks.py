@@ -4,13 +4,18 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from torch import distributed
+
+from seppo_core.distributed import watch as peers
+from seppo_core.distributed.watch import PeerLost, watch_peers
 
 T = TypeVar("T")
 
@@ -20,6 +25,8 @@ PATIENCE = timedelta(hours=12)
 """Time limit of collectives. NCCL's default of ten minutes ends runs whose main process waits for a slow disk."""
 _GONE = re.compile("[Cc]onnection (reset|closed|refused)|[Bb]roken pipe|remote worker")
 """How the libraries of the processes' network say that one of them is gone."""
+SECONDS_TO_NAME = 3.0
+"""Seconds to wait for a sign of life of the others before one of them is named as lost."""
 FOREIGN = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_FSDP": "accelerate's FSDP",
@@ -120,4 +127,34 @@ def make_accelerator(mixed_precision: str = "no") -> Accelerator:
                 f"the launcher asks for {name} ({variable}=true), which is not tested here; launch plain processes "
                 "(torchrun, or accelerate launch --multi_gpu) and set loop.sharded=true to share a model"
             )
-    return Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    found = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    if distributed.is_initialized():
+        watch_peers(distributed.get_rank(), distributed.get_world_size(), _own_store)
+    return found
+
+
+def _own_store() -> distributed.Store:
+    """The store that the processes met in, by a connection of one's own: a thread that waits in one blocks it."""
+    return distributed.PrefixStore("watch", distributed.group.WORLD.get_group_store().clone())
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether a collective broke off because another process is gone. The run can be continued."""
+    # gloo's errors have no class of their own
+    is_gloos = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    return is_gloos or isinstance(error, distributed.DistError)
+
+
+@contextmanager
+def naming_the_lost() -> Iterator[None]:
+    """Context that turns errors of collectives whose other process is gone into PeerLost, which names it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_loss(error) or peers.watch is None:
+            raise
+        peers.watch.pause()
+        silent = peers.watch.lost(SECONDS_TO_NAME)
+        if not silent:
+            raise
+        raise PeerLost(peers.watch.describe(silent[0], "is gone or stopped")) from error

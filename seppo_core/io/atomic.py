@@ -114,13 +114,14 @@ def _remove_abandoned(path: Path) -> None:
 
 def _is_abandoned(left: Path, machine: str, process: int) -> bool:
     if machine == MACHINE:
-        return process != os.getpid() and not _is_alive(process)
+        return process != os.getpid() and not is_alive(process)
     with suppress(FileNotFoundError):
         return time.time() - left.stat().st_mtime > ABANDONED
     return False
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     if os.name == "nt":
         # on Windows, signal 0 would end it
         return True

@@ -4,14 +4,15 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
-from torch.distributed import DistError
 from torch.utils.tensorboard import SummaryWriter
 
 from seppo_core.config.loader import plain
 from seppo_core.config.schema import Config
-from seppo_core.distributed.ranks import Ranks
+from seppo_core.distributed import watch as peers
+from seppo_core.distributed.ranks import Ranks, is_loss
 from seppo_core.distributed.signals import Stopped
 from seppo_core.distributed.store import RunStore
+from seppo_core.distributed.watch import PeerLost
 from seppo_core.io.locks import FolderLock
 from seppo_core.methods.method import Method
 from seppo_core.run.display import UpdateDisplay
@@ -30,6 +31,16 @@ class RunEvents(AbstractContextManager):
     def __init__(self, lock: FolderLock, ranks: Ranks, store: RunStore):
         self.folder, self.ranks, self.store = lock.folder, ranks, store
         self._lock = lock
+
+    def __enter__(self) -> "RunEvents":
+        if peers.watch is not None:
+            peers.watch.told = self._lost
+        return self
+
+    def _lost(self, why: str) -> None:
+        """For the thread that ends this process when another one is lost."""
+        with suppress(OSError):
+            add_event(self.folder, "stopped", why=why, rank=self.ranks.rank)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace) -> None:
         if kind is None:
@@ -69,7 +80,7 @@ class RunEvents(AbstractContextManager):
         elif self._first_to_fail():
             # by the process that knows why: its end is the end of the others
             rank = {} if self.ranks.world == 1 else {"rank": self.ranks.rank}
-            if _is_loss(error):
+            if isinstance(error, PeerLost) or is_loss(error):
                 add_event(self.folder, "stopped", why=f"another process was lost: {why}", **rank)
             else:
                 add_event(self.folder, "failed", why=why, **rank)
@@ -141,9 +152,3 @@ class RunRecorder(AbstractContextManager):
         metrics = {} if self._log is None else {"metrics": self._log.sync()}
         yield
         self.events.add("checkpoint", update=done, **metrics)
-
-
-def _is_loss(error: BaseException) -> bool:
-    """Whether a collective broke off because another process is gone. The run can be continued."""
-    # gloo's errors have no class of their own
-    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 from accelerate.utils import broadcast_object_list
 
-from seppo_core.distributed.ranks import Ranks
+from seppo_core.distributed.ranks import Ranks, naming_the_lost
 from seppo_core.distributed.signals import Stopped
 from seppo_core.io.ledger import Ledger
 from seppo_core.methods.reference_pool import ReferencePool
@@ -112,7 +112,7 @@ class Trainer:
         SIGTERM and SIGINT save and raise Stopped. UnhealthyRun if a health gate stops the run, OSError if the disk
         refuses; the last checkpoint is then as it was.
         """
-        with self.stop, RunEvents(self.lock, self.ranks, self.stop.store) as events:
+        with self.stop, RunEvents(self.lock, self.ranks, self.stop.store) as events, naming_the_lost():
             latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
             needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
             self.ranks.run_on_main(lambda: check_run_space(self.folder, needed))

@@ -17,7 +17,7 @@ from seppo_core.distributed.ranks import Ranks
 from seppo_core.distributed.store import RunStore
 from tests.cache.test_prepare import BAD, CAPTIONS, OPTIONS, content
 from tests.cache.winners import ListSource, PixelAdapter
-from tests.training.together import forkserver, free_port
+from tests.training.together import forkserver, free_port, limit_time
 
 
 class SlowAdapter(PixelAdapter):
@@ -32,6 +32,7 @@ def one(folder: Path, rank: int, world: int, port: int, slow: bool, fails: int |
     """A process of a launch."""
     import torch
 
+    limit_time()
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     os.environ |= {"LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}

@@ -76,3 +76,50 @@ def test_what_takes_long_is_broken_off(workshop, tmp_path, doing, sharded, whom)
     assert "stopped by SIGTERM after update 0 of 60" in launch.output
     # what was being drawn is not there: nobody has waited for it
     assert not [*run.rglob("samples-*"), *run.rglob("update-000000.png")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 1])
+@pytest.mark.parametrize("asked", [True, False], ids=["asked to stop", "left alone"])
+def test_a_stopped_process_does_not_keep_the_other(workshop, tmp_path, stopped, asked):
+    """It waits in a collective, where the handler of a signal does not run."""
+    config = workshop.config(tmp_path / "run")
+    config = replace(config, loop=replace(config.loop, iterations=1, updates_per_iteration=200, checkpoint_every=5))
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(config))
+    run = tmp_path / "run"
+    launch = start(2, "tests.training.impatient", "train", path, log=tmp_path / "log")
+    launch.until(lambda: len(read_metrics(run)) >= 6)
+    one, other = launch.workers[stopped], launch.workers[1 - stopped]
+    os.kill(one.pid, signal.SIGSTOP)
+    time.sleep(1)
+    began = time.monotonic()
+    if asked:
+        other.terminate()
+    other.join(30)
+    os.kill(one.pid, signal.SIGKILL)
+    launch.finish()
+    assert time.monotonic() - began < 20
+    assert other.exitcode == (143 if asked else 2), launch.output[-3000:]
+    line = launch.output.strip().splitlines()[-1]
+    assert line.startswith(f"seppo-image: process {stopped} of 2 "), launch.output[-3000:]
+    assert "Traceback" not in launch.output
+    assert read_events(run)[-1]["event"] == "stopped"
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_named_by_the_one_that_is_left(workshop, tmp_path):
+    config = workshop.config(tmp_path / "run")
+    config = replace(config, loop=replace(config.loop, iterations=1, updates_per_iteration=200))
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(config))
+    launch = start(2, "seppo_image", "train", path, log=tmp_path / "log")
+    # as a launcher would tell the other to end, which is not what is tried
+    launch.told = True
+    launch.until(lambda: len(read_metrics(tmp_path / "run")) >= 3)
+    launch.workers[1].kill()
+    launch.workers[0].join(60)
+    assert launch.workers[0].exitcode == 2, launch.output[-3000:]
+    assert "seppo-image: process 1 of 2 is gone" in launch.output
+    assert "Traceback" not in launch.output
+    launch.finish()

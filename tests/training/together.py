@@ -4,19 +4,24 @@
 processes each import everything anew, which takes 15 seconds of processor time.
 """
 
+import faulthandler
 import multiprocessing
 import multiprocessing.context
 import multiprocessing.forkserver
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
 
+LIMIT = 400
+"""Seconds after which a forked process ends itself, whatever it waits for and whether or not its test still runs."""
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 PRELOAD = ["tests.training.preload"]
@@ -94,11 +99,18 @@ def start(processes: int, module: str, *arguments: str | Path, log: Path) -> Lau
 def torchrun(processes: int, module: str, *arguments: str | Path) -> subprocess.CompletedProcess:
     """Runs `python -m module arguments` under the real torchrun; output and errors are one text."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return subprocess.run(
-        [*launcher, "-m", "--", module, *map(str, arguments)],
-        cwd=ROOT, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
+    command = [*launcher, "-m", "--", module, *map(str, arguments)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as launched:  # fmt: skip
+        try:
+            output, _ = launched.communicate(timeout=300)
+        finally:
+            # its processes too, which hold the pipe
+            with suppress(ProcessLookupError):
+                os.killpg(launched.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, launched.returncode, output)
 
 
 def run_rank(rank: int, world: int, port: int, module: str, arguments: Sequence[str], log: Path) -> None:
@@ -106,12 +118,18 @@ def run_rank(rank: int, world: int, port: int, module: str, arguments: Sequence[
     with log.open("a") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+    limit_time()
     os.chdir(ROOT)
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     os.environ |= ENVIRONMENT | {name: str(value) for name, value in ranks.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def limit_time() -> None:
+    """Ends this process after `LIMIT` seconds, with a trace of where it hangs."""
+    faulthandler.dump_traceback_later(LIMIT, exit=True)
 
 
 def free_port() -> int:
