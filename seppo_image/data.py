@@ -10,7 +10,7 @@ from PIL import Image
 
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
-from seppo_core.data.open import open_table
+from seppo_core.data.open import open_folder
 from seppo_core.data.pictures import MAX_PIXELS, PictureError, use_picture
 from seppo_core.data.source import BadItem, View
 from seppo_core.models.adapter import CropInfo
@@ -62,6 +62,4 @@ class ImageFolder(MediaSource):
         self, folder: str | Path, height: int, width: int, *, upscale: bool = True, max_pixels: int = MAX_PIXELS
     ):
         found = find_source(str(folder), "folder")
-        super().__init__(
-            open_table(found.files[0], found.root), Pictures(height, width, upscale=upscale, max_pixels=max_pixels)
-        )
+        super().__init__(open_folder(found), Pictures(height, width, upscale=upscale, max_pixels=max_pixels))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
-from seppo_core.data.open import open_table
+from seppo_core.data.open import open_folder
 from seppo_core.data.source import BadItem, View
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
@@ -111,7 +111,7 @@ class ClipFolder(MediaSource):
             seed=seed,
             max_pixels=max_pixels,
         )
-        super().__init__(open_table(found.files[0], found.root), clips)
+        super().__init__(open_folder(found), clips)
 
 
 def even_indices(length: int, frames: int) -> list[int]:

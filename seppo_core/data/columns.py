@@ -17,7 +17,14 @@ VIDEO_ID_CAPTIONS = ("name",)
 _JUDGED = ("jpg", "image", "file_name", "video")
 """Pairs NAME_0, NAME_1 with a column label_0, as Pick-a-Pic has them."""
 _RANKED = (("file_name", "loser_file_name"), ("winner", "loser"), ("chosen", "rejected"))
-_SINGLE = ("file_name", "image", "jpg", "png", "webp", "video", "mp4", "path", VIDEO_ID)
+_SINGLE = (
+    "file_name", "image", "jpg", "png", "webp", "video", "mp4", "path", VIDEO_ID,
+    # as other tools and people call it
+    "filename", "file_path", "filepath", "image_path", "img_path", "video_path", "image_file", "img", "file",
+)  # fmt: skip
+_MORE_CAPTIONS = ("captions", "texts", "prompts", "description", "tags")
+"""Names that are looked for if none of `CAPTIONS` is there."""
+_ADDRESSES = ("url", "image_url", "img_url", "video_url")
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,20 @@ def choose_columns(
         first, found_second, found_label = _usual(available)
         second = found_second if second is None else second
         label = found_label if label is None else label
+    if first is None and (address := _named(available, _ADDRESSES)) is not None:
+        raise ValueError(
+            f"{where} has addresses in the column {address} and no column with files; download them first, e.g. by "
+            "img2dataset, or name the column with files as data.first_column"
+        )
     if first is None:
         raise ValueError(
-            f"{where} has the columns {_listed(available)}; it needs file_name, {', '.join(_SINGLE[1:])}, or a pair "
+            f"{where} has the columns {_listed(available)}; it needs file_name, {', '.join(_SINGLE[1:9])}, or a pair "
             "such as jpg_0, jpg_1 and label_0; or name yours: data.first_column, second_column, label_column"
         )
     usual = (*CAPTIONS, *(VIDEO_ID_CAPTIONS if first == VIDEO_ID else ()))
     captions = (caption,) if caption is not None else tuple(name for name in usual if name in available)
+    if not captions and (other := _named(available, (*usual, *_MORE_CAPTIONS))) is not None:
+        captions = (other,)
     if not captions:
         raise ValueError(
             f"{where} has the columns {_listed(available)}; it needs a caption in one of {', '.join(usual)}; or name "
@@ -140,8 +154,15 @@ def _usual(available: list[str]) -> tuple[str | None, str | None, str | None]:
     for winner, loser in _RANKED:
         if winner in available and loser in available:
             return winner, loser, None
-    single = next((name for name in _SINGLE if name in available), None)
+    single = _named(available, _SINGLE)
     return single, None, "label" if "label" in available and single is not None else None
+
+
+def _named(available: list[str], names: tuple[str, ...]) -> str | None:
+    """The first of `names` among `available`, or what differs from it in capitals, blanks and hyphens alone."""
+    alike = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in reversed(available)}
+    exact = next((name for name in names if name in available), None)
+    return exact or next((alike[name] for name in names if name in alike), None)
 
 
 def _listed(names: list[str]) -> str:

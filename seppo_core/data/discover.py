@@ -9,23 +9,34 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from seppo_core.config.messages import similar_path
+from seppo_core.data.beside import pairs
+from seppo_core.data.walk import is_leftover, walk_files
 
 Format = Literal["folder", "parquet", "webdataset", "hub"]
 
-TABLES = (".jsonl", ".csv")
-_SUFFIX: dict[str, Format] = {".jsonl": "folder", ".csv": "folder", ".parquet": "parquet", ".tar": "webdataset"}
+TABLES = (".jsonl", ".csv", ".tsv")
+_JSON = ("metadata.json", "captions.json", "meta_cap.json")
+"""Names of tables in JSON, since folders hold many other files of JSON; any name will do if it is given."""
+_SUFFIX: dict[str, Format] = {
+    **dict.fromkeys((*TABLES, ".json"), "folder"),
+    ".parquet": "parquet",
+    ".tar": "webdataset",
+}
 _SAVED = ("dataset_dict.json", "state.json")
 """In folders that the library `datasets` has saved."""
+_METADATA = tuple(f"metadata{suffix}" for suffix in (*TABLES, ".json"))
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _PACKED = re.compile(r".*\.(tar\.\w+|tgz|tbz2|txz|zip)")
 
 
 class Found(NamedTuple):
-    """`files`: the table, the shards or the archives, sorted; none for the hub. `root`: what paths are relative to."""
+    """`files`: the table, the shards or the archives, sorted; none for the hub, nor for a folder with the captions in
+    files beside the media. `root`: what paths are relative to. `remark`: what should be said about the choice."""
 
     format: Format
     root: Path
     files: tuple[Path, ...] = ()
+    remark: str = ""
 
 
 def find_source(source: str, format: Format | Literal["auto"] = "auto") -> Found:
@@ -62,22 +73,41 @@ def _in_folder(source: str, folder: Path, format: Format | Literal["auto"]) -> F
         return Found("folder", folder, (named[0],))
     if format == "auto" and any((folder / name).is_file() for name in _SAVED):
         return Found("hub", folder)
-    held = {kind: sorted(folder.rglob(f"*{kind}")) for kind in (".parquet", ".tar")}
-    tables = sorted(path for kind in TABLES for path in folder.glob(f"*{kind}"))
+    held: dict[str, list[Path]] = {".parquet": [], ".tar": []}
+    splits: list[Path] = []
+    beside = False
+    for inside, names in walk_files(folder):
+        for name in names:
+            if (suffix := Path(name).suffix.lower()) in held:
+                held[suffix].append(folder / inside / name)
+            if name.lower() in _METADATA and inside and "/" not in inside:
+                splits.append(folder / inside / name)
+        beside = beside or any(text is not None for _, text in pairs(names))
+    tables = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file()
+        and not is_leftover(path.name)
+        and (path.suffix.lower() in TABLES or path.name.lower() in _JSON)
+    )
     candidates: dict[Format, list[Path]] = {
         "folder": tables,
-        "parquet": held[".parquet"],
-        "webdataset": held[".tar"],
+        "parquet": sorted(held[".parquet"]),
+        "webdataset": sorted(held[".tar"]),
     }
     chosen = [name for name, files in candidates.items() if files and format in ("auto", name)]
     if len(chosen) > 1:
         raise ValueError(f"data.source={source} could be read as {' or '.join(chosen)}; set data.format to one of them")
+    if not chosen and format in ("auto", "folder") and splits:
+        return _split(source, splits)
+    if not chosen and format in ("auto", "folder") and beside:
+        return Found("folder", folder)
     if not chosen:
         looked = {"auto": "tables, parquet files or tars", "folder": "metadata.jsonl and no metadata.csv"}
         missing = looked.get(format, f"files of {format}")
         raise FileNotFoundError(
             f"{folder} has no {missing}; write a metadata.jsonl or metadata.csv with file_name and caption, e.g. "
-            f'{{"file_name": "a.png", "caption": "a red house"}}{_packed(folder)}'
+            f'{{"file_name": "a.png", "caption": "a red house"}}, or a.txt beside each a.png{_packed(folder)}'
         )
     if chosen == ["folder"] and len(tables) > 1:
         names = ", ".join(path.name for path in tables[:4])
@@ -85,9 +115,21 @@ def _in_folder(source: str, folder: Path, format: Format | Literal["auto"]) -> F
     return Found(chosen[0], folder, tuple(candidates[chosen[0]]))
 
 
+def _split(source: str, tables: list[Path]) -> Found:
+    """The table of an image folder's split: of train if there are several."""
+    chosen = [table for table in tables if table.parent.name == "train"] if len(tables) > 1 else tables
+    if len(chosen) != 1:
+        names = ", ".join(sorted(f"{table.parent.name}/{table.name}" for table in tables)[:4])
+        raise ValueError(f"data.source={source} has tables in several folders ({names}); name the one that is meant")
+    (table,) = chosen
+    others = sorted({other.parent.name for other in tables} - {table.parent.name})
+    left = f"; {', '.join(others)} is left" if others else ""
+    return Found("folder", table.parent, (table,), f"{source}: {table.parent.name}/{table.name} is read{left}")
+
+
 def _checked(source: str, format: Format | Literal["auto"], root: Path, files: list[Path]) -> Found:
-    formats = {_SUFFIX.get(path.suffix) for path in files}
-    odd = next((path for path in files if path.suffix not in _SUFFIX), None)
+    formats = {_SUFFIX.get(path.suffix.lower()) for path in files}
+    odd = next((path for path in files if path.suffix.lower() not in _SUFFIX), None)
     if odd is not None:
         more = "; unpack it to plain .tar files" if _PACKED.fullmatch(odd.name) else ""
         raise ValueError(f"data.source={source}: {odd.name} is none of {', '.join(_SUFFIX)}{more}")

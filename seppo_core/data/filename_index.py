@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from seppo_core.data.source import BadItem
+from seppo_core.data.walk import walk_files
 from seppo_core.io.hashing import hash64
 
 SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".gif", ".avi")
@@ -19,13 +20,12 @@ class FilenameIndex:
         self.root = root
         paths, hashes, starts = bytearray(), [], [0]
         hash_blocks, start_blocks = [], []
-        for folder, folders, names in os.walk(root):
-            folders.sort()
-            for name in sorted(names):
+        for folder, names in walk_files(root):
+            for name in names:
                 stem, suffix = Path(name).stem, Path(name).suffix
                 if suffix.lower() not in SUFFIXES:
                     continue
-                paths += os.fsencode(Path(folder, name).relative_to(root).as_posix())
+                paths += os.fsencode(f"{folder}/{name}" if folder else name)
                 hashes.append(hash64(os.fsencode(stem)))
                 starts.append(len(paths))
                 if len(hashes) == 65536:

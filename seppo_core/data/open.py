@@ -7,14 +7,15 @@ from hashlib import sha256
 from pathlib import Path
 
 from seppo_core.config.data import DataConfig
+from seppo_core.data.beside import CaptionFiles
 from seppo_core.data.columns import Columns, choose_columns
-from seppo_core.data.csv_jsonl import CsvTable, JsonLines
+from seppo_core.data.csv_jsonl import text_table
 from seppo_core.data.discover import Found, find_source
 from seppo_core.data.hub import fetched, is_saved, streamed
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.parquet import ParquetTable, Shard
 from seppo_core.data.records import Records
-from seppo_core.data.tables import TableRecords
+from seppo_core.data.tables import Table, TableRecords, files_below
 from seppo_core.data.tar import TarRecords
 from seppo_core.io.hashing import sha256_file
 
@@ -56,7 +57,7 @@ def open_records(config: DataConfig, found: Found) -> Records:
     if not root.is_dir() and found.format != "hub":
         raise FileNotFoundError(f"data.root={root} is not a folder; name the one that the table's files lie in")
     if found.format == "folder":
-        return open_table(found.files[0], root, choose)
+        return open_folder(found if config.root is None else found._replace(root=root), choose, config.root is None)
     if found.format == "webdataset":
         if config.first_column is not None or config.second_column is not None:
             raise ValueError(
@@ -75,10 +76,17 @@ def open_records(config: DataConfig, found: Found) -> Records:
     return TableRecords(table, table.choice, root if root.is_dir() else Path.cwd())
 
 
-def open_table(table: Path, root: Path, choose: Choose = choose_columns) -> TableRecords:
-    """The rows of a metadata.jsonl, metadata.csv or the like, whose files lie under `root`."""
-    rows = (JsonLines if table.suffix == ".jsonl" else CsvTable)(table)
-    return TableRecords(rows, choose(rows.columns, str(table)), root, unique=True)
+def open_folder(found: Found, choose: Choose = choose_columns, search: bool = True) -> TableRecords:
+    """The rows of a table, or of captions in files beside the media; with `search` the files of a table that lie in a
+    folder below it are found there."""
+    if not found.files:
+        rows: Table = CaptionFiles(found.root)
+        return TableRecords(rows, choose(rows.columns, str(found.root)), found.root, unique=True)
+    rows = text_table(found.files[0])
+    columns = choose(rows.columns, str(found.files[0]))
+    below, remark = files_below(rows, columns, found.root) if search else (None, "")
+    rows.problems.remarks += [line for line in (found.remark, remark) if line]
+    return TableRecords(rows, columns, found.root if below is None else below, unique=True)
 
 
 def check_expected(config: DataConfig, records: Records) -> None:

@@ -152,6 +152,9 @@ def find_file(root: Path, name: str) -> Media:
         size = -1
     except OSError as error:
         raise BadItem(name, f"cannot be looked up: {error.strerror}") from error
+    if size < 0 and "\\" in name:
+        # as Windows writes it
+        return find_file(root, name.replace("\\", "/"))
     if size < 0:
         raise BadItem(name, "no such file")
     return Media(name, path, size)

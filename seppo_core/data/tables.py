@@ -4,6 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ import numpy as np
 from seppo_core.data.columns import VIDEO_ID, Columns, media_of
 from seppo_core.data.filename_index import FilenameIndex
 from seppo_core.data.problems import Problems
-from seppo_core.data.records import Media, Record, Records
+from seppo_core.data.records import Media, Record, Records, leaves_folder
 from seppo_core.data.retry import retry_io
-from seppo_core.data.source import BadItem, SourceLost
+from seppo_core.data.source import BadItem, SourceLost, is_text
+from seppo_core.data.walk import walk_files
 from seppo_core.io.hashing import hash64, repeats
 
+FIRST_ROWS = 16
+"""Rows by which the folder of a table's files is looked for."""
 Row = dict[str, object]
 
 
@@ -151,3 +155,24 @@ def _distinct(hashes: Iterable[int]) -> int:
     """Number of distinct hashes other than 0."""
     found = hashes if isinstance(hashes, np.ndarray) else np.fromiter(hashes, dtype=np.uint64)
     return int(np.count_nonzero(np.unique(found)))
+
+
+def files_below(table: Table, columns: Columns, root: Path) -> tuple[Path | None, str]:
+    """The one folder below `root` with the files that the first rows name and `root` has not, or None; and what should
+    be said of it."""
+    if columns.first == VIDEO_ID:
+        return None, ""
+    names = [row.get(columns.first) for row in islice(table.scan(), FIRST_ROWS) if not isinstance(row, BadItem)]
+    wanted = [slashed(name) for name in names if isinstance(name, str) and name.strip() and not leaves_folder(name)]
+    if not wanted or any((root / name).exists() for name in wanted if is_text(name)):
+        return None, ""
+    found = [root / folder for folder, _ in walk_files(root) if folder and (root / folder / wanted[0]).is_file()]
+    found = [folder for folder in found if all((folder / name).is_file() for name in wanted)]
+    where = f"{table.files[0]}: its first files, as {wanted[0]}, are not in {root}"
+    if len(found) == 1:
+        return found[0], f"{where}; they are read in {found[0]}, where all of them are"
+    return None, f"{where}; set data.root to the folder that names are relative to"
+
+
+def slashed(name: str) -> str:
+    return name.strip().replace("\\", "/")

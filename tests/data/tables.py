@@ -10,7 +10,7 @@ from PIL import Image
 from seppo_core.config.data import DataConfig
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
-from seppo_core.data.open import open_source, open_table
+from seppo_core.data.open import open_folder, open_source
 from seppo_core.data.source import BadItem, Source, View
 from seppo_core.models.adapter import CropInfo
 
@@ -40,7 +40,7 @@ class OneByte(Decoder):
 
 def source_of(folder: Path, height: int, width: int, **how) -> MediaSource:
     found = find_source(str(folder))
-    return MediaSource(open_table(found.files[0], found.root), OneByte(height, width), **how)
+    return MediaSource(open_folder(found), OneByte(height, width), **how)
 
 
 def problems(folder: Path) -> list[BadItem | None]:

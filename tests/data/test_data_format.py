@@ -53,7 +53,7 @@ def test_what_is_there_is_found(tmp_path, names, source, format, files):
         (["a.parquet", "b.tar"], "*", "auto", "matches files of parquet and webdataset; name one kind alone"),
         (["a.csv", "b.csv"], "*.csv", "auto", "matches 2 tables"),
         (["a.tar"], "a.tar", "parquet", "is of data.format webdataset, not parquet; leave data.format out"),
-        (["a.zip"], "a.zip", "auto", "a.zip is none of .jsonl, .csv, .parquet, .tar"),
+        (["a.zip"], "a.zip", "auto", "a.zip is none of .jsonl, .csv, .tsv, .json, .parquet, .tar"),
         (["pictures/metadata.csv"], "picture", "auto", "is not a folder; did you mean"),
         ([], "x-*.tar", "auto", "matches no file"),
         ([], "{0..2000000}.tar", "auto", "stands for over a million files"),

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from seppo_core.data import pictures
+from seppo_core.data.discover import find_source
 from seppo_core.data.media import MediaSource
-from seppo_core.data.open import open_table
+from seppo_core.data.open import open_folder
 from seppo_core.data.pictures import PictureError, read_picture
 from seppo_core.data.source import SourceLost
 from seppo_image.data import Pictures
@@ -132,7 +133,7 @@ def test_heic_is_named_with_the_cure(monkeypatch):
 def test_a_full_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "caption": "noise"}))
-    source = MediaSource(open_table(tmp_path / "metadata.jsonl", tmp_path), Pictures(16, 16))
+    source = MediaSource(open_folder(find_source(str(tmp_path))), Pictures(16, 16))
 
     def full(*_):
         raise MemoryError

@@ -131,8 +131,8 @@ def test_tables_that_cannot_be_used_are_errors_that_name_the_cure(tmp_path):
         problems(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"metadata\.jsonl.*metadata\.csv"):
         problems(tmp_path)
-    with pytest.raises(ValueError, match=r"\['file', 'caption'\].*file_name"):
-        problems(write(tmp_path / "a", "metadata.csv", "file,caption\na,b\n"))
+    with pytest.raises(ValueError, match=r"\['picture', 'caption'\].*file_name"):
+        problems(write(tmp_path / "a", "metadata.csv", "picture,caption\na,b\n"))
     with pytest.raises(ValueError, match=r"has no rows"):
         problems(write(tmp_path / "b", "metadata.csv", ""))
     with pytest.raises(ValueError, match="has no rows"):
