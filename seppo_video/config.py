@@ -1,9 +1,11 @@
 """The schema of a video run: the shared sections, clips, and the video families."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from seppo_core.config.base_files import CONFIG, model_problems, read_json
 from seppo_core.config.data import DataConfig
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.schema import Config
@@ -42,8 +44,38 @@ class MotionModel(VideoModel):
     def load_options(self) -> dict[str, bool | None]:
         return {"feature_extractor": None, "image_encoder": None}
 
+    def replaced(self) -> set[str]:
+        # the UNet of a saved pipeline has the motion in it
+        return super().replaced() | {"motion_adapter"}
+
+    def pipeline_problems(self, found: str) -> list[str]:
+        problems = super().pipeline_problems(found)
+        if found == self.spec.image_pipeline and self.motion_adapter is None:
+            problems.append(f"it is an image model; name the motion_adapter to go with it, e.g. {self.example}")
+        return problems
+
+    def base_problems(self, folder: Path) -> list[str]:
+        problems = super().base_problems(folder)
+        motion = None if self.motion_adapter is None else Path(self.motion_adapter).expanduser()
+        if motion is not None and motion.is_dir():
+            of_it = model_problems(motion)
+            if not problems and not of_it:
+                of_it = motion_misfits(read_json(folder / "unet" / CONFIG), read_json(motion / CONFIG))
+            problems += [f"motion_adapter={self.motion_adapter!r}: {problem}" for problem in of_it]
+        return problems
+
     def parts(self) -> dict[str, str | None]:
         return super().parts() | {"motion_adapter": self.motion_adapter}
+
+
+def motion_misfits(unet: Mapping[str, Any], motion: Mapping[str, Any]) -> list[str]:
+    """How motion modules fit neither between the layers of a UNet nor in place of its motion, by their configs."""
+    return [
+        f"does not fit base: its {name} is {motion[name]} against {unet[name]}; name one made for this base"
+        # a UNet without motion yet has no word on the last two
+        for name in ("block_out_channels", "motion_max_seq_length", "use_motion_mid_block")
+        if name in unet and name in motion and unet[name] != motion[name]
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from seppo_core.models.adapter import Adapter, SamplerChange
 from seppo_core.models.checks import check_size, latent_channels
 from seppo_core.models.latents import Posterior
-from seppo_core.models.loading import DTYPE, base_kind, component_source, load_pipeline
+from seppo_core.models.loading import base_folder, base_kind, component_source, load_model, load_part, load_pipeline
 from seppo_core.models.noise_path import DiffusionNoisePath
 from seppo_core.models.sampling import effective_config
 from seppo_core.models.vae import cast, decode_images, encode_images
-from seppo_video.config import MotionModel, Schedule
+from seppo_video.config import MotionModel, Schedule, motion_misfits
 
 MotionPipeline = AnimateDiffPipeline | AnimateDiffSDXLPipeline
 
@@ -82,33 +82,19 @@ class MotionFamily(Adapter):
         is found and ValueError if the two do not fit together, or if an image base has no adapter.
         """
         found, named = base_kind(model), model.motion_adapter
-        if found == model.spec.image_pipeline and named is None:
-            raise ValueError(
-                f"base={model.base!r} is an image model; name the motion_adapter to go with it, e.g. {model.example}"
-            )
-        source = component_source(model.base, "base")
         components: dict[str, nn.Module | None] = {"motion_adapter": None}
+        folder = base_folder(model)
         if named is not None:
-            motion_source = component_source(named, "motion_adapter")
-            _check_fit(
-                UNetMotionModel.load_config(source, subfolder="unet", revision=model.revision),
-                MotionAdapter.load_config(motion_source),
-                f"motion_adapter={named!r} does not fit base={model.base!r}",
-            )
-            motion = MotionAdapter.from_pretrained(motion_source, use_safetensors=True, **{DTYPE: dtype})
+            numbers = MotionAdapter.load_config(component_source(named, "motion_adapter"))
+            if misfits := motion_misfits(UNetMotionModel.load_config(folder / "unet"), numbers):
+                raise ValueError(f"motion_adapter={named!r} and base={model.base!r}: {'; '.join(misfits)}")
+            motion = load_model(MotionAdapter, named, "motion_adapter", dtype)
             components["motion_adapter"] = motion
         if found == model.spec.image_pipeline:
-            unet = UNet2DConditionModel.from_pretrained(
-                source,
-                subfolder="unet",
-                revision=model.revision,
-                variant=model.variant,
-                use_safetensors=True,
-                **{DTYPE: dtype},
-            )
-            components["unet"] = with_motion(unet, motion)
+            components["unet"] = with_motion(load_part(model, folder, UNet2DConditionModel, "unet", dtype), motion)
         pipeline = load_pipeline(model, dtype, components)
         if found == model.spec.pipeline and named is not None:
+            _check_names(motion, pipeline.unet, named)
             pipeline.unet.load_motion_modules(motion)
         return cls.configured(pipeline, model)
 
@@ -186,9 +172,15 @@ def _linear_scheduler(base: SchedulerMixin) -> DDIMScheduler:
     return DDIMScheduler.from_config(effective_config(base) | LINEAR_BETAS, **SOLVER)
 
 
-def _check_fit(unet: dict, motion: dict, complaint: str) -> None:
-    """Raises ValueError if motion modules fit neither between the layers of a UNet nor in place of its motion."""
-    # a UNet without motion yet has no word on the last two
-    for name in ("block_out_channels", "motion_max_seq_length", "use_motion_mid_block"):
-        if name in unet and name in motion and unet[name] != motion[name]:
-            raise ValueError(f"{complaint}: {name} is {motion[name]} against {unet[name]}; name one made for it")
+def _check_names(motion: MotionAdapter, unet: UNetMotionModel, name: str) -> None:
+    """ValueError unless the UNet has a place for every motion weight and takes all of its own from there.
+
+    diffusers would leave out what has none, and keep the UNet's own where the adapter has nothing.
+    """
+    given = set(motion.state_dict())
+    differing = sorted(given ^ {key for key in unet.state_dict() if "motion_modules." in key})
+    if differing:
+        raise ValueError(
+            f"motion_adapter={name!r} has other motion modules than the base's UNet ({', '.join(differing[:3])}); name "
+            "one made for this base"
+        )

@@ -20,7 +20,7 @@ from seppo_core.io import purposes
 from seppo_core.io.lazy import import_object
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
-from seppo_core.models.loading import DTYPE, pipeline_class
+from seppo_core.models.loading import pipeline_class
 from seppo_core.models.sampling import make_scheduler, sample
 from seppo_core.models.text import too_long
 from seppo_core.models.vae import cast
@@ -183,7 +183,7 @@ def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtyp
         _put_on(adapter, spec)
         return AdapterSampler(_on(adapter, device, dtype), protocol)
     pipeline = DiffusionPipeline.from_pretrained(
-        spec.base, revision=spec.revision, use_safetensors=True, **{DTYPE: getattr(torch, dtype)}
+        spec.base, revision=spec.revision, use_safetensors=True, dtype=getattr(torch, dtype)
     )
     if (lora := spec.part("lora")) is not None:
         pipeline.load_lora_weights(lora)

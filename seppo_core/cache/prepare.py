@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from seppo_core.cache.cut_captions import CutCaptions, as_json, cut_text, from_j
 from seppo_core.cache.encode_captions import TextEncoder
 from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.cache.manifest import FINGERPRINT_VERSION, Manifest
-from seppo_core.cache.writer import CacheFolder, ShardNote
+from seppo_core.cache.writer import CacheFolder, ShardNote, recorded_settings
 from seppo_core.data.source import Source
 from seppo_core.distributed.progress import RankProgress
 from seppo_core.distributed.ranks import ALONE, Ranks
@@ -48,6 +49,7 @@ def prepare(
     dtype: str = "float32",
     flip: bool = False,
     tiled: bool = False,
+    encoding: Mapping[str, str | int | bool] = MappingProxyType({}),
     max_rejected_share: float = 0.5,
     overwrite: bool = False,
     workers: int = 1,
@@ -57,7 +59,8 @@ def prepare(
     """Encodes the items of `source` into a cache at `folder` and returns its manifest.
 
     `model` identifies the VAE and the text encoder of `adapter`, and `tiled` says whether the VAE encodes in tiles, so
-    that a cache made otherwise is not taken for this one. A shard holds `shard_size` rows of the source, or about
+    that a cache made otherwise is not taken for this one; so do the config keys of `encoding`, unless the cache is of a
+    version that did not record them. A shard holds `shard_size` rows of the source, or about
     128 MB. Items that cannot be used are skipped, counted and listed with the reason in `rejected.jsonl`.
 
     All processes of `ranks` call this with the same arguments, on one file system; each encodes its part of the shards
@@ -88,6 +91,8 @@ def prepare(
         "tiled": tiled,
         "shard_size": shard_size,
     }
+    if overwrite or (recorded := recorded_settings(Path(folder))) is None or recorded.keys() & encoding.keys():
+        settings |= encoding
     fingerprint = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     target = CacheFolder(Path(folder), fingerprint, settings)
     with LaunchLock(target.parts) as lock, target.readers:

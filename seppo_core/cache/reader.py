@@ -114,6 +114,17 @@ class WinnerCache:
                 raise ValueError(self._not_finite("text", index))
         return text | own
 
+    def check_captions(self, expected: Condition) -> None:
+        """ValueError unless captions have the shapes of `expected` (`Adapter.caption_shapes`), such as its tokens."""
+        found = self.unconditional()
+        for name in expected:
+            there, here = (tuple(one[name].shape[1:]) if name in one else None for one in (found, expected))
+            if there != here:
+                raise ValueError(
+                    f"{self.folder} holds captions whose {name} is {_sized(there)}, this model's is {_sized(here)} "
+                    "(tokens × width); set model.text_tokens as it was, or prepare into another data.cache"
+                )
+
     def labels(self, indices: list[int]) -> Bool[Tensor, " b"]:
         """Whether each item is desirable; raises ValueError if the items have no labels."""
         if self.form != "labels":
@@ -238,3 +249,7 @@ def _refuse(path: Path, problem: str | None) -> None:
 
 def _float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _sized(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " × ".join(map(str, shape))

@@ -242,9 +242,15 @@ def _read_started(folder: Path) -> dict | None:
     return None
 
 
+def recorded_settings(folder: Path) -> dict | None:
+    """The settings of the finished or unfinished cache in `folder`; None if there is none."""
+    started = _read_started(folder)
+    return None if started is None else started["settings"]
+
+
 def recorded_model(folder: Path) -> str | None:
     """The fingerprint of VAE and text encoder that the finished or unfinished cache in `folder` was begun with."""
-    return (_read_started(folder) or {}).get("settings", {}).get("model")
+    return (recorded_settings(folder) or {}).get("model")
 
 
 def _is_ours(path: Path) -> bool:

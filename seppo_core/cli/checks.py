@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+from seppo_core.config.base_files import model_problems, read_index
 from seppo_core.config.messages import similar_path
+from seppo_core.config.model import ModelConfig
 from seppo_core.config.options import (
     ExportRequest,
     PlanRequest,
@@ -42,6 +44,8 @@ def check_paths(config: Config, request: Request) -> None:
         reads = path is not None and not isinstance(request, VerifyRequest)
         if reads and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
             raise FileNotFoundError(f"{key}={path} does not exist{similar_path(Path(path))}")
+    if not isinstance(request, VerifyRequest):
+        _check_model(config.model, isinstance(request, PlanRequest))
     if isinstance(request, PrepareRequest):
         find_source(config.data.source, config.data.format)
     if isinstance(request, TrainRequest | VerifyRequest):
@@ -57,6 +61,21 @@ def check_paths(config: Config, request: Request) -> None:
         raise FileNotFoundError(
             f"--prompt_file {request.prompt_file} does not exist{similar_path(Path(request.prompt_file))}"
         )
+
+
+def _check_model(model: ModelConfig, numbers_alone: bool) -> None:
+    """ValueError with all that keeps the files of the model from being loaded; `plan` reads its numbers alone."""
+    base = Path(model.base).expanduser()
+    problems = []
+    if base.is_dir():
+        found = model.pipeline_problems(read_index(base)["_class_name"])
+        problems = [
+            f"model.base={model.base}: {one}" for one in (found if numbers_alone else model.base_problems(base))
+        ]
+    if not numbers_alone and model.vae is not None and (vae := Path(model.vae).expanduser()).is_dir():
+        problems += [f"model.vae={model.vae}: {one}" for one in model_problems(vae)]
+    if problems:
+        raise ValueError("; ".join(problems))
 
 
 def _need_folder(key: str, path: str, cure: str) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.prepare import prepare as encode_winners
+from seppo_core.cache.reader import WinnerCache
 from seppo_core.cache.verify import find_damage, mend
 from seppo_core.cache.writer import PARTS, recorded_model
 from seppo_core.config.options import ExportRequest, SampleRequest, VerifyRequest
@@ -35,7 +36,7 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
     adapter = load_encoders(config, load, accelerator.device)
-    return encode_winners(
+    manifest = encode_winners(
         adapter,
         source,
         d.cache,
@@ -44,11 +45,14 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
         dtype=d.cache_dtype,
         flip=d.flip,
         tiled=d.vae_tiling,
+        encoding=config.model.encoding(),
         max_rejected_share=d.max_rejected_share,
         overwrite=overwrite,
         workers=d.workers,
         ranks=ranks,
     )
+    WinnerCache(d.cache).check_captions(adapter.caption_shapes())
+    return manifest
 
 
 def verify(config: Config, request: VerifyRequest) -> None:

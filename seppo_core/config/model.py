@@ -5,10 +5,12 @@ and a `FamilySpec`. It stands in a module of `seppo_image.families` or `seppo_vi
 itself (see `seppo_core.config.variants`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from seppo_core.config.base_files import base_problems, known_pipeline, read_index
 from seppo_core.config.variants import Variants
 
 
@@ -42,7 +44,7 @@ class ModelConfig(Variants):
     """Folder with the architecture numbers of published bases, for `plan`."""
 
     family: str
-    """Model family."""
+    """Model family; if it is left out, the one whose pipeline the base is."""
     base: str
     """Base model or fine-tune to start from: a Hub id or a local diffusers folder."""
     revision: str | None = None
@@ -57,9 +59,45 @@ class ModelConfig(Variants):
     """Precision of the VAE, the text encoders and the weights under a LoRA; VAEs that overflow stay in float32. Full
     fine-tuning trains in float32, and `prepare` encodes in this precision for it too."""
 
+    @classmethod
+    def inferred(cls, given: Mapping[str, Any]) -> str | None:
+        """The family whose pipeline `base` is, by its model_index.json or the numbers that come with this program."""
+        found = known_pipeline(str(given.get("base")), cls.bases)
+        return cls.family_of(found) if found is not None else None
+
+    @classmethod
+    def family_of(cls, pipeline: str) -> str | None:
+        """The family that takes bases of this diffusers pipeline; None if there is none."""
+        families = cls.variants().items()
+        return next((name for name, one in families if pipeline in (one.spec.pipeline, one.spec.image_pipeline)), None)
+
     def load_options(self) -> dict[str, bool | None]:
         """Further arguments of the pipeline's `from_pretrained`, e.g. None for a component that is not loaded."""
         return {}
+
+    def encoding(self) -> dict[str, str | int | bool]:
+        """The keys, beside what names weights, that decide what `prepare` caches."""
+        return {f"model.{key}": vars(self)[key] for key in ("dtype", "text_tokens", "t5") if key in vars(self)}
+
+    def replaced(self) -> set[str]:
+        """The components of the base that are not loaded."""
+        unused = {name for name, value in self.load_options().items() if value is None}
+        return unused | ({"vae"} if self.vae is not None else set())
+
+    def pipeline_problems(self, found: str) -> list[str]:
+        """What does not fit if the base is a diffusers pipeline of the class `found`."""
+        spec = self.spec
+        if found in (spec.pipeline, spec.image_pipeline):
+            return []
+        family = self.family_of(found)
+        cure = "no family here takes it" if family is None else f"set model.family={family}, or leave that key out"
+        return [f"it is a {found}; this family needs a {spec.pipeline} (model.family={self.family}); {cure}"]
+
+    def base_problems(self, folder: Path) -> list[str]:
+        """What keeps the base in `folder` from being loaded, with every cure; reads no weights."""
+        fitting = self.pipeline_problems(read_index(folder)["_class_name"])
+        # another family has other parts
+        return fitting or base_problems(folder, self.variant, self.replaced())
 
     def parts(self) -> dict[str, str | None]:
         """Where single models come from that replace the base's own components, or are put beside them, by key."""

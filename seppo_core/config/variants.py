@@ -49,6 +49,11 @@ class Variants:
         return {name: defaults[key] for name, defaults in found.items() if key in defaults}
 
     @classmethod
+    def inferred(cls, given: Mapping[str, Any]) -> str | None:
+        """The alternative that other keys of the section imply where the deciding one is not given; None if unclear."""
+        return None
+
+    @classmethod
     def section_type(cls) -> "type[Variants]":
         """The section that this is an alternative of."""
         return next(one for one in reversed(cls.__mro__) if "package" in vars(one))
@@ -65,7 +70,13 @@ def choose(schema: type, given: Mapping[str, Any]) -> type:
     for section, hint in get_type_hints(schema).items():
         if isinstance(hint, type) and issubclass(hint, Variants):
             key = f"{section}.{hint.chosen_by}"
-            name, variants = given.get(key, hint.chosen()), hint.variants()
+            variants = hint.variants()
+            own = {
+                name.removeprefix(f"{section}."): value
+                for name, value in given.items()
+                if name.startswith(f"{section}.")
+            }
+            name = given[key] if key in given else hint.inferred(own) or hint.chosen()
             if name not in variants:
                 raise ValueError(f"{key}={shown(name)} should be {describe(Literal[*variants], name)}")
             chosen[section] = variants[name]

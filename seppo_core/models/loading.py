@@ -1,22 +1,21 @@
 """Finding a diffusers pipeline in a folder or on the hub, and saying clearly why one cannot be used."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 
 import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline
-from packaging.version import Version
 from torch import nn
 
-# a folder that names PixelShuffleVAE loads only once the class's module is imported
-import seppo_core.models.pixel_shuffle_vae  # noqa: F401
+from seppo_core.config.base_files import model_problems, part_variant, parts_of, read_index
 from seppo_core.config.model import ModelConfig
+from seppo_core.models.components import load_component
+from seppo_core.models.tokenizers import match_tokenizers
 from seppo_core.models.vae import cast
-
-DTYPE = "dtype" if Version(diffusers.__version__) >= Version("0.42") else "torch_dtype"
-"""Name of the dtype argument of diffusers' `from_pretrained`."""
 
 
 def pipeline_class(base: str, revision: str | None = None) -> str:
@@ -27,12 +26,12 @@ def pipeline_class(base: str, revision: str | None = None) -> str:
     path = Path(base).expanduser()
     if path.is_file():
         raise ValueError(f"base={base!r} is a file; give a diffusers folder (one with model_index.json) or a hub id")
-    if path.is_dir() and not (path / "model_index.json").is_file():
-        raise FileNotFoundError(f"base={base!r} has no model_index.json; give the folder of a saved diffusers pipeline")
-    if not path.exists() and (path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1):
+    if path.is_dir():
+        return read_index(path)["_class_name"]
+    if path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
         raise FileNotFoundError(f"base={base!r} is neither a folder here nor a hub id (owner/name)")
     try:
-        config = DiffusionPipeline.load_config(str(path) if path.is_dir() else base, revision=revision)
+        config = DiffusionPipeline.load_config(base, revision=revision)
     except OSError as error:
         raise FileNotFoundError(
             f"base={base!r} is not a folder here and could not be loaded from the hub: {str(error).splitlines()[0]}"
@@ -51,10 +50,9 @@ def component_source(name: str, what: str) -> str:
 
 
 def base_kind(model: ModelConfig) -> str:
-    """Name of the pipeline class of `model.base` (see `pipeline_class`); ValueError if it belongs to another family."""
-    spec, found = model.spec, pipeline_class(model.base, model.revision)
-    if found not in (spec.pipeline, spec.image_pipeline):
-        raise ValueError(f"base={model.base!r} is a {found}; this family needs a {spec.pipeline}")
+    """Name of the pipeline class of `model.base` (see `pipeline_class`); ValueError if it does not fit the config."""
+    found = pipeline_class(model.base, model.revision)
+    _refuse(model, model.pipeline_problems(found))
     return found
 
 
@@ -63,30 +61,83 @@ def load_pipeline(
 ) -> DiffusionPipeline:
     """The pipeline of `model` from a folder or the hub; its `vae` and `components` take the place of the base's own.
 
-    Only safetensors are read.
+    Only safetensors are read, and no code of the base's folder is run.
 
     `dtype` is that of all but a VAE whose config asks for float32 (`force_upcast`). Raises FileNotFoundError if nothing
-    is found, and ValueError if what is found belongs to another family.
+    is found, and ValueError if what is found belongs to another family, lacks files, tensors or a vocabulary.
     """
     base_kind(model)
-    spec = model.spec
-    components = model.load_options() | dict(components)
+    kind = getattr(diffusers, model.spec.pipeline)
+    given = model.load_options() | dict(components)
     if model.vae is not None:
-        components["vae"] = getattr(diffusers, spec.autoencoder).from_pretrained(
-            component_source(model.vae, "vae"), use_safetensors=True, **{DTYPE: torch.float32}
+        given["vae"] = load_model(getattr(diffusers, model.spec.autoencoder), model.vae, "vae", torch.float32)
+    folder = base_folder(model)
+    index = read_index(folder)
+    needed, _ = kind._get_signature_keys(kind)
+    absent = set(needed) - set(kind._optional_components) - parts_of(index).keys() - given.keys()
+    if absent:
+        raise ValueError(
+            f"base={model.base!r} was saved without its {' and '.join(sorted(absent))}, which a {model.spec.pipeline} "
+            "needs; use a whole base"
         )
-    pipeline = getattr(diffusers, spec.pipeline).from_pretrained(
-        component_source(model.base, "base"),
-        revision=model.revision,
-        variant=model.variant,
-        use_safetensors=True,
-        **components,
-        # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
-        **{DTYPE: {"vae": torch.float32, "default": dtype}},
-    )
+    for name, (library, class_name) in parts_of(index, given).items():
+        part = _class_of(library, class_name, f"the {name} of base={model.base!r}")
+        if issubclass(part, nn.Module):
+            # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
+            precision = torch.float32 if name == "vae" else dtype
+            given[name] = load_part(model, folder, part, name, precision)
+    pipeline = kind.from_pretrained(str(folder), **given)
+    match_tokenizers(pipeline, model.base)
     if not wants_float32(pipeline):
         cast(pipeline.vae, dtype)
     return pipeline
+
+
+def base_folder(model: ModelConfig) -> Path:
+    """The folder of the base, which is downloaded if it is a hub id, but for the components that are not used.
+
+    Raises ValueError, with every fault that its files show.
+    """
+    path = Path(component_source(model.base, "base"))
+    if not path.is_dir():
+        kind = getattr(diffusers, model.spec.pipeline)
+        options = {"revision": model.revision, "variant": model.variant, "use_safetensors": True}
+        path = Path(kind.download(model.base, **options, **dict.fromkeys(model.replaced())))
+    _refuse(model, model.base_problems(path))
+    return path
+
+
+def load_part(model: ModelConfig, folder: Path, kind: type[nn.Module], name: str, dtype: torch.dtype) -> nn.Module:
+    """The component `name` of the base in `folder`, a model of class `kind` (see `load_component`)."""
+    part = folder / name
+    variant = part_variant(part, model.variant)
+    return load_component(kind, str(part), f"the {name} of base={model.base!r}", dtype, variant=variant)
+
+
+def load_model(kind: type[nn.Module], name: str, what: str, dtype: torch.dtype) -> nn.Module:
+    """A single model from a folder or the hub, such as another VAE (see `load_component`); `what` is its config key."""
+    source = component_source(name, what)
+    if Path(source).is_dir() and (problems := model_problems(Path(source))):
+        raise ValueError(f"{what}={name!r} cannot be used: {'; '.join(problems)}")
+    return load_component(kind, source, f"{what}={name!r}", dtype)
+
+
+def _refuse(model: ModelConfig, problems: list[str]) -> None:
+    if problems:
+        raise ValueError(f"base={model.base!r} cannot be used: {'; '.join(problems)}")
+
+
+def _class_of(library: str, name: str, what: str) -> type:
+    """The class of a component that a pipeline's index names. ValueError for code that no package here has."""
+    if library in ("diffusers", "transformers"):
+        return getattr({"diffusers": diffusers, "transformers": transformers}[library], name)
+    if library.partition(".")[0] == __name__.partition(".")[0]:
+        return getattr(import_module(library), name)
+    # some pipelines bring a component's class with them
+    module = getattr(diffusers.pipelines, library, None)
+    if module is None:
+        raise ValueError(f"{what} is a {library}.{name}, code of its own that is never run; use another base")
+    return getattr(module, name)
 
 
 def freeze(pipeline: DiffusionPipeline, denoiser: nn.Module) -> None:

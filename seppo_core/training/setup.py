@@ -275,6 +275,7 @@ def _check_latents(config: Config, cache: WinnerCache, adapter: Adapter) -> None
             f"{config.data.cache} holds latents of {tuple(cache.latent_shape)}, this model and size give {expected}; "
             "prepare the data for it again, into another data.cache"
         )
+    cache.check_captions(adapter.caption_shapes())
 
 
 def _check_base(config: Config, cache: WinnerCache, adapter: Adapter, accept: tuple[str, ...]) -> None:
@@ -335,7 +336,8 @@ def _encode_as_prepared(adapter: Adapter, config: Config, cache: WinnerCache) ->
     if cache.manifest.settings["tiled"]:
         tile_vae(adapter.pipeline.vae)
     if not wants_float32(adapter.pipeline):
-        cast(adapter.pipeline.vae, model_dtype(config))
+        recorded = cache.manifest.settings.get("model.dtype", config.model.dtype)
+        cast(adapter.pipeline.vae, getattr(torch, recorded))
 
 
 def _forget_text_encoders(adapter: Adapter) -> None:

@@ -113,3 +113,27 @@ def test_the_record_of_a_file_is_read_in_both_versions():
     expected = StoredFile("a", 3, 4, "b")
     assert StoredFile.from_json({"file": "a", "rows": 3, "bytes": 4, "sha256": "b"}) == expected
     assert StoredFile.from_json({"file": "a", "count": 3, "bytes": 4, "sha256": "b"}) == expected
+
+
+def test_keys_that_decide_what_is_cached_are_recorded_and_older_caches_go_on(tmp_path):
+    long, short = ({"model.text_tokens": tokens} for tokens in (512, 10))
+    source, adapter = ListSource(CAPTIONS[:3]), PixelAdapter()
+    prepare(adapter, source, tmp_path / "new", model="tiny", encoding=long, progress=False)
+    with pytest.raises(ValueError, match=r"model\.text_tokens 512 there, 10 now"):
+        prepare(adapter, source, tmp_path / "new", model="tiny", encoding=short, progress=False)
+    before = prepare(adapter, source, tmp_path / "old", model="tiny", progress=False)
+    adapter.calls.clear()
+    after = prepare(adapter, source, tmp_path / "old", model="tiny", encoding=short, progress=False)
+    assert after == before and adapter.calls == []
+    anew = prepare(adapter, source, tmp_path / "old", model="tiny", encoding=short, overwrite=True, progress=False)
+    assert anew.settings["model.text_tokens"] == 10 and anew.fingerprint != before.fingerprint
+
+
+def test_captions_of_another_length_are_noticed_whatever_was_recorded(tmp_path):
+    prepare(PixelAdapter(), ListSource(CAPTIONS[:3]), tmp_path, model="tiny", progress=False)
+    cache = WinnerCache(tmp_path)
+    cache.check_captions({"text": torch.empty(1, 6, 4), "mask": torch.empty(1, 6)})
+    with pytest.raises(ValueError, match=r"text is 6 × 4, this model's is 7 × 4 .*model\.text_tokens"):
+        cache.check_captions({"text": torch.empty(1, 7, 4)})
+    with pytest.raises(ValueError, match=r"pooled is missing"):
+        cache.check_captions({"pooled": torch.empty(1, 8)})

@@ -217,9 +217,7 @@ def test_motion_made_for_another_unet(folder, tmp_path):
         tmp_path / "motion"
     )
     for base in ("base", "saved"):
-        with pytest.raises(
-            ValueError, match=r"does not fit base=.*block_out_channels is \[32, 32\] against \[32, 64\]"
-        ):
+        with pytest.raises(ValueError, match=r"does not fit base.*block_out_channels is \[32, 32\] against \[32, 64\]"):
             load_saved(folder / base, str(tmp_path / "motion"))
 
 
