@@ -106,7 +106,7 @@ def image_kto(side: Side) -> Facts:
 def image_dpo_guard(side: Side) -> Facts:
     """Diffusion-DPO on pairs with the winner-preserving guard."""
     method = {"name": "dpo", "beta": 20, "guard": 0.5}
-    return run_facts(_run(side, "image", "dpo_guard", _recipe(side, "image", "pairs", method)))
+    return run_facts(_run(side, "image", "dpo_guard", _recipe(side, "image", "pairs", method)), signs=False)
 
 
 def image_lora(side: Side) -> Facts:

@@ -41,14 +41,19 @@ def first_difference(old: Any, new: Any, key: str = "") -> Difference | None:
     return None
 
 
-def run_facts(run: Path) -> dict[str, Any]:
+def run_facts(run: Path, signs: bool = True) -> dict[str, Any]:
     """The metrics without their timing, the last checkpoint's tensors, and the pool's. Fingerprints
-    are left out, since their kind may change."""
+    are left out, since their kind may change; so are the shares of signs unless `signs`, which the
+    old commit logs of methods without an anchor too."""
     checkpoint = sorted((run / "checkpoints").glob("update-*"))[-1]
     return {
         "metrics": [
             # the rate was that of the next update
-            {key: value for key, value in json.loads(line).items() if "second" not in key and key != "lr"}
+            {
+                key: value
+                for key, value in json.loads(line).items()
+                if "second" not in key and key != "lr" and (signs or not key.startswith("share_s_"))
+            }
             for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         ],
         "checkpoint": checkpoint.name,

@@ -63,7 +63,9 @@ class DataConfig:
     flip: bool = False
     """Cache a mirrored copy of every item too, and pick one of the two at every use."""
     caption_dropout: float = 0.1
-    """Share of captions that are replaced by the empty one, for a winner and its reference sample alike."""
+    """Share of captions that are replaced by the empty one, for a winner and its reference sample alike. It is encoded
+    as the base's pipeline encodes a missing negative prompt: as zeros if its config says force_zeros_for_empty_prompt
+    (SDXL's does; Diffusion-DPO's script encodes "" there all the same), else as the text ""."""
     posterior: Literal["draw", "mode"] = "draw"
     """Whether the latents of a winner are drawn from the posterior of the VAE at every use, or are always its mode."""
     validation: float = 0.0

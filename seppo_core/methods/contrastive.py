@@ -11,10 +11,18 @@ from torch import Tensor, nn
 from seppo_core.config.method import AnchoredConfig, ReferenceLossConfig
 from seppo_core.config.method_specs import Flipper
 from seppo_core.methods.errors import Errors, anchor_sign, at_least_float32, flip, preference_metrics
-from seppo_core.methods.guard import guard_scale, scale_gradient
+from seppo_core.methods.guard import guard_limit, guard_scale, scale_gradient
 from seppo_core.methods.method import Method, Scalars
 from seppo_core.methods.reference import Reference
-from seppo_core.methods.step import Batch, anchor_gap, both_item_errors, pair_of, pair_pass, reference_pair
+from seppo_core.methods.step import (
+    Batch,
+    anchor_gap,
+    both_item_errors,
+    observed_guard,
+    pair_of,
+    pair_pass,
+    reference_pair,
+)
 from seppo_core.models.adapter import Adapter
 
 
@@ -41,6 +49,15 @@ class Contrastive(ReferenceLossConfig, Method, ABC):
     def preference(self, errors: Errors, sign: Float[Tensor, " b"]) -> tuple[Tensor, Scalars]:
         """The loss of errors and signs, and scalars to watch."""
 
+    @property
+    def observes(self) -> bool:
+        return self.guards_batch
+
+    def observe(self, adapter, policy, reference, batch):
+        return (
+            observed_guard(adapter, policy, batch, lambda w, _: torch.ones_like(w.errors)) if self.guards_batch else {}
+        )
+
     def compute(self, adapter, policy, reference, batch, observed):
         # every pass of the reference, and every one without gradient, before the one that the gradient goes through
         better = self._better(adapter, policy, reference, batch, observed)
@@ -54,9 +71,14 @@ class Contrastive(ReferenceLossConfig, Method, ABC):
         metrics = {}
         if self.guard is not None:
             scale = guard_scale(winner.residuals, counterpart.residuals, sign, mu=self.guard)
+            if self.guards_batch:
+                scale = guard_limit(observed["guard_squared"], observed["guard_inner"], mu=self.guard).expand_as(scale)
             errors = errors._replace(policy_sample=scale_gradient(errors.policy_sample, scale))
             metrics = {"guard_scale": scale.mean()}
         loss, watched = self.preference(errors, sign)
+        if self.flipper == "off":
+            # nothing has decided them
+            watched = {name: value for name, value in watched.items() if not name.startswith("share_s_")}
         if self.sft_weight:
             metrics |= {"preference_loss": loss.detach()}
             loss = loss + self.sft_weight * errors.policy_winner.mean()
@@ -84,11 +106,11 @@ class Anchored(AnchoredConfig, Contrastive, ABC):
 
     @property
     def observes(self) -> bool:
-        return self.anchor_scope == "batch"
+        return self.anchor_scope == "batch" or super().observes
 
     def observe(self, adapter, policy, reference, batch):
-        if not self.observes:
-            return {}
+        if self.anchor_scope == "sample":
+            return super().observe(adapter, policy, reference, batch)
         if self.anchor_draws:
             gap = anchor_gap(adapter, policy, reference, batch)
         else:

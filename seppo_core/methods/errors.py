@@ -84,10 +84,17 @@ def preference_metrics(errors: Errors, sign: Float[Tensor, " b"], beta: float) -
         "sample_gap": errors.sample_gap.mean(),
         "margin": beta * margin.mean(),
         "implicit_accuracy": accuracy(margin),
+        **sign_shares(sign),
+        "gap_size": errors.winner_gap.abs().mean(),
+    }
+
+
+def sign_shares(sign: Float[Tensor, " b"]) -> dict[str, Tensor]:
+    """Shares of the batch by their sign."""
+    return {
         "share_s_plus": (sign > 0).float().mean(),
         "share_s_minus": (sign < 0).float().mean(),
         "share_s_zero": (sign == 0).float().mean(),
-        "gap_size": errors.winner_gap.abs().mean(),
     }
 
 

@@ -24,11 +24,22 @@ def guard_scale(
     the loss is one of σ_w − s·σ_r, and `mapo_push` for MaPO. μ in [0, 1) is how much of the winner's own descent is
     kept.
     """
+    return guard_limit(*guard_products(winner_residual, sample_residual, push), mu=mu)
+
+
+@torch.no_grad()
+def guard_products(
+    winner_residual: Float[Tensor, " b *shape"], sample_residual: Float[Tensor, " b *shape"], push: Float[Tensor, " b"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """‖g_w‖² and ⟨g_l, g_w⟩ of `guard_scale`, (b,) each. Of a batch as a whole they are the sums over its samples."""
     g_w = at_least_float32(winner_residual).flatten(1)
     g_l = push[:, None] * at_least_float32(sample_residual).flatten(1)
-    inner = einsum(g_l, g_w, "b n, b n -> b")
-    limit = (1 - mu) * g_w.square().sum(1) / torch.where(inner > 0, inner, 1)
-    return torch.where(inner > 0, limit.clamp(0, 1), 1)
+    return g_w.square().sum(1), einsum(g_l, g_w, "b n, b n -> b")
+
+
+def guard_limit(squared: Tensor, inner: Tensor, *, mu: float) -> Tensor:
+    """λ of `guard_scale` from the products."""
+    return torch.where(inner > 0, ((1 - mu) * squared / torch.where(inner > 0, inner, 1)).clamp(0, 1), 1)
 
 
 def scale_gradient(x: Float[Tensor, " b"], scale: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

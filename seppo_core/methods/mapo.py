@@ -7,9 +7,9 @@ from torch import Tensor
 
 from seppo_core.config.methods.mapo import MapoConfig
 from seppo_core.methods.errors import accuracy, at_least_float32
-from seppo_core.methods.guard import guard_scale, scale_gradient
+from seppo_core.methods.guard import guard_limit, guard_scale, scale_gradient
 from seppo_core.methods.method import Method
-from seppo_core.methods.step import pair_pass
+from seppo_core.methods.step import observed_guard, pair_pass
 
 MAPO_SHARPNESS = 0.5
 """ς of MaPO: how fast the margin's measure of an error falls."""
@@ -59,11 +59,23 @@ def _measure(error: Tensor) -> Tensor:
 class Mapo(MapoConfig, Method):
     """MaPO (arXiv 2406.06424, 2024): pairs and no reference at all, neither in memory nor in the loss."""
 
+    @property
+    def observes(self) -> bool:
+        return self.guards_batch
+
+    def observe(self, adapter, policy, reference, batch):
+        if not self.guards_batch:
+            return {}
+        push = lambda winner, loser: mapo_push(winner.errors, loser.errors, beta=self.beta)  # noqa: E731
+        return observed_guard(adapter, policy, batch, push)
+
     def compute(self, adapter, policy, reference, batch, observed):
         winner, loser = pair_pass(adapter, policy, batch)
         if self.guard is None:
             return mapo_loss(winner.errors, loser.errors, beta=self.beta)
         push = mapo_push(winner.errors, loser.errors, beta=self.beta)
         scale = guard_scale(winner.residuals, loser.residuals, push, mu=self.guard)
+        if self.guards_batch:
+            scale = guard_limit(observed["guard_squared"], observed["guard_inner"], mu=self.guard).expand_as(scale)
         loss, metrics = mapo_loss(winner.errors, scale_gradient(loser.errors, scale), beta=self.beta)
         return loss, metrics | {"guard_scale": scale.mean()}

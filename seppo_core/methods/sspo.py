@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seppo_core.config.methods.sspo import SspoConfig
 from seppo_core.methods.contrastive import Anchored
-from seppo_core.methods.errors import Errors, at_least_float32, preference_metrics
+from seppo_core.methods.errors import Errors, at_least_float32, preference_metrics, sign_shares
 
 
 def sspo_loss(errors: Errors, sign: Float[Tensor, " b"], *, beta: float) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
@@ -20,7 +20,8 @@ def sspo_loss(errors: Errors, sign: Float[Tensor, " b"], *, beta: float) -> tupl
     errors = Errors(*(at_least_float32(error) for error in errors))
     preferred = -F.logsigmoid(-beta * (errors.winner_gap - errors.sample_gap))
     loss = torch.where(sign > 0, preferred, 0.5 * beta * errors.policy_winner).mean()
-    return loss, preference_metrics(errors, sign, beta)
+    # the margin is that of DPO's term, in which s is +1; the sign decides whether it enters the loss
+    return loss, preference_metrics(errors, torch.ones_like(sign), beta) | sign_shares(sign)
 
 
 class Sspo(SspoConfig, Anchored):

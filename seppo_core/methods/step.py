@@ -1,6 +1,7 @@
 """One training step, in one direction: batch → errors → loss."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Generator, Tensor, nn
 
 from seppo_core.methods.errors import Errors, residual, squared_error
+from seppo_core.methods.guard import guard_products
 from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter, Condition
 from seppo_core.models.noise_path import NoisePath
@@ -119,6 +121,16 @@ def denoise(
     prediction = adapter.predict(denoiser, noise_path.add_noise(x_0, noise, t), t, condition)
     residuals = residual(prediction, noise_path.target(x_0, noise, t))
     return Pass(noise_path.weight(t) * squared_error(residuals), residuals)
+
+
+@torch.no_grad()
+def observed_guard(
+    adapter: Adapter, policy: nn.Module, batch: Batch, push: Callable[[Pass, Pass], Tensor]
+) -> dict[str, Tensor]:
+    """Means over the batch of the guard's two products, for one λ of the whole batch (`guard_products`)."""
+    winner, sample = pair_pass(adapter, policy, batch)
+    squared, inner = guard_products(winner.residuals, sample.residuals, push(winner, sample))
+    return {"guard_squared": squared.mean(), "guard_inner": inner.mean()}
 
 
 def item_errors(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> Float[Tensor, " b"]:

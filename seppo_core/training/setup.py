@@ -1,5 +1,6 @@
 """Puts the parts of a run together, in one order, for the command, `plan`, the benchmarks and the Python API."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -84,6 +85,8 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     """
     if config.log.wandb is not None:
         require_wandb()
+    if (advice := config.method.advice()) is not None:
+        warnings.warn(advice, stacklevel=2)
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
     config = with_draws(config, folder)
