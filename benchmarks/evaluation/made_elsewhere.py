@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from benchmarks.evaluation.generate import Outcome, missing
-from benchmarks.evaluation.media_files import composed, media_files
+from benchmarks.evaluation.media_files import TABLES, composed, media_files
 from benchmarks.evaluation.prompt_files import rows_of
 from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.protocols import Protocol
@@ -24,8 +24,6 @@ from seppo_core.judging.video_pixels import even_frames
 from seppo_core.report.wording import counted, some
 from seppo_video.frames import open_clip, read_frames
 
-TABLES = ("samples.jsonl", "metadata.jsonl", "metadata.csv")
-"""Tables that say which file is of which prompt: `sample` writes the first."""
 FILE_COLUMNS = ("file", "file_name", "filename", "image", "video", "path")
 TEXT_COLUMNS = ("prompt", "caption", "text")
 ABSENT = "no file of this prompt and seed"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from seppo_core.judging.columns import Kind
 
+TABLES = ("samples.jsonl", "metadata.jsonl", "metadata.csv")
+"""Tables that say which file is of which prompt: `sample` writes the first."""
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic"),
     "video": (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif"),

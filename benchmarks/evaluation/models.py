@@ -14,11 +14,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from benchmarks.evaluation.media_files import media_files
+from benchmarks.evaluation.media_files import TABLES, media_files
 from seppo_core.config.loader import load_config, plain
 from seppo_core.config.schema import Config
-from seppo_core.io.atomic import save_json
-from seppo_core.io.hashing import sha256_file
+from seppo_core.io.remembered import remembered_hashes, remembered_sha256
 from seppo_core.models.loading import pipeline_class
 from seppo_core.run.folder import find_checkpoint
 from seppo_image.config import ImageConfig
@@ -196,59 +195,46 @@ def check_there(spec: ModelSpec) -> None:
     pipeline_class(base.base, base.revision)
 
 
-class Identities:
-    """Hashes of the model's parts. Files are hashed once; `folder` remembers hashes by size and time."""
+def identity_of(spec: ModelSpec) -> dict[str, object]:
+    """Weights by hash or by commit, and how they are put together; each file is read once as long as it stays the same.
 
-    def __init__(self, folder: Path):
-        self.memo_file = folder / "hashes.json"
-        found = self.memo_file.read_text(encoding="utf-8") if self.memo_file.is_file() else "{}"
-        self.memo: dict[str, list] = json.loads(found)
+    FileNotFoundError if something is missing.
+    """
+    if spec.is_pictures:
+        folder = Path(spec.base)
+        return {"kind": "pictures", "files": _folder_hash(folder, [*media_files(folder), *_tables(folder)])}
+    places = places_of(spec)
+    if not spec.is_run:
+        return {"kind": "pipeline", "parts": {name: content_of(place) for name, place in places.items()}}
+    config = run_config(spec)
+    checkpoint = find_checkpoint(Path(spec.base), spec.checkpoint)
+    # the content of a file counts, not its path; precision is the evaluation's own
+    apart = {*places, "revision", "dtype"}
+    return {
+        "kind": "run",
+        "model": {name: value for name, value in plain(config)["model"].items() if name not in apart},
+        "tune": plain(config)["tune"],
+        "policy": None if checkpoint is None else content_of(str(checkpoint / "policy.safetensors")),
+        "parts": {name: content_of(place) for name, place in places.items()},
+    }
 
-    def of(self, spec: ModelSpec) -> dict[str, object]:
-        """Weights by hash or by commit, and how they are put together. FileNotFoundError if something is missing."""
-        found: dict[str, object]
-        if spec.is_pictures:
-            found = {"kind": "pictures", "files": self._folder(Path(spec.base), list(media_files(Path(spec.base))))}
-            save_json(self.memo_file, self.memo)
-            return found
-        places = places_of(spec)
-        if spec.is_run:
-            config = run_config(spec)
-            checkpoint = find_checkpoint(Path(spec.base), spec.checkpoint)
-            # the content of a file counts, not its path; precision is the evaluation's own
-            apart = {*places, "revision", "dtype"}
-            found = {
-                "kind": "run",
-                "model": {name: value for name, value in plain(config)["model"].items() if name not in apart},
-                "tune": plain(config)["tune"],
-                "policy": None if checkpoint is None else self.place(str(checkpoint / "policy.safetensors")),
-                "parts": {name: self.place(place) for name, place in places.items()},
-            }
-        else:
-            found = {"kind": "pipeline", "parts": {name: self.place(place) for name, place in places.items()}}
-        save_json(self.memo_file, self.memo)
-        return found
 
-    def place(self, place: str) -> str:
-        """Names the content of a file, a folder or a hub repository."""
-        path = Path(place).expanduser()
-        if path.is_file():
-            return f"sha256:{self._file(path)}"
-        if path.is_dir():
-            return self._folder(path, _files(path))
-        return _hub_commit(place)
+def content_of(place: str) -> str:
+    """Names the content of a file, a folder or a hub repository."""
+    path = Path(place).expanduser()
+    if path.is_file():
+        return f"sha256:{remembered_sha256(path)}"
+    return _folder_hash(path, _files(path)) if path.is_dir() else _hub_commit(place)
 
-    def _folder(self, folder: Path, files: Sequence[Path]) -> str:
-        lines = [f"{file.relative_to(folder).as_posix()} {self._file(file)}" for file in files]
-        return f"sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
 
-    def _file(self, path: Path) -> str:
-        status = path.stat()
-        key, mark = str(path.resolve()), [status.st_size, status.st_mtime_ns]
-        known = self.memo.get(key)
-        if known is None or known[:2] != mark:
-            known = self.memo[key] = [*mark, sha256_file(path)]
-        return known[2]
+def _folder_hash(folder: Path, files: Sequence[Path]) -> str:
+    hashes = remembered_hashes(files)
+    lines = [f"{file.relative_to(folder).as_posix()} {found}" for file, found in zip(files, hashes, strict=True)]
+    return f"sha256:{sha256(chr(10).join(lines).encode()).hexdigest()}"
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [folder / name for name in TABLES if (folder / name).is_file()]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.protocols import Protocol
 from seppo_core.data.source import BadItem
-from seppo_core.io.hashing import sha256_file
+from seppo_core.io.remembered import remembered_sha256
 from seppo_core.judging.video_pixels import even_frames
 from seppo_core.models.crop import cover_crop
 from seppo_core.report.wording import counted, some
@@ -122,14 +122,14 @@ class References:
         return self._found[prompt.key][0]
 
     def mark(self, prompt: Prompt) -> str:
-        """Names the file's content and how it is cut; the file is read once, however often it is asked."""
+        """Names the file's content and how it is cut; the file is read once as long as it stays the same."""
         path, p = self.file(prompt), self.protocol
         if path is None:
             raise ValueError(NO_REFERENCE)
         if prompt.key not in self._marks:
             # what decides the pixels of a file when a model is trained on it
             reader = Pictures(p.height, p.width) if p.kind == "image" else Clips(p.height, p.width, p.frames)
-            self._marks[prompt.key] = f"{REVISION} {sha256_file(path)} {' '.join(map(str, reader.settings()))}"
+            self._marks[prompt.key] = f"{REVISION} {remembered_sha256(path)} {' '.join(map(str, reader.settings()))}"
         return self._marks[prompt.key]
 
     def read(self, prompt: Prompt, sha256: str | None = None) -> UInt8[Tensor, "f 3 h w"]:

@@ -14,7 +14,7 @@ from benchmarks.evaluation.folder import ModelEntry, Plan, PlanFolder, entry_of
 from benchmarks.evaluation.generate import Outcome, generate
 from benchmarks.evaluation.made_elsewhere import MadeElsewhere, take
 from benchmarks.evaluation.metric_adapters import load_judge
-from benchmarks.evaluation.models import Identities, ModelSpec, check_there, trained_config
+from benchmarks.evaluation.models import ModelSpec, check_there, identity_of, trained_config
 from benchmarks.evaluation.prompt_files import texts_of
 from benchmarks.evaluation.prompts import PromptSet, overlap
 from benchmarks.evaluation.protocols import Protocol
@@ -134,9 +134,8 @@ def run(evaluation: Evaluation) -> Plan:
     if missing:
         raise Missing("missing before anything is drawn:\n  " + "\n  ".join(missing))
     references = None if e.references is None else References(e.references, e.protocol, e.prompts.prompts)
-    identities = Identities(e.cache)
     entries = [
-        entry_of(spec, identities.of(spec), e.protocol, e.prompts, torch.device(e.device).type, e.dtype)
+        entry_of(spec, identity_of(spec), e.protocol, e.prompts, torch.device(e.device).type, e.dtype)
         for spec in e.models
     ]
     plan = e.folder.open(Plan(e.protocol, e.prompts, tuple(entries)))

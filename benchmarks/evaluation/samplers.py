@@ -21,6 +21,7 @@ from seppo_core.io.lazy import import_object
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.loading import pipeline_class
+from seppo_core.models.lora_files import load_lora_file
 from seppo_core.models.sampling import make_scheduler, sample
 from seppo_core.models.text import too_long
 from seppo_core.models.vae import cast
@@ -186,7 +187,8 @@ def load_sampler(spec: ModelSpec, protocol: Protocol, device: torch.device, dtyp
         spec.base, revision=spec.revision, use_safetensors=True, dtype=getattr(torch, dtype)
     )
     if (lora := spec.part("lora")) is not None:
-        pipeline.load_lora_weights(lora)
+        component = next(name for name in ("transformer", "unet") if name in pipeline.components)
+        load_lora_file(pipeline, component, lora, "lora")
     return PipelineSampler(pipeline.to(device), protocol)
 
 

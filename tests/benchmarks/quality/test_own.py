@@ -108,14 +108,16 @@ def test_pictures_alone_make_a_page_without_any_weights(tmp_path, capsys):
     Image.new("RGB", (12, 8), "red").save(ours / "0.png")
     assert main([*command, "--models", f"ours={ours}"]) == 0
     assert "ours: 2 samples taken" in capsys.readouterr().out
+    # and so is the same picture for another prompt
+    (ours / "metadata.jsonl").write_text("\n".join(lines).replace("0.png", "2.png").replace("1.png", "0.png"))
+    assert main([*command, "--models", f"ours={ours}"]) == 0
+    assert "ours: 1 sample taken, 0 there before, 1 failed" in capsys.readouterr().out
     # nothing that fits is told of both sides
     assert main([*command, "--models", f"x={pictures_of(tmp_path / 'other', {'q.png': 1})}"]) == 1
     error = capsys.readouterr().err
     (tmp_path / "q.txt").write_text("green tree\nbrown bear\n", encoding="utf-8")
     assert main(["doctor", "own", "--prompts", str(tmp_path / "q.txt"), "--models", f"ours={ours}"]) == 1
-    assert (
-        "lists “red cat”, “blue dog”, and none of the prompts (“green tree”, “brown bear”)" in capsys.readouterr().out
-    )
+    assert "lists “blue dog”, and none of the prompts (“green tree”, “brown bear”)" in capsys.readouterr().out
     assert "holds q.png, and no file of any prompt (ids " in error and "metadata.jsonl with file_name, prompt" in error
 
 

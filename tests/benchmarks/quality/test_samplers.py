@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from benchmarks.evaluation.folder import entry_of
 from benchmarks.evaluation.generate import generate
-from benchmarks.evaluation.models import Identities, ModelSpec, parse_model, parse_models
+from benchmarks.evaluation.models import ModelSpec, content_of, identity_of, parse_model, parse_models
 from benchmarks.evaluation.prompts import Prompt, PromptSet
 from benchmarks.evaluation.protocols import PROTOCOLS, with_changes
 from benchmarks.evaluation.samplers import AdapterSampler, Job, PipelineSampler, load_sampler
@@ -172,14 +172,13 @@ def test_models_parse_into_their_parts():
 
 
 def test_a_fingerprint_follows_the_weights_and_the_settings(base, trained, tmp_path):
-    identities = Identities(tmp_path)
     prompts = PromptSet("smoke-image", tuple(PROMPTS), 5)
     copy = tmp_path / "copy"
     shutil.copytree(base, copy)
 
     def fingerprint(text, device="cpu", dtype="float32", prompts=prompts, **changes):
         spec = parse_model(text)
-        return entry_of(spec, identities.of(spec), protocol(**changes), prompts, device, dtype).fingerprint
+        return entry_of(spec, identity_of(spec), protocol(**changes), prompts, device, dtype).fingerprint
 
     plain = fingerprint(f"a={base}")
     # a name or a place is no difference, nor which seeds or how many prompts are drawn
@@ -200,7 +199,7 @@ def test_a_fingerprint_follows_the_weights_and_the_settings(base, trained, tmp_p
         file.write(b"\x01\x02\x03\x04")
     assert fingerprint(f"a={copy}") != plain
     with pytest.raises(FileNotFoundError, match="hub id"):
-        identities.place("not a place")
+        content_of("not a place")
 
 
 def test_adapters_are_used_where_the_family_is_known(base):
