@@ -4,6 +4,7 @@
 `seppo_core.config.methods`, one file each.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -70,6 +71,11 @@ class MethodConfig(Variants):
     def advice(self) -> str | None:
         """What a run of this method should be warned of before it starts."""
         return None
+
+    def warn(self) -> None:
+        """Warns of what `advice` says."""
+        if (advice := self.advice()) is not None:
+            warnings.warn(advice, stacklevel=2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Puts the parts of a run together, in one order, for the command, `plan`, the benchmarks and the Python API."""
 
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -85,8 +84,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     """
     if config.log.wandb is not None:
         require_wandb()
-    if (advice := config.method.advice()) is not None:
-        warnings.warn(advice, stacklevel=2)
+    config.method.warn()
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
     config = with_draws(config, folder)
