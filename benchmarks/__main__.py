@@ -29,6 +29,9 @@ COMMANDS = {
     "anchor": Command(
         "benchmarks.evaluation.anchor.main", "measure precision and recall of s = ±1 in a trained run by any scorer"
     ),
+    "coverage": Command(
+        "benchmarks.evaluation.coverage", "how often each kind of 95 % interval holds the truth, by simulation"
+    ),
     "table1": Command(TABLES, "SD-1.5 on Pick-a-Pic, as published and as measured here", ("1",)),
     "table2": Command(TABLES, "SD-1.5 on the HPSv2 benchmark and PartiPrompts", ("2",)),
     "table3": Command(TABLES, "AnimateDiff on ChronoMagic-Bench-150", ("3",)),

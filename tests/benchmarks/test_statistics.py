@@ -8,32 +8,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.evaluation.coverage import TRIALS, cases, measure
 from seppo_core.report.statistics import (
     Interval,
     crossed_interval,
     holm,
     mean_interval,
-    nested_interval,
     paired_difference,
+    share_interval,
     sign_flip_test,
+    t_quantile,
     wilson_interval,
     win_rate,
 )
 
 SCORES = np.random.default_rng(1).beta(4, 2, size=(60, 5))
-WIDTH_95 = 2 * 1.959964
 
 
 def width(interval: Interval) -> float:
     return interval.high - interval.low
 
 
-def test_mean_interval_agrees_with_scipys_percentile_bootstrap():
-    ours = mean_interval(SCORES[:, 0], resamples=20_000)
-    theirs = stats.bootstrap((SCORES[:, 0],), np.mean, n_resamples=20_000, method="percentile", rng=3)
-    assert ours.value == pytest.approx(SCORES[:, 0].mean(), abs=1e-12)
-    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=2e-3)
-    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=2e-3)
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 47, 199])
+def test_t_quantiles_are_scipys(freedom):
+    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
+
+
+@pytest.mark.parametrize("prompts", [2, 5, 60])
+def test_mean_interval_is_scipys_t_interval(prompts):
+    values = SCORES[:prompts].mean(1)
+    low, high = stats.t.interval(0.95, prompts - 1, values.mean(), stats.sem(values))
+    assert mean_interval(SCORES[:prompts]) == pytest.approx((values.mean(), low, high), abs=1e-12)
 
 
 def test_copies_of_a_sample_do_not_narrow_the_interval():
@@ -43,28 +48,19 @@ def test_copies_of_a_sample_do_not_narrow_the_interval():
     assert often == pytest.approx(once, abs=1e-12)
 
 
-def test_width_is_that_of_the_normal_approximation():
-    expected = WIDTH_95 * SCORES.mean(1).std() / sqrt(len(SCORES))
-    assert width(mean_interval(SCORES)) == pytest.approx(expected, rel=0.05)
-
-
-def test_nested_interval_adds_the_variance_within_prompts():
-    prompts, seeds = SCORES.shape
-    between = SCORES.mean(1).var() / prompts
-    within = SCORES.var(1).mean() / (prompts * seeds)
-    interval = nested_interval(SCORES, resamples=20_000)
-    assert width(interval) == pytest.approx(WIDTH_95 * sqrt(between + within), rel=0.05)
-    assert interval.value == pytest.approx(SCORES.mean())
-
-
-def test_crossed_interval_has_the_variance_of_additive_effects():
-    """For y = run + prompt the resampled mean's variance is var(run)/runs + var(prompt)/prompts, exactly."""
-    generator = np.random.default_rng(2)
-    runs, prompts = generator.normal(size=12), generator.normal(size=80)
-    interval = crossed_interval(runs[:, None] + prompts[None], resamples=20_000)
-    expected = WIDTH_95 * sqrt(runs.var() / len(runs) + prompts.var() / len(prompts))
-    assert width(interval) == pytest.approx(expected, rel=0.05)
-    assert interval.value == pytest.approx(runs.mean() + prompts.mean())
+def test_crossed_interval_by_hand():
+    """Two runs on three prompts. Means of runs 2 and 5, of prompts 2, 3 and 5.5; no error, so s²_prompts is whole."""
+    table = np.array([[2.0, 3.0, 5.5]]) + np.array([[-1.5], [1.5]])
+    by_run, by_prompt = 4.5 / 2, np.var([2, 3, 5.5], ddof=1) / 3
+    quantile = (stats.t.ppf(0.975, 1) * by_run + stats.t.ppf(0.975, 2) * by_prompt) / (by_run + by_prompt)
+    half = quantile * sqrt(by_run + by_prompt)
+    assert crossed_interval(table) == pytest.approx((3.5, 3.5 - half, 3.5 + half))
+    # the error of (1, -1, 0) and its reverse is that of the runs, and is taken from the prompts' part
+    table += np.array([[1.0, -1, 0], [-1, 1, 0]])
+    by_prompt -= 4 / 2 / 6
+    quantile = (stats.t.ppf(0.975, 1) * by_run + stats.t.ppf(0.975, 2) * by_prompt) / (by_run + by_prompt)
+    assert crossed_interval(table).high == pytest.approx(3.5 + quantile * sqrt(by_run + by_prompt))
+    assert crossed_interval(np.ones((3, 4))) == (1, 1, 1)
 
 
 def test_pairing_takes_out_what_the_prompts_share():
@@ -125,22 +121,46 @@ def test_win_rate_counts_ties_half():
     assert win_rate(first, second, tie=0.1).value == 0.5
 
 
-def test_win_rate_over_seeds_resamples_prompts():
+def test_win_rate_over_seeds_takes_prompts_as_clusters():
     first, second = SCORES, np.roll(SCORES, 1, axis=0)
+    wins = first > second
     several = win_rate(first, second)
-    assert several == mean_interval((first > second).astype(float))
+    # the effective trials by hand
+    variance = stats.sem(wins.mean(1)) ** 2
+    trials = wins.mean() * (1 - wins.mean()) / variance * (1.959964 / stats.t.ppf(0.975, 59)) ** 2
+    middle, spread = wins.mean() + 1.959964**2 / (2 * trials), wins.mean() * (1 - wins.mean()) / trials
+    high = (middle + 1.959964 * sqrt(spread + 1.959964**2 / (4 * trials**2))) / (1 + 1.959964**2 / trials)
+    assert several.value == wins.mean() and several.high == pytest.approx(high, abs=1e-6)
     assert win_rate(first[:, :1], second[:, :1]) == wilson_interval((first > second)[:, 0].sum(), 60)
+
+
+def test_a_rate_that_nothing_speaks_against_has_an_interval_with_a_width():
+    every = win_rate(np.ones((7, 5)), np.zeros((7, 5)))
+    assert every == wilson_interval(7, 7) and every.low < 0.65
+    assert win_rate(np.zeros((7, 5)), np.ones((7, 5))) == wilson_interval(0, 7)
+    # each prompt alike, all 35 trials count
+    assert win_rate(np.zeros((7, 5)), np.zeros((7, 5))) == wilson_interval(17.5, 35)
+    assert share_interval([4], [5]) == wilson_interval(0.8, 1)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 30), st.integers(1, 4), st.integers(0, 10**6))
 def test_interval_holds_its_estimate_and_moves_with_the_scores(prompts, seeds, seed):
     scores = np.random.default_rng(seed).normal(size=(prompts, seeds))
-    interval = mean_interval(scores, resamples=200)
-    assert interval.low <= interval.high
-    assert scores.mean(1).min() - 1e-12 <= interval.low and interval.high <= scores.mean(1).max() + 1e-12
-    moved = mean_interval(scores + 3, resamples=200)
+    interval = mean_interval(scores)
+    assert interval.low <= interval.value <= interval.high
+    moved = mean_interval(scores + 3)
     assert moved == pytest.approx([part + 3 for part in interval], abs=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(cases()), ids=lambda case: f"{case.kind}, {case.data}")
+def test_intervals_hold_the_truth_as_often_as_they_promise(case):
+    found = measure(case)
+    # four binomial deviations
+    tolerance = 4 * sqrt(0.95 * 0.05 / TRIALS)
+    assert found.share >= 0.95 - case.short - tolerance
+    assert not case.exact or found.share <= 0.95 + tolerance
 
 
 def test_above_is_intervals_apart():
@@ -155,7 +175,10 @@ def test_above_is_intervals_apart():
         (lambda: mean_interval([]), "do not fit"),
         (lambda: mean_interval([0.5, float("nan")]), "1 of 2 scores are not finite"),
         (lambda: paired_difference([1, 2], [1, 2, 3]), "not pairs"),
-        (lambda: crossed_interval([[0.1, 0.2]]), "1 run"),
+        (lambda: crossed_interval([[0.1, 0.2]]), "1 run of 2 prompts"),
+        (lambda: crossed_interval([[0.1], [0.2]]), "2 runs of 1 prompt;"),
+        (lambda: share_interval([0], [0]), "0 clusters"),
+        (lambda: t_quantile(0), "0 degrees"),
         (lambda: wilson_interval(3, 2), "3 wins of 2 trials"),
         (lambda: holm([0.5, 1.5]), "0 to 1"),
     ],

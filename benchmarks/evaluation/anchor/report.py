@@ -57,7 +57,7 @@ def _facts(report: dict) -> str:
     return (
         f"{report['items']} winners, {report['draws']} draws of timestep and noise each, {report['samples']} "
         f"sample{'s' if report['samples'] > 1 else ''} of either model per winner, reference: {report['reference']}, "
-        f"method {report['method']}. Per cent, with 95 % bootstrap intervals over captions."
+        f"method {report['method']}. Per cent, with 95 % intervals over captions."
     )
 
 
@@ -131,7 +131,7 @@ def _html_table(judge: dict) -> Html:
     rows = [Row([Cell(text) for text in row]) for row in _training_rows(judge)]
     shown = table(
         ["update", "reference", "sign by", "items", "tied", *HEADINGS], rows,
-        "Per cent, with 95 % bootstrap intervals over captions.",
+        "Per cent, with 95 % intervals over captions.",
     )  # fmt: skip
     bins = [Row([Cell(_range(row), row["t"][0]), Cell(row["tied"]), *map(Cell, _shares(row))])
             for row in judge["points"][-1]["bins"]]  # fmt: skip

@@ -1,6 +1,6 @@
 """How well s = ±1 says that the reference's sample is the worse one: precision, recall and their intervals.
 
-The unit is the caption: its items and draws are not independent, so that a bootstrap draws captions.
+The unit is the caption: its items and draws are not independent, so that the intervals are of clusters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seppo_core.report.statistics import Interval
-
-RESAMPLES = 2000
+from seppo_core.report.statistics import Interval, share_interval, t_interval
 
 Array = NDArray[np.float64]
 
@@ -43,9 +41,7 @@ class Validity:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
-def validity(
-    plus: NDArray[np.bool_], margin: Array, captions: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Validity:
+def validity(plus: NDArray[np.bool_], margin: Array, captions: Sequence[str]) -> Validity:
     """`plus` (items, draws) is where s = +1; `margin` (items,) the judge's score of the policy's sample minus that of
     the reference's; `captions` (items,) tell which items belong together.
 
@@ -71,9 +67,8 @@ def validity(
         "all": np.full(len(plus), width),
     }
     sums = {key: np.bincount(clusters, value, minlength=len(numbers)) for key, value in counted.items()}
-    drawn = _draws(len(numbers), resamples, seed)
     shares = {
-        name: _ratio(sums[above], sums[below], drawn)
+        name: share_interval(sums[above], sums[below]) if sums[below].sum() else None
         for name, above, below in (
             ("share_plus", "plus", "all"),
             ("base_rate", "worse", "all"),
@@ -85,9 +80,8 @@ def validity(
     }
     gain = None
     if shares["precision"] is not None and shares["base_rate"] is not None:
-        gain = _interval(*(a - b for a, b in zip(shares["precision"], shares["base_rate"], strict=True)))
-    intervals = {name: None if found is None else _interval(*found) for name, found in shares.items()}
-    return Validity(int(plus.size), int((~decided).sum()), gain=gain, **intervals)
+        gain = _gain(shares["precision"].value, shares["base_rate"].value, sums)
+    return Validity(int(plus.size), int((~decided).sum()), gain=gain, **shares)
 
 
 def in_bins(u: Array, bins: int) -> NDArray[np.int64]:
@@ -95,9 +89,7 @@ def in_bins(u: Array, bins: int) -> NDArray[np.int64]:
     return np.minimum((u * bins).astype(int), bins - 1)
 
 
-def by_bin(
-    plus: NDArray[np.bool_], u: Array, margin: Array, captions: Sequence[str], bins: int, **options: int
-) -> dict[int, Validity]:
+def by_bin(plus: NDArray[np.bool_], u: Array, margin: Array, captions: Sequence[str], bins: int) -> dict[int, Validity]:
     """`validity` in each part of the timesteps. Every item has as many draws in a bin as any other (ValueError)."""
     where = in_bins(u, bins)
     found = {}
@@ -107,29 +99,18 @@ def by_bin(
             raise ValueError(f"items have {counts.min()} to {counts.max()} draws in bin {number}; draw them by stratum")
         if counts[0]:
             inside = plus[where == number].reshape(len(plus), counts[0])
-            found[number] = validity(inside, margin, captions, **options)
+            found[number] = validity(inside, margin, captions)
     return found
 
 
-def _draws(clusters: int, resamples: int, seed: int) -> Array:
-    generator = np.random.default_rng(seed)
-    if not clusters:
-        return np.zeros((resamples, 0))
-    return generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(float)
-
-
-def _ratio(above: Array, below: Array, drawn: Array) -> tuple[float, Array] | None:
-    """The fraction, and that of each resample, NaN if its denominator is zero."""
-    if not below.sum():
-        return None
-    line = drawn @ below
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float(above.sum() / below.sum()), np.where(line > 0, drawn @ above / line, np.nan)
-
-
-def _interval(value: float, resampled: Array) -> Interval:
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+def _gain(precision: float, base_rate: float, sums: Mapping[str, Array]) -> Interval:
+    """Difference of two shares of the same captions, with Student's t over its linearised parts (Woodruff 1971)."""
+    value, count = precision - base_rate, len(sums["all"])
+    if count == 1:
+        return Interval(value, -1.0, 1.0)
+    parts = (sums["both"] - precision * sums["plus"]) / sums["plus"].mean()
+    parts = parts - (sums["worse"] - base_rate * sums["all"]) / sums["all"].mean()
+    return t_interval(parts, value)
 
 
 def rows_of(found: Mapping[str, Validity]) -> list[dict]:

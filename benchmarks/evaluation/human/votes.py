@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.evaluation.human.pairs import Pair, Study
-from seppo_core.report.statistics import Interval, mean_interval, sign_flip_test, wilson_interval
+from seppo_core.report.statistics import Interval, share_interval, sign_flip_test, wilson_interval
 
 CHOICES = ("left", "same", "right")
 HEADER = ["study", "judge", "pair", "choice", "seconds", "at"]
@@ -85,7 +85,7 @@ def read_votes(files: Sequence[Path], study: Study) -> tuple[list[Vote], list[st
 def count_votes(study: Study, votes: Sequence[Vote], rejected: Sequence[str] = ()) -> Count:
     """Win rates of every two models. The unit is the pair: votes of several judges on it are not independent.
 
-    One vote per pair gives Wilson's interval; several give a bootstrap over pairs of their means.
+    One vote per pair gives Wilson's interval; several votes are clusters, one a pair (`share_interval`).
     """
     pairs = {pair.id: pair for pair in study.pairs}
     by_models: dict[frozenset[str], list[Vote]] = defaultdict(list)
@@ -125,10 +125,8 @@ def _compare(first: str, second: str, votes: Sequence[Vote], pairs: dict[str, Pa
     means = np.array([np.mean(found) for found in points.values()])
     if len(every) == len(points):
         rate = wilson_interval(float(sum(every)), len(every))
-    elif len(means) > 1:
-        rate = mean_interval(means)
     else:
-        rate = Interval(float(means[0]), 0.0, 1.0)
+        rate = share_interval(means, np.ones(len(means)), trials=len(every))
     alike = [a == b for found in points.values() for a, b in combinations(found, 2)]
     return Comparison(
         first,

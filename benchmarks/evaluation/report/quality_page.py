@@ -92,7 +92,7 @@ def _scores(report: dict) -> list[Child]:
         ]
         rows.append(Row(cells, series(report, model["name"])))
     headings = ["model", "samples", *(column["title"] for column in columns)]
-    caption = "Means with 95 % bootstrap intervals over prompts." if columns else "Samples that are there."
+    caption = "Means with 95 % intervals over prompts (Student's t)." if columns else "Samples that are there."
     body: list[Child] = [table(headings, rows, caption, _density(columns))]
     body.append(row_of(*(_bars(report, column, found) for column in columns if _drawable(report, column, found))))
     if published := published_rows(report):
@@ -105,7 +105,7 @@ def _scores(report: dict) -> list[Child]:
         ]
     if seeds := seed_rows(report):
         lines = [Row([Cell(text) for text in line]) for line in seeds]
-        caption = "Prompts and, within each, its seeds resampled: the interval counts the noise of few samples too."
+        caption = "Mean deviation over the seeds of a prompt; the interval over prompts holds the noise of few seeds."
         body += [element("h3", "Over seeds"), table(SEED_HEADINGS, lines, caption)]
     if sets := set_rows(report):
         body += [
@@ -148,9 +148,9 @@ def _differences(report: dict) -> list[Child]:
         cells[2] = Cell(line[2], row["mean"], number=True)
         rows.append(Row(cells, series(report, row["model"])))
     caption = (
-        f"Model minus {report['baseline']} on shared prompts and seeds, paired bootstrap; p by sign flips, corrected "
-        "over the metrics of a model (Holm); wins with ties half, Wilson's interval for one sample a prompt, else "
-        "bootstrap; “detectable” is the smallest true difference that this many prompts find four times in five."
+        f"Model minus {report['baseline']} on shared prompts and seeds, paired t interval; p by sign flips, corrected "
+        "over the metrics of a model (Holm); wins with ties half, Wilson's interval, over prompts as clusters; "
+        "“detectable” is the smallest true difference that this many prompts find four times in five."
     )
     headings = ["model", "metric", "difference", "wins", "p (Holm)", "effect d", "detectable"]
     return [table(headings, rows, caption)]

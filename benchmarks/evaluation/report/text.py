@@ -57,7 +57,7 @@ def markdown(report: dict) -> str:
             ["model", "metric", "difference", "wins", "p (Holm)", "effect d", "detectable"], difference_rows(report)
         )
     if seeds := seed_rows(report):
-        lines += ["", "Prompts and, within them, seeds resampled; deviation over the seeds of a prompt:", ""]
+        lines += ["", "Mean deviation over the seeds of a prompt; the intervals above hold the noise of few seeds:", ""]
         lines += _markdown_table(SEED_HEADINGS, seeds)
     if sets := set_rows(report):
         lines += ["", SET_CAPTION, ""]
@@ -110,7 +110,7 @@ def latex(report: dict) -> str:
                 )
             groups[1].append([latex_text(_row_label(report, paper, row.label)), *cells])
     small = [rf"\par\noindent{{\footnotesize {latex_text(' '.join(note.split()))}}}" for note in notes]
-    told = f"% {report['label']}, fingerprint {report['fingerprint']}; means with 95% bootstrap intervals over prompts"
+    told = f"% {report['label']}, fingerprint {report['fingerprint']}; means with 95% t intervals over prompts"
     return "\n".join([told, *latex_table([*map(latex_text, headings)], groups), *small]) + "\n"
 
 
@@ -167,14 +167,14 @@ def difference_rows(report: dict) -> list[list[str]]:
 
 
 def seed_rows(report: dict) -> list[list[str]]:
-    """Rows for several samples per prompt: mean, interval of the two-level bootstrap, and the seeds' deviation."""
+    """Rows for several samples per prompt: the mean with its interval, and the mean deviation of a prompt's seeds."""
     columns = {column["name"]: column for column in report["columns"]}
     rows = []
     for row in report["scores"]:
-        if "over_seeds" in row:
+        if "seed_sd" in row:
             column = columns[row["column"]]
             scale, digits = column["scale"], column["digits"]
-            mean = interval_text(row["over_seeds"], scale, digits)
+            mean = interval_text(row, scale, digits)
             rows.append([row["model"], column["title"], mean, f"{row['seed_sd'] * scale:.{digits}f}"])
     return rows
 
@@ -283,7 +283,7 @@ def _facts(report: dict) -> list[str]:
         + f", {counted(protocol['steps'], 'step')}, guidance {protocol['guidance_scale']:g}, "
         f"seeds {protocol['seed_mode']}. "
         f"Fingerprint {report['fingerprint']}. "
-        + ("Mean [95 % bootstrap interval over prompts]; " if report["columns"] else "")
+        + ("Mean [95 % t interval over prompts]; " if report["columns"] else "")
         + "n: samples drawn."
     ]
 

@@ -13,7 +13,7 @@ from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.report.statistics import Interval, mean_interval, paired_difference, sign_flip_test, win_rate
 from seppo_core.run.history import read_metrics
 
-METHOD = "mean of the exact score over held-out prompts x seeds; 95 % bootstrap interval with the prompt as unit"
+METHOD = "mean of the exact score over held-out prompts x seeds; 95 % t interval with the prompt as unit"
 WIN_RATE = "share of (prompt, seed) pairs that score above the base's sample from the same noise; ties count half"
 SECONDS = "wall time of the train command on one thread: reference samples and checkpoints included, imports not"
 

@@ -169,7 +169,7 @@ def difference(first: Mapping[int, Array], second: Mapping[int, Array]) -> tuple
 
 
 def over_runs(values: Sequence[Array]) -> Interval:
-    """Interval of the mean of (prompts,) per run: runs and prompts resampled, or the prompts alone for one run."""
+    """Interval of the mean of (prompts,) per run: over runs and prompts, or over the prompts alone for one run."""
     return mean_interval(values[0]) if len(values) == 1 else crossed_interval(np.stack(values))
 
 
@@ -212,7 +212,7 @@ def _row(
 
 
 def _anchor(results: Sequence[CellResult]) -> Validity | None:
-    """Validity of s over all runs together; captions are resampled with all their items."""
+    """Validity of s over all runs together; a caption is one unit with all its items."""
     held = [result for result in results if result.plus is not None]
     if not held:
         return None

@@ -84,10 +84,10 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         f"Learning rate: every arm is tried at {rates} with one further seed on validation prompts that are neither "
         f"in the data nor in the test, and if the best is the lowest or highest, up to {scale.extend} steps beyond; "
         "the best runs with all training seeds. * marks a choice that is still at the edge.",
-        "Intervals are 95 % bootstrap intervals that resample training seeds and prompts, each on its own (an arm "
-        "with one seed: prompts alone); with few seeds they are on the narrow side. Differences are paired by seed, "
-        "prompt and noise. They are not corrected for the number of comparisons. Training seeds change order, noise "
-        "and the reference's draws; the data and the base are one for all.",
+        "Intervals are 95 % t intervals of training seeds and prompts as crossed effects (an arm with one seed: "
+        "prompts alone); of few seeds they are wide, for so few say little of the next. Differences are paired by "
+        "seed, prompt and noise. They are not corrected for the number of comparisons. Training seeds change order, "
+        "noise and the reference's draws; the data and the base are one for all.",
         "s = +1: its share over training. Precision and recall of s = +1 after training, on winners' captions: is the "
         "reference's sample then really below the policy's own from the same noise? In brackets how often it is "
         "whatever s says. core s: processor time of `train`, samples and checkpoints among it. gates: in how many "

@@ -33,21 +33,21 @@ def test_a_sign_that_is_the_judge_and_one_that_is_its_opposite():
 def test_a_sign_that_knows_nothing_gains_nothing():
     generator = np.random.default_rng(1)
     covered = 0
-    for seed in range(40):
+    for _ in range(40):
         margin = generator.normal(0.3, 1, size=80)
         plus = generator.random((80, 5)) < 0.6
-        found = validity(plus, margin, [str(n) for n in range(80)], resamples=400, seed=seed)
+        found = validity(plus, margin, [str(n) for n in range(80)])
         covered += found.gain.low <= 0 <= found.gain.high
     assert covered >= 34
 
 
-def test_the_interval_is_a_bootstrap_over_captions():
+def test_the_interval_is_that_of_a_bootstrap_over_captions():
     generator = np.random.default_rng(2)
     groups = generator.integers(2, 5, size=30)
     captions = [str(caption) for caption, count in enumerate(groups) for _ in range(count)]
     margin = generator.normal(0.2, 1, size=len(captions))
     plus = generator.random((len(captions), 6)) < np.where(margin > 0, 0.7, 0.4)[:, None]
-    found = validity(plus, margin, captions, resamples=8000)
+    found = validity(plus, margin, captions)
     # the same over rows of sums, one per caption
     names = np.array(captions)
     sums = np.array(
@@ -60,9 +60,9 @@ def test_the_interval_is_a_bootstrap_over_captions():
         (sums[:, 0], sums[:, 1]), lambda a, b, axis: a.sum(axis) / b.sum(axis), paired=True, n_resamples=8000,
         method="percentile", rng=np.random.default_rng(3),
     ).confidence_interval  # fmt: skip
-    assert found.precision.low == pytest.approx(theirs.low, abs=0.01)
-    assert found.precision.high == pytest.approx(theirs.high, abs=0.01)
-    alone = validity(plus, margin, [str(n) for n in range(len(captions))], resamples=8000)
+    assert found.precision.low == pytest.approx(theirs.low, abs=0.02)
+    assert found.precision.high == pytest.approx(theirs.high, abs=0.02)
+    alone = validity(plus, margin, [str(n) for n in range(len(captions))])
     assert alone.precision.value == found.precision.value
 
 
@@ -87,7 +87,7 @@ def test_bins_see_their_own_timesteps_alone():
     plus = np.zeros((6, 4), dtype=bool)
     plus[:3, :2] = True
     plus[:, 2:] = True
-    found = by_bin(plus, u, margin, list("abcdef"), 2, resamples=50)
+    found = by_bin(plus, u, margin, list("abcdef"), 2)
     assert found[0].precision.value == 1 and found[0].recall_minus.value == 1
     assert found[1].precision.value == 0.5 and found[1].precision_minus is None
     with pytest.raises(ValueError, match="draw them by stratum"):

@@ -16,7 +16,7 @@ from benchmarks.evaluation.human.page import ab_page, script_json
 from benchmarks.evaluation.human.pairs import Pair, Study, draw_pairs
 from benchmarks.evaluation.human.votes import HEADER, Vote, count_votes, read_votes
 from benchmarks.evaluation.results import model_samples
-from seppo_core.report.statistics import mean_interval, wilson_interval
+from seppo_core.report.statistics import share_interval, wilson_interval
 from tests.benchmarks.quality.fake import FakeSampler, open_plan
 
 
@@ -52,7 +52,7 @@ def test_several_judges_of_a_pair_are_one_unit():
     votes = choosing(made, "tuned") + choosing(made, "tuned", "grace", [0, 1, 2]) + choosing(made, "base", "grace", [3])
     (found,) = count_votes(made, votes).comparisons
     assert found.votes == 8 and found.pairs == 4 and found.judges == 2
-    assert found.win_rate == mean_interval([1, 1, 1, 0.5])
+    assert found.win_rate == share_interval([1, 1, 1, 0.5], np.ones(4), trials=8)
     assert found.agreement == 0.75
 
 

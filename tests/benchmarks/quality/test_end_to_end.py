@@ -210,7 +210,7 @@ def test_a_process_judges_beside_the_metrics_and_rewards_are_marked(smoke, capsy
     assert "light: 96 samples judged" in told
     report = json.loads((smoke / "image" / "report.json").read_text(encoding="utf-8"))
     rows = {(row["model"], row["column"]): row for row in report["scores"]}
-    assert rows["base", "light_light"]["prompts"] == 16 and "over_seeds" in rows["base", "light_light"]
+    assert rows["base", "light_light"]["prompts"] == 16 and "seed_sd" in rows["base", "light_light"]
     assert report["fitted"] == {"moved": {"light": "light"}, "lora": {"psnr": "psnr"}}
     table = (smoke / "image" / "table.md").read_text(encoding="utf-8")
     marked = {line.split("|")[1].strip(): line.count("§") for line in table.splitlines() if "/32 |" in line}
