@@ -28,6 +28,8 @@ those of the first model unless given, and {OWN}-video is taken by itself if tha
       --models base=stable-diffusion-v1-5/stable-diffusion-v1-5 seppo=runs/sd15_pickapic_seppo \\
       --weights pickscore_cos.weights=/data/PickScore_v1
 """
+SMOKE_MODELS = ("base", "moved", "lora")
+"""Names of the models that are made for a smoke protocol."""
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
@@ -141,7 +143,9 @@ def check(asked: argparse.Namespace, protocol: Protocol, out: Path, command: str
             raise Mistake(f"--{option.replace('_', '-')} {place}: there is no such file or folder")
     if out.exists() and not out.is_dir():
         raise Mistake(f"--out {out} is a file; name a folder")
-    if command == "run" and not names and not protocol.name.startswith("smoke"):
+    if not names and protocol.name.startswith("smoke"):
+        names = list(SMOKE_MODELS)
+    if command == "run" and not names:
         raise Mistake("--models is missing: name at least one, e.g. --models base=stable-diffusion-v1-5/…")
     _check_baseline(asked.baseline, [] if command == "report" else names, out)
 
@@ -166,7 +170,7 @@ def _check_baseline(baseline: str | None, given: Sequence[str], out: Path) -> No
     plan = out / "plan.json"
     before = json.loads(plan.read_text(encoding="utf-8"))["models"] if plan.is_file() else []
     known = list(dict.fromkeys([*(model["name"] for model in before), *given]))
-    # models of a smoke protocol are made later, and a report without a plan says so itself
+    # a report without a plan says so itself
     if known and baseline not in known:
         guess = nearest(baseline, known)
         raise Mistake(

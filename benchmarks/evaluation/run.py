@@ -216,12 +216,17 @@ def _note_overlap(e: Evaluation) -> None:
     general = [] if e.training is None else texts_of(e.training)
     for spec in e.models:
         texts = list(general)
+        # another model may have had this name
+        found.pop(spec.name, None)
         if (config := trained_config(spec)) is not None:
-            texts += _trained_on(config)
+            try:
+                texts += _trained_on(config)
+            # in the layouts of training data that no prompt file has, or on another machine
+            except (ValueError, OSError, ModuleNotFoundError, KeyError) as error:
+                e.say(f"warning: whether {spec.name} saw prompts in training cannot be told: {error}")
         if texts:
             found[spec.name] = len(overlap(e.prompts.prompts, texts))
             if found[spec.name]:
                 seen = f"{found[spec.name]} of {counted(len(e.prompts), 'prompt')}"
                 e.say(f"warning: seen in training by {spec.name}: {seen}")
-    if found:
-        e.folder.note("overlap", found)
+    e.folder.note("overlap", found)

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from benchmarks.evaluation import tiny_models
+from benchmarks.evaluation.arguments import SMOKE_MODELS
 from benchmarks.evaluation.prompt_files import import_prompts
 from benchmarks.evaluation.protocols import BUNDLED, SETS, Protocol
 from seppo_core.io.atomic import whole_folder
@@ -30,7 +31,8 @@ def make_models(folder: Path, kind: str) -> list[str]:
     for place, amount in ((base, 0.0), (moved, 0.02)):
         _make(place, lambda folder, amount=amount: _pipeline(kind, amount).save_pretrained(folder))
     _make(lora, lambda folder: _write_lora(folder, kind))
-    return [f"base={base}", f"moved={moved}", f"lora={base}+lora={lora}"]
+    places = (base, moved, f"{base}+lora={lora}")
+    return [f"{name}={place}" for name, place in zip(SMOKE_MODELS, places, strict=True)]
 
 
 def make_judge(folder: Path) -> Path:

@@ -18,13 +18,12 @@ def quality(*argv: str, protocol: str = "smoke-image", file: str | None = None, 
 
 
 _case = partial(Case, "evaluation", program="quality")
-TWO = ("--models", "base=base", "tuned=run")
 
 CASES = [
     _case(
         "a baseline that is none of the models",
-        quality(*TWO, "--baseline", "bsae"),
-        says=r"there are base, tuned; did you",
+        quality("--baseline", "moevd"),
+        says=r"there are base, moved, lora; did you mean moved",
     ),
     _case("a device that does not exist", quality("--device", "gpu"), says=r"use cpu, cuda, cuda:1 or mps"),
     _case("no sample at a time", quality("--batch-size", "0"), says=r"--batch-size 0 is too small; give at least 1"),
