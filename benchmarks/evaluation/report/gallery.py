@@ -41,7 +41,7 @@ def gallery(results: Results, column: Column | None, baseline: str) -> Html:
     gains: dict[str, np.ndarray] = {}
     if column is None:
         rows = chosen_rows({}, len(results.plan.prompts), ALONE)
-        caption = "Each prompt's first sample under every model, from the same noise; nothing judged them."
+        caption = "Each prompt's first sample under every model; nothing judged them."
     else:
         means = {name: column.better * prompt_means(results.table(name, column.name)) for name in names}
         gains = {name: means[name] - means[baseline] for name in names if name != baseline}

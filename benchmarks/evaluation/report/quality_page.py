@@ -15,6 +15,7 @@ from benchmarks.evaluation.report.text import (
     difference_rows,
     differing,
     group_rows,
+    made_elsewhere,
     prompts_name,
     published_rows,
     reward_mark,
@@ -45,7 +46,7 @@ def quality_page(report: dict, results: Results, provenance: dict) -> Html:
     seeds = len(report["protocol"]["seeds"])
     lead = (
         f"{what}{'' if what.endswith('?') else '.'} {counted(len(report['models']), 'model')}, "
-        f"{counted(prompts['used'], 'prompt')}, {counted(seeds, 'sample')} each from shared noise."
+        f"{counted(prompts['used'], 'prompt')}, {counted(seeds, 'sample')} each{_noise(report)}."
     )
     sections = [
         Section("Before the numbers" if report["columns"] else "Before the pictures", [_warned(report)]),
@@ -61,6 +62,14 @@ def quality_page(report: dict, results: Results, provenance: dict) -> Html:
         sections.append(Section("How this differs from the paper", [element("ul", *_items(how))]))
     sections.append(Section("Where it comes from", _provenance(report, provenance)))
     return page(report["label"], lead, [section for section in sections if section.body])
+
+
+def _noise(report: dict) -> str:
+    """What a reader may take the likeness of samples for."""
+    made = [model["name"] for model in report["models"] if made_elsewhere(model)]
+    if len(made) == len(report["models"]):
+        return ""
+    return " from shared noise" + (f", but for those of {', '.join(made)}, which were made elsewhere" if made else "")
 
 
 def series(report: dict, model: str) -> int:
@@ -248,8 +257,14 @@ def _provenance(report: dict, provenance: dict) -> list[Child]:
                     ("model", element("strong", model["name"])),
                     ("place", element("code", model["place"])),
                     ("fingerprint", element("code", model["fingerprint"])),
-                    ("drawn by", f"{sampler}; {'–' if speed is None else f'{speed:g} s'} a sample"),
-                    ("versions", ", ".join(f"{name} {value}" for name, value in model["versions"].items())),
+                    *(
+                        [("made", "elsewhere")]
+                        if made_elsewhere(model)
+                        else [
+                            ("drawn by", f"{sampler}; {'–' if speed is None else f'{speed:g} s'} a sample"),
+                            ("versions", ", ".join(f"{name} {value}" for name, value in model["versions"].items())),
+                        ]
+                    ),
                 ]
             )
         )

@@ -207,6 +207,11 @@ def group_rows(report: dict) -> list[list[str]]:
     return rows
 
 
+def made_elsewhere(model: dict) -> bool:
+    """Whether a model is a folder of samples that nothing here drew."""
+    return model["identity"]["kind"] == "pictures"
+
+
 def prompts_name(prompts: dict) -> str:
     """The set of the prompts, if they are those that were published under its name."""
     if prompts["as_published"] is False and prompts["cut_from"] is None:
