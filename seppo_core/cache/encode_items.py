@@ -23,7 +23,7 @@ class EncodedShard(NamedTuple):
     """Tensors of the usable items, a line about each of them, and a line about each of the others, in source order."""
 
     tensors: dict[str, Tensor]
-    items: list[dict[str, str]]
+    items: list[dict[str, str | list[str]]]
     rejected: list[dict[str, str | bool]]
 
 
@@ -64,7 +64,7 @@ class ItemEncoder:
     def shard(self, items: Iterable[Item | BadItem], done: Callable[[int], None]) -> EncodedShard:
         """Encodes `items`; `done` is called after every batch with the number of its items."""
         batches: list[dict[str, Tensor]] = []
-        kept: list[dict[str, str]] = []
+        kept: list[dict[str, str | list[str]]] = []
         rejected: list[tuple[int, dict[str, str | bool]]] = []
         waiting: list[tuple[int, Item]] = []
 
@@ -74,7 +74,8 @@ class ItemEncoder:
                 batches.append(tensors)
                 for (place, item), problem in zip(waiting, problems, strict=True):
                     if problem is None:
-                        kept.append({"id": item.id, "file": item.file, "caption": item.caption})
+                        line = {"id": item.id, "file": item.file, "caption": item.caption}
+                        kept.append(line | ({"captions": [item.caption, *item.more]} if item.more else {}))
                     else:
                         rejected.append((place, {"file": item.file, "reason": problem}))
                 done(len(waiting))

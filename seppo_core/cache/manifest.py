@@ -6,8 +6,9 @@
                               "winner", for pairs also "loser", for labelled items "item"
     text-00000.safetensors    one row per distinct caption and tensor of the condition; row 0 is the empty caption. For
                               "KEY" with "KEY.starts": the tokens of all rows one after the other, without padding
-    index.safetensors         per item: caption, its row in the text shards; line, the byte in items.jsonl
-    items.jsonl               id, file and caption of every item
+    index.safetensors         per item: caption, its row in the text shards; line, the byte in items.jsonl. If any has
+                              several captions: "captions", the rows of all, and "captions.starts" (n + 1,)
+    items.jsonl               id, file and caption of every item; "captions" if it has several
     rejected.jsonl            file and reason of every item that could not be used or was excluded on request
     parts/                    a note about every shard, with which `prepare` continues and mends; training ignores it
 
@@ -34,6 +35,8 @@ CONDITION = ".condition."
 """Between a view's name and the key of a tensor that `Adapter.size_condition` gave."""
 STARTS = ".starts"
 """Suffix of a text tensor whose padding is not stored: where each row's tokens begin, (n + 1,)."""
+CAPTIONS = "captions"
+"""Tensor of the index with the text rows of all captions, one item's after the other's."""
 LABEL = "label"
 """Tensor that says whether an item is desirable, (n,) uint8."""
 
@@ -157,6 +160,11 @@ class Manifest:
                 stacklevel=2,
             )
         return manifest
+
+
+def captions_of(item: dict) -> list[str]:
+    """The captions of a line of items.jsonl."""
+    return item.get("captions") or [item["caption"]]
 
 
 def stored_names(keys: list[str], views: tuple[str, ...] | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from seppo_core.cache.cut_captions import CutCaptions, as_json, cut_text, from_json, joined, of_cache
 from seppo_core.cache.encode_captions import TextEncoder
 from seppo_core.cache.encode_items import ItemEncoder
-from seppo_core.cache.manifest import FINGERPRINT_VERSION, Manifest
+from seppo_core.cache.manifest import FINGERPRINT_VERSION, Manifest, captions_of
 from seppo_core.cache.writer import CacheFolder, ShardNote, recorded_settings
 from seppo_core.data.source import Source
 from seppo_core.distributed.progress import RankProgress
@@ -159,7 +159,8 @@ class _Preparation:
             text_rows: dict[str, int] = {"": 0}
             for note in self._notes():
                 for item in note.items:
-                    text_rows.setdefault(item["caption"], len(text_rows))
+                    for caption in captions_of(item):
+                        text_rows.setdefault(caption, len(text_rows))
             if self.ranks.is_main:
                 count = self._check_enough()
                 check_space(self.target.folder, self._text_bytes(len(text_rows)), "texts")
@@ -174,7 +175,7 @@ class _Preparation:
         self.target.forget_damaged()
         missing = [number for number in range(len(self.shards)) if self.target.note(_items(number)) is None]
         latents = self.item_bytes * sum(len(self.shards[number]) for number in missing)
-        # at most one caption per item; counting them is worth while only if that many do not fit
+        # mostly one caption per item; counting them is worth while only if that many do not fit
         most = latents + self._text_bytes(len(self.source) + 1)
         if free_bytes(self.target.folder) >= most:
             return missing
@@ -249,8 +250,8 @@ class _Preparation:
         files: dict[str, str] = {}
         if longest:
             for item in chain.from_iterable(note.items for note in self._notes()):
-                if item["caption"] in longest:
-                    files.setdefault(item["caption"], item["file"])
+                for caption in longest.intersection(captions_of(item)):
+                    files.setdefault(caption, item["file"])
         return [replace(one, longest=files.get(one.longest, "")) for one in cut]
 
     def _finish(self, count: _Count, text_rows: dict[str, int], texts: list[str]) -> None:
@@ -278,6 +279,8 @@ class _Preparation:
                     if number]  # fmt: skip
             tail = f"; {', '.join(told)}, see {self.target.folder / 'rejected.jsonl'}" if told else ""
             tqdm.write(f"{self.target.folder}: {count.kept} items with {manifest.captions} distinct captions{tail}")
+            if several := sum("captions" in item for note in self._notes() for item in note.items):
+                tqdm.write(f"items with several captions, of which each use draws one: {several} of {count.kept}")
             for line in cut_text(cut):
                 tqdm.write(f"{line}; {self.cure_for_cut}")
 

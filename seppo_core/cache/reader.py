@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
-from seppo_core.cache.manifest import CONDITION, LABEL, STARTS, Manifest, StoredFile, stored_names
+from seppo_core.cache.manifest import CAPTIONS, CONDITION, LABEL, STARTS, Manifest, StoredFile, stored_names
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.source import Kind
 from seppo_core.io.remembered import THREADS
@@ -42,7 +42,10 @@ class WinnerCache:
         self._items = _Shards(self.folder, self.manifest.shards, self.manifest.views)
         self._texts = _Shards(self.folder, self.manifest.texts)
         index = load_file(self.folder / "index.safetensors")
-        self._caption, self._line = index["caption"], index["line"]
+        self._line = index["line"]
+        # where no item has several captions there are no tensors of them
+        self._captions = index.get(CAPTIONS, index["caption"])
+        self._starts = index.get(CAPTIONS + STARTS, torch.arange(len(self._line) + 1))
 
     def check(self) -> None:
         """Raises ValueError if any file is not as it was written; those that were not read yet are read in full."""
@@ -96,13 +99,24 @@ class WinnerCache:
                 raise ValueError(self._not_finite("latents", index))
         return Posterior(mean, logvar)
 
-    def condition(self, indices: list[int], dropped: list[bool], view: str | None = None) -> Condition:
+    def caption_count(self, index: int) -> int:
+        """Number of captions that an item has; `condition` takes any of them."""
+        return int(self._starts[index + 1] - self._starts[index])
+
+    def condition(
+        self, indices: list[int], dropped: list[bool], view: str | None = None, chosen: list[int] | None = None
+    ) -> Condition:
         """The denoiser's condition, (b, …) each: the text ("" if `dropped`) and what `view` adds, such as its crop.
 
-        Raises ValueError if the cache has no such view.
+        `chosen` says which of its captions is each item's, by default the first. Raises ValueError if the cache has no
+        such view.
         """
         prefix = self._view(view) + CONDITION
-        captions = [0 if drop else int(self._caption[index]) for index, drop in zip(indices, dropped, strict=True)]
+        chosen = [0] * len(indices) if chosen is None else chosen
+        captions = [
+            0 if drop else int(self._captions[int(self._starts[index]) + choice])
+            for index, drop, choice in zip(indices, dropped, chosen, strict=True)
+        ]
         own = {
             name.removeprefix(prefix): torch.stack([_float32(self._items.row(name, index)) for index in indices])
             for name in self._items.names()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from seppo_core.cache.manifest import FORMAT, READABLE, VERSION, Manifest, StoredFile
+from seppo_core.cache.manifest import CAPTIONS, FORMAT, READABLE, STARTS, VERSION, Manifest, StoredFile, captions_of
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.io.atomic import remove_leftovers, save_json, save_tensors, whole_file
 from seppo_core.io.checked_json import read_checked, save_checked
@@ -157,17 +157,19 @@ class CacheFolder:
 
     def save_items(self, notes: Iterator[ShardNote], text_rows: dict[str, int]) -> tuple[StoredFile, StoredFile]:
         """Writes `items.jsonl` and the index into it and into the text shards."""
-        captions, offsets, end = [], [], 0
+        captions, starts, offsets, end = [], [0], [], 0
         with whole_file(self.folder / "items.jsonl") as path, path.open("wb") as file:
             for note in notes:
                 for item in note.items:
-                    captions.append(text_rows[item["caption"]])
+                    captions += [text_rows[caption] for caption in captions_of(item)]
+                    starts.append(len(captions))
                     offsets.append(end)
                     end += file.write((json.dumps(item, ensure_ascii=False) + "\n").encode())
-        save_tensors(
-            self.folder / "index.safetensors", {"caption": torch.tensor(captions), "line": torch.tensor(offsets)}
-        )
-        return self._stored("items.jsonl", len(captions)), self._stored("index.safetensors", len(captions))
+        index = {"caption": torch.tensor([captions[start] for start in starts[:-1]]), "line": torch.tensor(offsets)}
+        if len(captions) > len(offsets):
+            index |= {CAPTIONS: torch.tensor(captions), CAPTIONS + STARTS: torch.tensor(starts)}
+        save_tensors(self.folder / "index.safetensors", index)
+        return self._stored("items.jsonl", len(offsets)), self._stored("index.safetensors", len(offsets))
 
     def finish(self, manifest: Manifest) -> None:
         """Writes the manifest, which makes the folder a cache."""

@@ -45,18 +45,21 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         return tuple(name for name in (self.first, self.second, self.label, *self.captions) if name is not None)
 
-    def caption(self, row: dict, file: str) -> str:
-        """The row's caption. Raises BadItem if there is none."""
-        caption = next((row[name] for name in self.captions if row.get(name) is not None), None)
-        if caption is None:
+    def texts(self, row: dict, file: str) -> tuple[str, ...]:
+        """The row's caption, or its captions if it has a list, without repeats. Raises BadItem if it has none."""
+        found = next((row[name] for name in self.captions if row.get(name) is not None), None)
+        if found is None:
             raise BadItem(file, f"no caption; looked for {', '.join(self.captions)}")
-        if not isinstance(caption, str):
-            raise BadItem(file, f"caption {str(caption)[:40]!r} is not text")
-        if not is_text(caption):
-            raise BadItem(file, f"caption {caption[:40]!r} holds half a character (a lone surrogate), which is no text")
-        if not caption.strip():
+        captions = found if isinstance(found, list) else [found]
+        for caption in captions:
+            if not isinstance(caption, str):
+                raise BadItem(file, f"caption {str(caption)[:40]!r} is not text")
+            if not is_text(caption):
+                raise BadItem(file, f"caption {caption[:40]!r} holds half a character (a lone surrogate)")
+        texts = tuple(dict.fromkeys(caption.strip() for caption in captions if caption.strip()))
+        if not texts:
             raise BadItem(file, "empty caption")
-        return caption.strip()
+        return texts
 
     def verdict(self, row: dict, file: str) -> bool:
         """Whether the first of a pair won, or whether an item is good; LeftOut for a tie, BadItem for anything else."""

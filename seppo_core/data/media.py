@@ -98,9 +98,9 @@ class MediaSource(Source):
             raise LeftOut(record.loser.name, "labelled bad")
         if self.form == "winners":
             chosen = self._either(record) if self.pick == "random" else record.winner
-            return Item(record.id, chosen.name, record.caption, {"winner": self._decoded(chosen)})
+            return Item(record.id, chosen.name, record.caption, {"winner": self._decoded(chosen)}, more=record.more)
         views = {"winner": self._decoded(record.winner), "loser": self._decoded(record.loser)}
-        return Item(record.id, record.winner.name, record.caption, views)
+        return Item(record.id, record.winner.name, record.caption, views, more=record.more)
 
     def distinct_captions(self) -> int | None:
         return self.records.distinct_captions()
@@ -119,7 +119,8 @@ class MediaSource(Source):
             raise BadItem(f"row {row}", f"cannot be read: {first_line(error)}") from error
 
     def _labelled(self, record: Record, media: Media, good: bool) -> Item:
-        return Item(record.id, media.name, record.caption, {"item": self._decoded(media)}, label=good)
+        views = {"item": self._decoded(media)}
+        return Item(record.id, media.name, record.caption, views, label=good, more=record.more)
 
     def _either(self, record: Record) -> Media:
         drawn = int(torch.randint(2, (), generator=keyed_generator(purposes.WINNER, self.seed, record.id)))

@@ -84,6 +84,8 @@ class Record(NamedTuple):
     caption: str
     winner: Media | None
     loser: Media | None = None
+    more: tuple[str, ...] = ()
+    """Its captions but the first."""
 
 
 class Records(ABC):

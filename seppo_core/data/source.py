@@ -51,6 +51,8 @@ class Item(NamedTuple):
     views: dict[str, View]
     label: bool | None = None
     """Whether a labelled item is desirable; None for other items."""
+    more: tuple[str, ...] = ()
+    """Further captions; one of all is drawn at each use."""
 
 
 class Source(ABC):

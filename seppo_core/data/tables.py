@@ -4,7 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from seppo_core.data.filename_index import FilenameIndex
 from seppo_core.data.problems import Problems
 from seppo_core.data.records import Media, Record, Records, leaves_folder
 from seppo_core.data.retry import retry_io
-from seppo_core.data.source import BadItem, SourceLost, is_text
+from seppo_core.data.source import BadItem, LeftOut, SourceLost, is_text
 from seppo_core.data.walk import walk_files
 from seppo_core.io.hashing import hash64, repeats
 
@@ -60,8 +60,9 @@ class Table(ABC):
 class TableRecords(Records):
     """The rows of a table, files among them found under `root`.
 
-    If `unique`, a row that names the same files as an earlier one is rejected, since its name is its id. That takes a
-    pass over the rows, which also gives the fingerprint; otherwise only tables of file names need one, for the sizes.
+    If `unique`, a row that names the same files as an earlier one is another caption of it, if they are winners, else
+    rejected, since its name is its id. That takes a pass over the rows, which also gives the fingerprint; otherwise
+    only tables of file names need one, for the sizes.
     """
 
     def __init__(self, table: Table, columns: Columns, root: Path, unique: bool = False):
@@ -70,6 +71,10 @@ class TableRecords(Records):
         self.filenames = FilenameIndex(root) if columns.first == VIDEO_ID else None
         self.problems = table.problems
         self._captions: int | None = None
+        self._captions_of: dict[int, list[int]] = {}
+        """Of a row: those behind it with further captions."""
+        self._belongs_to: dict[int, int] = {}
+        """Of each of those: the row that it is a caption of."""
         self._fingerprint = self._pass() if unique else None
 
     def __len__(self) -> int:
@@ -78,7 +83,14 @@ class TableRecords(Records):
     def record(self, position: int) -> Record:
         name = self.table.name(position)
         self.problems.check(position, name)
-        return self._record(self.table.row(position), name)
+        record = self._record(self.table.row(position), name)
+        if (first := self._belongs_to.get(position)) is not None:
+            raise LeftOut(record.id, f"another caption of what {self.table.name(first)} names")
+        if position not in self._captions_of:
+            return record
+        rows = map(self.table.row, self._captions_of[position])
+        more = chain(record.more, *(self.columns.texts(row, record.id) for row in rows))
+        return record._replace(more=tuple(caption for caption in dict.fromkeys(more) if caption != record.caption))
 
     def fingerprint(self) -> str:
         if self._fingerprint is None:
@@ -89,15 +101,14 @@ class TableRecords(Records):
 
     def distinct_captions(self) -> int | None:
         if self._captions is None and (rows := self.table.scan_columns(self.columns.captions)) is not None:
-            self._captions = _distinct(map(self._caption_hash, rows))
+            self._captions = _distinct(hash64(text.encode()) for row in rows for text in self._texts(row))
         return self._captions
 
-    def _caption_hash(self, row: Row) -> int:
-        """The hash of a row's caption, 0 if it has none."""
+    def _texts(self, row: Row) -> tuple[str, ...]:
         try:
-            return hash64(self.columns.caption(row, "").encode())
+            return self.columns.texts(row, "")
         except BadItem:
-            return 0
+            return ()
 
     def check_there(self) -> None:
         if not retry_io(self.root.is_dir, str(self.root)):
@@ -110,9 +121,9 @@ class TableRecords(Records):
         # a file's own name goes with it wherever its row moves to
         files = [media.name for media in (first, second) if media is not None]
         identity = " ".join(files) if isinstance(first.content, Path) else name
-        caption = c.caption(row, identity)
+        caption, *more = c.texts(row, identity)
         won = c.verdict(row, identity)
-        return Record(identity, caption, *((first, second) if won else (second, first)))
+        return Record(identity, caption, *((first, second) if won else (second, first)), more=tuple(more))
 
     def _media(self, row: Row, column: str, name: str) -> Media:
         value = row.get(column)
@@ -129,26 +140,40 @@ class TableRecords(Records):
         """Hashes every row and the sizes of its files; rejects rows that repeat an earlier one if `unique`."""
         digest = sha256(json.dumps([list(self.columns.names), self.form]).encode())
         hashes, captions = (np.zeros(len(self.table), dtype=np.uint64) for _ in range(2))
+        more: list[int] = []
         for position, row in enumerate(self.table.scan()):
             try:
                 if isinstance(row, BadItem):
                     raise row
                 record = self._record(row, self.table.name(position))
                 halves = [(media.name, media.size) if media else None for media in (record.winner, record.loser)]
-                content = [record.id, record.caption, halves]
+                content = [record.id, record.caption, halves, *record.more]
+                more += [hash64(caption.encode()) for caption in record.more]
                 hashes[position], captions[position] = hash64(record.id.encode()), hash64(record.caption.encode())
             except BadItem as bad:
                 content = [bad.file, bad.reason]
             digest.update(json.dumps(content).encode())
         if self.unique:
             self._note_repeats(hashes)
-        self._captions = _distinct(captions)
+        if self._belongs_to:
+            # in the caches of earlier versions the rows of one file had the first one's caption alone
+            digest.update(b"captions of several rows")
+        self._captions = _distinct(np.append(captions, np.array(more, dtype=np.uint64)))
         return digest.hexdigest()
 
     def _note_repeats(self, hashes: np.ndarray) -> None:
         for again, first in repeats(hashes).items():
+            if self.form == "winners":
+                captions = {text for row in self._rows_of(first) for text in self._texts(self.table.row(row))}
+                if not captions.issuperset(self._texts(self.table.row(again))):
+                    self._captions_of.setdefault(first, []).append(again)
+                    self._belongs_to[again] = first
+                    continue
             reason = f"named twice, first on {self.table.name(first)} of {self.files[0].name}"
             self.problems.reject(again, reason, self.record(again).id)
+
+    def _rows_of(self, first: int) -> list[int]:
+        return [first, *self._captions_of.get(first, ())]
 
 
 def _distinct(hashes: Iterable[int]) -> int:

@@ -90,9 +90,9 @@ class TarRecords(Records):
             media = [_media(name, half) for half in halves]
         columns = self._columns(self.form)
         won = columns.verdict(fields, name)
-        caption = self._caption(members, fields, name)
+        caption, *more = self._texts(members, fields, name)
         first, second = media[0], media[1] if len(media) == 2 else None
-        return Record(name, caption, *((first, second) if won else (second, first)))
+        return Record(name, caption, *((first, second) if won else (second, first)), more=tuple(more))
 
     def fingerprint(self) -> str:
         parts = [self._shard, self._first, self._start, self._size, self._extension, self._key_end]
@@ -136,15 +136,15 @@ class TarRecords(Records):
             raise BadItem(name, f"its json cannot be read: {str(error)[:100]}") from error
         return fields if isinstance(fields, dict) else {}
 
-    def _caption(self, members: list[_Member], fields: dict, name: str) -> str:
+    def _texts(self, members: list[_Member], fields: dict, name: str) -> tuple[str, ...]:
         for extension in TEXTS[:2]:
             found = next((member for member in members if member.extension == extension), None)
             if found is not None:
-                return self._columns("winners").caption({self._captions[0]: _text(found, name)}, name)
+                return self._columns("winners").texts({self._captions[0]: _text(found, name)}, name)
         last = next((member for member in members if member.extension == TEXTS[2]), None)
         if last is not None and not any(fields.get(column) is not None for column in self._captions):
-            return self._columns("winners").caption({self._captions[0]: _text(last, name)}, name)
-        return self._columns("winners").caption(fields, name)
+            return self._columns("winners").texts({self._captions[0]: _text(last, name)}, name)
+        return self._columns("winners").texts(fields, name)
 
     def _note_repeats(self) -> None:
         names = (self._name(position).encode() for position in range(len(self)))

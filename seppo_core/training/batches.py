@@ -1,5 +1,6 @@
 """Which winners an update sees and what is drawn for them: all of it a function of (seed, update, index)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -73,6 +74,16 @@ def open_validation(data: DataConfig, cache: WinnerCache) -> WinnerCache | None:
     return validation
 
 
+def chosen_captions(
+    cache: WinnerCache, items: list[int], positions: Iterable[int], seed: int, draws: Draws
+) -> list[int]:
+    """Which of its captions each item has at its position: the winner there and the sample generated for it alike."""
+    return [
+        keyed_stream(draws, seed, purposes.CAPTION, position).integer(count) if count > 1 else 0
+        for position, count in zip(positions, map(cache.caption_count, items), strict=True)
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchMaker:
     """Assembles batches. What an item draws is keyed by (seed, update, index in the global batch) and nothing else,
@@ -109,6 +120,7 @@ class BatchMaker:
         flipped = [draw["flipped"] for draw in draws]
         dropped = [draw["dropped"] for draw in draws]
         to_device = lambda condition: {key: value.to(device) for key, value in condition.items()}  # noqa: E731
+        chosen = chosen_captions(self.cache, items, positions, self.seed, self.draws)
         winner = self.cache.posterior(items, flipped).sample(torch.stack([draw["posterior_noise"] for draw in draws]))
         counterpart, counterpart_condition = None, None
         if buffer is not None:
@@ -116,11 +128,11 @@ class BatchMaker:
         elif self.losers:
             noise = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
             counterpart = self.cache.posterior(items, flipped, "loser").sample(torch.stack(noise))
-            counterpart_condition = to_device(self.cache.condition(items, dropped, "loser"))
+            counterpart_condition = to_device(self.cache.condition(items, dropped, "loser", chosen))
         anchor = self._anchor(update, indices) if self.anchor_draws else None
         return Batch(
             x0=winner.to(device),
-            condition=to_device(self.cache.condition(items, dropped)),
+            condition=to_device(self.cache.condition(items, dropped, chosen=chosen)),
             t=self.noise_path.timesteps(torch.stack([draw["u"] for draw in draws])).to(device),
             noise=stack("noise"),
             noise_path=self.noise_path,

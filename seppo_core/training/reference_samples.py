@@ -23,7 +23,7 @@ from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler, sample_steps
 from seppo_core.run.recorder import RunRecorder
 from seppo_core.run.stopping import StopCoordinator
-from seppo_core.training.batches import WinnerOrder
+from seppo_core.training.batches import WinnerOrder, chosen_captions
 from seppo_core.training.parallel import ParallelStrategy
 from seppo_core.training.sample_buffer import SampleBuffer
 
@@ -60,7 +60,8 @@ class ReferenceSampler:
         last are the samples."""
         items = [self.order.item(position) for position in positions]
         noise = self._noise(purposes.SAMPLE, iteration, positions)
-        condition = self.cache.condition(items, [False] * len(items))
+        chosen = chosen_captions(self.cache, items, positions, self.seed, self.draws)
+        condition = self.cache.condition(items, [False] * len(items), chosen=chosen)
         for latents in sample_steps(
             self.adapter,
             reference,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from seppo_core.data.source import BadItem, LeftOut
 from tests.data.tables import faults, jsonl, opened, read, write
 
 CAPTIONS = ["one", "two"]
@@ -112,3 +113,32 @@ def test_image_folders_with_a_table_in_the_split(tmp_path, capsys):
     (tmp_path / "train").rename(tmp_path / "test")
     with pytest.raises(ValueError, match=r"test/metadata\.jsonl, validation/metadata\.jsonl"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["list", "rows", "lines"])
+def test_several_captions_of_a_picture(tmp_path, form):
+    write(tmp_path, "a.png", "A"), write(tmp_path, "b.png", "B")
+    captions = ["one", "two", "three"]
+    if form == "list":
+        jsonl(tmp_path, {"file_name": "a.png", "caption": [*captions, "one"]}, {"file_name": "b.png", "caption": ["b"]})
+    elif form == "rows":
+        rows = [{"file_name": "a.png", "caption": caption} for caption in captions]
+        jsonl(tmp_path, rows[0], {"file_name": "b.png", "caption": "b"}, *rows[1:], rows[0])
+    else:
+        write(tmp_path, "a.txt", "one\r\n\r\n two\nthree\n"), write(tmp_path, "b.txt", "b\n")
+    source = opened(tmp_path)
+    found = [source.item(n) for n in range(2)]
+    assert [(item.caption, item.more) for item in found] == [("one", ("two", "three")), ("b", ())]
+    assert source.distinct_captions() == 4
+    left = faults(source)[2:]
+    kinds = [LeftOut, LeftOut, BadItem] if form == "rows" else []
+    assert [type(bad) for bad in left] == kinds and all("line 1" in bad.reason for bad in left)
+
+
+def test_several_captions_are_in_the_fingerprint(tmp_path):
+    write(tmp_path, "a.png", "A")
+    found = []
+    for captions in ("one", ["one", "two"], ["one", "three"]):
+        jsonl(tmp_path, {"file_name": "a.png", "caption": captions})
+        found.append(opened(tmp_path).fingerprint())
+    assert len(set(found)) == 3
