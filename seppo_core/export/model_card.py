@@ -20,7 +20,7 @@ from seppo_core.run.history import read_metrics
 
 UNKNOWN = "unknown"
 EXPORTED = {"lora": "LoRA", "motion": "motion modules", "full": "whole pipeline"}
-SHOWN = ("loss", "winner_error", "winner_gap", "share_s_plus", "implicit_accuracy", "grad_norm")
+SHOWN = ("loss", "winner_error", "held_out_error", "winner_gap", "share_s_plus", "implicit_accuracy", "grad_norm")
 """Metrics of the run that the card shows, as means over its last updates."""
 LAST = 20
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
