@@ -72,8 +72,9 @@ def score(
         return len(tasks)
     finally:
         del judge
-        gc.collect()
+        # the next judge may need all of the device; in main memory what is left goes by and by
         if torch.cuda.is_available():
+            gc.collect()
             torch.cuda.empty_cache()
 
 
