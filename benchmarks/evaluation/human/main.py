@@ -49,6 +49,9 @@ def _make(asked: argparse.Namespace) -> int:
 
     if asked.pairs < 1:
         raise ValueError(f"--pairs {asked.pairs} compares nothing; give at least 1")
+    out = asked.out or asked.report / "ab"
+    if asked.secret is None:
+        _keep_key(out / "ab-key.json")
     folder = PlanFolder(asked.report, asked.cache or _cache_of(asked.report))
     plan = folder.load()
     names = asked.models or [model.name for model in plan.models]
@@ -67,7 +70,7 @@ def _make(asked: argparse.Namespace) -> int:
             raise FileNotFoundError(f"the sample of {model} for {pair.prompt_id} vanished; run `quality run` again")
         return stores[model].read(record)
 
-    out = asked.out or asked.report / "ab"
+    _keep_key(out / "ab-key.json", study)
     save_text(out / "ab.html", ab_page(study, read, asked.title, asked.question, asked.largest))
     study.save(out / "ab-key.json")
     if (size := (out / "ab.html").stat().st_size) > LARGE:
@@ -78,6 +81,17 @@ def _make(asked: argparse.Namespace) -> int:
     print(f"give judges {out / 'ab.html'}, keep {out / 'ab-key.json'}; then: python -m benchmarks ab count "
           f"{out / 'ab-key.json'} votes-*.csv")  # fmt: skip
     return 0
+
+
+def _keep_key(path: Path, study=None) -> None:
+    """ValueError if another study's key is at `path`: nobody could count its votes any more."""
+    from benchmarks.evaluation.human.pairs import Study
+
+    if path.is_file() and (study is None or Study.load(path) != study):
+        raise ValueError(
+            f"{path} is the key of an earlier page, without which its votes cannot be counted; give another --out, "
+            "or move it away"
+        )
 
 
 def _cache_of(report: Path) -> Path:

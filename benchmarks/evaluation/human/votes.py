@@ -4,6 +4,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
@@ -55,12 +56,15 @@ class Count:
 
 
 def read_votes(files: Sequence[Path], study: Study) -> tuple[list[Vote], list[str]]:
-    """Votes of a study, a judge's last one on a pair, and one line for every row that is not counted.
+    """Votes of a study, a judge's last one on a pair by its time `at`, and one line for every row that is not counted.
+
+    Browsers save a later file of one name as "name (1).csv", which sorts before it; so the order of `files` decides
+    only between votes of one time, or of times that cannot be read, which count as older than all others.
 
     Raises FileNotFoundError for a file that is not there, ValueError for one that is not a file of votes.
     """
     known = {pair.id for pair in study.pairs}
-    votes: dict[tuple[str, str], Vote] = {}
+    votes: dict[tuple[str, str], tuple[datetime, Vote]] = {}
     rejected = []
     for file in files:
         try:
@@ -76,10 +80,14 @@ def read_votes(files: Sequence[Path], study: Study) -> tuple[list[Vote], list[st
                 rejected.append(f"{file.name}, line {line}: {reason}")
                 continue
             judge, pair, choice = row[1].strip(), row[2], row[3]
-            if (judge, pair) in votes and votes[judge, pair].choice != choice:
-                rejected.append(f"{file.name}, line {line}: {judge!r} voted on {pair} before; the later vote counts")
-            votes[judge, pair] = Vote(judge, pair, choice)
-    return list(votes.values()), rejected
+            voted = _time(row[5])
+            before = votes.get((judge, pair))
+            if before is not None and before[1].choice != choice:
+                newer = "this, the later one," if voted >= before[0] else "the other, which is later,"
+                rejected.append(f"{file.name}, line {line}: {judge!r} voted on {pair} twice; {newer} counts")
+            if before is None or voted >= before[0]:
+                votes[judge, pair] = voted, Vote(judge, pair, choice)
+    return [vote for _, vote in votes.values()], rejected
 
 
 def count_votes(study: Study, votes: Sequence[Vote], rejected: Sequence[str] = ()) -> Count:
@@ -103,6 +111,15 @@ def count_votes(study: Study, votes: Sequence[Vote], rejected: Sequence[str] = (
     for vote in votes:
         judges[vote.judge] += 1
     return Count(study, comparisons, list(rejected), left, dict(judges))
+
+
+def _time(text: str) -> datetime:
+    """When a vote was cast; the beginning of time if `text` does not say."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _problem(row: list[str], study: str, known: set[str]) -> str | None:

@@ -74,7 +74,7 @@ def test_files_of_judges_are_read_with_care(tmp_path):
     votes, rejected = read_votes([good], made)
     assert votes == [Vote("ada", "id0", "right"), Vote("ada", "id1", "same")]
     assert [line.split(": ", 1)[1][:20] for line in rejected] == [
-        "'ada' voted on id0 b",
+        "'ada' voted on id0 t",
         "of another study, 'o",
         "no pair 'id9' in thi",
         "choice '<b>' is not ",
@@ -85,6 +85,41 @@ def test_files_of_judges_are_read_with_care(tmp_path):
         read_votes(
             [votes_file(tmp_path / "b.csv", []).rename(tmp_path / "c.csv"), _write(tmp_path / "d.csv", "x,y\n")], made
         )
+
+
+def test_the_later_vote_counts_whatever_the_browser_called_its_file(tmp_path):
+    made = study(3)
+    newer = votes_file(
+        tmp_path / "votes-ann (1).csv", [f"s1,ann,id{n},right,1,2026-01-02T10:00:00.000Z" for n in (0, 1)]
+    )
+    rows = ["id0,left,1,2026-01-02T11:59:00+02:00", "id1,left,1,somewhen", "id2,left,1,2026-01-01"]
+    older = votes_file(tmp_path / "votes-ann.csv", [f"s1,ann,{row}" for row in rows])
+    for files in ([newer, older], [older, newer]):
+        votes, told = read_votes(files, made)
+        assert sorted((vote.pair, vote.choice) for vote in votes) == [
+            ("id0", "right"),
+            ("id1", "right"),
+            ("id2", "left"),
+        ]
+        assert len(told) == 2 and all("twice; " in line and "later" in line for line in told)
+
+
+def test_unanimous_votes_have_an_interval_with_a_width():
+    made = study(6)
+    (found,) = count_votes(made, choosing(made, "tuned") + choosing(made, "tuned", "grace")).comparisons
+    assert found.win_rate == wilson_interval(6, 6) and found.win_rate.low < 0.65
+
+
+def test_the_key_of_votes_that_may_have_been_cast_is_not_overwritten(drawn, capsys):
+    folder, key = str(drawn[0].folder), drawn[0].folder / "ab" / "ab-key.json"
+    assert main(["make", folder, "--pairs", "2", "--secret", "7"]) == 0
+    held = key.read_bytes()
+    for more in (["--secret", "8"], []):
+        assert main(["make", folder, "--pairs", "2", *more]) == 1
+        assert "the key of an earlier page" in capsys.readouterr().err
+    # the very same page may be written again
+    assert main(["make", folder, "--pairs", "2", "--secret", "7"]) == 0
+    assert key.read_bytes() == held
 
 
 def _write(path, text):
