@@ -26,6 +26,8 @@ class Pictures(Decoder):
     """
 
     kind = "image"
+    # before 2: profiles were ignored, and broken EXIF or long texts were reasons to reject a picture
+    decoding = "pictures 2"
 
     def __init__(
         self,

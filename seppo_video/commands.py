@@ -1,5 +1,6 @@
 """The commands of `seppo-video`, called with everything parsed and checked."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from seppo_core.cache.clip_times import ClipTimes
 from seppo_core.cli import commands
 from seppo_core.config.options import (
     ExportRequest,
@@ -26,6 +28,7 @@ from seppo_core.training.setup import weight_dtype
 from seppo_video.config import VideoConfig, VideoModel
 from seppo_video.data import MAX_BYTES, Clips
 from seppo_video.frames import open_clip, read_frames, write_clip
+from seppo_video.times import times_text
 
 
 def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
@@ -56,7 +59,10 @@ def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
         max_bytes=max_bytes,
     )
     source = open_source(d, clips, config.seed)
-    commands.prepare(config, load, source, request is not None and request.overwrite)
+    manifest = commands.prepare(config, load, source, request is not None and request.overwrite)
+    if manifest.clip_times is not None and os.environ.get("RANK", "0") == "0":
+        for line in times_text(ClipTimes.from_json(manifest.clip_times), d.frames, config.model.fps):
+            print(line)
 
 
 def verify(config: VideoConfig, request: VerifyRequest) -> None:

@@ -18,6 +18,7 @@ from seppo_core.io.rng import keyed_generator
 from seppo_core.models.adapter import CropInfo
 from seppo_core.models.crop import cover_crop
 from seppo_video.frames import MAX_PIXELS, ClipError, Reader, open_clip, read_frames
+from seppo_video.times import timing
 
 Sampling = Literal["even", "window"]
 MAX_BYTES = 4 * 1024**3
@@ -28,7 +29,7 @@ class Clips(Decoder):
 
     `sampling` "even" spreads the frames over the whole clip; "window" takes every `stride`-th from a start drawn by
     (seed, file name), whatever else is in the folder. A clip with too few frames is rejected, never repeated or padded.
-    Pixels are taken as square.
+    Pixels that are not square change a frame's width. Clips are never resampled in time.
     """
 
     kind = "video"
@@ -52,9 +53,11 @@ class Clips(Decoder):
             height, width, frames, max_pixels, max_bytes
         )  # fmt: skip
         self.sampling, self.stride, self.reader, self.seed = sampling, stride, reader, seed
+        # before 2: pixels were taken as square, transparent WebM was black, interlaced clips and HDR were read
+        self.decoding = f"clips 2, reader {reader}"
 
     def settings(self) -> tuple[int | float | str | bool, ...]:
-        # not the reader: all give the same frames
+        # not the reader, which `decoding` names
         window = (self.stride, self.seed) if self.sampling == "window" else ()
         return (*super().settings(), self.max_pixels, self.sampling, *window)
 
@@ -66,7 +69,8 @@ class Clips(Decoder):
         except ClipError as error:
             raise BadItem(name, str(error)) from error
         pixels = torch.from_numpy(np.stack([frame for frame, _ in cut]))
-        return View(rearrange(pixels, "f h w c -> c f h w").contiguous(), cut[0][1])
+        times = None if clip.pts is None else timing(clip.pts, indices, clip.time_base)
+        return View(rearrange(pixels, "f h w c -> c f h w").contiguous(), cut[0][1], times)
 
     def _indices(self, name: str, length: int) -> list[int]:
         if self.sampling == "even":

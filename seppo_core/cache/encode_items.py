@@ -25,6 +25,8 @@ class EncodedShard(NamedTuple):
     tensors: dict[str, Tensor]
     items: list[dict[str, str | list[str]]]
     rejected: list[dict[str, str | bool]]
+    times: list[list]
+    """Of every usable clip that tells them: file, span, rate, evenness."""
 
 
 class ItemEncoder:
@@ -66,6 +68,7 @@ class ItemEncoder:
         batches: list[dict[str, Tensor]] = []
         kept: list[dict[str, str | list[str]]] = []
         rejected: list[tuple[int, dict[str, str | bool]]] = []
+        times: list[list] = []
         waiting: list[tuple[int, Item]] = []
 
         def encode_waiting() -> None:
@@ -76,6 +79,7 @@ class ItemEncoder:
                     if problem is None:
                         line = {"id": item.id, "file": item.file, "caption": item.caption}
                         kept.append(line | ({"captions": [item.caption, *item.more]} if item.more else {}))
+                        times.extend([item.file, *view.timing] for view in item.views.values() if view.timing)
                     else:
                         rejected.append((place, {"file": item.file, "reason": problem}))
                 done(len(waiting))
@@ -93,7 +97,7 @@ class ItemEncoder:
         encode_waiting()
         tensors = {name: torch.cat([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
         # latents are found bad later than files
-        return EncodedShard(tensors, kept, [line for _, line in sorted(rejected, key=lambda pair: pair[0])])
+        return EncodedShard(tensors, kept, [line for _, line in sorted(rejected, key=lambda pair: pair[0])], times)
 
     def _read(self, position: int) -> Item | BadItem:
         try:

@@ -103,6 +103,8 @@ class Manifest:
     """Latent shapes that the items' `bucket` numbers refer to; None if all items have `latent_shape`."""
     cut_captions: list[dict] | None = None
     """How many captions each tokenizer cuts (`cut_captions.CutCaptions`); None if they were not counted."""
+    clip_times: dict | None = None
+    """What clips span (`clip_times.ClipTimes`); None for pictures, and if it was not noted."""
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -1,11 +1,9 @@
 """Encodes a source into a cache, shard by shard, so that a killed launch continues where it stopped."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
-from hashlib import sha256
+from dataclasses import asdict, replace
 from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
@@ -14,11 +12,12 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from seppo_core.cache.clip_times import ClipTimes
 from seppo_core.cache.cut_captions import CutCaptions, as_json, cut_text, from_json, joined, of_cache
 from seppo_core.cache.encode_captions import TextEncoder
 from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.cache.manifest import FINGERPRINT_VERSION, Manifest, captions_of
-from seppo_core.cache.writer import CacheFolder, ShardNote, recorded_settings
+from seppo_core.cache.writer import CacheFolder, ShardNote, fingerprint_of
 from seppo_core.data.source import Source
 from seppo_core.distributed.progress import RankProgress
 from seppo_core.distributed.ranks import ALONE, Ranks
@@ -59,9 +58,10 @@ def prepare(
     """Encodes the items of `source` into a cache at `folder` and returns its manifest.
 
     `model` identifies the VAE and the text encoder of `adapter`, and `tiled` says whether the VAE encodes in tiles, so
-    that a cache made otherwise is not taken for this one; so do the config keys of `encoding`, unless the cache is of a
-    version that did not record them. A shard holds `shard_size` rows of the source, or about
-    128 MB. Items that cannot be used are skipped, counted and listed with the reason in `rejected.jsonl`.
+    that a cache made otherwise is not taken for this one; so do the config keys of `encoding` and the name of what
+    decodes the source, unless the cache is of a version that did not record them. A shard holds `shard_size` rows of
+    the source, or about 128 MB. Items that cannot be used are skipped, counted and listed with the reason in
+    `rejected.jsonl`.
 
     All processes of `ranks` call this with the same arguments, on one file system; each encodes its part of the shards
     and of the captions, and all return the same. A call with the same arguments, of any number of processes, goes on at
@@ -91,10 +91,16 @@ def prepare(
         "tiled": tiled,
         "shard_size": shard_size,
     }
-    if overwrite or (recorded := recorded_settings(Path(folder))) is None or recorded.keys() & encoding.keys():
-        settings |= encoding
-    fingerprint = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    target = CacheFolder(Path(folder), fingerprint, settings)
+    decoded = {} if source.decoding is None else {"decoding": source.decoding}
+    told = settings | encoding | decoded
+    target = CacheFolder(Path(folder), fingerprint_of(told), told)
+    # what earlier versions recorded
+    older = not overwrite and target.adopt([settings | encoding, settings])
+    if older and decoded and progress and ranks.is_main:
+        tqdm.write(
+            f"{folder} was begun by a version that read some files otherwise, and goes on as it is; --overwrite true "
+            "makes it anew"
+        )
     with LaunchLock(target.parts) as lock, target.readers:
         finished = ranks.run_on_main(lambda: _claim(target, lock, overwrite))
         if finished is not None:
@@ -205,7 +211,9 @@ class _Preparation:
         with closing(self.items.read_ahead(positions)) as items:
             for number in mine:
                 shard = self.items.shard(islice(items, len(self.shards[number])), progress.add)
-                note = self.target.save(_items(number), shard.tensors, len(shard.items), shard.items, shard.rejected)
+                note = self.target.save(
+                    _items(number), shard.tensors, len(shard.items), shard.items, shard.rejected, times=shard.times
+                )
                 progress.add(0, **_count([note])._asdict())
                 now = _Count(*(had + progress.total(name) for name, had in before._asdict().items()))
                 progress.show(**{name: count for name, count in now._asdict().items() if name != "kept" and count})
@@ -257,6 +265,7 @@ class _Preparation:
     def _finish(self, count: _Count, text_rows: dict[str, int], texts: list[str]) -> None:
         settings = self.target.settings
         cut = self._cut(texts)
+        times = ClipTimes.of([clip for note in self._notes() for clip in note.times])
         manifest = Manifest(
             **{name: settings[name] for name in ("kind", "form", "model", "dtype")},
             latent_shape=self.items.shape,
@@ -272,6 +281,7 @@ class _Preparation:
             texts=tuple(self.target.note(name).stored for name in texts),
             tables=(*self.target.save_items(self._notes(), text_rows), self.target.save_rejected(self._notes())),
             cut_captions=as_json(cut),
+            clip_times=times and asdict(times),
         )
         self.target.finish(manifest)
         if self.visible:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -34,6 +35,8 @@ class ShardNote:
     rejected: list[dict[str, str]] = field(default_factory=list)
     cut: list[dict] = field(default_factory=list)
     """Of a text shard: which of its captions are cut, as `cut_captions` has it."""
+    times: list[list] = field(default_factory=list)
+    """Of a shard of clips: file, span, rate and evenness of each, as `clip_times` reads it."""
 
 
 class CacheFolder:
@@ -60,6 +63,20 @@ class CacheFolder:
             raise FileExistsError(
                 f"{self.folder} holds other files, no cache ({', '.join(foreign[:3])}); name a new or an empty folder"
             )
+
+    def adopt(self, earlier: Sequence[dict]) -> bool:
+        """Goes on under the first of the `earlier` settings, which say less, whose cache the folder holds.
+
+        False if it holds that of `settings`, or none of these.
+        """
+        there = (_read_started(self.folder) or {}).get("fingerprint")
+        if there == self.fingerprint:
+            return False
+        for settings in earlier:
+            if fingerprint_of(settings) == there:
+                self.fingerprint, self.settings = there, settings
+                return True
+        return False
 
     def claim(self, overwrite: bool) -> Manifest | None:
         """Prepares the folder, whose lock is held, for writing; returns the manifest if the cache is finished.
@@ -113,7 +130,7 @@ class CacheFolder:
             if found["fingerprint"] != self.fingerprint:
                 return None
             stored = None if found["stored"] is None else StoredFile.from_json(found["stored"])
-            note = ShardNote(stored, found["items"], found["rejected"], found.get("cut", []))
+            note = ShardNote(stored, found["items"], found["rejected"], found.get("cut", []), found.get("times", []))
         except (ValueError, KeyError, TypeError):
             return None
         return note if stored is None or stored.size_problem(self.folder) is None else None
@@ -135,13 +152,14 @@ class CacheFolder:
         items: Sequence[dict] = (),
         rejected: Sequence[dict] = (),
         cut: Sequence[dict] = (),
+        times: Sequence[list] = (),
     ) -> ShardNote:
         """Writes shard `name` with `count` items or captions, unless that is 0, and then the note that it is done."""
         stored = None
         if count:
             save_tensors(self.folder / f"{name}.safetensors", tensors)
             stored = self._stored(f"{name}.safetensors", count)
-        note = ShardNote(stored, list(items), list(rejected), list(cut))
+        note = ShardNote(stored, list(items), list(rejected), list(cut), list(times))
         save_checked(self.parts / f"{name}.json", {"fingerprint": self.fingerprint} | asdict(note))
         return note
 
@@ -224,6 +242,10 @@ class CacheFolder:
                 path.unlink()
 
 
+def fingerprint_of(settings: dict) -> str:
+    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
 def _read_started(folder: Path) -> dict | None:
     """The header of the finished or unfinished cache in `folder`; None if there is none.
 
@@ -244,15 +266,9 @@ def _read_started(folder: Path) -> dict | None:
     return None
 
 
-def recorded_settings(folder: Path) -> dict | None:
-    """The settings of the finished or unfinished cache in `folder`; None if there is none."""
-    started = _read_started(folder)
-    return None if started is None else started["settings"]
-
-
 def recorded_model(folder: Path) -> str | None:
     """The fingerprint of VAE and text encoder that the finished or unfinished cache in `folder` was begun with."""
-    return (recorded_settings(folder) or {}).get("model")
+    return (_read_started(folder) or {}).get("settings", {}).get("model")
 
 
 def _is_ours(path: Path) -> bool:

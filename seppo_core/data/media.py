@@ -34,6 +34,8 @@ class Decoder(ABC):
     frames: int = 1
     max_bytes: int
     """Larger files are rejected unread."""
+    decoding: str
+    """Name and version, as `Source.decoding`."""
 
     @abstractmethod
     def decode(self, name: str, content: Path | bytes) -> View:
@@ -78,6 +80,7 @@ class MediaSource(Source):
                 f"as {form}; leave it out"
             )
         self.records, self.decoder, self.form, self.pick, self.seed = records, decoder, form, pick, seed
+        self.decoding = decoder.decoding
         self.kind, self.height, self.width, self.frames = decoder.kind, decoder.height, decoder.width, decoder.frames
         self._split = form == "labels" and records.form == "pairs"
 

@@ -34,11 +34,24 @@ class SourceLost(FileNotFoundError):
     memory is full."""
 
 
+class Timing(NamedTuple):
+    """When the frames of a clip are shown."""
+
+    span: float
+    """Seconds from the first frame that is used to the last."""
+    rate: float
+    """Frames a second of the file, between these."""
+    even: bool
+    """Whether they are shown at even times."""
+
+
 class View(NamedTuple):
     """One picture or clip of an item, and how it was cut from the original."""
 
     pixels: UInt8[Tensor, "3 *frames h w"]
     crop: CropInfo
+    timing: Timing | None = None
+    """None for pictures, and for clips that do not tell it."""
 
 
 class Item(NamedTuple):
@@ -65,6 +78,8 @@ class Source(ABC):
     width: int
     frames: int
     """Frames of a clip; 1 for pictures."""
+    decoding: str | None = None
+    """What decodes the items, with a number that changes when it makes other pixels of the same files."""
 
     @abstractmethod
     def __len__(self) -> int:

@@ -137,3 +137,20 @@ def test_captions_of_another_length_are_noticed_whatever_was_recorded(tmp_path):
         cache.check_captions({"text": torch.empty(1, 7, 4)})
     with pytest.raises(ValueError, match=r"pooled is missing"):
         cache.check_captions({"pooled": torch.empty(1, 8)})
+
+
+def test_what_decodes_the_files_is_recorded_and_older_caches_go_on(tmp_path, capsys):
+    source, adapter, key = ListSource(CAPTIONS[:3]), PixelAdapter(), {"model.text_tokens": 512}
+    before = prepare(adapter, source, tmp_path / "old", model="tiny", encoding=key, progress=False)
+    source.decoding = "pictures 2"
+    adapter.calls.clear()
+    after = prepare(adapter, source, tmp_path / "old", model="tiny", encoding=key)
+    assert after == before and adapter.calls == [] and "goes on as it is" in capsys.readouterr().out
+    # a manifest that is damaged says no settings, and its notes say whose they are
+    (tmp_path / "old" / "manifest.json").write_text("{")
+    assert prepare(adapter, source, tmp_path / "old", model="tiny", encoding=key, progress=False) == before
+    anew = prepare(adapter, source, tmp_path / "new", model="tiny", encoding=key, progress=False)
+    assert anew.settings["decoding"] == "pictures 2" and anew.fingerprint != before.fingerprint
+    source.decoding = "pictures 3"
+    with pytest.raises(ValueError, match="decoding pictures 2 there, pictures 3 now"):
+        prepare(adapter, source, tmp_path / "new", model="tiny", encoding=key, progress=False)
