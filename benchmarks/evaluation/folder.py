@@ -73,7 +73,9 @@ class Plan:
         published = known.texts_sha256
         if known.bundled is not None:
             published = import_prompts(BUNDLED / known.bundled).sha256
-        return None if published is None else published == (prompts.whole_sha256 if before else prompts.sha256)
+        found = prompts.whole_sha256 if before else prompts.sha256
+        # plans of before do not know what the first prompts were taken from
+        return None if published is None or not found else published == found
 
 
 class PlanFolder:

@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from io import SEEK_END
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +40,23 @@ def read_lines(folder: Path, stem: str) -> Iterator[dict]:
                 yield found
 
 
+def _ends_a_line(path: Path) -> bool:
+    """Whether a file is empty or ends with a newline: not if a process was killed while it wrote."""
+    with path.open("rb") as file:
+        if file.seek(0, SEEK_END) == 0:
+            return True
+        file.seek(-1, SEEK_END)
+        return file.read(1) == b"\n"
+
+
 class LineWriter:
     """Adds lines to one file, each on disk before the next is made. Each process has a file of its own (`shard`)."""
 
     def __init__(self, folder: Path, stem: str, shard: Shard | None = None):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / (f"{stem}.jsonl" if shard is None else f"{stem}.{shard.number}-of-{shard.count}.jsonl")
-        cut_off = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
         self._file = path.open("a", encoding="utf-8")
-        if cut_off:
+        if not _ends_a_line(path):
             self._file.write("\n")
 
     def write(self, content: dict) -> None:
@@ -172,7 +182,8 @@ class SampleStore:
         except ValueError:
             return False
         self._checked[str(record.file)] = line = {"file": record.file, "stat": found, "sha256": record.sha256}
-        with LineWriter(self.folder, CHECKED) as writer:
+        # a report can be made from a cache that others own: then the next one decodes again
+        with suppress(OSError), LineWriter(self.folder, CHECKED) as writer:
             writer.write(line)
         return True
 
