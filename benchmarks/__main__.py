@@ -50,6 +50,10 @@ COMMANDS = {
         "benchmarks.experiments.survival.main",
         "kill a small run at random moments and compare its end with an undisturbed run",
     ),
+    "corruption": Command(
+        "benchmarks.experiments.corruption.main",
+        "damage every kind of file of a base, a cache and a run, and tell what each command makes of it",
+    ),
 }
 
 

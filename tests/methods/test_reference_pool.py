@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from seppo_core.io.ledger import Ledger
 from seppo_core.methods.reference import FrozenCopy
 from seppo_core.methods.reference_pool import ReferencePool
 
@@ -87,3 +88,26 @@ def test_an_offloaded_reference_predicts_the_same_and_waits_elsewhere(device):
         assert away.module[0].weight.device.type == "cpu"
     # what is not trained is the policy's own and stays with it
     assert away.module[1].weight is model[1].weight
+
+
+def test_a_damaged_snapshot_is_refused_or_written_anew(tmp_path, capsys):
+    pool = ReferencePool(tmp_path / "pool", "latest", ledger=Ledger(tmp_path))
+    state = {"w": torch.arange(4.0)}
+    pool.save(0, state)
+    pool.save(1, {"w": torch.ones(4)})
+    whole = pool.path(0).read_bytes()
+    assert pool.holds(0)
+    for content in (whole[:-1] + b"\1", whole[:50], pool.path(1).read_bytes()):
+        pool.path(0).write_bytes(content)
+        assert not pool.holds(0)
+        with pytest.raises(ValueError, match=r"snapshot-0000.safetensors has another content than was written"):
+            pool.load(0)
+        pool.save(0, state)
+        assert pool.path(0).read_bytes() == whole and "written anew" in capsys.readouterr().out
+    # without a record, as after a kill, it must be what the iteration begins with
+    Ledger(tmp_path).forget(pool.path(1))
+    pool.save(1, {"w": torch.zeros(4)})
+    assert pool.load(1)["w"].tolist() == [0] * 4
+    with pytest.raises(FloatingPointError, match="'w' of the policy is not finite"):
+        pool.save(2, {"w": torch.tensor([1.0, float("nan")])})
+    assert not pool.path(2).exists()
