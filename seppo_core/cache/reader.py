@@ -46,6 +46,13 @@ class WinnerCache:
         # where no item has several captions there are no tensors of them
         self._captions = index.get(CAPTIONS, index["caption"])
         self._starts = index.get(CAPTIONS + STARTS, torch.arange(len(self._line) + 1))
+        rows, lines = self.manifest.captions + 1, self._bytes_of("items.jsonl")
+        for column, end in ((self._captions, rows), (self._line, lines), (self._starts, len(self._captions) + 1)):
+            fits = not len(column) or (column.min() >= 0 and column.max() < end)
+            _refuse(self.folder / "index.safetensors", None if fits else "does not fit the rest")
+
+    def _bytes_of(self, table: str) -> int:
+        return next(stored.bytes for stored in self.manifest.tables if stored.file == table)
 
     def check(self) -> None:
         """Raises ValueError if any file is not as it was written; those that were not read yet are read in full."""

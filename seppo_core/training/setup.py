@@ -20,7 +20,6 @@ from seppo_core.io.locks import FolderLock
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
-from seppo_core.models.fingerprint import denoiser_fingerprint, difference, frozen_fingerprint
 from seppo_core.models.loading import wants_float32
 from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath, NoisePath
 from seppo_core.models.sampling import make_scheduler
@@ -28,17 +27,15 @@ from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, 
 from seppo_core.models.vae import cast, tile_vae
 from seppo_core.run.checkpoint import load_weights
 from seppo_core.run.folder import (
-    check_model,
     find_checkpoint,
     holds_run,
     open_run,
-    record_model,
-    recorded_models,
     with_draws,
 )
 from seppo_core.run.logging import require_wandb
 from seppo_core.training.batches import open_validation, split_items
 from seppo_core.training.preview import Preview
+from seppo_core.training.same_base import check_base, check_run_base
 
 
 class Load(Protocol):
@@ -102,7 +99,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
         # what the first process refuses must not leave the others waiting for it
         ranks.run_on_main(lambda: changes.append(_begin(lock, config, cache.fingerprint, accept_changes)))
         adapter = load(config)
-        ranks.run_on_main(lambda: _check_base(config, cache, adapter, accept_changes))
+        ranks.run_on_main(lambda: check_base(config, cache, adapter, accept_changes))
         method = make_method(config.method)
         noise_path = with_method(adapter.path, method)
         _check_latents(config, cache, adapter)
@@ -208,8 +205,7 @@ def load_policy_into(
     path = find_checkpoint(Path(config.run), checkpoint)
     if path is not None and "model" not in accept_changes:
         # a checkpoint lies in `checkpoints` of its run, a snapshot in `pool`
-        folder = path.absolute().parents[1]
-        check_model(folder, *_recognised(config, adapter, folder))
+        check_run_base(path.absolute().parents[1], config, adapter)
     tune(adapter, config)
     if path is None:
         return "base"
@@ -277,29 +273,6 @@ def _check_latents(config: Config, cache: WinnerCache, adapter: Adapter) -> None
             "prepare the data for it again, into another data.cache"
         )
     cache.check_captions(adapter.caption_shapes())
-
-
-def _check_base(config: Config, cache: WinnerCache, adapter: Adapter, accept: tuple[str, ...]) -> None:
-    """ValueError unless the cache was made with this base's VAE and text encoder, and the run begun on its denoiser."""
-    frozen, here = cache.manifest.model, config.data.cache
-    if frozen != (model := frozen_fingerprint(adapter, config.model, like=frozen)):
-        raise ValueError(
-            f"{here} was prepared with another VAE, text encoder or tokenizer than this model has "
-            f"({difference(frozen, model)}); bring the old files back, or prepare the data again, into another "
-            "data.cache"
-        )
-    folder = Path(config.run)
-    check_model(folder, *_recognised(config, adapter, folder), accept)
-    record_model(folder, denoiser_fingerprint(adapter, config.model), frozen_fingerprint(adapter, config.model))
-
-
-def _recognised(config: Config, adapter: Adapter, folder: Path) -> tuple[str, str]:
-    """The fingerprints of denoiser and frozen parts, each of the kind that the run in `folder` has recorded."""
-    recorded = recorded_models(folder)
-    return (
-        denoiser_fingerprint(adapter, config.model, like=recorded.get("fingerprint")),
-        frozen_fingerprint(adapter, config.model, like=recorded.get("frozen")),
-    )
 
 
 def _check_text_encoders(adapter: Adapter, config: Config) -> None:
