@@ -115,7 +115,7 @@ class BatchMaker:
         """
         positions = [update * self.batch_size + index for index in indices]
         items = [self.order.item(position) for position in positions]
-        draws = [self._draw(update, index) for index in indices]
+        draws = [self._draw(update, index, pair=self.losers or buffer is not None) for index in indices]
         stack = lambda name: torch.stack([draw[name] for draw in draws]).to(device)  # noqa: E731
         flipped = [draw["flipped"] for draw in draws]
         dropped = [draw["dropped"] for draw in draws]
@@ -161,12 +161,13 @@ class BatchMaker:
             return torch.zeros(shape)
         return keyed_stream(self.draws, self.seed, purpose, update, index).normal(shape)
 
-    def _draw(self, update: int, index: int) -> dict:
+    def _draw(self, update: int, index: int, pair: bool = True) -> dict:
         shape = self.cache.latent_shape
         stream = keyed_stream(self.draws, self.seed, purposes.DRAWS, update, index)
         u, dropout, flip = stream.uniform(3).unbind()
         noise = stream.normal(shape)
-        counterpart_noise = stream.normal(shape) if self.noise == "independent" else noise
+        # the last draw of its stream, so that leaving it out changes no other; noise is most of a batch's time
+        counterpart_noise = stream.normal(shape) if pair and self.noise == "independent" else noise
         return {
             "u": u,
             "dropped": bool(dropout < self.caption_dropout),
