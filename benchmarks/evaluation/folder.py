@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.evaluation.lines import LineWriter, read_lines
 from benchmarks.evaluation.models import ModelSpec, digest
 from benchmarks.evaluation.prompt_files import import_prompts
 from benchmarks.evaluation.prompts import Prompt, PromptSet
 from benchmarks.evaluation.protocols import BUNDLED, PROTOCOLS, SETS, Protocol, label
 from benchmarks.evaluation.shard import Shard
-from benchmarks.evaluation.store import LineWriter, SampleStore, ScoreStore, read_lines
+from benchmarks.evaluation.store import SampleStore, ScoreStore
 from seppo_core.io.atomic import save_json
 
 FORMAT = 1

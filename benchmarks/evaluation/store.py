@@ -2,11 +2,10 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from io import SEEK_END
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.evaluation.lines import LineWriter, read_lines
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt, text_mark
 from benchmarks.evaluation.shard import Shard
@@ -25,50 +25,6 @@ from seppo_core.judging.columns import Score
 from seppo_image.commands import write_image
 from seppo_video.commands import write_video
 from seppo_video.frames import open_clip, read_frames
-
-
-def read_lines(folder: Path, stem: str) -> Iterator[dict]:
-    """Every whole line of `stem.jsonl` and of the shards' `stem.1-of-4.jsonl`, files by name, lines in order."""
-    for path in sorted(folder.glob(f"{stem}*.jsonl")):
-        for line in path.read_text(encoding="utf-8").split("\n"):
-            try:
-                found = json.loads(line)
-            except json.JSONDecodeError:
-                # the line that was being written when a process was killed; its work is done again
-                continue
-            if isinstance(found, dict):
-                yield found
-
-
-def _ends_a_line(path: Path) -> bool:
-    """Whether a file is empty or ends with a newline: not if a process was killed while it wrote."""
-    with path.open("rb") as file:
-        if file.seek(0, SEEK_END) == 0:
-            return True
-        file.seek(-1, SEEK_END)
-        return file.read(1) == b"\n"
-
-
-class LineWriter:
-    """Adds lines to one file, each on disk before the next is made. Each process has a file of its own (`shard`)."""
-
-    def __init__(self, folder: Path, stem: str, shard: Shard | None = None):
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / (f"{stem}.jsonl" if shard is None else f"{stem}.{shard.number}-of-{shard.count}.jsonl")
-        self._file = path.open("a", encoding="utf-8")
-        if not _ends_a_line(path):
-            self._file.write("\n")
-
-    def write(self, content: dict) -> None:
-        self._file.write(json.dumps(content, ensure_ascii=False) + "\n")
-        self._file.flush()
-
-    def __enter__(self) -> "LineWriter":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._file.close()
-
 
 MANIFEST = "manifest"
 ABOUT = "run.json"

@@ -1,6 +1,5 @@
 """Generating and scoring: what is there is not made again, what stopped goes on, what fails is kept with its reason."""
 
-import json
 import os
 
 import numpy as np
@@ -9,12 +8,13 @@ from PIL import Image
 
 from benchmarks.evaluation.analysis import analyse
 from benchmarks.evaluation.generate import generate, missing
+from benchmarks.evaluation.lines import LineWriter, read_lines
 from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.report.gallery import gallery
 from benchmarks.evaluation.results import CHANGED, collect
 from benchmarks.evaluation.score import score
 from benchmarks.evaluation.shard import Shard
-from benchmarks.evaluation.store import LineWriter, SampleStore, read_lines, sample_seed
+from benchmarks.evaluation.store import SampleStore, sample_seed
 from tests.benchmarks.quality.fake import FakeJudge, FakeSampler, open_plan, prompt_set, protocol
 
 
@@ -186,7 +186,10 @@ def test_lines_survive_a_cut_and_are_read_from_all_shards(tmp_path):
     with LineWriter(tmp_path, "x", Shard(2, 2)) as writer:
         writer.write({"n": 4})
     assert sorted(line["n"] for line in read_lines(tmp_path, "x")) == [1, 3, 4]
-    assert json.loads((tmp_path / "x.jsonl").read_text(encoding="utf-8").split("\n")[0]) == {"n": 1}
+    # a digit that flipped, and a line of before, which had no check
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'{"n": 3', b'{"n": 8') + b'{"n": 5}\n{"n": \xff6}\n')
+    assert [line["n"] for line in read_lines(tmp_path, "x")] == [4, 1, 5]
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0"])
