@@ -157,8 +157,13 @@ def run(evaluation: Evaluation) -> Plan:
         judged = score(e.folder, plan, metric, load, references, shard=e.shard, retry=e.retry)
         e.say(f"{metric}: {counted(judged, 'sample')} judged")
     for plugin in e.plugins:
-        described: Described = describe(plugin, e.protocol.kind)
-        judged = score_with_plugin(e.folder, plan, plugin, described, shard=e.shard, retry=e.retry)
+        try:
+            described: Described = describe(plugin, e.protocol.kind)
+            judged = score_with_plugin(e.folder, plan, plugin, described, shard=e.shard, retry=e.retry)
+        except (RuntimeError, FileNotFoundError) as error:
+            # one judge's failure is not the others'; the report says what has no score
+            e.say(f"warning: {error}; the rest goes on without it")
+            continue
         e.say(f"{plugin.name}: {counted(judged, 'sample')} judged")
     return plan
 

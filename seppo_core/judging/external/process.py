@@ -1,13 +1,11 @@
 """Asks a judge that is a process: a line of JSON per sample in, a line of JSON per sample out, whatever happens.
 
-A judge that dies, hangs or mumbles costs the sample it was at, never the others and never the run.
+A judge that dies, hangs, mumbles without end or answers nonsense costs the sample it was at, never the others and
+never the run. What it prints is read in bounded memory.
 """
 
 import json
-import math
-import os
 import queue
-import signal
 import subprocess
 import threading
 import time
@@ -16,11 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seppo_core.judging.columns import Score
-from seppo_core.judging.external.spec import Plugin, last_words
+from seppo_core.judging.external.pipes import Drain, end, log_of
+from seppo_core.judging.external.spec import Plugin, is_finite, last_words
 
 GIVE_UP_AFTER = 3
 """Samples that fail alone, before any was ever answered: then it is the judge, not the samples."""
-TAIL = 4000
+LINE_MOST = 1_000_000
+"""Characters of a line; a longer one is read in pieces, of which none is an answer."""
+LINES_AHEAD = 1000
+REASON = 300
 
 
 class Ask(NamedTuple):
@@ -75,7 +77,7 @@ def judge_all(
             for ask in rest:
                 add(ask.id, Score({}, "the judge ended without a line for it"))
         elif len(group) == 1:
-            add(group[0].id, Score({}, str(stopped)[:300]))
+            add(group[0].id, Score({}, _reason(str(stopped))))
             alone += 1
             if alone >= GIVE_UP_AFTER and not session.ever:
                 raise RuntimeError(f"plug-in {plugin.name} answers nothing: {stopped}; its words are in {log}")
@@ -107,20 +109,18 @@ class _Session:
 
     def answers(self, asks: Sequence[Ask]) -> Iterator[str]:
         """Every line that the judge prints. JudgeStopped if it fails or falls silent."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as errors:
-            began = errors.tell()
+        with log_of(self.log) as log:
             process = subprocess.Popen(
-                self.plugin.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                text=True, encoding="utf-8", errors="replace", bufsize=1, start_new_session=True,
+                self.plugin.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True,
             )  # fmt: skip
-            lines: queue.Queue[str | None] = queue.Queue()
-            threads = [
-                threading.Thread(target=_feed, args=(process, asks), daemon=True),
-                threading.Thread(target=_listen, args=(process, lines), daemon=True),
-            ]
+            lines: queue.Queue[str | None] = queue.Queue(LINES_AHEAD)
+            over = threading.Event()
+            feed = threading.Thread(target=_feed, args=(process, asks), daemon=True)
+            listen = threading.Thread(target=_listen, args=(process, lines, over), daemon=True)
+            errors = Drain(process.stderr, log)
             self._first = self._last = time.monotonic()
-            for thread in threads:
+            for thread in (feed, listen, errors):
                 thread.start()
             try:
                 yield from self._heard_until_end(lines)
@@ -128,17 +128,21 @@ class _Session:
             except subprocess.TimeoutExpired as error:
                 raise JudgeStopped("the judge closed its output and did not end") from error
             finally:
-                _end(process)
-                for thread in threads:
-                    thread.join(timeout=5)
+                over.set()
+                end(process, listen, errors, feed)
         if status:
-            raise JudgeStopped(f"the judge ended with {_ending(status)}: {_tail(self.log, began) or 'no words'}")
+            raise JudgeStopped(f"the judge ended with {_ending(status)}: {last_words(errors.text) or 'no words'}")
 
     def _heard_until_end(self, lines: "queue.Queue[str | None]") -> Iterator[str]:
+        late = 0
         while True:
             limit = self._start if self._first is not None else self.plugin.answer_seconds
             wait = limit - (time.monotonic() - self._last)
+            # answers that lie there already are taken; chatter is no answer, however much of it comes
+            late = late + 1 if wait <= 0 else 0
             try:
+                if late > LINES_AHEAD:
+                    raise queue.Empty
                 line = lines.get(timeout=max(0.0, wait))
             except queue.Empty:
                 raise JudgeStopped(f"no answer in {limit:.0f} s") from None
@@ -151,18 +155,24 @@ def read_answer(line: str, columns: Mapping[str, str]) -> tuple[str, Score] | No
     """The sample's id and its score or reason; None for a line that is not an answer, e.g. a library's own print."""
     try:
         found = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    # not JSON, a number of more digits than Python reads, or nested too deeply
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or not isinstance(found.get("id"), str):
         return None
     if found.get("error") is not None:
-        return found["id"], Score({}, str(found["error"]).replace("\n", " ")[:300] or "error without words")
+        return found["id"], Score({}, _reason(str(found["error"])) or "error without words")
     scores = found.get("scores")
     if not isinstance(scores, dict):
         return found["id"], Score({}, "the judge's line has neither scores nor error")
     if complaint := _complaint(scores, columns):
-        return found["id"], Score({}, complaint)
+        return found["id"], Score({}, _reason(complaint))
     return found["id"], Score({title: float(scores[name]) for name, title in columns.items()})
+
+
+def _reason(text: str) -> str:
+    """One line that any file can hold."""
+    return " ".join(text.split())[:REASON].encode("utf-8", "replace").decode()
 
 
 def _complaint(scores: dict, columns: Mapping[str, str]) -> str | None:
@@ -171,8 +181,8 @@ def _complaint(scores: dict, columns: Mapping[str, str]) -> str | None:
     if unknown := sorted(scores.keys() - columns.keys()):
         return f"the judge gave {unknown[0]}, which it does not describe"
     for name, value in scores.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return f"{name} is {value}, no finite number"
+        if not is_finite(value):
+            return f"{name} is {str(value)[:40]}, no finite number"
     return None
 
 
@@ -180,36 +190,31 @@ def _feed(process: subprocess.Popen, asks: Sequence[Ask]) -> None:
     try:
         with process.stdin:
             for ask in asks:
-                process.stdin.write(ask.line())
+                process.stdin.write(ask.line().encode())
                 process.stdin.flush()
     except (BrokenPipeError, ValueError):
         # it died, or was ended; the reader says so
         pass
 
 
-def _listen(process: subprocess.Popen, lines: "queue.Queue[str | None]") -> None:
+def _listen(process: subprocess.Popen, lines: "queue.Queue[str | None]", over: threading.Event) -> None:
     with process.stdout:
-        for line in process.stdout:
-            lines.put(line)
-    lines.put(None)
+        while piece := process.stdout.readline(LINE_MOST):
+            _put(lines, piece.decode("utf-8", "replace"), over)
+            if over.is_set():
+                return
+    _put(lines, None, over)
 
 
-def _end(process: subprocess.Popen) -> None:
-    """The judge and whatever it started."""
-    if process.poll() is None:
+def _put(lines: "queue.Queue[str | None]", line: str | None, over: threading.Event) -> None:
+    """Waits for a place as long as anybody listens."""
+    while not over.is_set():
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+            lines.put(line, timeout=0.2)
+        except queue.Full:
+            continue
+        return
 
 
 def _ending(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"status {status}"
-
-
-def _tail(log: Path, began: int) -> str:
-    with log.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(began, file.tell() - TAIL))
-        return last_words(file.read().decode("utf-8", "replace"))

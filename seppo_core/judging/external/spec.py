@@ -1,10 +1,10 @@
 """Judges that run as processes of their own: how they are named, what they say of themselves, and their fingerprint."""
 
 import json
+import math
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,10 +15,12 @@ import yaml
 from seppo_core.io.hashing import sha256_file
 from seppo_core.judging.catalogue import SCORERS
 from seppo_core.judging.columns import Column, Kind
+from seppo_core.judging.external.pipes import printed
 
 NAME = re.compile(r"[A-Za-z][\w.-]{0,39}")
 DESCRIBE = "--describe"
 DESCRIBE_SECONDS = 180.0
+DIGITS_MOST = 12
 SCRIPTS = (".py", ".sh", ".yaml", ".yml", ".json", ".toml")
 REVISION = 1
 """Raised when a change here changes what is asked of judges."""
@@ -99,15 +101,12 @@ def describe(plugin: Plugin, kind: Kind) -> Described:
     if shutil.which(plugin.command[0]) is None:
         raise FileNotFoundError(f"plug-in {plugin.name}: {plugin.command[0]} is not a program here")
     try:
-        done = subprocess.run(
-            [*plugin.command, DESCRIBE], capture_output=True, text=True, errors="replace", timeout=DESCRIBE_SECONDS,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise FileNotFoundError(f"plug-in {plugin.name}: no answer to {DESCRIBE} in {DESCRIBE_SECONDS:g} s") from error
-    if done.returncode:
-        raise FileNotFoundError(f"plug-in {plugin.name} cannot run: {last_words(done.stderr) or done.returncode}")
-    about = _description(plugin, done.stdout)
+        done = printed([*plugin.command, DESCRIBE], DESCRIBE_SECONDS)
+    except TimeoutError as error:
+        raise FileNotFoundError(f"plug-in {plugin.name} does not answer {DESCRIBE}: {error}") from error
+    if done.status:
+        raise FileNotFoundError(f"plug-in {plugin.name} cannot run: {last_words(done.errors) or done.status}")
+    about = _description(plugin, done.output)
     if kind not in about["kinds"]:
         raise ValueError(f"plug-in {plugin.name} judges {', '.join(about['kinds'])}, not {kind}")
     return Described(about, columns_of_plugin(plugin.name, about), _fingerprint(plugin, about))
@@ -118,18 +117,41 @@ def _description(plugin: Plugin, output: str) -> dict:
     for line in reversed(output.splitlines()):
         try:
             found = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(found, dict) or not isinstance(found.get("name"), str):
             continue
         columns, kinds = found.get("columns"), found.get("kinds")
-        if isinstance(columns, dict) and columns and isinstance(kinds, list) and set(kinds) <= {"image", "video"}:
+        known = isinstance(kinds, list) and all(kind in ("image", "video") for kind in kinds)
+        if isinstance(columns, dict) and columns and known:
             if bad := [name for name in columns if not re.fullmatch(r"\w+", name)]:
                 raise ValueError(f"plug-in {plugin.name}: column {bad[0]!r} should be letters, digits and _")
+            for column, facts in columns.items():
+                _check_facts(plugin, column, facts if isinstance(facts, dict) else {})
             return found
     raise ValueError(
         f"plug-in {plugin.name}: {DESCRIBE} should print one line of JSON with name, kinds (image, video) and columns"
     )
+
+
+def _check_facts(plugin: Plugin, column: str, facts: dict) -> None:
+    for fact, default in (("better", 1), ("scale", 1), ("digits", 3)):
+        value = facts.get(fact, default)
+        if not is_finite(value) or (fact == "digits" and value not in range(DIGITS_MOST + 1)):
+            wanted = f"0 to {DIGITS_MOST}" if fact == "digits" else "a finite number"
+            raise ValueError(
+                f"plug-in {plugin.name}: {fact} of column {column} is {str(value)[:40]}, it should be {wanted}"
+            )
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value of JSON is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def columns_of_plugin(name: str, about: dict) -> tuple[Column, ...]:

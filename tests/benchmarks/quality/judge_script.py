@@ -25,6 +25,17 @@ def answer(ask):
         os.kill(os.getpid(), signal.SIGKILL)
     if at("--hang-at", ask):
         time.sleep(600)
+    if at("--chatter-at", ask):
+        while True:
+            print("Loading checkpoint shards")
+    if at("--endless-line-at", ask):
+        while True:
+            sys.stdout.write("." * 65536)
+    if at("--groan-at", ask):
+        sys.stderr.write("warning\n" * 400_000)
+    if at("--huge-at", ask):
+        print(f'{{"id": "{ask["id"]}", "scores": {{"light": 1{"0" * 400}, "length": 1}}}}', flush=True)
+        return
     if at("--skip-at", ask):
         return
     if at("--broken-at", ask):
@@ -52,6 +63,9 @@ def main():
             print("weights are not there", file=sys.stderr)
             return 1
         print("a library's greeting")
+        if "--chatter" in OPTIONS:
+            while True:
+                print("Loading checkpoint shards")
         columns = {"light": {"what": "mean byte"}, "length": {"better": -1, "digits": 1}}
         print(json.dumps({"name": "Light", "version": "1", "kinds": ["image", "video"], "columns": columns}))
         return 0

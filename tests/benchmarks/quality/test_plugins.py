@@ -11,7 +11,8 @@ from benchmarks.evaluation.generate import generate
 from benchmarks.evaluation.metrics.catalogue import METRICS
 from benchmarks.evaluation.report.text import markdown
 from benchmarks.evaluation.results import CHANGED
-from benchmarks.evaluation.score import score_with_plugin
+from benchmarks.evaluation.score import LOG, score_with_plugin
+from seppo_core.judging.external import pipes
 from seppo_core.judging.external.process import read_answer
 from seppo_core.judging.external.spec import Plugin, describe, parse_plugins
 from tests.benchmarks.quality.fake import FakeSampler, open_plan, prompt_set
@@ -77,8 +78,11 @@ def test_a_crash_midway_costs_one_sample(plan, option, reason, mode):
     assert analyse(plan[0])[0]["scores"][0]["prompts"] == 5
 
 
-def test_a_sample_that_hangs_is_given_up(plan):
-    judge(plan, "--hang-at", "prompt 4", seconds=2)
+@pytest.mark.parametrize(
+    "option", ["--hang-at", *(pytest.param(o, marks=pytest.mark.slow) for o in ("--chatter-at", "--endless-line-at"))]
+)
+def test_a_sample_that_hangs_is_given_up(plan, option):
+    judge(plan, option, "prompt 4", seconds=2)
     found = failures(plan)
     assert sum(found.values()) == 2 and all(text.startswith("no answer in") for text in found)
     assert analyse(plan[0])[0]["scores"][0]["prompts"] == 5
@@ -88,6 +92,7 @@ def test_a_sample_that_hangs_is_given_up(plan):
     ("option", "reason"),
     [
         ("--nan-at", "light is nan, no finite number"),
+        ("--huge-at", f"light is 1{'0' * 39}, no finite number"),
         ("--skip-at", "the judge ended without a line for it"),
         ("--garbage-at", "the judge ended without a line for it"),
         ("--broken-at", "cannot decode"),
@@ -105,6 +110,32 @@ def test_bad_answers_are_kept_with_their_reason(plan, option, reason):
 def test_a_judge_that_answers_nothing_ends_the_run(plan):
     with pytest.raises(RuntimeError, match="plug-in light answers nothing: the judge ended with status 3"):
         judge(plan, "--die-at", "prompt")
+
+
+def test_words_without_end_fill_no_disk(plan, monkeypatch, tmp_path):
+    monkeypatch.setattr(pipes, "LOG_MOST", 100_000)
+    judge(plan, "--groan-at", "prompt 4")
+    (log,) = plan[0].folder.parent.rglob(LOG)
+    assert failures(plan) == {} and 100_000 < log.stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ('{"score": {"scale": 1e999}}', "scale of column score is inf"),
+        ('{"score": {"digits": "x"}}', "digits of column"),
+    ],
+)
+def test_facts_of_a_column_that_are_no_numbers_are_named(columns, told):
+    text = f"""print('{{"name": "x", "kinds": ["image"], "columns": {columns}}}')"""
+    with pytest.raises(ValueError, match=told):
+        describe(Plugin("light", (sys.executable, "-c", text)), "image")
+
+
+def test_a_description_without_end_is_ended(monkeypatch):
+    monkeypatch.setattr(pipes, "PRINTED_MOST", 1_000_000)
+    with pytest.raises(FileNotFoundError, match="does not answer --describe: it prints more than 1 MB"):
+        describe(plugin("--chatter"), "image")
 
 
 def test_a_changed_file_is_not_judged(plan):
@@ -147,7 +178,7 @@ def test_lines_that_are_no_answer(line):
     assert read_answer(line, {"x": "x"}) is None
 
 
-@pytest.mark.parametrize("value", ["true", '"1"', "null", "Infinity", "[1]"])
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "true", '"1"', "null", "Infinity", "[1]"])
 def test_values_that_are_no_number(value):
     name, score = read_answer(f'{{"id": "a", "scores": {{"x": {value}}}}}', {"x": "x"})
     assert name == "a" and "no finite number" in score.reason
