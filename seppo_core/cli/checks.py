@@ -51,16 +51,33 @@ def check_paths(config: Config, request: Request) -> None:
     if isinstance(request, TrainRequest | VerifyRequest):
         _need_folder("data.cache", config.data.cache, "run `prepare` with the same config first")
     names_run = isinstance(request, SampleRequest | RankRequest | ExportRequest)
-    if names_run and request.checkpoint != "base" and not Path(request.checkpoint).is_dir():
+    if names_run and request.checkpoint != "base" and not is_there(request.checkpoint):
         _need_folder("run", config.run, "run `train` with the same config first")
-    if (
-        isinstance(request, SampleRequest | RankRequest)
-        and request.prompt_file
-        and not Path(request.prompt_file).is_file()
-    ):
-        raise FileNotFoundError(
-            f"--prompt_file {request.prompt_file} does not exist{similar_path(Path(request.prompt_file))}"
-        )
+    if isinstance(request, SampleRequest | RankRequest):
+        _check_prompts(request)
+
+
+def _check_prompts(request: SampleRequest | RankRequest) -> None:
+    """Raises ValueError or FileNotFoundError where a text is given as a file of prompts, or the reverse."""
+    for prompt in request.prompts:
+        if is_there(prompt):
+            raise ValueError(f"--prompts {prompt} is a file; read its lines with --prompt_file {prompt}")
+    path = request.prompt_file
+    if path and not is_there(path):
+        if " " in path and not Path(path).suffix:
+            raise FileNotFoundError(f"--prompt_file {path!r} is not a file but reads as a prompt; use --prompts")
+        raise FileNotFoundError(f"--prompt_file {path} does not exist{similar_path(Path(path))}")
+    if path and Path(path).is_dir():
+        raise FileNotFoundError(f"--prompt_file {path} is a folder; name the text file in it")
+
+
+def is_there(name: str) -> bool:
+    """Whether a file or folder has this name, which may be any text."""
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        # too long for a name, or with a NUL in it
+        return False
 
 
 def _check_model(model: ModelConfig, numbers_alone: bool) -> None:

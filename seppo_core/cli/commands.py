@@ -15,6 +15,7 @@ from seppo_core.config.schema import Config
 from seppo_core.data.source import Source
 from seppo_core.distributed.ranks import Ranks, make_accelerator, naming_the_lost
 from seppo_core.export.model_card import write_card
+from seppo_core.export.sample_folder import SampleFolder
 from seppo_core.export.samples import Draw, WriteSample, draw_samples
 from seppo_core.export.weights import write_full, write_lora
 from seppo_core.io.atomic import whole_folder
@@ -23,8 +24,9 @@ from seppo_core.io.remembered import reading_all
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import frozen_fingerprint
 from seppo_core.models.sampling import make_scheduler
+from seppo_core.run.checkpoint import weights_hash
 from seppo_core.run.damage import run_damage
-from seppo_core.run.folder import find_checkpoint
+from seppo_core.run.folder import checkpoint_label, find_checkpoint
 from seppo_core.training.setup import Load, build, load_encoders, load_policy_into
 from seppo_core.training.trainer import Trainer
 
@@ -93,22 +95,39 @@ def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> P
 
 
 def sample(config: Config, request: SampleRequest, load: Load, write: WriteSample) -> Path:
-    """Draws every prompt with every seed, from a checkpoint or the base; returns the folder with samples.jsonl."""
+    """Draws every prompt with every seed, from a checkpoint, a snapshot or the base; returns the folder with
+    samples.jsonl. What the folder holds already is not drawn again."""
     prompts = prompts_of(config, request)
     p = config.preview
-    adapter = load(config)
-    name = load_policy_into(adapter, config, request.checkpoint, request.weights, request.accept_changes)
+    path = find_checkpoint(Path(config.run), request.checkpoint)
+    name = checkpoint_label(path)
     out = Path(config.run) / "samples" / name if request.out is None else Path(request.out)
-    adapter.pipeline.to(make_accelerator().device)
-    draw = Draw(
-        adapter,
-        adapter.latent_shape(config.data.height, config.data.width, config.data.frames),
-        steps=p.steps if request.steps is None else request.steps,
-        guidance_scale=p.guidance_scale if request.guidance_scale is None else request.guidance_scale,
-        scheduler=make_scheduler(request.scheduler or p.scheduler, adapter.scheduler),
-    )
-    draw_samples(draw, prompts, list(request.seeds), out, write, request.batch_size)
-    print(f"{len(prompts)} prompts x {len(request.seeds)} seeds from {name}: {out}")
+    steps = p.steps if request.steps is None else request.steps
+    guidance_scale = p.guidance_scale if request.guidance_scale is None else request.guidance_scale
+    scheduler = request.scheduler or p.scheduler
+    d = config.data
+    settings = {
+        "checkpoint": name, "weights": None if path is None else weights_hash(path, request.weights)[:16],
+        "base": config.model.base, "size": f"{d.height} x {d.width}" + f" x {d.frames}" * (d.frames > 1),
+        "steps": steps, "guidance_scale": guidance_scale, "scheduler": scheduler,
+    } | ({"lossless": request.lossless} if d.frames > 1 else {})  # fmt: skip
+    folder = SampleFolder(out, settings)
+    wanted = folder.missing(prompts, list(request.seeds))
+    if wanted:
+        adapter = load(config)
+        load_policy_into(adapter, config, request.checkpoint, request.weights, request.accept_changes)
+        adapter.pipeline.to(make_accelerator().device)
+        draw = Draw(
+            adapter,
+            adapter.latent_shape(d.height, d.width, d.frames),
+            steps=steps,
+            guidance_scale=guidance_scale,
+            scheduler=make_scheduler(scheduler, adapter.scheduler),
+        )
+        draw_samples(draw, wanted, folder, write, request.batch_size)
+    there = len(set(prompts)) * len(set(request.seeds)) - len(wanted)
+    told = f" ({there} of them were there already)" if there else ""
+    print(f"{len(prompts)} prompts x {len(request.seeds)} seeds from {name}: {out}{told}")
     return out
 
 
@@ -132,7 +151,7 @@ def export_with(
     """Lets `write` fill the export's folder, which appears whole and with its card; FileExistsError before loading."""
     kind = request.kind or ("lora" if config.tune.mode == "lora" else "full")
     path = find_checkpoint(Path(config.run), request.checkpoint)
-    name = "base" if path is None else path.name
+    name = checkpoint_label(path)
     out = Path(config.run) / "export" / f"{kind}-{name}" if request.out is None else Path(request.out)
     with whole_folder(out) as temporary:
         adapter = load(config)
@@ -146,10 +165,22 @@ def export_with(
 def prompts_of(config: Config, request: SampleRequest) -> list[str]:
     """The request's prompts, those of its file (one a line), or the preview's; ValueError if there are none."""
     if request.prompt_file is not None:
-        lines = Path(request.prompt_file).read_text(encoding="utf-8").splitlines()
-        prompts = [line.strip() for line in lines if line.strip()]
+        prompts = read_prompts(Path(request.prompt_file))
     else:
         prompts = list(request.prompts or config.preview.prompts)
     if not prompts:
         raise ValueError("there is nothing to draw; give --prompts, --prompt-file, or preview.prompts in the config")
+    return prompts
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts in a text file, one a line, without empty lines. ValueError if it holds something else than text."""
+    try:
+        # split at newlines alone: a prompt may hold other separators
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--prompt_file {path} is not a text in UTF-8 ({error.reason}); save it as one") from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    if prompts and all(prompt.startswith("{") and prompt.endswith("}") for prompt in prompts):
+        raise ValueError(f"--prompt_file {path} holds JSON; give a text file with one prompt a line")
     return prompts

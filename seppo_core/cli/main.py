@@ -18,6 +18,7 @@ import tyro
 
 from seppo_core.cli.checks import Request, check_paths, check_request
 from seppo_core.cli.doctor import doctor
+from seppo_core.cli.next_steps import after_training
 from seppo_core.config.keys import key_types
 from seppo_core.config.loader import MISSING, Draft, Words, read_draft
 from seppo_core.config.messages import nearest
@@ -35,6 +36,7 @@ from seppo_core.config.variants import Variants
 from seppo_core.distributed import watch
 from seppo_core.distributed.signals import Stopped, raising
 from seppo_core.io.disk_errors import explanation
+from seppo_core.io.quiet import quiet_loading_bars
 from seppo_core.run.status import read_status, status_text
 
 COMMANDS = {
@@ -119,7 +121,10 @@ def _run(argv: list[str], program: str, schema: type[Config], commands_module: s
         if invocation is not None:
             check_paths(invocation.config, invocation.request)
             commands = importlib.import_module(commands_module)
-            getattr(commands, command)(invocation.config, invocation.request)
+            quiet_loading_bars()
+            result = getattr(commands, command)(invocation.config, invocation.request)
+            if command == "train" and result is not None and os.environ.get("RANK", "0") == "0":
+                print(after_training(program, result, argv[1], has_options=len(argv) > 2))
     return 0
 
 

@@ -8,6 +8,7 @@ from seppo_core.cli import commands
 from seppo_core.config.options import RankRequest, SampleRequest
 from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import make_accelerator
+from seppo_core.export.sample_folder import INDEX
 from seppo_core.export.samples import WriteSample
 from seppo_core.io.atomic import save_text
 from seppo_core.io.hashing import sha256_file
@@ -77,16 +78,15 @@ def _claim(out: Path, config: Config, request: RankRequest, judge: SampleJudge) 
 
 
 def _drawn(config: Config, request: RankRequest, load: Load, write: WriteSample, folder: Path) -> list[DrawnSample]:
-    index = folder / "samples.jsonl"
-    if not index.exists():
-        seeds = tuple(range(request.first_seed, request.first_seed + request.samples))
-        drawing = SampleRequest(
-            prompts=request.prompts, prompt_file=request.prompt_file, seeds=seeds, checkpoint=request.checkpoint,
-            weights=request.weights, out=str(folder), scheduler=request.scheduler, steps=request.steps,
-            guidance_scale=request.guidance_scale, batch_size=request.batch_size,
-        )  # fmt: skip
-        commands.sample(config, drawing, load, write)
-    return [DrawnSample(folder / line["file"], line["prompt"], line["seed"]) for line in read_lines(index)]
+    drawing = SampleRequest(
+        prompts=request.prompts, prompt_file=request.prompt_file,
+        seeds=tuple(range(request.first_seed, request.first_seed + request.samples)), checkpoint=request.checkpoint,
+        weights=request.weights, out=str(folder), scheduler=request.scheduler, steps=request.steps,
+        guidance_scale=request.guidance_scale, batch_size=request.batch_size,
+    )  # fmt: skip
+    # loads and draws only what is not there yet
+    commands.sample(config, drawing, load, write)
+    return [DrawnSample(folder / line["file"], line["prompt"], line["seed"]) for line in read_lines(folder / INDEX)]
 
 
 def _scored(judge: SampleJudge, samples: list[DrawnSample], out: Path) -> dict[str, float | str]:

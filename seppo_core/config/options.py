@@ -70,12 +70,14 @@ class SampleRequest:
     seeds: tuple[int, ...] = (0,)
     """Random seeds; every prompt is sampled once with each."""
     checkpoint: str = "latest"
-    """Checkpoint: latest, base (before alignment), a number of updates, or a folder."""
+    """Checkpoint: latest, base (before alignment), a number of updates, a name such as snapshot-0002 (in the run's
+    folder `pool`), or a path."""
     weights: Literal["policy", "ema"] | None = None
     """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
     one."""
     out: str | None = None
-    """Folder for the samples; None is a folder in the run, named after the checkpoint."""
+    """Folder for the samples; None is a folder in the run, named after the checkpoint. Samples are added to those that
+    are there, and none is overwritten."""
     scheduler: SchedulerName | None = None
     """Solver; None takes preview.scheduler."""
     steps: int | None = None
@@ -158,7 +160,7 @@ class ExportRequest:
     """LoRA file (lora), whole pipeline with any LoRA merged in (full), or MotionAdapter of a video model (motion); None
     is lora or full, as the run was trained."""
     checkpoint: str = "latest"
-    """Checkpoint: latest, a number of updates, or a folder."""
+    """Checkpoint: latest, a number of updates, a name such as snapshot-0002 (in the run's folder `pool`), or a path."""
     weights: Literal["policy", "ema"] | None = None
     """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
     one."""

@@ -150,8 +150,14 @@ def _manifest(config: Config) -> Manifest | None:
 
 
 def _last_metrics(run: Path, checkpoint: str) -> list[dict]:
-    done = checkpoint.removeprefix("update-")
-    return [line for line in read_metrics(run) if not done.isdecimal() or line["update"] <= int(done)][-LAST:]
+    """The metrics before a checkpoint, or before the iteration at whose start a snapshot was taken."""
+    kind, _, number = checkpoint.rpartition("-")
+    lines = read_metrics(run)
+    if number.isdecimal() and kind == "update":
+        lines = [line for line in lines if line["update"] <= int(number)]
+    elif number.isdecimal() and kind == "snapshot":
+        lines = [line for line in lines if line["iteration"] < int(number)]
+    return lines[-LAST:]
 
 
 def _with(name: str, metrics: list[dict]) -> list[dict]:

@@ -1,6 +1,5 @@
 """Samples for people and for scorers: every prompt with every seed, into a folder that says what is what."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from seppo_core.export.sample_folder import Asked, SampleFolder
 from seppo_core.io import purposes
-from seppo_core.io.atomic import save_text
 from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
@@ -62,32 +61,20 @@ class Draw:
         return self.adapter.decode(latents).float().clamp(-1, 1).cpu()
 
 
-def draw_samples(
-    draw: Draw, prompts: list[str], seeds: list[int], out: Path, write: WriteSample, batch_size: int
-) -> None:
-    """Writes one file per prompt and seed into `out`, and `samples.jsonl` (file, prompt, seed) at the end.
-
-    FileExistsError where `out` holds samples already: nothing is overwritten.
-    """
-    index = out / "samples.jsonl"
-    if index.exists():
-        raise FileExistsError(f"{out} holds samples already; name another folder with --out, or move it away")
-    jobs = [(number, prompt, seed) for number, prompt in enumerate(prompts) for seed in seeds]
-    lines = []
-    with progress_bar(len(jobs), unit="sample", description="samples") as bar:
-        for part in _parts(jobs, batch_size):
-            pixels = draw([(prompt, seed) for _, prompt, seed in part])
-            for (_, prompt, seed), values in zip(part, pixels, strict=True):
+def draw_samples(draw: Draw, wanted: list[Asked], folder: SampleFolder, write: WriteSample, batch_size: int) -> None:
+    """Adds a file for each of `wanted` to `folder`, each noted there as soon as it is written."""
+    with progress_bar(len(wanted), unit="sample", description="samples") as bar:
+        for part in _parts(wanted, batch_size):
+            pixels = draw(part)
+            for (prompt, seed), values in zip(part, pixels, strict=True):
                 if not is_finite(values):
                     raise FloatingPointError(
                         f"seed {seed} of {prompt[:60]!r} gives pixels that are not finite, which would be drawn black; "
                         "half precision may overflow: use --model.dtype bfloat16 or float32"
                     )
-            for (number, prompt, seed), frames in zip(part, to_frames(pixels), strict=True):
-                path = write(out / f"{number:05d}-seed{seed}", frames)
-                lines.append(json.dumps({"file": path.name, "prompt": prompt, "seed": seed}, ensure_ascii=False))
+            for (prompt, seed), frames in zip(part, to_frames(pixels), strict=True):
+                folder.add(write(folder.stem(prompt, seed), frames), prompt, seed)
             bar.update(len(part))
-    save_text(index, "".join(line + "\n" for line in lines))
 
 
 def to_frames(pixels: Float[Tensor, " b 3 *pixels"]) -> UInt8[Tensor, "b f h w 3"]:

@@ -30,6 +30,11 @@ _unflushed: set[int] = set()
 """Disks of which this process has said so."""
 
 
+UMASK = os.umask(0o022)
+"""The user's, read once: it can only be read by setting it."""
+os.umask(UMASK)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on leaving it is flushed to disk and renamed, on an error removed.
@@ -43,6 +48,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(path)
             yield temporary
+            _open_to_others(temporary)
             _flush(temporary)
             temporary.replace(path)
             _flush(path.parent)
@@ -65,6 +71,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
             for file in temporary.rglob("*"):
+                _open_to_others(file)
                 _flush(file)
             _flush(temporary)
             temporary.replace(path)
@@ -98,6 +105,12 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         remove: Callable[[Path], None] = shutil.rmtree if path.is_dir() else Path.unlink
         remove(path)
+
+
+def _open_to_others(path: Path) -> None:
+    """Gives a file that a library wrote for its owner alone, as safetensors does, the rights of any other new file."""
+    if path.is_file() and path.stat().st_mode & 0o777 == 0o600:
+        path.chmod(0o666 & ~UMASK)
 
 
 def _temporary(path: Path) -> Path:

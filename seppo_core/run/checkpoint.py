@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seppo_core.io.atomic import remove_leftovers, whole_folder
 from seppo_core.io.ledger import Ledger
+from seppo_core.io.remembered import remembered_sha256
 from seppo_core.models.finite import first_not_finite, named_tensors
 from seppo_core.run.checkpoint_names import checkpoint_name, checkpoints_in, superfluous
 
@@ -140,6 +141,14 @@ def load_weights(
         why = "it is lost, or the run kept none yet" if averaged or lost else "the run keeps none (optimizer.ema_decay)"
         raise FileNotFoundError(f"{path} has no {EMA_FILE}: {why}; take the policy as trained with --weights policy")
     return _load_weights(path, EMA_FILE)
+
+
+def weights_hash(path: Path, weights: Literal["policy", "ema"] | None = None) -> str:
+    """SHA-256 of the file that `load_weights` reads."""
+    average = path / EMA_FILE
+    file = path if path.is_file() else average if weights != "policy" and average.exists() else path / POLICY_FILE
+    with _explain_damage(path):
+        return remembered_sha256(file)
 
 
 def _load_snapshot(path: Path, weights: str | None) -> dict[str, Tensor]:

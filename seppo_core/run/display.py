@@ -3,6 +3,8 @@
 import sys
 from typing import TextIO
 
+from tqdm import tqdm
+
 from seppo_core.io.progress import progress_bar
 from seppo_core.run.eta import TimeLeft, clock
 
@@ -18,11 +20,11 @@ class UpdateDisplay:
         self.pace = pace
         self.stream = stream or sys.stderr
         self.visible = visible
-        live = visible and self.stream.isatty()
-        self.bar = (
-            progress_bar(pace.total, done, unit="update", description=description, stream=self.stream) if live else None
-        )
-        if visible and not live:
+        self._description = description
+        self._live = visible and self.stream.isatty()
+        self.bar: tqdm | None = None
+        self._resume(done)
+        if visible and not self._live:
             self.say(f"{description}: {done} of {pace.total} updates are done")
 
     def show(self, update: int, metrics: dict[str, float | int]) -> None:
@@ -33,6 +35,7 @@ class UpdateDisplay:
         if metrics.get("skipped"):
             told["skipped"] = str(metrics["skipped"])
         left = self.pace.left(update)
+        self._resume(update - 1)
         if self.bar is not None:
             self.bar.set_postfix(told | ({} if left is None else {"left": clock(left)}), refresh=False)
             self.bar.update()
@@ -40,6 +43,19 @@ class UpdateDisplay:
             values = "  ".join(f"{name} {value}" for name, value in told.items())
             tail = "" if left is None else f"  {metrics.get('seconds', 0):.2f} s  {clock(left)} left"
             self.say(f"update {update}/{self.pace.total}  {values}{tail}")
+
+    def pause(self) -> None:
+        """Takes the bar away until the next update, so that another one stands alone."""
+        if self.bar is not None:
+            self.bar.leave = False
+            self.bar.close()
+            self.bar = None
+
+    def _resume(self, done: int) -> None:
+        if self._live and self.bar is None:
+            self.bar = progress_bar(
+                self.pace.total, done, unit="update", description=self._description, stream=self.stream
+            )
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""

@@ -258,6 +258,11 @@ def _write_run(folder: Path, config: Config, winners: str) -> None:
         save_text(folder / CONFIG, resolved_yaml(config))
 
 
+def checkpoint_label(path: Path | None) -> str:
+    """What a checkpoint or snapshot that `find_checkpoint` found is called."""
+    return "base" if path is None else path.stem if path.is_file() else path.name
+
+
 def find_checkpoint(folder: Path, wanted: str) -> Path | None:
     """The checkpoint or snapshot `wanted` of the run in `folder`: "latest", a number of updates, a name such as
     update-000030 or snapshot-0002, a path to either, or "base" (None).

@@ -128,6 +128,10 @@ class RunRecorder(AbstractContextManager):
         """TensorBoard's, on the first process."""
         return None if self._log is None else self._log.writer
 
+    def pause_display(self) -> None:
+        """Takes the bar of the updates away while another one is shown."""
+        self._display.pause()
+
     def sampled(self, count: int, seconds: float) -> None:
         """Records that `count` reference samples took so many `seconds`."""
         self._pace.samples(count, seconds)

@@ -124,6 +124,7 @@ class ReferenceSamples:
         if not missing:
             return buffer
         started, count = time.perf_counter(), sum(map(len, missing))
+        recorder.pause_display()
         bar = progress_bar(
             count, unit="sample", description=f"samples for iteration {iteration}", visible=self.ranks.is_main
         )

@@ -27,6 +27,7 @@ from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, 
 from seppo_core.models.vae import cast, tile_vae
 from seppo_core.run.checkpoint import load_weights
 from seppo_core.run.folder import (
+    checkpoint_label,
     find_checkpoint,
     holds_run,
     open_run,
@@ -196,8 +197,8 @@ def load_policy_into(
     weights: Literal["policy", "ema"] | None = None,
     accept_changes: tuple[str, ...] = (),
 ) -> str:
-    """Tunes the adapter and gives its denoiser the weights of a checkpoint ("latest", a number of updates, a folder, or
-    "base"); returns the checkpoint's name.
+    """Tunes the adapter and gives its denoiser the weights of a checkpoint or snapshot (see
+    `find_checkpoint`), or none of "base"; returns its name.
 
     `weights` None takes the running average where the config keeps one. ValueError if the adapter's base is not the one
     that the checkpoint was trained on, unless `accept_changes` names "model".
@@ -207,10 +208,9 @@ def load_policy_into(
         # a checkpoint lies in `checkpoints` of its run, a snapshot in `pool`
         check_run_base(path.absolute().parents[1], config, adapter)
     tune(adapter, config)
-    if path is None:
-        return "base"
-    load_trainable_state(adapter.denoiser, load_weights(path, weights, config.optimizer.ema_decay is not None))
-    return path.name
+    if path is not None:
+        load_trainable_state(adapter.denoiser, load_weights(path, weights, config.optimizer.ema_decay is not None))
+    return checkpoint_label(path)
 
 
 def model_dtype(config: Config) -> torch.dtype:

@@ -9,8 +9,11 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from seppo_core.io.atomic import save_text, whole_file, whole_folder
+from seppo_core.io import atomic
+from seppo_core.io.atomic import save_tensors, save_text, whole_file, whole_folder
 
 HERE = blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 ELSEWHERE = "0" * 8
@@ -93,3 +96,19 @@ def test_names_that_look_alike_belong_to_others(tmp_path, ended):
     others[-1].touch()
     save_text(tmp_path / "a", "mine")
     assert all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_files_have_the_rights_that_the_umask_gives(tmp_path, monkeypatch, umask):
+    """safetensors writes for the owner alone."""
+    monkeypatch.setattr(atomic, "UMASK", umask)
+    before = os.umask(umask)
+    try:
+        save_text(tmp_path / "text", "whole")
+        save_tensors(tmp_path / "tensors", {"w": torch.zeros(1)})
+        with whole_folder(tmp_path / "folder") as temporary:
+            save_file({"w": torch.zeros(1)}, temporary / "tensors")
+    finally:
+        os.umask(before)
+    files = (tmp_path / "text", tmp_path / "tensors", tmp_path / "folder" / "tensors")
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {oct(0o666 & ~umask)}

@@ -84,9 +84,10 @@ def test_training_lets_the_text_encoder_go_and_still_draws_its_prompts(workshop,
     assert len(list((tmp_path / "run" / "previews").glob("*.png"))) > 1
 
 
-def test_sample_writes_every_prompt_with_every_seed(written, tmp_path):
+def test_sample_writes_every_prompt_with_every_seed(written, tmp_path, monkeypatch, capsys):
     path = str(written())
     assert seppo_image(["train", path]) == 0
+    assert f"seppo-image export {path}" in capsys.readouterr().out
     out = tmp_path / "pictures"
     options = ["--steps", "2", "--guidance-scale", "2", "--seeds", "0", "1", "--out", str(out)]
     assert seppo_image(["sample", path, "--prompts", "a red wall", "<b>&", *options]) == 0
@@ -98,8 +99,21 @@ def test_sample_writes_every_prompt_with_every_seed(written, tmp_path):
         ("<b>&", 1),
     ]
     assert all(picture(out / row["file"]).shape == (64, 64, 3) for row in rows)
-    # not overwritten, and in one line
-    assert seppo_image(["sample", path, "--prompts", "a red wall", *options]) == 2
+    # what is there is not drawn again, which would load the model, and what is new is added
+    with monkeypatch.context() as patch:
+        patch.setattr(image_commands, "load", None)
+        assert seppo_image(["sample", path, "--prompts", "a red wall", *options]) == 0
+    more = [*options[:-2], "2", "--out", str(out)]
+    kept = {file.name: file.stat().st_mtime_ns for file in out.glob("*.png")}
+    assert seppo_image(["sample", path, "--prompts", "<b>&", "a blue wall", "--checkpoint", "6", *more]) == 0
+    names = [json.loads(line)["file"] for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert names[4:] == [f"0000{number}-seed{seed}.png" for number, seed in ((1, 2), (2, 0), (2, 1), (2, 2))]
+    assert {name: (out / name).stat().st_mtime_ns for name in kept} == kept
+    # a snapshot is another model
+    assert seppo_image(["sample", path, "--prompts", "<b>&", "--checkpoint", "snapshot-0001", *more]) == 2
+    assert "holds '<b>&' with seed 0 already" in capsys.readouterr().err
+    assert seppo_image(["sample", path, "--prompts", "<b>&", "--checkpoint", "snapshot-0001", "--steps", "2"]) == 0
+    assert (tmp_path / "run" / "samples" / "snapshot-0001" / "00000-seed0.png").exists()
 
 
 def test_samples_do_not_depend_on_the_batch(written, tmp_path, workshop):

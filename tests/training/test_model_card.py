@@ -144,9 +144,9 @@ def test_exports_are_the_average_unless_the_policy_is_asked_for(config, tmp_path
 def test_a_run_without_an_average_says_so(workshop, tmp_path):
     config = workshop.config(tmp_path / "run", "lora")
     commands.train(config)
-    with pytest.raises(FileNotFoundError, match=r"without optimizer\.ema_decay, use policy"):
+    with pytest.raises(FileNotFoundError, match=r"the run keeps none \(optimizer\.ema_decay\); take the policy"):
         commands.export(config, ExportRequest(weights="ema"))
-    with pytest.raises(FileNotFoundError, match=r"without optimizer\.ema_decay, use policy"):
+    with pytest.raises(FileNotFoundError, match=r"the run keeps none \(optimizer\.ema_decay\); take the policy"):
         commands.sample(config, SampleRequest(prompts=("a",), weights="ema", steps=1))
     # nothing half-made is left
     assert not (tmp_path / "run" / "export").exists() or not any((tmp_path / "run" / "export").iterdir())

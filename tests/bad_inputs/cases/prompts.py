@@ -1,0 +1,10 @@
+"""Prompts that are files, and files that are prompts."""
+
+from tests.bad_inputs.workspace import Case, options
+
+CASES = [
+    Case("run", "a file of prompts given as a prompt", options("sample", "--prompts", "pictures/metadata.jsonl"),
+         says="--prompt_file pictures/metadata", needs="run"),
+    Case("run", "a prompt given as a file of prompts", options("sample", "--prompt_file", "a red wall"), needs="run",
+         says="use --prompts"),
+]  # fmt: skip
