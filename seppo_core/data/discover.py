@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from seppo_core.config.messages import similar_path
-from seppo_core.data.beside import pairs
 from seppo_core.data.walk import is_leftover, walk_files
 
 Format = Literal["folder", "parquet", "webdataset", "hub"]
@@ -75,6 +74,9 @@ def _in_folder(source: str, folder: Path, format: Format | Literal["auto"]) -> F
         return Found("hub", folder)
     held: dict[str, list[Path]] = {".parquet": [], ".tar": []}
     splits: list[Path] = []
+    # here, since it imports torch, which a mistake on the command line must not wait for
+    from seppo_core.data.beside import pairs
+
     beside = False
     for inside, names in walk_files(folder):
         for name in names:
