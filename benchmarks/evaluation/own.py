@@ -5,11 +5,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-
 from benchmarks.evaluation.arguments import Mistake, changes
 from benchmarks.evaluation.media_files import media_files
 from benchmarks.evaluation.models import ModelSpec, config_in, trained_config
+from benchmarks.evaluation.native import native_side
 from benchmarks.evaluation.protocols import OWN, PROTOCOLS, Protocol, with_changes
 from benchmarks.evaluation.samplers import VIDEO_FAMILIES
 from seppo_core.models.loading import pipeline_class
@@ -61,29 +60,6 @@ def _settings(spec: ModelSpec) -> dict[str, object]:
         return found | {
             "steps": preview.steps, "guidance_scale": preview.guidance_scale, "scheduler": preview.scheduler
         }  # fmt: skip
-    if spec.is_pictures or (side := _native_side(spec)) is None:
+    if spec.is_pictures or (side := native_side(spec.base, spec.revision)) is None:
         return {}
     return {"height": side, "width": side}
-
-
-def _native_side(spec: ModelSpec) -> int | None:
-    """Pixels of a side: the denoiser's size in latents times the VAE's factor; None if the configs do not say."""
-    folder = Path(spec.base)
-    if not folder.is_dir():
-        try:
-            folder = Path(snapshot_download(spec.base, revision=spec.revision, allow_patterns=["*.json"]))
-        except (OSError, ValueError):
-            return None
-    latents = next((_json(folder / part).get("sample_size") for part in ("unet", "transformer")
-                    if (folder / part / "config.json").is_file()), None)  # fmt: skip
-    vae = _json(folder / "vae")
-    factor = vae.get("scale_factor") or 2 ** (len(vae.get("block_out_channels") or [1, 2, 4, 8]) - 1)
-    return latents * factor if isinstance(latents, int) and latents > 1 else None
-
-
-def _json(folder: Path) -> dict:
-    file = folder / "config.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError:
-        return {}

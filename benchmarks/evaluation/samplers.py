@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
 from benchmarks.evaluation.models import ModelSpec, run_config
+from benchmarks.evaluation.native import vae_factor
 from benchmarks.evaluation.protocols import Protocol
 from seppo_core.export.samples import to_frames
 from seppo_core.io import purposes
@@ -199,6 +200,13 @@ def check_fits(spec: ModelSpec, protocol: Protocol) -> None:
     """
     if spec.is_pictures:
         return
+    model = run_config(spec).model if spec.is_run else spec
+    factor = vae_factor(model.base, model.revision) or 1
+    if protocol.height % factor or protocol.width % factor:
+        raise ValueError(
+            f"--height {protocol.height}, --width {protocol.width}: {model.base} needs multiples of {factor}, the "
+            "pixels of its VAE's latents"
+        )
     if spec.is_run:
         kind = "image" if isinstance(run_config(spec), ImageConfig) else "video"
         if kind != protocol.kind:

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from benchmarks.evaluation.cli import main
 from benchmarks.evaluation.made_elsewhere import MadeElsewhere
 from benchmarks.evaluation.models import ModelSpec, folder_kind, parse_model
+from benchmarks.evaluation.native import native_side
 from benchmarks.evaluation.prompts import Prompt
+from benchmarks.evaluation.samplers import check_fits
 from tests.benchmarks.quality.fake import protocol
 
 
@@ -54,6 +56,16 @@ def test_a_lora_alone_is_told_what_it_lacks(tmp_path):
     assert parse_model(f"m={tmp_path / 'base.safetensors'}").base == str(tmp_path / "base.safetensors")
     with pytest.raises(ValueError, match="without its base"):
         parse_model(f"m={fill(tmp_path / 'folder', 'pytorch_lora_weights.safetensors')}")
+
+
+def test_sizes_are_told_before_weights_are_loaded(tmp_path):
+    for part, config in (("vae", {"block_out_channels": [128, 256, 512, 512]}), ("unet", {"sample_size": 96})):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    # as of Stable Diffusion 2.1
+    assert native_side(str(tmp_path)) == 768
+    with pytest.raises(ValueError, match=r"--height 60, --width 64: .* needs multiples of 8"):
+        check_fits(ModelSpec("m", str(tmp_path)), protocol(height=60, width=64))
 
 
 def pictures_of(folder: Path, rows: dict[str, int]) -> Path:
