@@ -64,6 +64,16 @@ def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, tot
     return LambdaLR(optimizer, lambda done: (done + 1) / warmup if done < warmup else after(done))
 
 
+def check_moments(config: OptimizerConfig, state: dict) -> None:
+    """Raises ValueError if the state of a checkpoint's optimizer is not of the kind that `config` names."""
+    names = {name for values in state["state"].values() for name in values}
+    if names and ("exp_avg" in names) is not (config.name == "adamw"):
+        raise ValueError(
+            f"optimizer.name={config.name} cannot go on with the checkpoint's moments, which another optimizer keeps "
+            "in another form; go on with the old name, or name another folder as `run`"
+        )
+
+
 def apply_config(config: OptimizerConfig, optimizer: torch.optim.Optimizer, schedule: LambdaLR) -> None:
     """Gives an optimizer and a schedule that come from a checkpoint the values of `config`, which may have changed
     since; to those that have not, it changes nothing."""

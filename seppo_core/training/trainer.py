@@ -21,7 +21,7 @@ from seppo_core.run.disk_budget import check_run_space, run_bytes
 from seppo_core.run.recorder import RunEvents, RunRecorder
 from seppo_core.run.stopping import StopCoordinator
 from seppo_core.training.batches import BatchMaker, WinnerOrder, split_items
-from seppo_core.training.optim import Ema, Stepper, apply_config, make_optimizer, make_schedule
+from seppo_core.training.optim import Ema, Stepper, apply_config, check_moments, make_optimizer, make_schedule
 from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
 from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, sample_variance
@@ -298,6 +298,7 @@ class Trainer:
             self.start = self.validation.begin()
         if checkpoint is None:
             return
+        check_moments(self.config.optimizer, checkpoint.optimizer)
         load_trainable_state(self._denoiser, checkpoint.policy)
         self.layout.load_optimizer(self.optimizer, checkpoint.optimizer)
         self.schedule.load_state_dict(checkpoint.scheduler)

@@ -10,7 +10,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from seppo_core.config.training import OptimizerConfig
-from seppo_core.training.optim import Ema, apply_config, make_optimizer, make_schedule
+from seppo_core.training.optim import Ema, apply_config, check_moments, make_optimizer, make_schedule
 
 
 def moved(parameter: nn.Parameter, steps: int, ema) -> None:
@@ -126,6 +126,17 @@ def test_a_resumed_optimizer_takes_what_was_changed(changes):
     else:
         assert found == expected if not changes else found == pytest.approx(expected, rel=1e-9)
         assert bool(changes) is (found != steps_of(OLD, total=6))
+
+
+def test_moments_of_another_optimizer_are_refused():
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = make_optimizer(OLD, {"w": weight})
+    check_moments(OptimizerConfig(name="adamw8bit"), optimizer.state_dict())
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    check_moments(OLD, optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"optimizer\.name=adamw8bit cannot go on with the checkpoint's moments"):
+        check_moments(OptimizerConfig(name="adamw8bit"), optimizer.state_dict())
 
 
 def test_a_resumed_optimizer_takes_other_betas():
