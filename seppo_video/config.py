@@ -93,7 +93,8 @@ class VideoData(DataConfig):
     stride: int = 4
     """Between the frames of a window; even sampling has none."""
     reader: Literal["auto", "decord", "pyav"] = "auto"
-    """Library that reads clips. Both give the same frames; auto takes decord if it is installed."""
+    """Library that reads clips. Auto takes decord for clips of which it gives the same frames as PyAV, and PyAV for all
+    others, which decord refuses. It belongs to the cache."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from seppo_core.io.atomic import whole_file
+from seppo_core.io.memory import memory_is_full
 from seppo_video.combs import SUSPECT, comb_share, is_woven
 from seppo_video.decord_limits import decord_frames, last_line, reason_against
 from seppo_video.packets import SizeWatch
@@ -40,8 +41,6 @@ stored in for the order they are shown in, and transport streams are entered at 
 
 MAX_PIXELS = 64 * 1024**2
 """Limit of a frame; a damaged header can ask for any size."""
-_PROBE = 256 * 1024**2
-"""Bytes that can be had unless the memory is full."""
 
 
 class ClipError(ValueError):
@@ -121,9 +120,11 @@ def open_clip(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Clip:
             timed = indexed and len(set(times)) == len(shown)
             count = len(shown) if timed else 1 + sum(1 for _ in decoded)
     except (av.FFmpegError, OSError) as error:
-        _raise_if_full(error)
+        if memory_is_full():
+            raise MemoryError from error
         raise ClipError(f"cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    # headers that are damaged where no library looks
+    except (ValueError, IndexError) as error:
         raise ClipError(str(error)) from error
     if not timed:
         reason = "its container has no sure times"
@@ -225,21 +226,13 @@ def _ascend(times: list[int]) -> bool:
     return all(a < b for a, b in pairwise(times))
 
 
-def _raise_if_full(error: Exception) -> None:
-    """Raises MemoryError if the memory is full; FFmpeg says so too where a damaged header asks for too much."""
-    if isinstance(error, MemoryError):
-        try:
-            np.empty(_PROBE, np.uint8)
-        except MemoryError:
-            raise error from None
-
-
 def _by_pyav(clip: Clip, indices: list[int]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     try:
         with _opened(clip.content) as container:
             yield from _pyav_frames(clip, container, indices)
     except (av.FFmpegError, OSError) as error:
-        _raise_if_full(error)
+        if memory_is_full():
+            raise MemoryError from error
         raise ClipError(f"truncated or damaged: {error.strerror or error}") from error
 
 

@@ -15,6 +15,7 @@ from seppo_core.data.records import Media, Record, Records
 from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, View, first_line
 from seppo_core.io import purposes
+from seppo_core.io.memory import memory_is_full
 from seppo_core.io.rng import keyed_generator
 
 FORMS: dict[Supervision, tuple[Supervision, ...]] = {
@@ -34,7 +35,7 @@ class Decoder(ABC):
     frames: int = 1
     max_bytes: int
     """Larger files are rejected unread."""
-    decoding: str
+    decoding: str | None = None
     """Name and version, as `Source.decoding`."""
 
     @abstractmethod
@@ -132,7 +133,12 @@ class MediaSource(Source):
     def _decoded(self, media: Media) -> View:
         try:
             return self._whole(media)
-        except MemoryError as error:
+        except (BadItem, SourceLost):
+            raise
+        except Exception as error:
+            # decoders answer a full memory with whatever comes to hand, too
+            if not isinstance(error, MemoryError) and not memory_is_full():
+                raise _damaged(media, error) from error
             raise SourceLost(
                 f"{media.name}: the memory is full while it is decoded; lower data.workers, leave it out, or make it "
                 "smaller, and the same command goes on"
@@ -151,18 +157,13 @@ class MediaSource(Source):
         except (BadItem, SourceLost, MemoryError):
             raise
         # decoders answer a damaged file with whatever comes to hand: OSError, SyntaxError, struct.error, EOFError, …
-        except Exception as error:
+        except Exception:
             self.records.check_there()
-            if not isinstance(media.content, Path):
-                raise _damaged(media, error) from error
+            if not isinstance(media.content, Path) or memory_is_full():
+                raise
         # … and one that they could not read for a moment just so
         self._read_through(media)
-        try:
-            return self.decoder.decode(media.name, media.content)
-        except (BadItem, SourceLost, MemoryError):
-            raise
-        except Exception as error:
-            raise _damaged(media, error) from error
+        return self.decoder.decode(media.name, media.content)
 
     def _read_through(self, media: Media) -> None:
         """Reads a file to its end, with retries, to tell damage from a failing disk.

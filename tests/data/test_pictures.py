@@ -130,13 +130,16 @@ def test_heic_is_named_with_the_cure(monkeypatch):
         read_picture(b"\x00\x00\x00\x24ftypheic\x00\x00\x00\x00mif1MiHEMiPrmiafMiHBheic" + bytes(4000))
 
 
-def test_a_full_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), OSError("could not create decoder object")])
+def test_a_full_memory_is_no_fault_of_the_file(tmp_path, monkeypatch, error):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "caption": "noise"}))
     source = MediaSource(open_folder(find_source(str(tmp_path))), Pictures(16, 16))
 
     def full(*_):
-        raise MemoryError
+        raise error
+
+    monkeypatch.setattr("seppo_core.data.media.memory_is_full", lambda: True)
 
     monkeypatch.setattr(Image.Image, "crop", full)
     with pytest.raises(SourceLost, match=r"a\.png: the memory is full.*data\.workers"):
