@@ -10,7 +10,11 @@ export TOKENIZERS_PARALLELISM = false
 PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
-.PHONY: demo test slow check times browser parity test-all install clean
+# What `make floors` runs: every family's pipeline, files and formats of the libraries, losses, caches, a run and its resume.
+CORE := tests/test_floors.py tests/models tests/methods/test_losses.py tests/config tests/cache tests/image tests/data/test_source.py \
+	tests/video/test_frames.py tests/training/test_resume.py tests/training/test_precision.py
+
+.PHONY: demo test slow check times browser parity floors test-all install clean
 
 demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
 	$(BIN)/python -m benchmarks demo $(DEMO)
@@ -35,6 +39,9 @@ browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's
 parity: .venv-parity/installed  ## what needs other people's code, in an environment of its own: metrics (docs/parity.md), 8-bit AdamW
 	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights" tests/parity tests/training/test_eight_bits.py
 
+floors: .venv-floors/installed  ## the tests' core on torch as pinned and every other library at the least version asked for
+	.venv-floors/bin/python -m pytest -n $(PROCESSES) --dist loadfile $(CORE)
+
 test-all: test slow browser parity  ## every test that a CPU can run
 
 install: $(STAMP)
@@ -54,5 +61,12 @@ $(STAMP): pyproject.toml constraints.txt
 	.venv-parity/bin/python -m pip install --quiet -c constraints.txt -r tests/parity/requirements.txt -e ".[dev]"
 	touch .venv-parity/installed
 
+.venv-floors/installed: pyproject.toml constraints.txt tools/floors.py
+	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --upgrade pip
+	.venv-floors/bin/python tools/floors.py > .venv-floors/floors.txt
+	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -c constraints.txt -e ".[dev]"
+	touch .venv-floors/installed
+
 clean:  ## removes the environment and caches, never runs/
-	rm -rf .venv .venv-parity .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-floors .pytest_cache .ruff_cache .hypothesis

@@ -59,7 +59,7 @@ class MotionModel(VideoModel):
         motion = None if self.motion_adapter is None else Path(self.motion_adapter).expanduser()
         if motion is not None and motion.is_dir():
             of_it = model_problems(motion)
-            if not problems and not of_it:
+            if not problems and not of_it and folder.is_dir():
                 of_it = motion_misfits(read_json(folder / "unet" / CONFIG), read_json(motion / CONFIG))
             problems += [f"motion_adapter={self.motion_adapter!r}: {problem}" for problem in of_it]
         return problems

@@ -86,7 +86,8 @@ class MotionFamily(Adapter):
         folder = base_folder(model)
         if named is not None:
             numbers = MotionAdapter.load_config(component_source(named, "motion_adapter"))
-            if misfits := motion_misfits(UNetMotionModel.load_config(folder / "unet"), numbers):
+            unet_numbers = UNetMotionModel.load_config(folder / "unet") if folder.is_dir() else {}
+            if misfits := motion_misfits(unet_numbers, numbers):
                 raise ValueError(f"motion_adapter={named!r} and base={model.base!r}: {'; '.join(misfits)}")
             motion = load_model(MotionAdapter, named, "motion_adapter", dtype)
             components["motion_adapter"] = motion

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from seppo_core.config.base_files import model_problems, read_index
+from seppo_core.config.base_files import model_problems
 from seppo_core.config.messages import similar_path
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.options import (
@@ -83,12 +83,10 @@ def is_there(name: str) -> bool:
 def _check_model(model: ModelConfig, numbers_alone: bool) -> None:
     """ValueError with all that keeps the files of the model from being loaded; `plan` reads its numbers alone."""
     base = Path(model.base).expanduser()
-    problems = []
-    if base.is_dir():
-        found = model.pipeline_problems(read_index(base)["_class_name"])
-        problems = [
-            f"model.base={model.base}: {one}" for one in (found if numbers_alone else model.base_problems(base))
-        ]
+    found = []
+    if base.exists():
+        found = model.fitting_problems(base) if numbers_alone else model.base_problems(base)
+    problems = [f"model.base={model.base}: {one}" for one in found]
     if not numbers_alone and model.vae is not None and (vae := Path(model.vae).expanduser()).is_dir():
         problems += [f"model.vae={model.vae}: {one}" for one in model_problems(vae)]
     if problems:

@@ -54,6 +54,8 @@ def known_pipeline(base: str, shipped: Path) -> str | None:
     try:
         if folder.is_dir():
             return read_index(folder)["_class_name"]
+        if folder.is_file():
+            return None
         for path in sorted(shipped.glob("*.json")):
             numbers = read_json(path)
             if base in numbers["names"] and "model_index" in numbers:
@@ -79,20 +81,20 @@ def base_problems(folder: Path, variant: str | None, without: Collection[str] = 
     """What keeps a pipeline's parts, but for those in `without`, from being loaded, each with its cure."""
     parts_by_problem, variants_of = defaultdict(list), {}
     for name, (library, kind) in parts_of(read_index(folder), without).items():
-        for problem in _folder_problems(folder / name, library, kind):
+        for problem in folder_problems(folder / name, library, kind):
             parts_by_problem[problem].append(name)
         if (folder / name).is_dir() and _is_model(kind):
             variants_of[name] = weight_files(folder / name).keys()
-    problems = [f"{_listed(parts)}: {problem}" for problem, parts in parts_by_problem.items()]
+    problems = [f"{listed(parts)}: {problem}" for problem, parts in parts_by_problem.items()]
     named = sorted({one for found in variants_of.values() for one in found if one is not None})
     if variant is not None and named and variant not in named:
-        return [*problems, f"there are no weights of the variant {variant}, but of {_listed(named)}; set model.variant"]
+        return [*problems, f"there are no weights of the variant {variant}, but of {listed(named)}; set model.variant"]
     if variant is not None and not named:
         return [*problems, f"there are no weights of the variant {variant}; leave model.variant out"]
     only = [name for name, found in variants_of.items() if found and variant not in found and None not in found]
     if only:
         problems.append(
-            f"{_listed(only)}: there are weights of the variant {_listed(named)} alone; set model.variant={named[0]}"
+            f"{listed(only)}: there are weights of the variant {listed(named)} alone; set model.variant={named[0]}"
         )
     return problems
 
@@ -138,7 +140,8 @@ def file_problem(path: Path) -> str | None:
     return None if size == whole else f"{path.name} has {size} of {whole} bytes; download it again"
 
 
-def _folder_problems(folder: Path, library: str, kind: str) -> list[str]:
+def folder_problems(folder: Path, library: str, kind: str) -> list[str]:
+    """What keeps the component of class `kind` in `folder` from being loaded."""
     if not folder.is_dir():
         return [f"there is no such folder; {_COPY}"]
     if (folder / f"{library}.py").is_file():
@@ -211,7 +214,8 @@ def _is_pointer(path: Path) -> bool:
         return file.read(len(_POINTER)) == _POINTER
 
 
-def _listed(names: Collection[str]) -> str:
+def listed(names: Collection[str]) -> str:
+    """The names in one phrase."""
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 

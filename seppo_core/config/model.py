@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from seppo_core.config.base_files import base_problems, known_pipeline, read_index
+from seppo_core.config.single_file import known_layout, layout_of, read_header, single_file_problems
 from seppo_core.config.variants import Variants
 
 
@@ -46,7 +47,11 @@ class ModelConfig(Variants):
     family: str
     """Model family; if it is left out, the one whose pipeline the base is."""
     base: str
-    """Base model or fine-tune to start from: a Hub id or a local diffusers folder."""
+    """Base model or fine-tune to start from: a Hub id, a local diffusers folder, or one .safetensors file of a Stable
+    Diffusion 1.x, SDXL or Flux."""
+    single_file_config: str | None = None
+    """For a base in one file: a diffusers folder of its kind, which gives the tokenizers, and the models that the file
+    lacks. Its configs, where it has any, take the place of those of the published model."""
     revision: str | None = None
     """Branch, tag or commit of a Hub id."""
     variant: str | None = None
@@ -62,7 +67,8 @@ class ModelConfig(Variants):
     @classmethod
     def inferred(cls, given: Mapping[str, Any]) -> str | None:
         """The family whose pipeline `base` is, by its model_index.json or the numbers that come with this program."""
-        found = known_pipeline(str(given.get("base")), cls.bases)
+        base = Path(str(given.get("base"))).expanduser()
+        found = known_layout(base) if base.is_file() else known_pipeline(str(given.get("base")), cls.bases)
         return cls.family_of(found) if found is not None else None
 
     @classmethod
@@ -93,11 +99,19 @@ class ModelConfig(Variants):
         cure = "no family here takes it" if family is None else f"set model.family={family}, or leave that key out"
         return [f"it is a {found}; this family needs a {spec.pipeline} (model.family={self.family}); {cure}"]
 
-    def base_problems(self, folder: Path) -> list[str]:
-        """What keeps the base in `folder` from being loaded, with every cure; reads no weights."""
-        fitting = self.pipeline_problems(read_index(folder)["_class_name"])
+    def fitting_problems(self, place: Path) -> list[str]:
+        """What does not fit about the pipeline in a folder or in a file."""
+        found = layout_of(place, read_header(place)).pipeline if place.is_file() else read_index(place)["_class_name"]
+        return self.pipeline_problems(found)
+
+    def base_problems(self, place: Path) -> list[str]:
+        """What keeps the base in a folder or in a file from being loaded, with every cure; reads no weights."""
         # another family has other parts
-        return fitting or base_problems(folder, self.variant, self.replaced())
+        if fitting := self.fitting_problems(place):
+            return fitting
+        if place.is_file():
+            return single_file_problems(place, self.single_file_config, self.bases, self.replaced())
+        return base_problems(place, self.variant, self.replaced())
 
     def parts(self) -> dict[str, str | None]:
         """Where single models come from that replace the base's own components, or are put beside them, by key."""

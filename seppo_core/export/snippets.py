@@ -5,6 +5,7 @@ import re
 
 from diffusers import DiffusionPipeline
 
+from seppo_core.config.single_file import SUFFIX
 from seppo_core.models.adapter import Adapter
 
 FOLDER = "FOLDER"
@@ -74,7 +75,8 @@ def pipeline_code(pipeline: DiffusionPipeline, sources: Sources, **more: str) ->
         lines = [f"from {module} import {vae}", f"vae = {vae}.from_pretrained({quoted(sources['vae'])})"]
         arguments.append("vae=vae")
     arguments += [f"{name}={code}" for name, code in more.items()]
-    made = f"pipe = {kind}.from_pretrained({', '.join(arguments)})"
+    loader = "from_single_file" if sources["base"].endswith(SUFFIX) else "from_pretrained"
+    made = f"pipe = {kind}.{loader}({', '.join(arguments)})"
     return [*_foreign(pipeline), *lines, f"from diffusers import {kind}", made]
 
 

@@ -30,14 +30,15 @@ def part_files(model: ModelConfig, part: str) -> list[Path]:
     JSON files and vocabularies beside them. Empty if they cannot be told.
 
     A model that the config puts in the part's place counts instead of the base's own; of a base in a single file, that
-    file is every part.
+    file is every part, with what lies beside it.
     """
     replaced = model.lora if part == "lora" else model.parts().get(part)
     place = local_place(model.base, model.revision) if replaced is None else local_place(replaced)
     if place is None:
         return []
     if place.is_file():
-        return [place]
+        beside = None if model.single_file_config is None else local_place(model.single_file_config)
+        return [place, *(files_of(beside / part) if beside is not None and replaced is None else [])]
     folder = place / part if replaced is None else place
     return files_of(folder, model.variant if replaced is None else None)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,7 +14,9 @@ from torch import nn
 
 from seppo_core.config.base_files import model_problems, part_variant, parts_of, read_index
 from seppo_core.config.model import ModelConfig
+from seppo_core.config.single_file import layout_of, read_header
 from seppo_core.models.components import load_component
+from seppo_core.models.single_file import load_single_file, load_unet
 from seppo_core.models.tokenizers import match_tokenizers
 from seppo_core.models.vae import cast
 
@@ -21,11 +24,12 @@ from seppo_core.models.vae import cast
 def pipeline_class(base: str, revision: str | None = None) -> str:
     """Name of the diffusers pipeline class that `base`, a folder or a hub id, was saved from; reads no weights.
 
-    Raises FileNotFoundError if neither exists and ValueError for a single file.
+    Of a single file it is the one that its tensors' names show. Raises FileNotFoundError if neither exists and
+    ValueError for a file that is no base.
     """
     path = Path(base).expanduser()
     if path.is_file():
-        raise ValueError(f"base={base!r} is a file; give a diffusers folder (one with model_index.json) or a hub id")
+        return layout_of(path, read_header(path)).pipeline
     if path.is_dir():
         return read_index(path)["_class_name"]
     if path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
@@ -72,6 +76,16 @@ def load_pipeline(
     if model.vae is not None:
         given["vae"] = load_model(getattr(diffusers, model.spec.autoencoder), model.vae, "vae", torch.float32)
     folder = base_folder(model)
+    pipeline = _of_folder(model, kind, folder, dtype, given) if folder.is_dir() else _of_file(model, kind, dtype, given)
+    match_tokenizers(pipeline, model.base)
+    if not wants_float32(pipeline):
+        cast(pipeline.vae, dtype)
+    return pipeline
+
+
+def _of_folder(
+    model: ModelConfig, kind: type[DiffusionPipeline], folder: Path, dtype: torch.dtype, given: dict
+) -> DiffusionPipeline:
     index = read_index(folder)
     needed, _ = kind._get_signature_keys(kind)
     absent = set(needed) - set(kind._optional_components) - parts_of(index).keys() - given.keys()
@@ -86,20 +100,26 @@ def load_pipeline(
             # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
             precision = torch.float32 if name == "vae" else dtype
             given[name] = load_part(model, folder, part, name, precision)
-    pipeline = kind.from_pretrained(str(folder), **given)
-    match_tokenizers(pipeline, model.base)
-    if not wants_float32(pipeline):
-        cast(pipeline.vae, dtype)
-    return pipeline
+    return kind.from_pretrained(str(folder), **given)
+
+
+def _of_file(model: ModelConfig, kind: type[DiffusionPipeline], dtype: torch.dtype, given: dict) -> DiffusionPipeline:
+    found = load_single_file(model, dtype, given)
+    if isinstance(found, kind):
+        return found
+    # an image model that becomes one with motion
+    taken = signature(kind).parameters
+    parts = {name: part for name, part in (dict(found.config) | found.components | given).items() if name in taken}
+    return kind(**parts)
 
 
 def base_folder(model: ModelConfig) -> Path:
-    """The folder of the base, which is downloaded if it is a hub id, but for the components that are not used.
+    """The folder or file of the base, downloaded if it is a hub id, but for the components that are not used.
 
     Raises ValueError, with every fault that its files show.
     """
-    path = Path(component_source(model.base, "base"))
-    if not path.is_dir():
+    path = Path(model.base).expanduser()
+    if not path.is_file() and not (path := Path(component_source(model.base, "base"))).is_dir():
         kind = getattr(diffusers, model.spec.pipeline)
         options = {"revision": model.revision, "variant": model.variant, "use_safetensors": True}
         path = Path(kind.download(model.base, **options, **dict.fromkeys(model.replaced())))
@@ -108,7 +128,9 @@ def base_folder(model: ModelConfig) -> Path:
 
 
 def load_part(model: ModelConfig, folder: Path, kind: type[nn.Module], name: str, dtype: torch.dtype) -> nn.Module:
-    """The component `name` of the base in `folder`, a model of class `kind` (see `load_component`)."""
+    """The component `name` of the base in `folder`, or the UNet of one in a file (see `load_component`)."""
+    if folder.is_file():
+        return load_unet(model, kind, dtype)
     part = folder / name
     variant = part_variant(part, model.variant)
     return load_component(kind, str(part), f"the {name} of base={model.base!r}", dtype, variant=variant)

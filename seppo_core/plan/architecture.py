@@ -7,6 +7,8 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
+from seppo_core.config.single_file import layout_of, numbers_of, read_header
+
 INDEX = "model_index.json"
 CONFIG = "config.json"
 _NAMES = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
@@ -43,6 +45,19 @@ def pipeline_architecture(base: str, shipped: Path, revision: str | None = None)
         f"nothing is known of base={base!r} without network; plan knows {', '.join(known(shipped))}, local folders, "
         "and what was downloaded before: download its *.json files into a folder and name that"
     )
+
+
+def file_architecture(file: Path, beside: str | None, shipped: Path) -> ArchitectureConfig:
+    """That of the base in a single file: the published model's of its kind, but for what the folder `beside` says."""
+    header = read_header(file)
+    layout = layout_of(file, header)
+    known = _json(shipped / f"{numbers_of(layout, header)}.json")
+    parts = {name: part for name, part in known.items() if name not in ("names", "model_index")}
+    folder = None if beside is None else Path(beside).expanduser()
+    if folder is None or not (folder / INDEX).is_file():
+        return ArchitectureConfig(f"numbers of {known['names'][0]}, which {file} is of", known["model_index"], parts)
+    found = _of_folder(folder, f"the folder {beside}")
+    return ArchitectureConfig(found.origin, found.index, parts | found.parts)
 
 
 def model_numbers(name: str, shipped: Path) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from seppo_core.config.schema import Config
 from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.latents import Condition
-from seppo_core.plan.architecture import ArchitectureConfig, model_numbers, pipeline_architecture
+from seppo_core.plan.architecture import ArchitectureConfig, file_architecture, model_numbers, pipeline_architecture
 
 P = TypeVar("P", bound=DiffusionPipeline)
 
@@ -57,6 +57,8 @@ def build_adapter(config: Config, dtype: torch.dtype) -> Adapter:
 def base_architecture(config: Config) -> ArchitectureConfig:
     """The numbers of the config's base (see `pipeline_architecture`)."""
     model = config.model
+    if Path(model.base).expanduser().is_file():
+        return file_architecture(Path(model.base).expanduser(), model.single_file_config, model.bases)
     return pipeline_architecture(model.base, model.bases, model.revision)
 
 

@@ -233,7 +233,7 @@ def test_keys_are_pinned(schema):
     video = schema is VideoConfig
     expected = {
         "": "run seed draws",
-        "model": "family base revision variant vae lora dtype" + " fps" * video,
+        "model": "family base single_file_config revision variant vae lora dtype" + " fps" * video,
         "data": "source cache height width format supervision pick root caption_column first_column second_column "
         "label_column "
         "split subset revision streaming expected_rows expected_sha256 max_file_mb workers prefetch flip "

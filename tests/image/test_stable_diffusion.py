@@ -142,7 +142,7 @@ def test_folder_without_an_index(tmp_path):
 def test_single_file(tmp_path):
     file = tmp_path / "model.safetensors"
     file.touch()
-    with pytest.raises(ValueError, match="is a file; give a diffusers folder"):
+    with pytest.raises(ValueError, match="is cut off, or no safetensors file"):
         load(file)
 
 
