@@ -15,7 +15,7 @@ from seppo_core.data.hub import fetched, is_saved, streamed
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.parquet import ParquetTable, Shard
 from seppo_core.data.records import Records
-from seppo_core.data.tables import Table, TableRecords, files_below
+from seppo_core.data.tables import Place, Table, TableRecords, find_place
 from seppo_core.data.tar import TarRecords
 from seppo_core.io.hashing import sha256_file
 
@@ -84,9 +84,9 @@ def open_folder(found: Found, choose: Choose = choose_columns, search: bool = Tr
         return TableRecords(rows, choose(rows.columns, str(found.root)), found.root, unique=True)
     rows = text_table(found.files[0])
     columns = choose(rows.columns, str(found.files[0]))
-    below, remark = files_below(rows, columns, found.root) if search else (None, "")
-    rows.problems.remarks += [line for line in (found.remark, remark) if line]
-    return TableRecords(rows, columns, found.root if below is None else below, unique=True)
+    place = find_place(rows, columns, found.root) if search else Place(found.root)
+    rows.problems.remarks += [line for line in (found.remark, place.remark) if line]
+    return TableRecords(rows, columns, place.root, unique=True, prefix=place.prefix)
 
 
 def check_expected(config: DataConfig, records: Records) -> None:

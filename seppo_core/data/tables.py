@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,7 +66,8 @@ class TableRecords(Records):
     only tables of file names need one, for the sizes.
     """
 
-    def __init__(self, table: Table, columns: Columns, root: Path, unique: bool = False):
+    def __init__(self, table: Table, columns: Columns, root: Path, unique: bool = False, prefix: str = ""):
+        self.prefix = prefix
         self.table, self.columns, self.root, self.unique = table, columns, root, unique
         self.form, self.files = columns.form, table.files
         self.filenames = FilenameIndex(root) if columns.first == VIDEO_ID else None
@@ -129,6 +131,8 @@ class TableRecords(Records):
         value = row.get(column)
         if self.filenames is not None and column == self.columns.first and isinstance(value, str) and value.strip():
             value = self.filenames.find(value.strip())
+        if self.prefix and isinstance(value, str):
+            value = slashed(value).removeprefix(self.prefix)
         try:
             media = media_of(value, self.root, name, column)
         except BadItem as bad:
@@ -182,21 +186,53 @@ def _distinct(hashes: Iterable[int]) -> int:
     return int(np.count_nonzero(np.unique(found)))
 
 
-def files_below(table: Table, columns: Columns, root: Path) -> tuple[Path | None, str]:
-    """The one folder below `root` with the files that the first rows name and `root` has not, or None; and what should
-    be said of it."""
+class Place(NamedTuple):
+    """Where the files of a table are if not where it says, and what should be said of it."""
+
+    root: Path
+    prefix: str = ""
+    """What names begin with on the machine that they were written on, up to what lies under `root`."""
+    remark: str = ""
+
+
+def find_place(table: Table, columns: Columns, root: Path) -> Place:
+    """Where the files that the first rows name are: under `root`, or, if `root` has none of them, in the one folder
+    below it with all; or under `root` without the folders of another machine that all names begin with."""
     if columns.first == VIDEO_ID:
-        return None, ""
-    names = [row.get(columns.first) for row in islice(table.scan(), FIRST_ROWS) if not isinstance(row, BadItem)]
-    wanted = [slashed(name) for name in names if isinstance(name, str) and name.strip() and not leaves_folder(name)]
-    if not wanted or any((root / name).exists() for name in wanted if is_text(name)):
-        return None, ""
+        return Place(root)
+    rows = [row for row in islice(table.scan(), FIRST_ROWS) if not isinstance(row, BadItem)]
+    values = [row.get(columns.first) for row in rows]
+    names = [slashed(value) for value in values if isinstance(value, str) and value.strip() and is_text(value)]
+    where = f"{table.files[0]}: its first files, as {names[0]}," if names else ""
+    if names and all(map(_is_absolute, names)):
+        prefix = _foreign(names, root)
+        return Place(root, prefix, f"{where} are read without {prefix} from {root}" if prefix else "")
+    wanted = [name for name in names if not leaves_folder(name)]
+    if not wanted or any((root / name).exists() for name in wanted):
+        return Place(root)
     found = [root / folder for folder, _ in walk_files(root) if folder and (root / folder / wanted[0]).is_file()]
     found = [folder for folder in found if all((folder / name).is_file() for name in wanted)]
-    where = f"{table.files[0]}: its first files, as {wanted[0]}, are not in {root}"
     if len(found) == 1:
-        return found[0], f"{where}; they are read in {found[0]}, where all of them are"
-    return None, f"{where}; set data.root to the folder that names are relative to"
+        return Place(found[0], remark=f"{where} are not in {root}; they are read in {found[0]}, where all of them are")
+    return Place(root, remark=f"{where} are not in {root}; set data.root to the folder that names are relative to")
+
+
+def _foreign(names: list[str], root: Path) -> str:
+    """The shortest beginning of all `names` without which each is a file under `root`; "" if there is none."""
+    parts = [name.split("/") for name in names]
+    if any(PurePosixPath(name).is_relative_to(root.absolute().as_posix()) for name in names):
+        return ""
+    for count in range(1, min(map(len, parts))):
+        if len({tuple(part[:count]) for part in parts}) > 1:
+            break
+        rests = ["/".join(part[count:]) for part in parts]
+        if not any(map(leaves_folder, rests)) and all((root / rest).is_file() for rest in rests):
+            return "/".join(parts[0][:count]) + "/"
+    return ""
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith("/") or bool(PureWindowsPath(name).drive)
 
 
 def slashed(name: str) -> str:

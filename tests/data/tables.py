@@ -28,7 +28,7 @@ def jsonl(folder: Path, *rows: object) -> Path:
 class OneByte(Decoder):
     """The first byte of a file as a picture of one pixel."""
 
-    kind, max_bytes = "image", 1000
+    kind, max_bytes, decoding = "image", 1000, "one byte"
 
     def __init__(self, height: int = 1, width: int = 1):
         self.height, self.width = height, width

@@ -104,6 +104,19 @@ def test_a_table_above_its_pictures_finds_them_or_names_the_key(tmp_path, capsys
     assert "set data.root" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("there", ["C:\\data\\set\\", "/home/other/set/"])
+def test_names_of_another_machine_are_read_without_its_folders(tmp_path, capsys, there):
+    write(tmp_path / "one", "a.png", "A"), write(tmp_path / "two", "a.png", "B")
+    slash = there[-1]
+    rows = [{"file_name": f"{there}{folder}{slash}a.png", "caption": folder} for folder in ("one", "two")]
+    source = opened(jsonl(tmp_path, *rows))
+    assert read(source) == [("one", 65, None, None), ("two", 66, None, None)] and source.item(1).id == "two/a.png"
+    assert f"without {there.replace(chr(92), '/')} from {tmp_path}" in capsys.readouterr().err
+    # not if one of them is not there
+    rows.append({"file_name": f"{there}three{slash}a.png", "caption": "x"})
+    assert all("leaves the data folder" in bad.reason for bad in faults(opened(jsonl(tmp_path, *rows))))
+
+
 def test_image_folders_with_a_table_in_the_split(tmp_path, capsys):
     jsonl(write(tmp_path / "train", "a.png", "A"), {"file_name": "a.png", "text": "one"})
     assert read(opened(tmp_path)) == [("one", 65, None, None)]
