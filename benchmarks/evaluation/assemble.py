@@ -29,7 +29,11 @@ def prompts_of(protocol: Protocol, asked: argparse.Namespace, partly: bool) -> P
         return PromptSet(known.name, (), 0, NO_FILE)
     try:
         prompts = import_prompts(
-            source, source.name if own else known.name, asked.prompt_column, asked.id_column, asked.category_columns
+            source,
+            (source.name or source.resolve().name) if own else known.name,
+            asked.prompt_column,
+            asked.id_column,
+            asked.category_columns,
         )
     except (ValueError, OSError) as error:
         raise Mistake(str(error)) from error
