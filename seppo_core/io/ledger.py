@@ -63,11 +63,14 @@ class Ledger:
             self._read()
         except ValueError as error:
             self.path.unlink()
-            return f"{self.path} was damaged ({error}) and is begun anew; what was written before is not checked"
+            return f"{error}: it is begun anew, and what was written before is not compared"
         return None
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 
     def _read(self) -> dict[str, str]:
-        return read_checked(self.path) if self.path.is_file() else {}
+        try:
+            return read_checked(self.path) if self.path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{self.path} is damaged ({error})") from error

@@ -155,12 +155,18 @@ def _load_snapshot(path: Path, weights: str | None) -> dict[str, Tensor]:
     if weights == "ema":
         raise FileNotFoundError(f"{path} is a snapshot of the policy, which has no running average; use policy")
     # the run's record, if the snapshot lies in a run
-    if (problem := Ledger(path.parents[1]).problem(path)) is not None:
+    problem = Ledger(path.absolute().parents[1]).problem(path.absolute())
+    if problem is None:
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            problem = f"is damaged ({_first_line(error)})"
+        else:
+            name = first_not_finite(tensors)
+            problem = None if name is None else f"holds values that are not finite ({name!r})"
+    if problem is not None:
         raise ValueError(f"snapshot {path} {problem}; name another checkpoint")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"snapshot {path} is damaged ({_first_line(error)}); name another checkpoint") from error
+    return tensors
 
 
 def _load_weights(path: Path, file: str) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ def run_damage(folder: Path, model: ModelConfig) -> list[str]:
         try:
             found += [f"{place / name} {problem}" for name, problem in Ledger(place).problems().items()]
         except ValueError as error:
-            found.append(f"{Ledger(place).path} is damaged ({error})")
+            found.append(str(error))
     try:
         recorded = recorded_models(folder)
     except ValueError as error:

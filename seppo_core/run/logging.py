@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from seppo_core.io.atomic import flush, save_text
 from seppo_core.io.disk_errors import explain_disk_errors
+from seppo_core.io.hashing import sha256_file
 from seppo_core.run.history import METRICS, as_recorded, read_metrics
 
 
@@ -90,6 +91,7 @@ class RunLog:
         with explain_disk_errors(self.path):
             self._file.flush()
             flush(self._file.fileno(), self.path)
+        return sha256_file(self.path)
 
     def __enter__(self) -> "RunLog":
         return self

@@ -17,7 +17,7 @@ from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
 from seppo_core.run.checkpoint_names import checkpoints_in
 from seppo_core.run.eta import TimeLeft, clock
 from seppo_core.run.health import Alarm, Health
-from seppo_core.run.history import METRICS, as_recorded, read_events, read_metrics
+from seppo_core.run.history import EVENTS, METRICS, as_recorded, read_events, read_metrics
 
 LINES = 5
 SLOW = 0.05
@@ -190,10 +190,12 @@ def _damaged(folder: Path, events: list[dict]) -> Iterator[str]:
         if (problem := Ledger(folder).problem(folder / "config.yaml")) is not None:
             yield f"{folder / 'config.yaml'} {problem}"
     except ValueError as error:
-        yield f"{Ledger(folder).path} is damaged ({error})"
+        yield str(error)
     saved = [event["update"] for event in events if event["event"] == "checkpoint" and "update" in event]
     path = folder / METRICS
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if lines and not any(event["event"] == "started" for event in events):
+        yield f"{folder / EVENTS} is gone or has lost its lines, so that nobody can tell how the run ended"
     if saved and not as_recorded(folder, saved[-1], b"".join(lines[: saved[-1]])):
         yield f"{path} has another content than was written up to update {saved[-1]}"
 

@@ -6,6 +6,7 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.schema import Config
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import denoiser_fingerprint, difference, frozen_fingerprint
+from seppo_core.models.finite import first_not_finite
 from seppo_core.run.folder import check_model, record_model, recorded_models
 
 
@@ -19,6 +20,8 @@ def check_base(config: Config, cache: WinnerCache, adapter: Adapter, accept: tup
             f"({difference(frozen, model)}); bring the old files back, or prepare the data again, into another "
             "data.cache"
         )
+    if (name := first_not_finite(dict(adapter.denoiser.named_parameters()))) is not None:
+        raise ValueError(f"{name!r} of {config.model.base} is not finite; load it anew, or set another model.dtype")
     folder = Path(config.run)
     check_run_base(folder, config, adapter, accept)
     record_model(folder, denoiser_fingerprint(adapter, config.model), frozen_fingerprint(adapter, config.model))

@@ -63,6 +63,21 @@ class Terminal(io.StringIO):
 METRICS = {"loss": 0.69314, "winner_error": 0.1234, "share_s_plus": 0.5, "seconds": 2.0, "skipped": 1, "lr": 1e-5}
 
 
+def test_metrics_that_were_changed_or_lost_are_told(tmp_path, capsys):
+    with RunLog(tmp_path, 0) as log:
+        log.write(1, {"loss": 0.25})
+        log.write(2, {"loss": 0.5})
+        add_event(tmp_path, "checkpoint", update=2, metrics=log.sync())
+    write(tmp_path, [3], start=2)
+    assert "lines were changed or lost" not in capsys.readouterr().out
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_text()
+    for spoilt in (whole.replace("0.25", "0.35"), whole.partition("\n")[2], ""):
+        path.write_text(spoilt)
+        write(tmp_path, [], start=2)
+        assert "lines were changed or lost" in capsys.readouterr().out
+
+
 def test_one_line_per_update_on_a_plain_terminal():
     stream = io.StringIO()
     display = UpdateDisplay(TimeLeft(10, 5, 0), 0, description="seppo on run", stream=stream)

@@ -19,6 +19,7 @@ from seppo_core.config.schema import Config
 from seppo_core.export.samples import to_frames
 from seppo_core.io import purposes
 from seppo_core.io.atomic import save_tensors
+from seppo_core.io.ledger import Ledger
 from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal, keyed_permutation
 from seppo_core.methods.errors import anchor_sign
@@ -110,7 +111,7 @@ def points(run: Run, which: Which = "drawn") -> list[Point]:
     strategy = method.strategy
     pool = ReferencePool(
         run.folder / "pool", strategy or "initial", run.config.seed, method.pool_window, method.sampled_from,
-        draws=run.config.draws or 1,
+        Ledger(run.folder), run.config.draws or 1,
     )  # fmt: skip
     states: dict[int, Callable[[], State]] = {}
     for path in sorted(pool.folder.glob("snapshot-*.safetensors")):

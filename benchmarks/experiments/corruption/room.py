@@ -150,7 +150,8 @@ def results(room: Path, command: str, answer: Answer) -> dict[str, str]:
             "progress": repr(checkpoint.progress),
             "moments": repr(moments),
             **hashes(f"run/checkpoints/{last.name}", "*.safetensors"),
-            **hashes("run/pool", "*.safetensors"),
+            # the one that this command saves; those before are what it reads
+            **hashes("run/pool", "snapshot-0002.safetensors"),
             **hashes("run/previews", *drawn),
         }
     if command == "status":
