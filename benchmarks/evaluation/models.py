@@ -23,10 +23,11 @@ from seppo_core.run.folder import find_checkpoint
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 
-PARTS = ("lora", "motion", "unet", "vae")
+PARTS = ("lora", "motion", "unet", "vae", "config")
 HASHED = (".safetensors", ".bin", ".json", ".txt", ".model", ".yaml")
 GRAMMAR = (
-    "name=PLACE, name=BASE+lora=PLACE, name=BASE+motion=PLACE, name=BASE+unet=PLACE, where a place is a folder or a "
+    "name=PLACE, name=BASE+lora=PLACE, name=BASE+motion=PLACE, name=BASE+unet=PLACE, or for a base in one file "
+    "name=FILE+config=FOLDER with a diffusers folder of its kind, where a place is a folder or a "
     "hub id (owner/name, owner/name@revision), and the first also a run folder (runs/x, runs/x@180 for a checkpoint), "
     "an export, or a folder of pictures made elsewhere"
 )
@@ -56,7 +57,7 @@ class ModelSpec:
     revision: str | None = None
     """The revision of a hub id, or the checkpoint of a run folder."""
     parts: tuple[tuple[str, str], ...] = ()
-    """Parts that are put on or in the base: (lora | motion | unet | vae, location)."""
+    """Parts that are put on or in the base: (lora | motion | unet | vae | config, location)."""
 
     @property
     def is_run(self) -> bool:
@@ -131,7 +132,9 @@ def _is_lora(place: Path) -> bool:
 def _exported(name: str, place: str) -> ModelSpec:
     """An exported LoRA, or exported motion modules, on the base that their run was trained on."""
     model = config_in(Path(place)).model
-    given = {"vae": model.vae, "motion": vars(model).get("motion_adapter")}
+    given = {
+        "vae": model.vae, "motion": vars(model).get("motion_adapter"), "config": model.single_file_config
+    }  # fmt: skip
     parts = {part: location for part, location in given.items() if location is not None}
     motion = any(Path(place).glob("diffusion_pytorch_model*.safetensors"))
     return ModelSpec(name, model.base, model.revision, tuple((parts | {"motion" if motion else "lora": place}).items()))

@@ -21,6 +21,7 @@ from seppo_core.io import purposes
 from seppo_core.io.lazy import import_object
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
+from seppo_core.models.base_files import local_place
 from seppo_core.models.loading import pipeline_class
 from seppo_core.models.lora_files import load_lora_file
 from seppo_core.models.sampling import make_scheduler, sample
@@ -228,6 +229,9 @@ def check_fits(spec: ModelSpec, protocol: Protocol) -> None:
             )
     if not ours and (unusable := [part for part, _ in spec.parts if part != "lora"]):
         raise ValueError(f"{unusable[0]}= does not go with {found}; only lora= does")
+    record, place = _record(spec, protocol, found, "float32"), local_place(spec.base, spec.revision)
+    if record is not None and place is not None and (problems := record.base_problems(place)):
+        raise ValueError("; ".join(problems).replace("model.single_file_config", "+config"))
 
 
 def _run_adapter(spec: ModelSpec, dtype: str) -> Adapter:
@@ -240,8 +244,17 @@ def _run_adapter(spec: ModelSpec, dtype: str) -> Adapter:
 
 
 def _adapter(spec: ModelSpec, protocol: Protocol, found: str, dtype: str) -> Adapter | None:
-    """An image model with a motion adapter is AnimateDiff; None for a pipeline that is not of a family of ours."""
-    common = {"base": spec.base, "dtype": dtype, "vae": spec.part("vae"), "revision": spec.revision}
+    """The model of `spec`; None for a pipeline that is not of a family of ours."""
+    model = _record(spec, protocol, found, dtype)
+    return None if model is None else import_object(model.spec.adapter).load(model, getattr(torch, dtype))
+
+
+def _record(spec: ModelSpec, protocol: Protocol, found: str, dtype: str) -> ImageModel | VideoModel | None:
+    """The record of the family, None if it is none of ours. An image model with a motion adapter is AnimateDiff."""
+    common = {
+        "base": spec.base, "dtype": dtype, "vae": spec.part("vae"), "revision": spec.revision,
+        "single_file_config": spec.part("config"),
+    }  # fmt: skip
     motion = spec.part("motion")
     if protocol.kind == "image":
         families = IMAGE_FAMILIES
@@ -252,10 +265,8 @@ def _adapter(spec: ModelSpec, protocol: Protocol, found: str, dtype: str) -> Ada
     if issubclass(families[found], MotionModel):
         # linear betas for published motion modules; a whole AnimateDiff pipeline knows its own
         schedule = "base" if motion is None else "linear"
-        model = families[found](**common, motion_adapter=motion, schedule=schedule)
-    else:
-        model = families[found](**common)
-    return import_object(model.spec.adapter).load(model, getattr(torch, dtype))
+        return families[found](**common, motion_adapter=motion, schedule=schedule)
+    return families[found](**common)
 
 
 def _put_on(adapter: Adapter, spec: ModelSpec) -> None:

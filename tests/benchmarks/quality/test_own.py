@@ -68,6 +68,13 @@ def test_sizes_are_told_before_weights_are_loaded(tmp_path):
         check_fits(ModelSpec("m", str(tmp_path)), protocol(height=60, width=64))
 
 
+def test_a_base_in_one_file_is_told_what_it_lacks(tmp_path):
+    names = ("cond_stage_model.transformer.text_model.final_layer_norm.weight", "model.diffusion_model.out.2.bias")
+    save_file({name: torch.zeros(1) for name in names}, tmp_path / "one.safetensors")
+    with pytest.raises(ValueError, match=r"it is a single file, which has no vocabularies; .* as \+config"):
+        check_fits(parse_model(f"m={tmp_path / 'one.safetensors'}"), protocol())
+
+
 def pictures_of(folder: Path, rows: dict[str, int]) -> Path:
     for name, level in rows.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
