@@ -10,6 +10,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -218,6 +219,7 @@ class _Shards:
         self.folder, self.shards, self.views, self.mapped = folder, shards, views, mapped
         self.starts = [0, *accumulate(shard.count for shard in shards)]
         self._open: OrderedDict[int, _Shard] = OrderedDict()
+        self._lock = Lock()
 
     def names(self) -> list[str]:
         return sorted(self._shard(0).names)
@@ -242,6 +244,11 @@ class _Shards:
         return self._shard(number), row - self.starts[number]
 
     def _shard(self, number: int) -> _Shard:
+        # batches are made ahead by a thread, while held-out items are measured
+        with self._lock:
+            return self._opened(number)
+
+    def _opened(self, number: int) -> _Shard:
         if number not in self._open:
             path = self.folder / self.shards[number].file
             _refuse(path, self.shards[number].content_problem(self.folder))
