@@ -1,23 +1,33 @@
 """The kill script: what it plans, what it notices, and one small run of it."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.__main__ import COMMANDS
+from benchmarks.experiments.survival import dying
 from benchmarks.experiments.survival import main as survival
 from benchmarks.experiments.survival.main import survive, table
 from benchmarks.experiments.survival.run_under_test import (
+    FIRST,
+    FIRST_CHANGES,
     KILLS_IN_A_LIFE,
     PHASES,
+    STRIDE,
     PlannedKill,
     RunUnderTest,
     equal,
     moments,
 )
+
+DYING = Path(dying.__file__)
 
 
 def test_moments_depend_on_the_seed_alone():
@@ -76,6 +86,36 @@ def test_a_step_is_one_after_the_start(life):
     assert not sign()
     log.write_text("{}\n{}\n{}\n")
     assert sign()
+
+
+def test_the_first_writes_are_all_met_within_as_many_lives_as_the_stride(life):
+    changes = {
+        moment.signs for number in range(STRIDE) for moment in moments(0, number, "train") if moment.phase == FIRST
+    }
+    assert changes == set(range(FIRST_CHANGES["train"]))
+    assert life.dying("train", 7)[2:] == (str(life.run), "7", *life.command("train")[1:])
+
+
+WRITE = """
+import sys
+from pathlib import Path
+Path(sys.argv[1]).mkdir()
+Path(sys.argv[1], "a.tmp").write_text("whole")
+open(Path(sys.argv[1], "a.tmp")).close()
+Path(sys.argv[1], "a.tmp").rename(Path(sys.argv[1], "a"))
+"""
+
+
+@pytest.mark.parametrize(("number", "left"), [(0, None), (1, []), (2, ["a.tmp"]), (3, ["a.tmp"]), (4, ["a"])])
+def test_a_dying_process_is_killed_before_the_change_that_is_named(tmp_path, number, left):
+    (tmp_path / "writing.py").write_text(WRITE)
+    folder = tmp_path / "folder"
+    command = [sys.executable, str(DYING), str(folder), str(number), "writing", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    status = subprocess.run(command, env=environment, check=False).returncode
+    assert status == (0 if number == 4 else -signal.SIGKILL)
+    assert (sorted(path.name for path in folder.iterdir()) if folder.exists() else None) == left
+    assert not left or (folder / left[0]).read_text() == "whole"
 
 
 def test_half_written_things_are_listed(life):

@@ -73,6 +73,12 @@ class RunUnderTest:
         options = ("--out", str(self.export)) if name == "export" else ()
         return ("-m", "seppo_image", name, str(self.config), *options)
 
+    def dying(self, name: str, change: int) -> tuple[str, ...]:
+        """The same command, which kills itself before its change number `change` of a file in its folder."""
+        _, module, *words = self.command(name)
+        place = self.cache if name == "prepare" else self.run
+        return ("-m", "benchmarks.experiments.survival.dying", str(place), str(change), module, *words)
+
     def half_written(self) -> list[str]:
         """Temporary files and folders that lie about now."""
         found = [path for path in self.folder.rglob(".*.tmp") if not any(p.suffix == ".tmp" for p in path.parents)]
@@ -112,7 +118,8 @@ def _names(folder: Path, pattern: str) -> list[str]:
         return []
 
 
-PHASES = ("preparation", "start", "generation", "step", "checkpoint", "snapshot", "anywhere", "export")
+FIRST = "first writes"
+PHASES = (FIRST, "preparation", "start", "generation", "step", "checkpoint", "snapshot", "anywhere", "export")
 SHARES = {
     "prepare": ("preparation", "preparation", "start"),
     "train": (
@@ -121,7 +128,11 @@ SHARES = {
     "export": ("export", "export"),
 }  # fmt: skip
 """The kills of one life, command by command."""
-KILLS_IN_A_LIFE = sum(map(len, SHARES.values()))
+FIRST_CHANGES = {"prepare": 18, "train": 39}
+"""Changes of files with which a new cache and a new run begin: their first files are made, written and renamed."""
+STRIDE = 2
+"""Every second of them is one life's, the others are the next one's."""
+KILLS_IN_A_LIFE = sum(map(len, SHARES.values())) + sum(FIRST_CHANGES.values()) // STRIDE
 AFTER = {
     "preparation": 0.15,
     "start": 1.5,
@@ -140,6 +151,7 @@ class PlannedKill:
 
     phase: str
     signs: int
+    """For the first writes the number of the change before which the process kills itself."""
     wait: float
     """Seconds after the last sign, or after the start; "anywhere" is a share of the undisturbed command's time."""
 
@@ -179,7 +191,12 @@ def moments(seed: int, life: int, command: str) -> list[PlannedKill]:
     draw = random.Random(f"{seed} {life} {command}")
     phases = list(SHARES[command])
     draw.shuffle(phases)
-    return [PlannedKill(phase, draw.randint(1, 2), draw.uniform(0, AFTER.get(phase, 1.0))) for phase in phases]
+    # one start after the other gets a little further into what is new
+    first = range(life % STRIDE, FIRST_CHANGES.get(command, 0), STRIDE)
+    return [
+        *(PlannedKill(FIRST, change, 0.0) for change in first),
+        *(PlannedKill(phase, draw.randint(1, 2), draw.uniform(0, AFTER.get(phase, 1.0))) for phase in phases),
+    ]
 
 
 LOOK = 0.0005
@@ -233,8 +250,14 @@ def run_life(
             starts += 1
             started = time.monotonic()
             sign = moment.watch(life)
-            process = launcher.start(life.command(name), life.log)
-            if _kill(process, moment, sign, started, usual.get(name, 1.0)):
+            by_itself = moment.phase == FIRST
+            process = launcher.start(life.dying(name, moment.signs) if by_itself else life.command(name), life.log)
+            if by_itself:
+                process.join(LONGEST)
+                killed = process.exitcode == -signal.SIGKILL
+            else:
+                killed = _kill(process, moment, sign, started, usual.get(name, 1.0))
+            if killed:
                 kills.append(
                     Kill(
                         number, name, moment.phase, round(time.monotonic() - started, 4), life.updates(),
