@@ -97,8 +97,12 @@ def test_a_live_bar_on_a_tty():
     stream = Terminal()
     display = UpdateDisplay(TimeLeft(4, 2, 0), 2, description="seppo on run", stream=stream)
     display.show(3, METRICS)
+    # away while samples have a bar of their own, and back after them
+    display.pause()
     display.say("a warning")
+    assert display.bar is None
     display.show(4, METRICS)
+    assert display.bar.n == 4
     display.close()
     text = stream.getvalue()
     assert "\r" in text and "4/4" in text and "loss=0.6931" in text and "a warning\n" in text
