@@ -14,6 +14,7 @@ import torch
 from benchmarks.__main__ import COMMANDS
 from benchmarks.experiments.survival import dying
 from benchmarks.experiments.survival import main as survival
+from benchmarks.experiments.survival.comparison import equal
 from benchmarks.experiments.survival.main import survive, table
 from benchmarks.experiments.survival.run_under_test import (
     FIRST,
@@ -23,7 +24,6 @@ from benchmarks.experiments.survival.run_under_test import (
     STRIDE,
     PlannedKill,
     RunUnderTest,
-    equal,
     moments,
 )
 
@@ -163,7 +163,7 @@ def test_a_small_run_of_it(tmp_path, monkeypatch, capsys):
     assert {"weights", "optimiser", "metrics", "export", "cache"} <= report["lives"][0].keys()
     assert "The same as undisturbed, bit for bit" in capsys.readouterr().out
 
-    from benchmarks.experiments.survival.run_under_test import compare
+    from benchmarks.experiments.survival.comparison import compare
 
     source = tmp_path / "out" / "data"
     one, other = (RunUnderTest(tmp_path / "out" / name, source) for name in ("life-1", "undisturbed"))

@@ -55,7 +55,7 @@ def survive(out: Path, kills: int, seed: int) -> dict:
     FileExistsError if `out` holds what was not made here.
     """
     # imported late: a mistake in the call should be told before torch loads
-    from benchmarks.experiments.survival.run_under_test import compare
+    from benchmarks.experiments.survival.comparison import compare
     from seppo_core.io.atomic import save_json
     from seppo_core.report.provenance import provenance
 
