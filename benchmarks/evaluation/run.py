@@ -22,6 +22,7 @@ from benchmarks.evaluation.references import References
 from benchmarks.evaluation.samplers import Sampler, check_fits, load_sampler
 from benchmarks.evaluation.score import score, score_with_plugin
 from benchmarks.evaluation.shard import Shard
+from seppo_core.cache.manifest import captions_of
 from seppo_core.config.schema import Config
 from seppo_core.judging.doctor import table
 from seppo_core.judging.external.spec import Described, Plugin, describe
@@ -211,7 +212,7 @@ def _trained_on(config: Config) -> list[str]:
     prepared, source = Path(data.cache) / "items.jsonl", Path(data.source)
     if prepared.is_file():
         with prepared.open(encoding="utf-8") as lines:
-            return [json.loads(line)["caption"] for line in lines]
+            return [caption for line in lines for caption in captions_of(json.loads(line))]
     return texts_of(source) if source.is_dir() else []
 
 

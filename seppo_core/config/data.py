@@ -13,7 +13,8 @@ class DataConfig:
     """The data: captioned pictures or clips, which `prepare` encodes once."""
 
     source: str
-    """Folder with metadata.jsonl or metadata.csv, a table, parquet files, webdataset tars, or a Hub dataset id."""
+    """Folder with metadata.jsonl or metadata.csv, or with a text file beside each picture or clip; a table, parquet
+    files, webdataset tars, or a Hub dataset id."""
     cache: str
     """Folder that `prepare` writes latents and text embeddings to and `train` reads."""
     height: int
@@ -28,9 +29,11 @@ class DataConfig:
     pick: Literal["winner", "random"] = "winner"
     """Item of a pair that is read as the winner: the one that won, or a random one, drawn by the seed."""
     root: str | None = None
-    """Folder that file names in a table are relative to; null is the folder of the table."""
+    """Folder that file names in a table are relative to; null is the folder of the table, or the one below it that has
+    them."""
     caption_column: str | None = None
-    """Column with the caption, or key in the JSON files of a tar; null looks for caption, text and prompt."""
+    """Column with the caption, or key in the JSON files of a tar; null looks for caption, text and prompt. Of
+    several captions, as a list or in several rows of one file, one is drawn at each use."""
     first_column: str | None = None
     """Column with file names or bytes. For pairs it is the column of the winner or, with a label column, of the first
     item. Null looks for the usual names: file_name, image, video, videoid, jpg_0 with jpg_1, file_name_0 with
