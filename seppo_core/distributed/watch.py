@@ -170,9 +170,9 @@ class PeerWatch:
 
     def describe(self, rank: int, what: str) -> str:
         """The line that is told about a process that is lost."""
-        asked = f", which was asked to stop ({signal.Signals(self._signal[0]).name})," if self._signal else ""
+        asked = f" which was asked to stop ({signal.Signals(self._signal[0]).name})," if self._signal else ""
         return (
-            f"process {rank} of {self.world} {what}. This one, process {self.rank}{asked} cannot go on without it and "
+            f"process {rank} of {self.world} {what}. This one, process {self.rank},{asked} cannot go on without it and "
             "ends; end what is left of the launch, and the same command goes on from what was saved last"
         )
 

@@ -48,7 +48,7 @@ def test_a_process_that_gives_signs_of_life_is_left_alone_and_one_that_stops_is_
     until(lambda: ended)
     ((text, status),) = ended
     assert text.startswith("process 1 of 2 has given no sign of life for ") and status == 2
-    assert "This one, process 0 cannot go on without it and ends" in text
+    assert "This one, process 0, cannot go on without it and ends" in text
     assert watch.lost(0.1) == [1]
 
 
