@@ -23,6 +23,15 @@ def square(moments: int, step: int = 3, rgb: tuple[int, int, int] = (220, 30, 30
     return frames
 
 
+def pan(moments: int, step: int) -> np.ndarray:
+    """A rough wall that the camera passes, (moments, 64, 96, 3)."""
+    wall = np.random.default_rng(0).normal(size=(64, 96 + moments * step + 8))
+    # blurred in both directions, so that it is smooth from row to row
+    wall = sum(np.roll(wall, (y, x), (0, 1)) for y in range(-3, 4) for x in range(-2, 3))
+    pixels = np.clip(128 + 12 * wall, 0, 255).astype(np.uint8)
+    return np.stack([np.repeat(pixels[:, i * step : i * step + 96, None], 3, 2) for i in range(moments)])
+
+
 def woven(moments: np.ndarray) -> np.ndarray:
     """Two moments a frame, the earlier one in the even rows."""
     frames = moments[::2].copy()
@@ -55,6 +64,14 @@ def test_combs_of_interlaced_clips_are_refused_by_name(tmp_path, kind, flags, st
     for reader in ("auto", "pyav"):
         with pytest.raises(ClipError, match=r"interlaced.*deinterlace"):
             read_frames(open_clip(path), [0, 4, 8, 11], same, reader)
+
+
+def test_combs_of_a_fast_pan_are_refused_and_the_pan_itself_is_not(tmp_path):
+    path = encode(tmp_path / "a.mp4", woven(pan(16, 5)), "libx264", "yuv420p")
+    with pytest.raises(ClipError, match="interlaced"):
+        read_frames(open_clip(path), [1, 4, 7], same)
+    plain = encode(tmp_path / "b.mp4", pan(8, 10), "libx264", "yuv420p")
+    assert len(read_frames(open_clip(plain), [1, 4, 7], same)) == 3
 
 
 @pytest.mark.parametrize("name", ["stripes", "noise", "flagged"])
