@@ -150,7 +150,17 @@ def _refuse(model: ModelConfig, problems: list[str]) -> None:
 
 
 def _class_of(library: str, name: str, what: str) -> type:
-    """The class of a component that a pipeline's index names. ValueError for code that no package here has."""
+    """The class of a component that a pipeline's index names. ValueError for what no package here has."""
+    try:
+        return _found_class(library, name, what)
+    except (AttributeError, ImportError) as error:
+        raise ValueError(
+            f"{what} is a {library}.{name}, which is not known here; its model_index.json is damaged, or of another "
+            "version: load the base anew, or upgrade diffusers and transformers"
+        ) from error
+
+
+def _found_class(library: str, name: str, what: str) -> type:
     if library in ("diffusers", "transformers"):
         return getattr({"diffusers": diffusers, "transformers": transformers}[library], name)
     if library.partition(".")[0] == __name__.partition(".")[0]:
