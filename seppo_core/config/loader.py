@@ -116,9 +116,15 @@ def config_differences(before: Any, after: Any, ignore: tuple[str, ...] = ()) ->
 
 
 def _build(schema: type[Schema], hints: Values, values: Values) -> Schema:
-    nested = {
-        key: _build(hints[key], get_type_hints(hints[key]), v) for key, v in values.items() if isinstance(v, dict)
-    }
+    nested, problems = {}, []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            try:
+                nested[key] = _build(hints[key], get_type_hints(hints[key]), value)
+            except ValueError as error:
+                problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
     return schema(**values | nested)
 
 
@@ -136,6 +142,8 @@ def _merge(tree: DictConfig, given: Mapping[str, Any], schema: type) -> DictConf
             raise ValueError(f"{key} is not a key; {did_you_mean(key, schema)}")
         if "${" in str(value):
             raise ValueError(f"{key}={value!r} refers to another key, which is not supported; repeat the value")
+        if "\0" in str(value):
+            raise ValueError(f"{key}={shown(value)} holds a NUL character, which no name of a file can have")
         values[key] = value
     if not values:
         return tree

@@ -213,7 +213,10 @@ def recorded_models(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        return read_checked(path)
+        found = read_checked(path)
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise ValueError("it holds no fingerprints")
+        return found
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged ({error}); delete it if model.base is the one that the run began on, and the next "

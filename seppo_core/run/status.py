@@ -20,6 +20,13 @@ from seppo_core.run.health import Alarm, Health
 from seppo_core.run.history import EVENTS, METRICS, as_recorded, read_events, read_metrics
 
 LINES = 5
+_NEEDED = {
+    "model": {"base": str},
+    "method": {},
+    "tune": {"mode": str},
+    "loop": {"iterations": int, "updates_per_iteration": int, "batch_size": int},
+}
+"""What is read of a run's config, and its type."""
 SLOW = 0.05
 """Share of the time spent waiting for batches above which a cure is shown."""
 Section = TypeVar("Section")
@@ -204,7 +211,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no run (no config.yaml); name the folder that `run` names in a config")
-    return read_values(path)
+    values = read_values(path)
+    for section, keys in _NEEDED.items():
+        part = values.get(section)
+        lost = [] if isinstance(part, dict) else [section]
+        lost = lost or [f"{section}.{key}" for key, kind in keys.items() if not isinstance(part.get(key), kind)]
+        if lost:
+            raise ValueError(f"{path} is damaged: it has no {lost[0]}; bring back the file that `train` wrote")
+    return values
 
 
 def _section(schema: type[Section], values: dict | None) -> Section:
