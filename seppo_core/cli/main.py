@@ -120,6 +120,10 @@ def _run(argv: list[str], program: str, schema: type[Config], commands_module: s
             print(f"{program}: {warning.message}", file=sys.stderr)
         if invocation is not None:
             check_paths(invocation.config, invocation.request)
+            if command == "plan":
+                # the plans of known recipes need no torch, which the other commands import
+                importlib.import_module("seppo_core.plan.report").print_plan(invocation.config, invocation.request)
+                return 0
             commands = importlib.import_module(commands_module)
             quiet_loading_bars()
             result = getattr(commands, command)(invocation.config, invocation.request)

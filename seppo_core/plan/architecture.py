@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
+from seppo_core.config.schema import Config
 from seppo_core.config.single_file import layout_of, numbers_of, read_header
 
 INDEX = "model_index.json"
@@ -23,6 +24,14 @@ class ArchitectureConfig:
     """Where the numbers come from, in words."""
     index: dict[str, Any]
     parts: dict[str, dict[str, Any]]
+
+
+def base_architecture(config: Config) -> ArchitectureConfig:
+    """The numbers of the config's base (see `pipeline_architecture`)."""
+    model = config.model
+    if Path(model.base).expanduser().is_file():
+        return file_architecture(Path(model.base).expanduser(), model.single_file_config, model.bases)
+    return pipeline_architecture(model.base, model.bases, model.revision)
 
 
 def pipeline_architecture(base: str, shipped: Path, revision: str | None = None) -> ArchitectureConfig:
@@ -70,6 +79,21 @@ def model_numbers(name: str, shipped: Path) -> dict[str, Any] | None:
         return found["config"]
     cached = try_to_load_from_cache(name, CONFIG) if name.count("/") == 1 else None
     return _json(Path(cached)) if isinstance(cached, str) else None
+
+
+def replacements(named: dict[str, str | None], shipped: Path) -> dict[str, dict[str, Any]]:
+    """Configs of the single models that stand in for a base's components; FileNotFoundError if one is unknown."""
+    found = {}
+    for component, name in named.items():
+        if name is None:
+            continue
+        numbers = model_numbers(name, shipped)
+        if numbers is None:
+            raise FileNotFoundError(
+                f"nothing is known of {component}={name!r} without network; name a local folder with its config.json"
+            )
+        found[component] = numbers
+    return found
 
 
 def known(shipped: Path) -> list[str]:

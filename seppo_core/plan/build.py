@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeVar
 
 import diffusers
@@ -20,7 +19,7 @@ from seppo_core.config.schema import Config
 from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.latents import Condition
-from seppo_core.plan.architecture import ArchitectureConfig, file_architecture, model_numbers, pipeline_architecture
+from seppo_core.plan.architecture import ArchitectureConfig, base_architecture, replacements
 
 P = TypeVar("P", bound=DiffusionPipeline)
 
@@ -52,14 +51,6 @@ def build_adapter(config: Config, dtype: torch.dtype) -> Adapter:
         # it is for `train` to say what a base's schedule is replaced by
         warnings.simplefilter("ignore", UserWarning)
         return import_object(model.spec.adapter).configured(pipeline, model)
-
-
-def base_architecture(config: Config) -> ArchitectureConfig:
-    """The numbers of the config's base (see `pipeline_architecture`)."""
-    model = config.model
-    if Path(model.base).expanduser().is_file():
-        return file_architecture(Path(model.base).expanduser(), model.single_file_config, model.bases)
-    return pipeline_architecture(model.base, model.bases, model.revision)
 
 
 def caption_condition(adapter: Adapter) -> Condition:
@@ -142,21 +133,6 @@ def _component(name: str, entry: list[str] | None, config: dict[str, Any], dtype
         cast_as_loaded(model, dtype)
         return model
     raise ValueError(f"{name} is a {class_name} of {library}, which plan does not build; it knows diffusers' and ours")
-
-
-def replacements(named: dict[str, str | None], shipped: Path) -> dict[str, dict[str, Any]]:
-    """Configs of the single models that stand in for a base's components; FileNotFoundError if one is unknown."""
-    found = {}
-    for component, name in named.items():
-        if name is None:
-            continue
-        numbers = model_numbers(name, shipped)
-        if numbers is None:
-            raise FileNotFoundError(
-                f"nothing is known of {component}={name!r} without network; name a local folder with its config.json"
-            )
-        found[component] = numbers
-    return found
 
 
 def runnable(fake: FakeTensorMode, *modules: nn.Module) -> None:

@@ -3,7 +3,6 @@
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,22 +14,9 @@ from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
+from seppo_core.plan.step_costs import Cost
+
 MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of a piece of code. A multiplication and an addition are two FLOPs."""
-
-    flops: int
-    peak: int
-    """Most bytes alive at once, of tensors that were made on the way."""
-    kept: int
-    """Bytes alive at the end."""
-
-    def times(self, share: float) -> "Cost":
-        """The cost of a batch that is `share` times as large."""
-        return Cost(round(self.flops * share), round(self.peak * share), round(self.kept * share))
 
 
 @contextmanager

@@ -3,16 +3,13 @@
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from seppo_core.cache.manifest import Manifest
 from seppo_core.config.gpus import GPUS, Gpu
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
-from seppo_core.data.discover import find_source
-from seppo_core.data.open import open_records
-from seppo_core.plan.build import base_architecture
-from seppo_core.plan.measure import measure
+from seppo_core.plan.architecture import base_architecture
+from seppo_core.plan.counts import costs_of
 from seppo_core.plan.memory import encode_batch, memory, moments, peak
 from seppo_core.plan.notes import assumptions, expected_refusals, remarks, uses_half_precision
 from seppo_core.plan.result import Counts, Disk, Flops, Hours, Parameters, Plan
@@ -20,10 +17,13 @@ from seppo_core.plan.step_costs import StepCosts
 from seppo_core.plan.suggestions import cures
 from seppo_core.run.disk_budget import checkpoints_held, pool_entries
 
+if TYPE_CHECKING:
+    from seppo_core.cache.manifest import Manifest
+
 
 def make_plan(config: Config, request: PlanRequest) -> Plan:
     """Counts the costs of `config` on a model without memory; converts it to memory and hours on the requested GPUs."""
-    costs = measure(config)
+    costs = costs_of(config)
     gpu = GPUS[request.gpu]
     phases = memory(config, costs, request.gpus, gpu.memory)
     flops, counts = _flops(config, costs), _counts(config, costs)
@@ -134,13 +134,18 @@ class _Items(NamedTuple):
     count: int | None
     origin: str
     """Where the count comes from, as text for the report."""
-    cache: Manifest | None = None
+    cache: "Manifest | None" = None
 
 
 def _items(config: Config, request: PlanRequest) -> _Items:
     """The number of winners: from the request, a prepared cache or the rows of the source, in this order."""
     if request.items is not None:
         return _Items(request.items, "--items")
+    # readers of data import torch, which plans of known counts can do without
+    from seppo_core.cache.manifest import Manifest
+    from seppo_core.data.discover import find_source
+    from seppo_core.data.open import open_records
+
     cache = Path(config.data.cache)
     if (cache / "manifest.json").is_file():
         manifest = Manifest.read(cache)

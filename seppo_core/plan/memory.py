@@ -2,9 +2,7 @@
 
 from seppo_core.config.gpus import GIB
 from seppo_core.config.schema import Config
-from seppo_core.plan.counter import Cost
-from seppo_core.plan.step_costs import StepCosts
-from seppo_core.plan.weights import Block
+from seppo_core.plan.step_costs import Block, Cost, StepCosts
 
 CONTEXT = GIB
 """Assumed for CUDA's context and the workspaces of its libraries."""

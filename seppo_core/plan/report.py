@@ -27,7 +27,11 @@ def as_json(plan: Plan) -> str:
 def as_text(plan: Plan) -> str:
     """The plan as text; lines have at most 120 characters except long notes."""
     sections = [
-        [f"plan of {plan.run}: {plan.method} on {plan.base}", f"  from {plan.numbers}; no weights were loaded"],
+        [
+            _answer(plan),
+            f"plan of {plan.run}: {plan.method} on {plan.base}",
+            f"  from {plan.numbers}; no weights were loaded",
+        ],
         _parameters(plan),
         _memory(plan),
         _work(plan),
@@ -37,6 +41,13 @@ def as_text(plan: Plan) -> str:
         ["assumed", *(f"  - {assumption}" for assumption in plan.assumptions)],
     ]
     return "\n\n".join("\n".join(line for line in lines if line) for lines in sections if lines)
+
+
+def _answer(plan: Plan) -> str:
+    """What most readers look for, before all that it follows from."""
+    held = max(sum(parts.values()) for parts in plan.phases.values())
+    size = f"{held / GIB:,.1f} of {plan.memory_of_gpu / GIB:,.1f} GiB on {plan.gpus} x {plan.gpu}"
+    return f"{'fits' if plan.fits else 'does not fit'}: {size}, {span(plan.hours.total)} of training"
 
 
 def _parameters(plan: Plan) -> list[str]:

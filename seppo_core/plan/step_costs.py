@@ -1,9 +1,56 @@
-"""The record of what the parts of a run cost on one GPU; `measure` fills it."""
+"""The record of what the parts of a run cost on one GPU; `measure` fills it. Imports no torch."""
 
 from dataclasses import dataclass
 
-from seppo_core.plan.counter import Cost
-from seppo_core.plan.weights import Weights
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a piece of code. A multiplication and an addition are two FLOPs."""
+
+    flops: int
+    peak: int
+    """Most bytes alive at once, of tensors that were made on the way."""
+    kept: int
+    """Bytes alive at the end."""
+
+    def times(self, share: float) -> "Cost":
+        """The cost of a batch that is `share` times as large."""
+        return Cost(round(self.flops * share), round(self.peak * share), round(self.kept * share))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Bytes of the weights that shards are gathered to at once."""
+
+    weights: int
+    trained: int
+    """Bytes of the trained weights among them, whose gradients are gathered too."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes and counts of the weights that stay in memory."""
+
+    parameters: int
+    """Number of parameters of the denoiser without a LoRA."""
+    trained: int
+    """Parameters that are trained: all, some, or a LoRA's."""
+    base: int
+    """Bytes of the denoiser without a LoRA."""
+    lora: int
+    """Bytes of the policy's LoRA."""
+    reference: int
+    """Bytes that the reference needs beside the policy."""
+    trained_bytes: int
+    block: Block
+    """The largest block; shards are gathered block by block."""
+    outside: Block
+    """Weights outside of all blocks, which stay gathered for a whole pass."""
+    vae: int
+    texts: dict[str, int]
+    """Bytes of the text encoders by name."""
+    dtypes: dict[str, str]
+    """Dtype of most weights, by component."""
 
 
 @dataclass(frozen=True)

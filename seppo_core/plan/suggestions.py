@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from seppo_core.config.gpus import GIB, Gpu, holding
 from seppo_core.config.schema import Config
-from seppo_core.plan.measure import measure
 from seppo_core.plan.memory import Phases, memory, peak
 from seppo_core.plan.step_costs import StepCosts
 
@@ -142,6 +141,9 @@ def _counted(config: Config) -> tuple:
 def _again(config: Config, before: Config, costs: StepCosts) -> StepCosts:
     """The costs of `config`: counted anew if the training step changed, scaled if only a batch size did."""
     if _counted(config) != _counted(before):
+        # torch is needed only for what was not counted before
+        from seppo_core.plan.measure import measure
+
         anew = measure(config, only_step=True)
         costs = replace(costs, weights=anew.weights, steps=costs.steps | anew.steps, reference_peak=anew.reference_peak)
     shares = [

@@ -1,7 +1,6 @@
 """Bytes of a model's weights that stay in memory, counted on a model without memory."""
 
 from collections import Counter as Frequencies
-from dataclasses import dataclass
 
 from torch import nn
 
@@ -9,42 +8,8 @@ from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.tuning import lora_layers, trainable_parameters
 from seppo_core.plan.counter import bytes_of, weights_of
+from seppo_core.plan.step_costs import Block, Weights
 from seppo_core.training.parallel import blocks
-
-
-@dataclass(frozen=True)
-class Block:
-    """Bytes of the weights that shards are gathered to at once."""
-
-    weights: int
-    trained: int
-    """Bytes of the trained weights among them, whose gradients are gathered too."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Bytes and counts of the weights that stay in memory."""
-
-    parameters: int
-    """Number of parameters of the denoiser without a LoRA."""
-    trained: int
-    """Parameters that are trained: all, some, or a LoRA's."""
-    base: int
-    """Bytes of the denoiser without a LoRA."""
-    lora: int
-    """Bytes of the policy's LoRA."""
-    reference: int
-    """Bytes that the reference needs beside the policy."""
-    trained_bytes: int
-    block: Block
-    """The largest block; shards are gathered block by block."""
-    outside: Block
-    """Weights outside of all blocks, which stay gathered for a whole pass."""
-    vae: int
-    texts: dict[str, int]
-    """Bytes of the text encoders by name."""
-    dtypes: dict[str, str]
-    """Dtype of most weights, by component."""
 
 
 def count_weights(adapter: Adapter, reference: Reference | None, base: int, parameters: int) -> Weights:

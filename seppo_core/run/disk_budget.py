@@ -2,17 +2,19 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from seppo_core.config.schema import Config
 from seppo_core.io.space import free_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTS = ("pool", "checkpoints", "buffer")
 """Folders of a run that `run_bytes` counts."""
 
 
-def run_bytes(config: Config, trained: Iterable[Tensor], latent_bytes: int) -> dict[str, int]:
+def run_bytes(config: Config, trained: "Iterable[Tensor]", latent_bytes: int) -> dict[str, int]:
     """The most bytes that a run holds at once, by part.
 
     `trained` are the trained weights, whole; `latent_bytes` is one reference sample, which the buffer keeps in float32.

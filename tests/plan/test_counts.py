@@ -1,0 +1,78 @@
+"""Stored counts: they are the real ones, are used only where nothing that matters differs, and spare torch."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from seppo_core.config.loader import load_config
+from seppo_core.plan import counts
+from seppo_core.plan.counts import costs_of, from_json, key_of, stored, to_json
+from seppo_core.plan.measure import measure
+from seppo_image.config import ImageConfig
+from seppo_video.config import VideoConfig
+
+ROOT = Path(__file__).parents[2]
+SD15 = "configs/image/sd15_lora_seppo.yaml"
+
+
+def config_of(recipe: str) -> ImageConfig | VideoConfig:
+    return load_config(str(ROOT / recipe), VideoConfig if "/video/" in recipe else ImageConfig)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [SD15, "configs/image/sdxl_lora_seppo.yaml"])
+def test_a_stored_count_is_the_real_one(recipe):
+    config = config_of(recipe)
+    assert from_json(stored()[key_of(config)]["costs"]) == measure(config)
+
+
+def test_every_stored_count_is_that_of_its_recipe_as_it_is():
+    """`python -m tools.plan_counts` counts recipes anew that were changed."""
+    assert {key: one["recipe"] for key, one in stored().items() if key_of(config_of(one["recipe"])) != key} == {}
+
+
+def test_what_is_no_recipe_is_counted(monkeypatch):
+    config = config_of(SD15)
+    key = key_of(config)
+    same = [
+        replace(config, run="elsewhere", seed=3),
+        replace(config, method=replace(config.method, beta=1.0)),
+        replace(config, loop=replace(config.loop, iterations=99, batch_size=64)),
+        replace(config, data=replace(config.data, source="other", cache="other")),
+    ]
+    other = [
+        replace(config, tune=replace(config.tune, rank=5)),
+        replace(config, tune=replace(config.tune, mode="full")),
+        replace(config, data=replace(config.data, height=config.data.height + 64)),
+        replace(config, loop=replace(config.loop, micro_batch_size=2 * config.loop.micro_batch_size)),
+        replace(config, loop=replace(config.loop, gradient_checkpointing=not config.loop.gradient_checkpointing)),
+        replace(config, method=replace(config.method, anchor_draws=2)),
+        replace(config, reference_samples=replace(config.reference_samples, guidance_scale=1.0)),
+        replace(config, preview=replace(config.preview, per_prompt=config.preview.per_prompt + 1)),
+    ]
+    assert all(key_of(one) == key for one in same)
+    assert len({key, *map(key_of, other)}) == 1 + len(other)
+    # another base under the same settings
+    numbers = counts.base_architecture(config)
+    wider = replace(numbers, parts=numbers.parts | {"unet": numbers.parts["unet"] | {"cross_attention_dim": 1024}})
+    monkeypatch.setattr(counts, "base_architecture", lambda config: wider)
+    assert key_of(config) != key
+
+
+def test_a_count_comes_back_from_json_as_it_was():
+    costs = costs_of(config_of(SD15))
+    assert from_json(json.loads(json.dumps(to_json(costs)))) == costs
+
+
+def test_the_plan_of_a_recipe_imports_no_torch():
+    code = (
+        "import sys; from seppo_image.__main__ import main; "
+        f"assert main(['plan', '{SD15}', '--items', '20000']) == 0; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fits: 6.6 of 80.0 GiB on 1 x A100 80 GB SXM, 1.3 hours of training\n")
