@@ -19,15 +19,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def recipes() -> list[Path]:
-    """The configs of the repository, by path from its root; those that name a base which only a network knows, too."""
-    return [path.relative_to(ROOT) for path in sorted(ROOT.glob("configs/*/*.yaml")) if "toy" not in path.parts]
+    """The configs of the repository, by path from its root."""
+    return [path.relative_to(ROOT) for path in sorted(ROOT.glob("configs/*/*.yaml"))]
+
+
+def schema_of(path: Path) -> type[ImageConfig] | type[VideoConfig]:
+    """What a recipe of the repository trains."""
+    return VideoConfig if path.parent.name == "video" or path.name.startswith("video_") else ImageConfig
 
 
 def main(argv: list[str]) -> int:
     held = dict(stored())
     keys = {}
     for path in [Path(name) for name in argv] or recipes():
-        config = load_config(str(path), VideoConfig if path.parent.name == "video" else ImageConfig)
+        config = load_config(str(path), schema_of(path))
         key = key_of(config)
         keys[key] = path
         began = time.process_time()

@@ -14,13 +14,14 @@ from seppo_core.plan.counts import costs_of, from_json, key_of, stored, to_json
 from seppo_core.plan.measure import measure
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
+from tools.plan_counts import schema_of
 
 ROOT = Path(__file__).parents[2]
 SD15 = "configs/image/sd15_lora_seppo.yaml"
 
 
 def config_of(recipe: str) -> ImageConfig | VideoConfig:
-    return load_config(str(ROOT / recipe), VideoConfig if "/video/" in recipe else ImageConfig)
+    return load_config(str(ROOT / recipe), schema_of(Path(recipe)))
 
 
 @pytest.mark.slow
