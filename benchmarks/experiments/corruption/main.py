@@ -146,7 +146,7 @@ def _processor() -> float:
 def _clear(out: Path) -> None:
     """Makes `out` empty, if all that it holds was made here."""
     if out.is_dir():
-        foreign = [path.name for path in out.iterdir() if path.name not in MADE]
+        foreign = [path.name for path in out.iterdir() if path.name.removesuffix(".log") not in MADE]
         if foreign:
             raise FileExistsError(
                 f"{out} holds files that are not of this benchmark ({foreign[0]}); name another --out"

@@ -44,7 +44,7 @@ def judge(
     if answer.status == 2 and ours and "Traceback" not in "\n".join(answer.lines):
         return Outcome(file, damage, command, REFUSED, ours[-1])
     if answer.status != 0:
-        return Outcome(file, damage, command, TRACEBACK, (answer.lines or ["nothing"])[-1])
+        return Outcome(file, damage, command, TRACEBACK, f"status {answer.status}: " + " / ".join(answer.lines[-8:]))
     known = {_plain(line) for line in before.lines}
     words = [line for line in answer.lines if _plain(line) not in known and _is_word(line, file)]
     if command == "verify":
