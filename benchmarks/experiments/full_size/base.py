@@ -18,9 +18,10 @@ from seppo_core.plan.architecture import INDEX, ArchitectureConfig, model_number
 CLIP_WORDS = 49408
 
 
-def make_tokenizer(class_name: str, length: int, folder: Path) -> PreTrainedTokenizerBase:
-    """A CLIP tokenizer for CLIP's, a unigram one for every other's; `folder` is written on the way."""
-    return _clip(length, folder) if class_name.startswith("CLIP") else _unigram(length)
+def make_tokenizer(class_name: str, length: int, folder: Path, vocabulary: int = 0) -> PreTrainedTokenizerBase:
+    """A CLIP tokenizer for CLIP's, a unigram one of `vocabulary` pieces for every other's; `folder` is written on the
+    way."""
+    return _clip(length, folder) if class_name.startswith("CLIP") else _unigram(length, vocabulary)
 
 
 def _clip(length: int, folder: Path) -> CLIPTokenizer:
@@ -37,9 +38,11 @@ def _clip(length: int, folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder, model_max_length=length)
 
 
-def _unigram(length: int) -> T5Tokenizer:
+def _unigram(length: int, vocabulary: int) -> T5Tokenizer:
+    """Of letters; pieces that no text has fill it up to what its text encoder knows."""
     letters = [*"▁abcdefghijklmnopqrstuvwxyz,"]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -1.0) for letter in letters)]
+    pieces += [(f"<unused{number}>", -20.0) for number in range(vocabulary - len(pieces))]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=length)
 
 
@@ -60,7 +63,9 @@ def write_base(folder: Path, numbers: ArchitectureConfig, parts: Overrides, dtyp
             continue
         config = {**numbers.parts[name], **parts.get(name, {})}
         if name.startswith("tokenizer"):
-            tokenizer = make_tokenizer(entry[1], config.get("model_max_length", 77), folder / name)
+            encoder = numbers.parts[name.replace("tokenizer", "text_encoder")]
+            known = encoder.get("text_config", encoder)["vocab_size"]
+            tokenizer = make_tokenizer(entry[1], config.get("model_max_length", 77), folder / name, known)
             tokenizer.save_pretrained(folder / name)
             index[name] = ["transformers", type(tokenizer).__name__]
         elif name == "scheduler":
