@@ -11,7 +11,6 @@ from torch import Tensor
 from seppo_core.cli import commands
 from seppo_core.config.options import (
     ExportRequest,
-    PlanRequest,
     PrepareRequest,
     RankRequest,
     SampleRequest,
@@ -31,14 +30,6 @@ def load(config: ImageConfig, dtype: torch.dtype | None = None) -> Adapter:
     """The adapter of the config's family around its base, in `dtype`, or in that of its training."""
     dtype = weight_dtype(config) if dtype is None else dtype
     return import_object(config.model.spec.adapter).load(config.model, dtype)
-
-
-def plan(config: ImageConfig, request: PlanRequest) -> None:
-    """Prints what a run of `config` would take."""
-    # no other command builds a model without weights
-    from seppo_core.plan.report import print_plan
-
-    print_plan(config, request)
 
 
 def prepare(config: ImageConfig, request: PrepareRequest | None = None) -> None:

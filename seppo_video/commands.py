@@ -13,7 +13,6 @@ from seppo_core.cache.clip_times import ClipTimes
 from seppo_core.cli import commands
 from seppo_core.config.options import (
     ExportRequest,
-    PlanRequest,
     PrepareRequest,
     RankRequest,
     SampleRequest,
@@ -35,14 +34,6 @@ def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
     """The adapter of the config's family around its base, in `dtype`, or in that of its training."""
     dtype = weight_dtype(config) if dtype is None else dtype
     return import_object(config.model.spec.adapter).load(config.model, dtype)
-
-
-def plan(config: VideoConfig, request: PlanRequest) -> None:
-    """Prints what a run of `config` would take."""
-    # no other command builds a model without weights
-    from seppo_core.plan.report import print_plan
-
-    print_plan(config, request)
 
 
 def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
