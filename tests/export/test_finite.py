@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from seppo_core.export.sample_folder import SampleFolder
 from seppo_core.export.samples import draw_samples
 from seppo_core.export.weights import write_full
 from seppo_image.stable_diffusion import StableDiffusion
@@ -23,4 +24,5 @@ def test_pixels_that_are_not_finite_are_named(tmp_path):
         return torch.stack([torch.full((3, 8, 8), float("nan") if seed == 1 else 0.0) for _, seed in pairs])
 
     with pytest.raises(FloatingPointError, match=r"seed 1 of 'a red wall' .*drawn black"):
-        draw_samples(draw, ["a red wall"], [0, 1], tmp_path, lambda stem, frames: stem, 2)
+        asked = [("a red wall", 0), ("a red wall", 1)]
+        draw_samples(draw, asked, SampleFolder(tmp_path, {}), lambda stem, frames: stem, 2)
