@@ -120,8 +120,11 @@ class Preview:
             yield None
             return
         frames = grid_frames(torch.stack(rows))
-        if update > 0 and self.with_start and (path := self._file(0)) is not None:
-            start = self._frames(path, f"that of update {update} is drawn without it")
+        if update > 0 and self.with_start:
+            path, without = self._file(0), f"that of update {update} is drawn without it"
+            start = None if path is None else self._frames(path, without)
+            if path is None:
+                tqdm.write(f"the preview of the start is missing in {self.folder}; {without}")
             frames = frames if start is None else beside(start, frames)
         stem = self.folder / f"update-{update:06d}"
         with nullcontext() if self.ledger is None else self.ledger.writing(file_of(frames, stem)):
