@@ -225,8 +225,8 @@ def test_help_shows_the_files_values(config, calls, capsys):
     assert "--optimizer.lr FLOAT Learning rate as it is applied." in text
     assert "(default: 1e-06)" in text
     assert (
-        "--model.base STR Base model or fine-tune to start from: a Hub id or a local diffusers folder. (default: a/b)"
-        in text
+        "--model.base STR Base model or fine-tune to start from: a Hub id, a local diffusers folder, or one "
+        ".safetensors file of a Stable Diffusion 1.x, SDXL or Flux. (default: a/b)" in text
     )
     assert "--prompts" not in text
     assert calls == []
@@ -236,13 +236,13 @@ def test_help_without_a_file_shows_the_schemas_values(calls, capsys):
     text = shown(capsys, "sample", "--help")
     assert "Name a CONFIG.yaml to see its values." in text
     assert "(default: 1e-05)" in text
-    assert "diffusers folder. (required)" in text
+    assert "SDXL or Flux. (required)" in text
     assert "--prompt_file {None}|STR Text file with one prompt per line." in text
 
 
 def test_help_of_an_incomplete_file_marks_what_is_missing(config, capsys):
     Path(config).write_text("run: r\n")
-    assert "diffusers folder. (required)" in shown(capsys, "train", "x.yaml", "-h")
+    assert "SDXL or Flux. (required)" in shown(capsys, "train", "x.yaml", "-h")
 
 
 @pytest.mark.parametrize("schema", [ImageConfig, VideoConfig])
