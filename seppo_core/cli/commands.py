@@ -24,6 +24,7 @@ from seppo_core.io.remembered import reading_all
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import frozen_fingerprint
 from seppo_core.models.sampling import make_scheduler
+from seppo_core.report.wording import counted
 from seppo_core.run.checkpoint import weights_hash
 from seppo_core.run.damage import run_damage
 from seppo_core.run.folder import checkpoint_label, find_checkpoint
@@ -127,7 +128,7 @@ def sample(config: Config, request: SampleRequest, load: Load, write: WriteSampl
         draw_samples(draw, wanted, folder, write, request.batch_size)
     there = len(set(prompts)) * len(set(request.seeds)) - len(wanted)
     told = f" ({there} of them were there already)" if there else ""
-    print(f"{len(prompts)} prompts x {len(request.seeds)} seeds from {name}: {out}{told}")
+    print(f"{counted(len(prompts), 'prompt')} x {counted(len(request.seeds), 'seed')} from {name}: {out}{told}")
     return out
 
 

@@ -18,6 +18,7 @@ from seppo_core.judging.columns import Kind
 from seppo_core.judging.ranking import Scored
 from seppo_core.judging.ranking import rank as rank_samples
 from seppo_core.judging.sample_judge import DrawnSample, ReadFrames, SampleJudge, open_judge
+from seppo_core.report.wording import counted
 from seppo_core.run.history import read_lines
 from seppo_core.training.setup import Load
 
@@ -122,11 +123,13 @@ def _tell(
     request: RankRequest,
 ) -> None:  # fmt: skip
     kept = {row["caption"] for row in rows}
-    print(f"{len(kept)} prompts ranked by {judge.name}, {len(rows)} rows of {request.supervision}: {out / TABLE}")
+    print(
+        f"{counted(len(kept), 'prompt')} ranked by {judge.name}, {counted(len(rows), 'row')} of {request.supervision}: {out / TABLE}"
+    )
     if left_out:
         prompt, reason = next(iter(left_out.items()))
-        print(f"{len(left_out)} prompts are left out, e.g. {prompt!r}: {reason}")
+        print(f"left out: {counted(len(left_out), 'prompt')}, e.g. {prompt!r}: {reason}")
     if failed:
         name, reason = next(iter(failed.items()))
-        print(f"{len(failed)} samples have no score, e.g. {name}: {reason}")
+        print(f"without a score: {counted(len(failed), 'sample')}, e.g. {name}: {reason}")
     print(f"next: prepare with --data.source {out} --data.supervision {request.supervision}")

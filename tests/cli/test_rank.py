@@ -73,7 +73,7 @@ def test_a_sample_that_the_judge_fails_on_costs_itself_alone(workshop, tmp_path,
     commands.rank(config, request(out, judge=f"{__name__}:choosy", samples=2))
     assert [row["caption"] for row in lines(out / "metadata.jsonl")] == ["a red wall", "a blue wall"]
     told = capsys.readouterr().out
-    assert "2 samples have no score, e.g. 00001-seed0.png: ValueError: no green" in told
+    assert "without a score: 2 samples, e.g. 00001-seed0.png: ValueError: no green" in told
     with pytest.raises(ValueError, match=r"test_rank:nothing cannot be imported .*module:function"):
         commands.rank(config, request(tmp_path / "other", judge=f"{__name__}:nothing"))
     with pytest.raises(ValueError, match=r"--samples 1 must be at least 2"):
