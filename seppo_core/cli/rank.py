@@ -123,9 +123,8 @@ def _tell(
     request: RankRequest,
 ) -> None:  # fmt: skip
     kept = {row["caption"] for row in rows}
-    print(
-        f"{counted(len(kept), 'prompt')} ranked by {judge.name}, {counted(len(rows), 'row')} of {request.supervision}: {out / TABLE}"
-    )
+    found = f"{counted(len(kept), 'prompt')} ranked by {judge.name}, {counted(len(rows), 'row')}"
+    print(f"{found} of {request.supervision}: {out / TABLE}")
     if left_out:
         prompt, reason = next(iter(left_out.items()))
         print(f"left out: {counted(len(left_out), 'prompt')}, e.g. {prompt!r}: {reason}")
