@@ -175,7 +175,7 @@ def drawn(pipeline: AnimateDiffSDXLPipeline) -> Tensor:
     )[0]  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["lora", "full"])
+@pytest.mark.parametrize("mode", [pytest.param("lora", marks=pytest.mark.slow), "full"])
 def test_a_whole_run_of_the_motion_alone(folder, tmp_path, mode):
     """As the command line does, and plain diffusers on both exports: the LoRA or pipeline, and the motion adapter."""
     write_clips(tmp_path / "clips", 4)
