@@ -202,6 +202,7 @@ def test_disk_is_that_of_a_real_run(workshop, tmp_path):
     assert sum(t.numel() * 4 for t in trainable_state(adapter.denoiser).values()) == plan.disk.pool / 2
 
 
+@pytest.mark.slow
 def test_counts_and_flops_add_up(workshop, tmp_path):
     config = workshop.config(tmp_path / "run", "lora")
     work, plan = work_of(config), plan_of(config, gpu="h100", gpus=2, utilisation=0.5)

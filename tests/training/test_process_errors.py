@@ -37,7 +37,8 @@ def alone(workshop, tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
 def test_errors_and_gradients_equal_those_of_one_process(workshop, alone, tmp_path, processes):
     configs = [tmp_path / f"{mode}.yaml" for mode in MODES]
     for mode, path in zip(MODES, configs, strict=True):
