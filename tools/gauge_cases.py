@@ -196,7 +196,7 @@ def old_cache(side: Side) -> Facts:
             place = side.here / "old_cache" / form
             shutil.copytree(side.old / "cache" / "image" / form, place)
             recipe["data"]["cache"] = str(place)
-        facts[name] = run_facts(_run(side, "image", run, recipe))
+        facts[name] = run_facts(_run(side, "image", run, recipe), signs=name == "seppo")
     return facts
 
 

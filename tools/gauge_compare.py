@@ -63,11 +63,16 @@ def run_facts(run: Path, signs: bool = True) -> dict[str, Any]:
 
 
 def cache_facts(cache: Path) -> dict[str, Any]:
-    """The settings but for the fingerprint of the model, and the content of all tensors, whatever they are called."""
+    """The settings but for those of the model and of decoding, and the content of all tensors, whatever their names.
+
+    The old commit wrote another kind of fingerprint of the model, and neither the model's own keys nor what decodes.
+    """
     manifest = json.loads((cache / "manifest.json").read_text(encoding="utf-8"))
     tensors = [digest for path in cache.glob("*.safetensors") for digest in tensor_digests(path).values()]
     return {
-        "settings": {name: value for name, value in manifest["settings"].items() if name != "model"},
+        "settings": {
+            name: value for name, value in manifest["settings"].items() if not name.startswith(("model", "decoding"))
+        },
         "tensors": sorted(tensors),
         "items.jsonl": (cache / "items.jsonl").read_text(encoding="utf-8"),
     }
