@@ -272,7 +272,7 @@ def test_says_what_would_make_it_fit(workshop, tmp_path):
     small = replace(GPUS["t4"], memory_gib=(needed - 1) / GIB)
     fits, holders = cures(config, work, small, 1)
     assert fits.startswith("it fits T4") and "gradient_checkpointing: true" in fits
-    assert "T4 16 GB, L4 24 GB and larger would hold" in holders
+    assert "RTX 3080 10 GB, RTX 2080 Ti 11 GB and larger would hold" in holders
     nothing, _ = cures(config, work, replace(small, memory_gib=0.5), 1)
     assert nothing.startswith("nothing that can be set here makes it fit T4") and "tune.mode: lora" in nothing
     assert holding(100 * GIB)[0] == "H200 141 GB SXM" and holding(1000 * GIB) == []
