@@ -27,6 +27,7 @@ def normal(text: str, room: Path) -> str:
     """`text` without what changes from one machine or run to the next."""
     text = text.replace(f"{room}/", "").replace(str(room), ".")
     text = re.sub(r"process \d+ on \S+ since [\d-]+ [\d:]+", "process N on HOST since TIME", text)
+    text = re.sub(r"process \d+ on [^\s)]+\)", "process N on HOST)", text)
     text = re.sub(r"\b(?=[0-9]*[a-f])[0-9a-f]{8,}\b", "HASH", text)
     text = re.sub(r"\(\d+ MB are free\)", "(N MB are free)", text)
     text = re.sub(r"seppo \d+\.\d+\.\S+ -> \d+\.\d+\.[^)\s]+", "seppo OLD -> NEW", text)
@@ -35,7 +36,8 @@ def normal(text: str, room: Path) -> str:
 
 def row(case: Case, found: Answer, room: Path) -> str:
     program = "" if case.program == "seppo-image" else f"{case.program} "
-    return f"| {case.what} | `{program}{' '.join(found.argv)}` | {found.status} | {normal(found.text, room)} |"
+    command = " ".join(found.argv).replace("\0", "\\x00")
+    return f"| {case.what} | `{program}{command}` | {found.status} | {normal(found.text, room)} |"
 
 
 def main() -> None:
