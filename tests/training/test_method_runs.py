@@ -139,8 +139,7 @@ def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, n
     "name",
     [
         "seppo, one sign per batch",
-        "kto",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("seppo, averaged anchor", "dpo", "mapo")),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("seppo, averaged anchor", "kto", "dpo", "mapo")),
     ],
 )
 def test_accumulation_changes_nothing(workshop, caches, tmp_path, name):

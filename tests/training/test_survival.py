@@ -106,7 +106,9 @@ def planted_loss(patch, first: int, change) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda loss: loss * float("nan"), lambda loss: loss + float("inf")], ids=["gradient", "loss alone"]
+    "change",
+    [lambda loss: loss * float("nan"), pytest.param(lambda loss: loss + float("inf"), marks=pytest.mark.slow)],
+    ids=["gradient", "loss alone"],
 )
 def test_what_is_not_finite_is_skipped_then_stops(workshop, tmp_path, monkeypatch, change):
     config = workshop.config(tmp_path / "run", health=HealthConfig(non_finite_updates=2))
