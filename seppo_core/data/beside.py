@@ -68,13 +68,6 @@ class CaptionFiles(Table):
             raise BadItem(name, f"no caption: no {PurePosixPath(name).stem}{TEXTS[0]} or {TEXTS[1]} beside it")
         return {"file_name": name, "caption": captions_in(self.root / text, name)}
 
-    def scan(self) -> Iterator[Row | BadItem]:
-        for position in range(len(self)):
-            try:
-                yield self.row(position)
-            except BadItem as bad:
-                yield bad
-
     def fingerprint(self) -> str:
         return sha256(json.dumps(self._rows).encode()).hexdigest()
 

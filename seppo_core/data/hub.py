@@ -43,13 +43,6 @@ class ArrowTable(Table):
     def name(self, position: int) -> str:
         return f"{self._name}:{position}"
 
-    def scan(self) -> Iterator[Row | BadItem]:
-        for position in range(len(self)):
-            try:
-                yield self.row(position)
-            except BadItem as bad:
-                yield bad
-
     def scan_columns(self, names: Sequence[str]) -> Iterator[Row]:
         kept = self._rows.select_columns(list(dict.fromkeys(names)))
         return (row for batch in kept.iter(1000) for row in batch.to_pylist())

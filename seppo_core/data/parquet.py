@@ -151,13 +151,6 @@ class ParquetTable(Table):
         except UnicodeDecodeError as error:
             raise BadItem(self.name(position), f"not UTF-8 text: {first_line(error)}") from error
 
-    def scan(self) -> Iterator[Row | BadItem]:
-        for position in range(len(self)):
-            try:
-                yield self.row(position)
-            except BadItem as bad:
-                yield bad
-
     def scan_columns(self, names: Sequence[str]) -> Iterator[Row]:
         """Reads these columns alone, so that a table of pictures costs what its captions do."""
         for shard in self.shards:

@@ -45,9 +45,13 @@ class Table(ABC):
     def name(self, position: int) -> str:
         """The name of a row in messages if it has no file of its own."""
 
-    @abstractmethod
     def scan(self) -> Iterator[Row | BadItem]:
-        """All rows in order."""
+        """All rows in order, and what is raised for those that cannot be read."""
+        for position in range(len(self)):
+            try:
+                yield self.row(position)
+            except BadItem as bad:
+                yield bad
 
     def scan_columns(self, names: Sequence[str]) -> Iterator[Row] | None:
         """The readable rows with only these columns, or None if a row can only be read as a whole."""

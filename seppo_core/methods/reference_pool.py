@@ -161,15 +161,7 @@ class ReferencePool:
         path = self.path(index)
         if not path.exists():
             raise FileNotFoundError(f"reference snapshot {path} is missing; the run cannot go on without it")
-        problem = None if self.ledger is None else self.ledger.problem(path)
-        if problem is None:
-            try:
-                state = load_file(path)
-            except SafetensorError as error:
-                problem = f"cannot be read ({error})"
-            else:
-                name = first_not_finite(state)
-                problem = None if name is None else f"holds values that are not finite ({name!r})"
+        state, problem = read_snapshot(path, self.ledger)
         if problem is not None:
             raise ValueError(
                 f"reference snapshot {path} {problem}, and the run cannot go on without it; bring it back from a copy, "
@@ -187,3 +179,15 @@ class ReferencePool:
     def path(self, index: int) -> Path:
         """The file of entry `index`."""
         return self.folder / f"snapshot-{index:04d}.safetensors"
+
+
+def read_snapshot(path: Path, ledger: Ledger | None) -> tuple[dict[str, Tensor], str | None]:
+    """A snapshot's state on the CPU, and what is wrong with it if anything is; `ledger` is the record of its run."""
+    if ledger is not None and (problem := ledger.problem(path)) is not None:
+        return {}, problem
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        return {}, f"cannot be read ({error})"
+    name = first_not_finite(state)
+    return state, None if name is None else f"holds values that are not finite ({name!r})"

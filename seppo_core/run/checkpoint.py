@@ -17,6 +17,7 @@ from torch import Tensor
 from seppo_core.io.atomic import remove_leftovers, whole_folder
 from seppo_core.io.ledger import Ledger
 from seppo_core.io.remembered import remembered_sha256
+from seppo_core.methods.reference_pool import read_snapshot
 from seppo_core.models.finite import first_not_finite, named_tensors
 from seppo_core.run.checkpoint_names import checkpoint_name, checkpoints_in, superfluous
 
@@ -155,15 +156,7 @@ def _load_snapshot(path: Path, weights: str | None) -> dict[str, Tensor]:
     if weights == "ema":
         raise FileNotFoundError(f"{path} is a snapshot of the policy, which has no running average; use policy")
     # the run's record, if the snapshot lies in a run
-    problem = Ledger(path.absolute().parents[1]).problem(path.absolute())
-    if problem is None:
-        try:
-            tensors = load_file(path)
-        except SafetensorError as error:
-            problem = f"is damaged ({_first_line(error)})"
-        else:
-            name = first_not_finite(tensors)
-            problem = None if name is None else f"holds values that are not finite ({name!r})"
+    tensors, problem = read_snapshot(path.absolute(), Ledger(path.absolute().parents[1]))
     if problem is not None:
         raise ValueError(f"snapshot {path} {problem}; name another checkpoint")
     return tensors
