@@ -20,6 +20,7 @@ from seppo_core.config.options import (
 from seppo_core.data.open import open_source
 from seppo_core.io.atomic import whole_file
 from seppo_core.io.lazy import import_object
+from seppo_core.judging.in_memory import Media
 from seppo_core.models.adapter import Adapter
 from seppo_core.training.setup import weight_dtype
 from seppo_image.config import ImageConfig
@@ -44,7 +45,8 @@ def verify(config: ImageConfig, request: VerifyRequest) -> None:
 
 
 def train(config: ImageConfig, request: TrainRequest | None = None) -> Path:
-    return commands.train(config, load, request.accept_changes if request else ())
+    media = Media("image", write_image, read_image)
+    return commands.train(config, load, request.accept_changes if request else (), media)
 
 
 def sample(config: ImageConfig, request: SampleRequest) -> Path:

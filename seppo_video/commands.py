@@ -21,6 +21,7 @@ from seppo_core.config.options import (
 )
 from seppo_core.data.open import open_source
 from seppo_core.io.lazy import import_object
+from seppo_core.judging.in_memory import Media
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.tuning import merge_lora
 from seppo_core.training.setup import weight_dtype
@@ -61,7 +62,8 @@ def verify(config: VideoConfig, request: VerifyRequest) -> None:
 
 
 def train(config: VideoConfig, request: TrainRequest | None = None) -> Path:
-    return commands.train(config, load, request.accept_changes if request else ())
+    media = Media("video", partial(write_video, lossless=True, fps=config.model.fps), read_video)
+    return commands.train(config, load, request.accept_changes if request else (), media)
 
 
 def sample(config: VideoConfig, request: SampleRequest) -> Path:

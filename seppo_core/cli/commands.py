@@ -21,6 +21,7 @@ from seppo_core.export.weights import write_full, write_lora
 from seppo_core.io.atomic import whole_folder
 from seppo_core.io.locks import ReadersLock
 from seppo_core.io.remembered import reading_all
+from seppo_core.judging.in_memory import Media
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import frozen_fingerprint
 from seppo_core.models.sampling import make_scheduler
@@ -86,11 +87,11 @@ def verify(config: Config, request: VerifyRequest) -> None:
 
 
 @naming_the_lost()
-def train(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> Path:
+def train(config: Config, load: Load, accept_changes: tuple[str, ...] = (), media: Media | None = None) -> Path:
     """Trains, or continues, the run of `config`; returns its folder (see `setup.build`)."""
     # from before the cache is opened until the last update, or `prepare --overwrite` would change what is learnt
     with ReadersLock(Path(config.data.cache) / PARTS).share():
-        parts = build(config, load, accept_changes)
+        parts = build(config, load, accept_changes, media)
         Trainer(parts).run()
     return parts.folder
 

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from seppo_core.run.checkpoint_names import FOLDER, checkpoints_in
+from seppo_core.run.previews import best_text, read_previews
 
 
 def after_training(program: str, run: Path, config_file: str, has_options: bool) -> str:
@@ -13,8 +14,11 @@ def after_training(program: str, run: Path, config_file: str, has_options: bool)
     """
     newest = checkpoints_in(run / FOLDER)[-1]
     config = shlex.quote(str(run / "config.yaml") if has_options else config_file)
+    previews = read_previews(run)
+    best = previews.best()
+    told = "" if best is None else f"by its previews, --checkpoint best is {best_text(best, previews)}\n"
     return (
-        f"{run} is trained; its newest checkpoint is {newest}\n"
+        f"{run} is trained; its newest checkpoint is {newest}\n{told}"
         f'  look at it:   {program} sample {config} --prompts "..."\n'
         f"  put it out:   {program} export {config}"
     )

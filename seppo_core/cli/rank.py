@@ -13,7 +13,6 @@ from seppo_core.export.samples import WriteSample
 from seppo_core.io.atomic import save_text
 from seppo_core.io.hashing import sha256_file
 from seppo_core.io.progress import progress_bar
-from seppo_core.judging.catalogue import SCORERS, parse_locations
 from seppo_core.judging.columns import Kind
 from seppo_core.judging.ranking import Scored
 from seppo_core.judging.ranking import rank as rank_samples
@@ -32,11 +31,10 @@ def rank(config: Config, request: RankRequest, load: Load, write: WriteSample, r
     ValueError if the folder holds what another command began.
     """
     out = Path(f"{config.run}-ranked") if request.out is None else Path(request.out)
-    places = parse_locations(request.places, "--places", SCORERS).get(request.judge, {})
     # a judge that cannot be opened is told before hours of sampling
     judge = open_judge(
         request.judge, kind, read, out / "judge.log",
-        column=request.column, places=places, device=make_accelerator().device,
+        column=request.column, places=request.places, device=make_accelerator().device,
     )  # fmt: skip
     _claim(out, config, request, judge)
     samples = _drawn(config, request, load, write, out / "samples")

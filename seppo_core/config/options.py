@@ -70,8 +70,8 @@ class SampleRequest:
     seeds: tuple[int, ...] = (0,)
     """Random seeds; every prompt is sampled once with each."""
     checkpoint: str = "latest"
-    """Checkpoint: latest, base (before alignment), a number of updates, a name such as snapshot-0002 (in the run's
-    folder `pool`), or a path."""
+    """Checkpoint: latest, best (of those kept, by preview.judge), base (before alignment), a number of updates, a name
+    such as snapshot-0002 (in the run's folder `pool`), or a path."""
     weights: Literal["policy", "ema"] | None = None
     """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
     one."""
@@ -130,7 +130,8 @@ class RankRequest:
     first_seed: int = 0
     """The samples of a prompt have this seed and those that follow."""
     checkpoint: str = "base"
-    """Checkpoint that is drawn from: base (before alignment), latest, a number of updates, or a folder."""
+    """Checkpoint that is drawn from: base (before alignment), latest, best (of those kept, by preview.judge), a number
+    of updates, or a folder."""
     weights: Literal["policy", "ema"] | None = None
     """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
     one."""
@@ -160,7 +161,8 @@ class ExportRequest:
     """LoRA file (lora), whole pipeline with any LoRA merged in (full), or MotionAdapter of a video model (motion); None
     is lora or full, as the run was trained."""
     checkpoint: str = "latest"
-    """Checkpoint: latest, a number of updates, a name such as snapshot-0002 (in the run's folder `pool`), or a path."""
+    """Checkpoint: latest, best (of those kept, by preview.judge), a number of updates, a name such as snapshot-0002 (in
+    the run's folder `pool`), or a path."""
     weights: Literal["policy", "ema"] | None = None
     """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
     one."""

@@ -83,6 +83,12 @@ class Config:
                 "loop.updates_per_iteration=1 with method.reference=latest gives policy and reference the same weights "
                 "at every update, so that every sign is a tie; use 2 or more updates per iteration"
             )
+        if self.loop.keep_best and (self.preview.judge is None or not self.preview.every):
+            lacks = "judge" if self.preview.judge is None else "every"
+            raise ValueError(
+                "loop.keep_best=true keeps the checkpoint whose preview scores best, and needs preview.judge and "
+                f"preview.every; set preview.{lacks}"
+            )
         if self.loop.sharded and self.optimizer.name == "adamw8bit":
             raise ValueError("optimizer.name=adamw8bit does not support loop.sharded=true; use adamw, or do not shard")
         if self.loop.offload_reference and (self.tune.mode == "lora" or not self.method.spec.uses_reference):

@@ -41,6 +41,10 @@ class LoopConfig:
     keep_every: int | None = None
     """Write and keep a checkpoint at every multiple of this number of updates too, e.g. 100, beside the newest; null
     keeps the newest alone."""
+    keep_best: bool = False
+    """Write and keep the checkpoint whose preview has the highest mean score (preview.judge), the earlier one of
+    equals, beside the newest; `--checkpoint best` takes it. The highest of many scores is higher than it would be on
+    other seeds."""
 
     def __post_init__(self):
         at_least("loop", self, 1, "iterations", "updates_per_iteration", "batch_size", "micro_batch_size")
@@ -106,9 +110,30 @@ class PreviewConfig:
     """Number of denoising steps."""
     guidance_scale: float = 7.5
     """Scale of classifier-free guidance; 1 turns it off."""
+    judge: str | None = None
+    """What scores the samples of every grid: a scorer such as hps_v2.1, module:function of pixels and prompts, or
+    NAME=COMMAND of a judge that is a process. Null scores nothing. A judge that fails costs the score alone."""
+    judge_column: str | None = None
+    """Column that counts, for a process with several."""
+    judge_places: tuple[str, ...] = ()
+    """Where a scorer's files are, as METRIC.PART=PLACE, e.g. pickscore.weights=/data/PickScore_v1."""
+    judged_per_prompt: int | None = None
+    """Number of samples of each prompt that are scored; those beyond per_prompt are drawn for the score alone. Null
+    scores the samples of the grid."""
 
     def __post_init__(self):
-        at_least("preview", self, 1, "per_prompt", "steps")
+        at_least("preview", self, 1, "per_prompt", "steps", "judged_per_prompt")
         at_least("preview", self, 0, "every", "guidance_scale")
+        if self.judge is None:
+            for name in ("judge_column", "judge_places", "judged_per_prompt"):
+                if value := vars(self)[name]:
+                    raise ValueError(f"preview.{name}={value} needs preview.judge; name a judge, or leave it out")
+        elif not self.judge.strip():
+            raise ValueError("preview.judge is empty; name a scorer, module:function or NAME=COMMAND, or null")
+        elif len(set(self.prompts)) < 2:
+            raise ValueError(
+                f"preview.judge={self.judge} scores over prompts and needs 2 or more different ones; preview.prompts "
+                f"has {len(set(self.prompts))}"
+            )
         if self.every and not self.prompts:
             raise ValueError(f"preview.every={self.every} needs preview.prompts, which is empty; add a prompt")

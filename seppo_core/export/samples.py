@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from diffusers.schedulers import SchedulerMixin
-from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from seppo_core.io.progress import progress_bar
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.finite import is_finite
+from seppo_core.models.pixels import to_frames
 from seppo_core.models.sampling import sample
 
 WriteSample = Callable[[Path, UInt8[Tensor, "f h w 3"]], Path]
@@ -75,14 +75,6 @@ def draw_samples(draw: Draw, wanted: list[Asked], folder: SampleFolder, write: W
             for (prompt, seed), frames in zip(part, to_frames(pixels), strict=True):
                 folder.add(write(folder.stem(prompt, seed), frames), prompt, seed)
             bar.update(len(part))
-
-
-def to_frames(pixels: Float[Tensor, " b 3 *pixels"]) -> UInt8[Tensor, "b f h w 3"]:
-    """8-bit frames of images (b, 3, h, w) or videos (b, 3, f, h, w) in [-1, 1]."""
-    if pixels.ndim == 4:
-        pixels = rearrange(pixels, "b c h w -> b c 1 h w")
-    levels = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return rearrange(levels, "b c f h w -> b f h w c")
 
 
 def _parts(jobs: list, size: int) -> Iterator[list]:

@@ -11,7 +11,12 @@ CHECK = "check"
 
 def save_checked(path: Path, content: dict) -> None:
     """Writes `content` atomically, with its hash under the key "check"."""
-    save_json(path, content | {CHECK: _digest(content)})
+    save_json(path, checked(content))
+
+
+def checked(content: dict) -> dict:
+    """`content` with its hash under the key "check"."""
+    return content | {CHECK: _digest(content)}
 
 
 def read_checked(path: Path) -> dict:
@@ -22,10 +27,15 @@ def read_checked(path: Path) -> dict:
     found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
         raise ValueError("it holds no JSON object")
-    check = found.pop(CHECK, None)
-    if check is not None and check != _digest(found):
+    check = found.get(CHECK)
+    if check is not None and not is_intact(found):
         raise ValueError("its content is not what was written")
-    return found
+    return {key: value for key, value in found.items() if key != CHECK}
+
+
+def is_intact(content: dict) -> bool:
+    """Whether `content` is what `checked` has made."""
+    return content.get(CHECK) == _digest({key: value for key, value in content.items() if key != CHECK})
 
 
 def _digest(content: dict) -> str:

@@ -4,11 +4,12 @@ All of them answer the same question, one number a sample, more being better.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from seppo_core.io.lazy import import_object
 from seppo_core.judging.base import Scorer
-from seppo_core.judging.catalogue import load_scorer
+from seppo_core.judging.catalogue import SCORERS, load_scorer, parse_locations
 from seppo_core.judging.columns import Column, Kind, Score
 from seppo_core.judging.external.process import Ask, judge_all
 from seppo_core.judging.external.spec import Plugin, describe, parse_plugins
@@ -29,13 +30,25 @@ ReadFrames = Callable[[Path], UInt8[Tensor, "f h w 3"]]
 """Reads a sample's file; one frame for a picture."""
 
 
+class Keys(NamedTuple):
+    """How the options are called that name the judge, its column and its files, for messages."""
+
+    judge: str
+    column: str
+    places: str
+
+
+RANK_KEYS = Keys("--judge", "--column", "--places")
+
+
 @dataclass(frozen=True)
 class DrawnSample:
-    """A file with the prompt and the seed that it was drawn with."""
+    """A file with the prompt and the seed that it was drawn with; `frames` if what it holds is in memory."""
 
     file: Path
     prompt: str
     seed: int
+    frames: UInt8[Tensor, "f h w 3"] | None = None
 
 
 class SampleJudge(ABC):
@@ -43,6 +56,8 @@ class SampleJudge(ABC):
 
     name: str
     fingerprint: str
+    reads_files: bool = False
+    """Whether the files of the samples must be there; else their frames are enough."""
 
     @abstractmethod
     def score(self, samples: Sequence[DrawnSample], add: Callable[[DrawnSample, float | str], None]) -> None:
@@ -69,7 +84,8 @@ class _InProcess(SampleJudge, ABC):
 
     def _part(self, samples: Sequence[DrawnSample]) -> list[tuple[DrawnSample, float | str]]:
         try:
-            found = self.values([self.read(one.file) for one in samples], [one.prompt for one in samples])
+            frames = [self.read(one.file) if one.frames is None else one.frames for one in samples]
+            found = self.values(frames, [one.prompt for one in samples])
             if len(found) != len(samples):
                 raise ValueError(f"the judge {self.name} gave {len(found)} scores for {len(samples)} samples")
         # one sample that a judge fails on must not take the others with it
@@ -84,12 +100,26 @@ class _InProcess(SampleJudge, ABC):
 
 
 class ScorerJudge(_InProcess):
-    """A scorer of pictures; a clip's score is the mean over its frames."""
+    """A scorer of pictures; a clip's score is the mean over its frames.
 
-    def __init__(self, name: str, scorer: Scorer, read: ReadFrames):
+    It is on `device` only while it scores, and stays where it is if there is no room for it.
+    """
+
+    def __init__(self, name: str, scorer: Scorer, read: ReadFrames, device: str | torch.device = "cpu"):
         super().__init__(read)
-        self.name, self.scorer = name, scorer
+        self.name, self.scorer, self.device = name, scorer, torch.device(device)
         self.fingerprint = scorer.fingerprint()
+
+    def score(self, samples, add):
+        home = self.scorer.device
+        try:
+            try:
+                self.scorer.to(self.device)
+            except torch.OutOfMemoryError:
+                self.scorer.to(home)
+            super().score(samples, add)
+        finally:
+            self.scorer.to(home)
 
     def values(self, frames, prompts):
         pictures = [rearrange(frame, "h w c -> c h w") for clip in frames for frame in clip]
@@ -106,12 +136,12 @@ class FunctionJudge(_InProcess):
     `pixels` are floating point in [-1, 1], (n, 3, h, w) of pictures and (n, 3, f, h, w) of clips.
     """
 
-    def __init__(self, place: str, kind: Kind, read: ReadFrames):
+    def __init__(self, place: str, kind: Kind, read: ReadFrames, keys: Keys = RANK_KEYS):
         super().__init__(read)
         try:
             self.function = import_object(place)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"--judge {place} cannot be imported ({error}); give module:function") from error
+            raise ValueError(f"{keys.judge} {place} cannot be imported ({error}); give module:function") from error
         self.name, self.kind = place, kind
         code = getattr(self.function, "__code__", None)
         self.fingerprint = sha256(f"{place} {code.co_code.hex() if code else ''}".encode()).hexdigest()
@@ -124,11 +154,13 @@ class FunctionJudge(_InProcess):
 class ProcessJudge(SampleJudge):
     """A judge in a process of its own; `column` names the one that counts if it has several."""
 
-    def __init__(self, plugin: Plugin, kind: Kind, column: str | None, log: Path):
+    reads_files = True
+
+    def __init__(self, plugin: Plugin, kind: Kind, column: str | None, log: Path, keys: Keys = RANK_KEYS):
         self.name, self.plugin, self.kind, self.log = plugin.name, plugin, kind, log
         described = describe(plugin, kind)
         self.fingerprint = described.fingerprint
-        self.column = _one_column(plugin.name, described.columns, column)
+        self.column = _one_column(plugin.name, described.columns, column, keys)
         # the judge's own names of its columns, in the order of `described.columns`
         self.own_names = dict(zip(described.about["columns"], (c.name for c in described.columns), strict=True))
 
@@ -145,13 +177,13 @@ class ProcessJudge(SampleJudge):
         judge_all(self.plugin, asks, self.own_names, self.log, note)
 
 
-def _one_column(name: str, columns: Sequence[Column], chosen: str | None) -> Column:
+def _one_column(name: str, columns: Sequence[Column], chosen: str | None, keys: Keys) -> Column:
     names = ", ".join(column.name for column in columns)
     if chosen is None and len(columns) > 1:
-        raise ValueError(f"--judge {name} has the columns {names}; say which one counts with --column")
+        raise ValueError(f"{keys.judge} {name} has the columns {names}; say which one counts with {keys.column}")
     found = columns[0] if chosen is None else next((one for one in columns if one.name == chosen), None)
     if found is None:
-        raise ValueError(f"--column {chosen} is not one of the columns {names} of {name}")
+        raise ValueError(f"{keys.column} {chosen} is not one of the columns {names} of {name}")
     return found
 
 
@@ -162,18 +194,23 @@ def open_judge(
     log: Path,
     *,
     column: str | None = None,
-    places: Mapping[str, str] | None = None,
+    places: Sequence[str] = (),
     device: str | torch.device = "cpu",
+    keys: Keys = RANK_KEYS,
 ) -> SampleJudge:
     """The judge that `judge` names: a scorer's column (hps_v2.1), module:function, or NAME=COMMAND of a process.
 
-    `places` gives a file, folder or hub id per part of a scorer. A process writes its words into `log`. Raises
-    ValueError for a judge or a column that does not exist, FileNotFoundError for weights that are not there.
+    `places` are items METRIC.PART=PLACE with a file, folder or hub id per part of a scorer, which is on `device` while
+    it scores and else on the CPU. A process writes its words into `log`. Raises ValueError for a judge or a column that
+    does not exist, FileNotFoundError for weights that are not there; messages call the options by `keys`.
     """
+    located = parse_locations(places, keys.places, SCORERS)
+    if unused := sorted(located.keys() - {judge}):
+        raise ValueError(f"{keys.places} names files of {unused[0]}, but {keys.judge} is {judge}; leave them out")
     if "=" in judge:
-        return ProcessJudge(parse_plugins([judge])[0], kind, column, log)
+        return ProcessJudge(parse_plugins([judge])[0], kind, column, log, keys)
     if column is not None:
-        raise ValueError(f"--column {column} is for judges with several columns; {judge} has one, leave it out")
+        raise ValueError(f"{keys.column} {column} is for judges with several columns; {judge} has one, leave it out")
     if ":" in judge.partition("[")[0]:
-        return FunctionJudge(judge, kind, read)
-    return ScorerJudge(judge, load_scorer(judge, places=places, device=device), read)
+        return FunctionJudge(judge, kind, read, keys)
+    return ScorerJudge(judge, load_scorer(judge, places=located.get(judge)), read, device)

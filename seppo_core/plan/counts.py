@@ -31,7 +31,7 @@ IRRELEVANT = {
     "method": ("beta", "reference", "pool_window"),
     "loop": (
         "iterations", "updates_per_iteration", "batch_size", "sharded", "validate_every", "validate_items",
-        "checkpoint_every", "keep_checkpoints", "keep_every",
+        "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best",
     ),
 }  # fmt: skip
 """Keys that change nothing of a count. Whatever is not named here does, keys of later versions too."""

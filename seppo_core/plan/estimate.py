@@ -111,8 +111,9 @@ def _flops(config: Config, costs: StepCosts) -> Flops:
             sample += again
     p = config.preview
     drawings = 2 + ((counts.updates - 1) // p.every if p.every else 0) if p.prompts else 0
-    row = p.per_prompt * p.steps * costs.forward * (1 + costs.previews_guided)
-    decoded = 0 if costs.decoding is None else costs.decoding.flops * p.per_prompt // costs.decoded
+    samples = max(p.per_prompt, p.judged_per_prompt or 0)
+    row = samples * p.steps * costs.forward * (1 + costs.previews_guided)
+    decoded = 0 if costs.decoding is None else costs.decoding.flops * samples // costs.decoded
     return Flops(
         forward=costs.forward,
         update=update,

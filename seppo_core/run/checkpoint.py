@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,13 +51,20 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """Checkpoints `update-000030`, `update-000060`, … of one run; the newest `keep` stay, and those at multiples of
-    `every` updates. Anything else in the folder is left alone."""
+    """Checkpoints `update-000030`, `update-000060`, … of one run; the newest `keep` stay, those at multiples of
+    `every` updates, and the one that `best` names. Anything else in the folder is left alone."""
 
-    def __init__(self, folder: Path, keep: int = 2, every: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int = 2,
+        every: int | None = None,
+        best: Callable[[], Path | None] = lambda: None,
+    ):
         self.folder = folder
         self.keep = keep
         self.every = every
+        self.best = best
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Writes one whole or not at all, then drops what is superfluous; one that is there already stays.
@@ -80,7 +87,7 @@ class CheckpointFolder:
                 torch.save(state, temporary / OPTIMIZER_FILE)
                 (temporary / "progress.json").write_text(json.dumps(asdict(checkpoint.progress)), encoding="utf-8")
                 Ledger(temporary).record(*sorted(temporary.iterdir()))
-        for old in superfluous(self.list(), self.keep, self.every):
+        for old in superfluous(self.list(), self.keep, self.every, self.best()):
             # under a temporary name first: a half-deleted checkpoint must not be taken for a whole one
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.old.tmp")))
         return path

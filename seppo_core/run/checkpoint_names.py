@@ -29,9 +29,10 @@ def strays_in(folder: Path) -> list[str]:
     return sorted(path.name for path in _entries(folder) if path not in checkpoints and not path.name.startswith("."))
 
 
-def superfluous(paths: list[Path], keep: int, every: int | None) -> list[Path]:
-    """Those of `paths`, oldest first, that go: all but the newest `keep` and those at multiples of `every` updates."""
-    return [path for path in paths[:-keep] if every is None or update_of(path) % every]
+def superfluous(paths: list[Path], keep: int, every: int | None, best: Path | None = None) -> list[Path]:
+    """Those of `paths`, oldest first, that go: all but the newest `keep`, those at multiples of `every` updates, and
+    `best`."""
+    return [path for path in paths[:-keep] if path != best and (every is None or update_of(path) % every)]
 
 
 def _entries(folder: Path) -> list[Path]:

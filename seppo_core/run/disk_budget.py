@@ -48,7 +48,7 @@ def checkpoints_held(config: Config) -> int:
     loop = config.loop
     total = loop.iterations * loop.updates_per_iteration
     # a new one is written before an old one goes
-    return loop.keep_checkpoints + 1 + (total // loop.keep_every if loop.keep_every else 0)
+    return loop.keep_checkpoints + 1 + loop.keep_best + (total // loop.keep_every if loop.keep_every else 0)
 
 
 def check_run_space(folder: Path, needed: dict[str, int]) -> None:

@@ -20,6 +20,7 @@ from seppo_core.run.checkpoint import POLICY_FILE, load_policy, load_progress
 from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
 from seppo_core.run.checkpoint_names import checkpoint_name, checkpoints_in, strays_in, update_of
 from seppo_core.run.history import append_line, read_lines
+from seppo_core.run.previews import best_checkpoint
 
 CONFIG, WINNERS, POOL = "config.yaml", "winners.json", "pool"
 
@@ -39,6 +40,7 @@ FREE_KEYS = (
     "loop.checkpoint_every",
     "loop.keep_checkpoints",
     "loop.keep_every",
+    "loop.keep_best",
     "loop.micro_batch_size",
     "loop.sharded",
     "loop.offload_reference",
@@ -267,8 +269,8 @@ def checkpoint_label(path: Path | None) -> str:
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path | None:
-    """The checkpoint or snapshot `wanted` of the run in `folder`: "latest", a number of updates, a name such as
-    update-000030 or snapshot-0002, a path to either, or "base" (None).
+    """The checkpoint or snapshot `wanted` of the run in `folder`: "latest", "best" (of those kept, by the scores of
+    previews), a number of updates, a name such as update-000030 or snapshot-0002, a path to either, or "base" (None).
 
     Raises FileNotFoundError, with those that exist, if there is none.
     """
@@ -277,6 +279,13 @@ def find_checkpoint(folder: Path, wanted: str) -> Path | None:
     there = checkpoints_in(folder / CHECKPOINTS)
     if wanted == "latest" and there:
         return there[-1]
+    if wanted == "best" and there:
+        if (best := best_checkpoint(folder)) is not None:
+            return best
+        raise FileNotFoundError(
+            f"{folder} has no best checkpoint: of those that are kept ({', '.join(path.name for path in there)}) none "
+            "has a preview with a score of every sample; train with preview.judge and loop.keep_best, or name one"
+        )
     snapshots = sorted((folder / POOL).glob("snapshot-*.safetensors"))
     named = {path.name: path for path in there} | {path.stem: path for path in snapshots}
     name = checkpoint_name(int(wanted)) if wanted.isdecimal() else wanted

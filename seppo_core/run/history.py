@@ -9,7 +9,7 @@ from typing import Literal
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 
-EventName = Literal["started", "samples", "checkpoint", "alarm", "stopped", "failed", "finished"]
+EventName = Literal["started", "samples", "checkpoint", "unscored", "alarm", "stopped", "failed", "finished"]
 
 
 def read_metrics(folder: Path) -> list[dict]:
@@ -22,9 +22,15 @@ def read_events(folder: Path) -> list[dict]:
     return [line for line in read_lines(folder / EVENTS) if isinstance(line.get("event"), str)]
 
 
+def update_lines(content: bytes) -> list[bytes]:
+    """The lines of metrics.jsonl that are of updates; those of previews come when they were drawn, which may be after
+    the checkpoint of their update."""
+    return [line for line in content.splitlines(keepends=True) if not line.startswith(b'{"preview"')]
+
+
 def as_recorded(folder: Path, update: int, lines: bytes) -> bool:
-    """Whether `lines`, the metrics up to the checkpoint after `update`, has the hash that the checkpoint's event holds;
-    True if there is none, as in runs of earlier versions."""
+    """Whether `lines`, the `update_lines` up to the checkpoint after `update`, has the hash that the checkpoint's event
+    holds; True if there is none, as in runs of earlier versions."""
     recorded = [event.get("metrics") for event in read_events(folder)
                 if event["event"] == "checkpoint" and event.get("update") == update]  # fmt: skip
     return not recorded or recorded[-1] in (None, sha256(lines).hexdigest())

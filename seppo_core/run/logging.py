@@ -4,6 +4,7 @@ import json
 import math
 import secrets
 from contextlib import ExitStack, nullcontext, suppress
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from tqdm import tqdm
 
 from seppo_core.io.atomic import flush, save_text
 from seppo_core.io.disk_errors import explain_disk_errors
-from seppo_core.io.hashing import sha256_file
-from seppo_core.run.history import METRICS, as_recorded, read_metrics
+from seppo_core.run.history import METRICS, as_recorded, read_lines, update_lines
 
 
 class WeightsAndBiases:
@@ -50,7 +50,7 @@ def require_wandb() -> None:
 
 
 class RunLog:
-    """One line of JSON per update in `metrics.jsonl` and the same scalars in TensorBoard.
+    """One line of JSON per update in `metrics.jsonl`, one per scored preview, and the same scalars in TensorBoard.
 
     A resumed run drops what was logged after its checkpoint: those updates are done, and logged, again.
     """
@@ -59,10 +59,10 @@ class RunLog:
         self.path = folder / METRICS
         text = ""
         if self.path.exists():
-            kept = [line for line in read_metrics(folder) if line["update"] <= update]
+            kept = [line for line in read_lines(self.path) if _when(line) <= update]
             text = "".join(json.dumps(line) + "\n" for line in kept)
             save_text(self.path, text)
-        if not as_recorded(folder, update, text.encode()):
+        if not as_recorded(folder, update, b"".join(update_lines(text.encode()))):
             tqdm.write(
                 f"{self.path} is not as it was written up to update {update}: lines were changed or lost. No weight "
                 "depends on them, but its curves and the health gates do"
@@ -75,10 +75,17 @@ class RunLog:
 
     def write(self, update: int, metrics: dict[str, float | int]) -> None:
         """Logs the scalars of `update` (1-based: how many are done with it)."""
+        self._write("update", update, metrics)
+
+    def write_preview(self, update: int, metrics: dict[str, float]) -> None:
+        """Logs the scores of the preview after `update`."""
+        self._write("preview", update, metrics)
+
+    def _write(self, what: str, update: int, metrics: dict[str, float | int]) -> None:
         # JSON has no infinity and no NaN; a skipped update's gradient norm is null
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with explain_disk_errors(self.path):
-            self._file.write(json.dumps({"update": update, **finite}) + "\n")
+            self._file.write(json.dumps({what: update, **finite}) + "\n")
         with explain_disk_errors(self.path.with_name("tensorboard")):
             for name, value in metrics.items():
                 self.writer.add_scalar(name, value, update)
@@ -86,12 +93,12 @@ class RunLog:
             self._wandb.write(update, metrics)
 
     def sync(self) -> str:
-        """Brings what was logged onto the disk, so that no checkpoint outlives the metrics before it; returns its
-        hash."""
+        """Brings what was logged onto the disk, so that no checkpoint outlives the metrics before it; returns the hash
+        of the lines of updates."""
         with explain_disk_errors(self.path):
             self._file.flush()
             flush(self._file.fileno(), self.path)
-        return sha256_file(self.path)
+        return sha256(b"".join(update_lines(self.path.read_bytes()))).hexdigest()
 
     def __enter__(self) -> "RunLog":
         return self
@@ -107,3 +114,9 @@ class RunLog:
                 all_of_them.callback(self._wandb.close)
             all_of_them.callback(self.writer.close)
             all_of_them.callback(self._file.close)
+
+
+def _when(line: dict) -> float:
+    """The update that a line is of; infinity if it says none."""
+    found = line.get("update", line.get("preview"))
+    return found if isinstance(found, int) else math.inf

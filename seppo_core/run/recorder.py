@@ -20,6 +20,7 @@ from seppo_core.run.eta import TimeLeft
 from seppo_core.run.health import Health, UnhealthyRun
 from seppo_core.run.history import EventName, add_event, read_metrics
 from seppo_core.run.logging import RunLog, WeightsAndBiases
+from seppo_core.run.previews import Previews, score_metrics, score_text
 
 
 class RunEvents(AbstractContextManager):
@@ -148,6 +149,17 @@ class RunRecorder(AbstractContextManager):
             self.events.add("alarm", gate=alarm.gate, update=done, since=alarm.since, saw=alarm.saw)
         if self._health.fatal is not None:
             raise UnhealthyRun(self._health.fatal)
+
+    def previewed(self, previews: Previews, update: int) -> None:
+        """After a preview was drawn, on the first process: logs and shows its scores, or why it has none."""
+        preview = previews.at(update)
+        metrics = score_metrics(preview, previews.start)
+        if metrics and self._log is not None:
+            self._log.write_preview(update, metrics)
+        if preview.problem is not None:
+            self.events.add("unscored", update=update, why=preview.problem)
+        if preview.judge is not None:
+            self._display.say(score_text(preview, previews.start))
 
     @contextmanager
     def saving(self, done: int) -> Iterator[None]:

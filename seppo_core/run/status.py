@@ -17,7 +17,8 @@ from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
 from seppo_core.run.checkpoint_names import checkpoints_in
 from seppo_core.run.eta import TimeLeft, clock
 from seppo_core.run.health import Alarm, Health
-from seppo_core.run.history import EVENTS, METRICS, as_recorded, read_events, read_metrics
+from seppo_core.run.history import EVENTS, METRICS, as_recorded, read_events, read_metrics, update_lines
+from seppo_core.run.previews import Previews, best_text, read_previews, score_text
 
 LINES = 5
 _NEEDED = {
@@ -61,6 +62,7 @@ class Status:
     last: tuple[dict, ...]
     held_out: dict | None
     """The newest line of metrics with an error on held-out items."""
+    previews: Previews
     damaged: tuple[str, ...] = ()
     """Files that are not as they were written."""
     cut: tuple[str, ...] = ()
@@ -75,7 +77,7 @@ def read_status(folder: Path) -> Status:
     size, per_iteration = loop["batch_size"], loop["updates_per_iteration"]
     total = loop["iterations"] * per_iteration
     samples = per_iteration * size if method.spec.counterpart == "generated" else 0
-    metrics, events = read_metrics(folder), read_events(folder)
+    metrics, events, previews = read_metrics(folder), read_events(folder), read_previews(folder)
     update = metrics[-1]["update"] if metrics else 0
     pace = TimeLeft(total, per_iteration, samples)
     for line in metrics:
@@ -108,7 +110,8 @@ def read_status(folder: Path) -> Status:
         standing=tuple(watched.standing),
         last=tuple(metrics[-LINES:]),
         held_out=next((line for line in reversed(metrics) if line.get("held_out_error") is not None), None),
-        damaged=tuple(_damaged(folder, events)),
+        previews=previews,
+        damaged=(*_damaged(folder, events), *previews.complaints()),
         cut=tuple(of_cache(Path(config.get("data", {}).get("cache", "")))),
     )
 
@@ -142,6 +145,7 @@ def status_text(status: Status, now: float | None = None) -> str:
             rows.append(("left", f"{clock(status.left)} once it runs again: the same train command goes on"))
     if status.held_out is not None:
         rows.append(("held out", _held_out_text(status.held_out)))
+    rows += _score_rows(status.previews)
     rows += [("captions", line) for line in status.cut]
     newest = status.checkpoints[-1] if status.checkpoints else "none yet"
     rows.append(("checkpoint", newest + (f" ({len(status.checkpoints)} kept)" if status.checkpoints else "")))
@@ -154,6 +158,21 @@ def status_text(status: Status, now: float | None = None) -> str:
     if status.last:
         text += "\n\n" + _table(status.last)
     return text
+
+
+def _score_rows(previews: Previews) -> list[tuple[str, str]]:
+    """The newest scores, and those of the best checkpoint that is there."""
+    judged = [one for one in previews.all if one.judge is not None]
+    if not judged:
+        return []
+    rows = [("score", score_text(judged[-1], previews.start))]
+    best, there = previews.best(kept_alone=False), previews.best()
+    if best is None:
+        return rows
+    told = f"{best_text(best, previews)}"
+    if best is not there:
+        told += ", whose checkpoint is not kept (loop.keep_best)"
+    return [*rows, ("best", told)]
 
 
 def _held_out_text(line: dict) -> str:
@@ -200,7 +219,7 @@ def _damaged(folder: Path, events: list[dict]) -> Iterator[str]:
         yield str(error)
     saved = [event["update"] for event in events if event["event"] == "checkpoint" and "update" in event]
     path = folder / METRICS
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    lines = update_lines(path.read_bytes()) if path.exists() else []
     if lines and not any(event["event"] == "started" for event in events):
         yield f"{folder / EVENTS} is gone or has lost its lines, so that nobody can tell how the run ended"
     if saved and not as_recorded(folder, saved[-1], b"".join(lines[: saved[-1]])):

@@ -62,6 +62,10 @@ class StopCoordinator(AbstractContextManager):
             # to look at one's own signal alone could part them
             self.check_all_ranks()
             return
+        self.check_alone()
+
+    def check_alone(self) -> None:
+        """`check_local` for work in which the other processes have no part, even if the model is sharded: they wait."""
         self._signals.check()
         now = time.monotonic()
         if self._alone or now - self._checked < SECONDS_PER_CHECK:
@@ -78,6 +82,12 @@ class StopCoordinator(AbstractContextManager):
             for value in steps:  # noqa: B007
                 self.check_local()
         return value
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Context, within `independent`, of work of this process alone that a signal ends wherever it is."""
+        with self._signals.at_once():
+            yield
 
     @contextmanager
     def independent(self) -> Iterator[None]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers.schedulers import SchedulerMixin
 from einops import rearrange
+from jaxtyping import UInt8
 from PIL import Image, ImageSequence
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -19,7 +21,20 @@ from seppo_core.io.ledger import Ledger
 from seppo_core.io.rng import keyed_generator, keyed_normal
 from seppo_core.models.adapter import Adapter, Condition
 from seppo_core.models.finite import is_finite
+from seppo_core.models.pixels import to_frames
 from seppo_core.models.sampling import sample_steps
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A preview that was drawn: its file, and whether the start's samples are in it, to the left."""
+
+    path: Path
+    beside: bool
+    samples: list[UInt8[Tensor, "seeds f h w 3"]]
+    """Of each prompt, the samples that are to be scored."""
+    broken: set[tuple[int, int]]
+    """Row and column of those whose values are not finite."""
 
 
 class Preview:
@@ -28,7 +43,8 @@ class Preview:
     The noise depends on the seed alone, so that the pictures of one run, and of runs of one seed, can be compared. What
     is drawn after the start has the start's samples of the same noise on its left, `with_start`.
     `conditions` are the prompts', one row each; `every` = 0 leaves only the first and the last drawing. `ledger` holds
-    the files' hashes, by which a damaged one is noticed.
+    the files' hashes, by which a damaged one is noticed. `scored` samples of each prompt are kept for a judge; those
+    beyond `columns` are in no picture.
     """
 
     def __init__(
@@ -47,6 +63,7 @@ class Preview:
         seed: int = 0,
         with_start: bool = True,
         ledger: Ledger | None = None,
+        scored: int = 0,
     ):
         self.adapter = adapter
         self.folder = folder
@@ -61,6 +78,7 @@ class Preview:
         self.seed = seed
         self.with_start = with_start
         self.ledger = ledger
+        self.scored = scored
 
     def due(self, update: int) -> bool:
         return self.every > 0 and update % self.every == 0
@@ -87,59 +105,74 @@ class Preview:
 
     def render(
         self, denoiser: nn.Module, update: int, writer: SummaryWriter | None = None, save: bool = True
-    ) -> Iterator[Path | None]:
+    ) -> Iterator[Rendered | None]:
         """Samples, saves `update-000030.png` (or .webp) and, with a writer, shows the same in TensorBoard.
 
-        Yields None after each of the solver's steps, and at last the file (None without `save`). Without `save` it
-        only samples, as all processes of a sharded denoiser must.
+        Yields None after each of the solver's steps, and at last what was drawn (None without `save`). Without `save`
+        it only samples, as all processes of a sharded denoiser must.
         """
-        device = self.adapter.device
-        rows = []
+        grid, samples, broken = [], [], set()
         for row in range(next(iter(self.condition.values())).shape[0]):
-            one = {key: value[row : row + 1].to(device) for key, value in self.condition.items()}
-            keys = [(self.seed, purposes.PREVIEW, row, column) for column in range(self.columns)]
-            for latents in sample_steps(  # noqa: B007
-                self.adapter,
-                denoiser,
-                {key: value.expand(self.columns, *value.shape[1:]) for key, value in one.items()},
-                noise=torch.stack([keyed_normal(self.latent_shape, *key) for key in keys]).to(device),
-                steps=self.steps,
-                guidance_scale=self.guidance_scale,
-                unconditional={key: value.to(device) for key, value in self.unconditional.items()},
-                scheduler=self.scheduler,
-                generators=[keyed_generator(*key, purposes.SAMPLER) for key in keys],
-            ):
-                yield None
-            with torch.no_grad():
-                pixels = self.adapter.decode(latents).float().cpu()
-            if not is_finite(pixels):
-                tqdm.write(f"preview of update {update}: prompt {row + 1} gives values that are not finite, drawn grey")
-            rows.append(pixels.nan_to_num(0.0))
+            parts = []
+            # the grid's samples are a batch of their own, so that they are the same whatever is scored
+            for first in range(0, max(self.columns, self.scored), self.columns):
+                columns = range(first, max(self.columns, min(first + self.columns, self.scored)))
+                for latents in self._sample(denoiser, row, columns):  # noqa: B007
+                    yield None
+                with torch.no_grad():
+                    pixels = self.adapter.decode(latents).float().cpu()
+                if not is_finite(pixels):
+                    tqdm.write(
+                        f"preview of update {update}: prompt {row + 1} gives values that are not finite, drawn grey"
+                    )
+                    broken |= {(row, c) for c, one in zip(columns, pixels, strict=True) if not is_finite(one)}
+                parts.append(pixels.nan_to_num(0.0))
+            grid.append(parts[0])
+            if self.scored and save:
+                samples.append(to_frames(torch.cat(parts)[: self.scored]))
         if not save:
             # every process yields as often as the one that saves, because processes of a sharded model meet after each
             yield None
             return
-        frames = grid_frames(torch.stack(rows))
-        if update > 0 and self.with_start:
-            path, without = self._file(0), f"that of update {update} is drawn without it"
-            start = None if path is None else self._frames(path, without)
-            if path is None:
-                tqdm.write(f"the preview of the start is missing in {self.folder}; {without}")
-            frames = frames if start is None else beside(start, frames)
+        frames = grid_frames(torch.stack(grid))
+        start = self._start(update) if update > 0 and self.with_start else None
+        together = frames if start is None else beside(start, frames)
         stem = self.folder / f"update-{update:06d}"
-        with nullcontext() if self.ledger is None else self.ledger.writing(file_of(frames, stem)):
-            path = save_frames(frames, stem)
+        with nullcontext() if self.ledger is None else self.ledger.writing(file_of(together, stem)):
+            path = save_frames(together, stem)
         if writer is not None:
-            writer.add_image("preview", frames[len(frames) // 2], update, dataformats="HWC")
-        yield path
+            writer.add_image("preview", together[len(together) // 2], update, dataformats="HWC")
+        yield Rendered(path, together is not frames, samples, broken)
+
+    def _sample(self, denoiser: nn.Module, row: int, columns: range) -> Iterator[Tensor]:
+        """The latents of these samples of a prompt, after each of the solver's steps."""
+        device = self.adapter.device
+        condition = {key: value[row : row + 1].to(device) for key, value in self.condition.items()}
+        keys = [(self.seed, purposes.PREVIEW, row, column) for column in columns]
+        return sample_steps(
+            self.adapter,
+            denoiser,
+            {key: value.expand(len(columns), *value.shape[1:]) for key, value in condition.items()},
+            noise=torch.stack([keyed_normal(self.latent_shape, *key) for key in keys]).to(device),
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            unconditional={key: value.to(device) for key, value in self.unconditional.items()},
+            scheduler=self.scheduler,
+            generators=[keyed_generator(*key, purposes.SAMPLER) for key in keys],
+        )
+
+    def _start(self, update: int) -> Tensor | None:
+        """What the picture of the start shows; None, with a word, if there is none."""
+        path, without = self._file(0), f"that of update {update} is drawn without it"
+        if path is None:
+            tqdm.write(f"the preview of the start is missing in {self.folder}; {without}")
+            return None
+        return self._frames(path, without)
 
 
 def grid_frames(pixels: Tensor) -> Tensor:
     """Tiles pixels (rows, columns, 3, [f], h, w) in [-1, 1] into uint8 frames (f, rows·h, columns·w, 3)."""
-    if pixels.ndim == 5:
-        pixels = rearrange(pixels, "r k c h w -> r k c 1 h w")
-    frames = rearrange(pixels, "r k c f h w -> f (r h) (k w) c")
-    return ((frames.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return rearrange(to_frames(pixels.flatten(0, 1)), "(r k) f h w c -> f (r h) (k w) c", r=len(pixels))
 
 
 def beside(left: Tensor, right: Tensor, gap: int = 8) -> Tensor:

@@ -17,6 +17,7 @@ from seppo_core.distributed.ranks import Ranks, make_accelerator
 from seppo_core.io.lazy import import_object
 from seppo_core.io.ledger import Ledger
 from seppo_core.io.locks import FolderLock
+from seppo_core.judging.in_memory import Media
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
@@ -34,8 +35,10 @@ from seppo_core.run.folder import (
     with_draws,
 )
 from seppo_core.run.logging import require_wandb
+from seppo_core.run.previews import Drawing
 from seppo_core.training.batches import open_validation, split_items
 from seppo_core.training.preview import Preview
+from seppo_core.training.preview_judge import PreviewJudge
 from seppo_core.training.same_base import check_base, check_run_base
 
 
@@ -70,12 +73,14 @@ class RunParts(ModelParts):
     """The items of data.validation_cache."""
     preview: Preview | None
     """None if the config names no prompts."""
+    judge: PreviewJudge | None
+    """What scores previews; on the first process alone, and if the config names one."""
     accelerator: Accelerator
 
 
-def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> RunParts:
+def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), media: Media | None = None) -> RunParts:
     """The parts of the run of `config`, whose folder is locked, and opened or found again. Refuses what cannot work, if
-    possible before weights load.
+    possible before weights load. A judge of previews needs `media`.
 
     ValueError if config, cache, model and folder do not fit together; a run that began otherwise is refused too, but
     for the differences that `accept_changes` names (`TrainRequest`). All processes must call it.
@@ -95,10 +100,15 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     ranks.share(config.loop.batch_size, config.loop.micro_batch_size)
     lock = FolderLock(folder)
     changes: list[Callable[[], None]] = []
+    judges: list[PreviewJudge] = []
     with ExitStack() as on_error:
         on_error.callback(lock.release)
         # what the first process refuses must not leave the others waiting for it
         ranks.run_on_main(lambda: changes.append(_begin(lock, config, cache.fingerprint, accept_changes)))
+        if config.preview.judge is not None:
+            if media is None:
+                raise ValueError("preview.judge is set, but nothing says how samples become files; give `media`")
+            ranks.run_on_main(lambda: judges.append(PreviewJudge.open(config, media, folder, accelerator.device)))
         adapter = load(config)
         ranks.run_on_main(lambda: check_base(config, cache, adapter, accept_changes))
         method = make_method(config.method)
@@ -119,7 +129,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = ()) -> R
     return RunParts(
         adapter=adapter, noise_path=noise_path, method=method, config=config, folder=folder, lock=lock,
         put_down_changes=lambda: [put() for put in changes], cache=cache, validation=validation, preview=preview,
-        accelerator=accelerator,
+        judge=judges[0] if judges else None, accelerator=accelerator,
     )  # fmt: skip
 
 
@@ -243,13 +253,13 @@ def make_preview(config: Config, adapter: Adapter, folder: Path) -> Preview | No
         seed=p.seed,
         with_start=_same_preview(config, folder),
         ledger=Ledger(folder),
+        scored=0 if p.judge is None else p.judged_per_prompt or p.per_prompt,
     )
 
 
 def _same_preview(config: Config, folder: Path) -> bool:
     """Whether the run began with these prompts, seed and solver, so that its first picture is of the same samples."""
-    began = load_config(folder / "config.yaml", type(config), warn=False).preview
-    return replace(began, every=0) == replace(config.preview, every=0)
+    return Drawing.of(load_config(folder / "config.yaml", type(config), warn=False)) == Drawing.of(config)
 
 
 def _check_form(config: Config, cache: WinnerCache) -> None:

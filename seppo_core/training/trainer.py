@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 
 import torch
@@ -18,12 +19,14 @@ from seppo_core.models.tuning import load_trainable_state, trainable_parameters,
 from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
 from seppo_core.run.checkpoint_names import update_of
 from seppo_core.run.disk_budget import check_run_space, run_bytes
+from seppo_core.run.previews import best_checkpoint, read_previews, rewind_previews
 from seppo_core.run.recorder import RunEvents, RunRecorder
 from seppo_core.run.stopping import StopCoordinator
 from seppo_core.training.batches import BatchMaker, WinnerOrder, split_items
 from seppo_core.training.optim import Ema, Stepper, apply_config, check_moments, make_optimizer, make_schedule
 from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
+from seppo_core.training.preview_rounds import PreviewRounds
 from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, sample_variance
 from seppo_core.training.sample_buffer import SampleBuffer
 from seppo_core.training.setup import RunParts
@@ -43,7 +46,7 @@ class Trainer:
         self.adapter = adapter
         self.method = method
         self.folder, self.lock, self.put_down_changes = folder, parts.lock, parts.put_down_changes
-        self.preview = parts.preview
+        self.previews = PreviewRounds(parts)
         loop = config.loop
         self.accelerator = parts.accelerator
         self.layout = make_strategy(self.accelerator, loop.sharded, loop.offload_reference)
@@ -74,7 +77,8 @@ class Trainer:
             folder / "pool", method.strategy or "initial", config.seed, method.pool_window, method.sampled_from,
             Ledger(folder), config.draws,
         )  # fmt: skip
-        self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints, loop.keep_every)
+        best = partial(best_checkpoint, folder) if loop.keep_best else lambda: None
+        self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints, loop.keep_every, best)
         data = config.data
         items, held_out = split_items(len(cache), data.validation, config.seed, config.draws)
         order = WinnerOrder(len(items), config.seed, config.draws, items if data.validation else None)
@@ -133,7 +137,7 @@ class Trainer:
 
     def _train(self, recorder: RunRecorder) -> None:
         # one that a stop kept from being drawn is drawn now, if the first process says so: it may be there any moment
-        if self.preview and not self.ranks.run_on_main(lambda: self.preview.drawn(self.progress.update)):
+        if self.ranks.run_on_main(lambda: self.previews.lacks(self.progress.update)):
             self._draw(recorder)
         for iteration in range(
             self.progress.update // self.config.loop.updates_per_iteration, self.config.loop.iterations
@@ -251,17 +255,20 @@ class Trainer:
         return dict(zip(names, values, strict=True))
 
     def _draw(self, recorder: RunRecorder) -> None:
-        """Draws the preview if it is due: at the start, at the end, and as often as the config says."""
-        preview, update = self.preview, self.progress.update
-        if preview is None or (update not in (0, self.total) and not preview.due(update)):
+        """Draws the preview if it is due: at the start, at the end, and as often as the config says. Of one that scores
+        best so far the weights are kept, if they are to be."""
+        previews, update = self.previews, self.progress.update
+        if not previews.due(update, self.total):
             return
         with self.stop.independent():
-            if not (self.is_main or self.layout.collective):
-                return
-            average = self.ema.in_place() if self.ema else nullcontext()
-            with average, self.accelerator.autocast():
-                steps = preview.render(self._denoiser, update, recorder.writer, save=self.is_main)
-                self.stop.drain(steps)
+            if self.is_main or self.layout.collective:
+                average = self.ema.in_place() if self.ema else nullcontext()
+                with average, self.accelerator.autocast():
+                    drawn = self.stop.drain(previews.render(self._denoiser, update, recorder.writer, self.is_main))
+            if self.is_main:
+                previews.finish(update, drawn, self.stop, recorder)
+        if self.config.loop.keep_best and self.ranks.run_on_main(lambda: previews.is_best(update)):
+            self._save(recorder)
 
     @property
     def _denoiser(self) -> torch.nn.Module:
@@ -290,6 +297,10 @@ class Trainer:
         # the newest checkpoint as the main process sees it, so that all start from one
         latest = broadcast_object_list([self.checkpoints.latest()])[0]
         self._rewind(0 if latest is None else update_of(latest))
+        if self.is_main:
+            for line in read_previews(self.folder).complaints():
+                print(line)
+            rewind_previews(self.folder, 0 if latest is None else update_of(latest))
         checkpoint = None if latest is None else load_checkpoint(latest)
         # what is measured is held against the weights before any training, which are still here
         if self.validation and (

@@ -54,7 +54,7 @@ def test_clips_are_shown_with_the_base_beside(clips, tmp_path):
     config = str(clips / "config.yaml")
     assert seppo_video(["prepare", config, *changed]) == 0
     assert seppo_video(["train", config, *changed]) == 0
-    files = sorted((run / "previews").iterdir())
+    files = sorted((run / "previews").glob("*.webp"))
     assert [path.name for path in files] == [f"update-00000{update}.webp" for update in (0, 2, 4)]
     with Image.open(files[0]) as picture:
         assert picture.is_animated and picture.n_frames == FRAMES

@@ -134,7 +134,7 @@ def test_previews_metrics_and_tensorboard(workshop, written, tmp_path):
     )
     assert seppo_image(["train", str(written(preview=preview))]) == 0
     run = tmp_path / "run"
-    assert sorted(p.name for p in (run / "previews").iterdir()) == [
+    assert sorted(p.name for p in (run / "previews").glob("*.png")) == [
         "update-000000.png",
         "update-000004.png",
         "update-000006.png",

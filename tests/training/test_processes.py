@@ -13,6 +13,7 @@ from seppo_core.methods.reference import FrozenCopy
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_metrics
 from seppo_image import commands
+from tests.judges import assert_scored_alike, judged
 from tests.training.test_resume import assert_same_run
 from tests.training.together import start, torchrun
 
@@ -50,8 +51,9 @@ def final(run: Path) -> dict[str, torch.Tensor]:
 def test_several_processes_equal_one_with_accumulation(workshop, tmp_path, mode, method, processes):
     def config_of(run):
         config = workshop.config(run, mode, method)
-        loop = replace(config.loop, validate_every=3)
-        return replace(config, loop=loop, data=replace(config.data, validation=0.3))
+        loop = replace(config.loop, validate_every=3, keep_checkpoints=1, keep_best=True)
+        preview = judged(every=2, per_prompt=1, steps=2)
+        return replace(config, loop=loop, data=replace(config.data, validation=0.3), preview=preview)
 
     config = config_of(tmp_path / "several")
     path = tmp_path / "config.yaml"
@@ -73,6 +75,7 @@ def test_several_processes_equal_one_with_accumulation(workshop, tmp_path, mode,
     # the first update, before AdamW's division has enlarged any rounding
     assert several[0]["winner_error"] == pytest.approx(one[0]["winner_error"], rel=1e-5)
     assert several[0]["grad_norm"] == pytest.approx(one[0]["grad_norm"], rel=1e-5)
+    assert_scored_alike(tmp_path / "several", tmp_path / "one")
     a, b = final(tmp_path / "several"), final(tmp_path / "one")
     for name in a:
         assert (a[name] - b[name]).abs().max() <= 0.05 * MOVED, name

@@ -8,17 +8,18 @@ import torch
 from accelerate import Accelerator
 
 from seppo_core.config.loader import resolved_yaml
-from seppo_core.config.training import LoopConfig, OptimizerConfig, PreviewConfig
+from seppo_core.config.training import LoopConfig, OptimizerConfig
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run.history import read_metrics
 from seppo_core.training.parallel import make_strategy
 from seppo_image import commands
 from seppo_video.__main__ import main as seppo_video
+from tests.judges import assert_scored_alike, judged
 from tests.training.test_processes import MOVED, final, trained
 
 
 def config_of(workshop, run, mode: str, sharded: bool, precision: str = "no", iterations: int = 2):
-    config = workshop.config(run, mode, preview=PreviewConfig(prompts=("a red wall",), every=1, per_prompt=1, steps=2))
+    config = workshop.config(run, mode, preview=judged(every=1, per_prompt=1, steps=2))
     # an odd number of chunks, so that one process has to draw one more than it needs
     samples = replace(config.reference_samples, batch_size=5)
     loop = LoopConfig(
@@ -27,6 +28,7 @@ def config_of(workshop, run, mode: str, sharded: bool, precision: str = "no", it
         batch_size=4,
         micro_batch_size=1,
         checkpoint_every=2,
+        keep_best=True,
         sharded=sharded,
         validate_every=3,
         mixed_precision=precision,
@@ -79,10 +81,11 @@ def test_shards_equal_one_process(both):
     held_out = [read_metrics(run)[2]["held_out_start"] for run in (shards, one)]
     assert held_out[0] == pytest.approx(held_out[1], rel=1e-5)
     assert max(line["gap_size"] for line in read_metrics(one)) > 5e-4
+    assert_scored_alike(shards, one)
     folders = [sorted(path.name for path in run.rglob("*.safetensors")) for run in (shards, one)]
     assert folders[0] == folders[1]
     names = [f"update-{update:06d}.png" for update in range(7)]
-    assert sorted(path.name for path in (shards / "previews").iterdir()) == names
+    assert sorted(path.name for path in (shards / "previews").glob("*.png")) == names
 
 
 def test_a_checkpoint_of_shards_is_a_whole_one(both):

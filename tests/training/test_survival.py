@@ -72,7 +72,7 @@ def test_a_signal_in_a_preview_draws_it_after_the_resume(workshop, tmp_path, mon
             commands.train(config)
     commands.train(config)
     names = ["update-000000.png", "update-000004.png", "update-000006.png"]
-    assert sorted(path.name for path in (tmp_path / "run" / "previews").iterdir()) == names
+    assert sorted(path.name for path in (tmp_path / "run" / "previews").glob("*.png")) == names
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
