@@ -20,7 +20,7 @@ from diffusers import (
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_core.models.patch_vae import PatchVAE
 
 MAX_TOKENS = 16
 FRAMES = 8  # at most, per clip
@@ -146,11 +146,11 @@ def motion_unet(picture: UNet2DConditionModel, channels: tuple[int, int]) -> UNe
 
 
 def image_pipeline(
-    denoiser: UNet2DConditionModel, encoder: CLIPTextModel, words_to_ids: CLIPTokenizer
+    denoiser: UNet2DConditionModel, encoder: CLIPTextModel, words_to_ids: CLIPTokenizer, vae: PatchVAE | None = None
 ) -> StableDiffusionPipeline:
     """The parts as the pipeline that is saved; the encoder only understands the tokenizer it was trained with."""
     return StableDiffusionPipeline(
-        vae=PixelShuffleVAE(),
+        vae=vae or PatchVAE(),
         text_encoder=encoder,
         tokenizer=words_to_ids,
         unet=denoiser,
@@ -162,11 +162,11 @@ def image_pipeline(
 
 
 def video_pipeline(
-    denoiser: UNetMotionModel, encoder: CLIPTextModel, words_to_ids: CLIPTokenizer
+    denoiser: UNetMotionModel, encoder: CLIPTextModel, words_to_ids: CLIPTokenizer, vae: PatchVAE | None = None
 ) -> AnimateDiffPipeline:
     """The parts as an AnimateDiff pipeline around a whole motion UNet."""
     return AnimateDiffPipeline(
-        vae=PixelShuffleVAE(),
+        vae=vae or PatchVAE(),
         text_encoder=encoder,
         tokenizer=words_to_ids,
         unet=denoiser,

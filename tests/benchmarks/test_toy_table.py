@@ -23,9 +23,9 @@ def write_all(paths: Paths, plan: Plan, arms: tuple[str, ...] = FEW, seeds: int 
     """Every cell of these arms; the higher rate is the better one."""
     write_cell(paths, plan.base(), SCORES["base"])
     for arm in arms:
-        for cell in plan.tuning("main", arm):
+        for cell in plan.tuning("mixture", arm):
             write_cell(paths, cell, 10 * cell.rate)
-        for cell in plan.final("main", arm, 3e-3)[:seeds]:
+        for cell in plan.final("mixture", arm, (3e-3, None, None))[:seeds]:
             write_cell(paths, cell, SCORES[arm])
 
 
@@ -47,14 +47,14 @@ def test_rows_hold_what_the_cells_hold(tmp_path):
     plan, paths = small_plan(), Paths(tmp_path)
     write_all(paths, plan)
     # the seconds of a run that was broken off are not counted
-    write_cell(paths, plan.cell("main", "seppo", 3e-3, 1, "final"), SCORES["seppo"], seconds=None)
+    write_cell(paths, plan.cell("mixture", "seppo", (3e-3, None, None), 1, "final"), SCORES["seppo"], seconds=None)
     table = load_table(plan, paths)
     rows = {row.arm: row for row in table.rows}
     # luck of seeds 1 to 3 is 0.02 on average
     assert rows["seppo"].mean.value == pytest.approx(SCORES["seppo"] + 0.02)
     assert rows["seppo"].over["sft"].value == pytest.approx(0.05) and rows["seppo"].over["sft"].low > 0.049
     assert rows["seppo"].over["base"].value == pytest.approx(0.12)
-    assert rows["seppo"].rate == 3e-3 and rows["seppo"].at_edge
+    assert rows["seppo"].rate == 3e-3 and rows["seppo"].at_edge(0)
     assert rows["seppo"].seconds == 10 and rows["seppo"].shares["plus"] == pytest.approx(0.4)
     # + on items 0 and 2 of every 4, worse on 0 and 1
     assert rows["seppo"].anchor.precision.value == rows["seppo"].anchor.recall.value == 0.5
@@ -70,8 +70,8 @@ def test_markdown_marks_what_is_missing(tmp_path):
     table = load_table(plan, paths)
     rows = {row.arm: cells(row) for row in table.rows}
     assert all(len(row) == len(HEADINGS) for row in rows.values())
-    assert rows["seppo"][2] == "2 of 3 †" and rows["seppo"][1] == "0.003*"
-    assert rows["seppo"][5].startswith("**+.050** (+.050 to +.050)") and rows["kto"][3] == "–"
+    assert rows["seppo"][4] == "2 of 3 †" and rows["seppo"][1:4] == ["0.003*", "–", "–"]
+    assert rows["seppo"][7].startswith("**+.050** (+.050 to +.050)") and rows["kto"][5] == "–"
     text = markdown(table, plan, {"winners": 0.8})
     assert "| KTO" not in text and "KTO, labels" in text.partition("Not run yet: ")[2]
     assert "in processor time" not in text, "the matched SFT is not there"
@@ -79,12 +79,12 @@ def test_markdown_marks_what_is_missing(tmp_path):
 
 
 def test_report_is_versioned_and_its_page_stands_alone(tmp_path, capsys):
-    plan, paths = small_plan(regimes=("main", "few")), Paths(tmp_path)
+    plan, paths = small_plan(regimes=("mixture", "few")), Paths(tmp_path)
     write_all(paths, plan)
     assert write_report(plan, paths, tmp_path, True, 1.0) == 0
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert (report["format"], report["kind"], report["partial"]) == (1, "seppo-toy-report", True)
-    seppo = next(row for row in report["rows"] if row["arm"] == "seppo" and row["regime"] == "main")
+    seppo = next(row for row in report["rows"] if row["arm"] == "seppo" and row["regime"] == "mixture")
     assert seppo["seeds"] == [1, 2, 3] and len(seppo["mean"]) == 3 and seppo["anchor"]["precision"][0] == 0.5
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "http" not in page.replace("http-equiv", "") and "<svg" in page and held_out("image")[0] in page
@@ -100,7 +100,7 @@ def test_mistakes_on_the_command_line(capsys):
 
 def test_a_stored_cell_reads_back_as_it_was(tmp_path):
     plan, paths = small_plan(), Paths(tmp_path)
-    cell = plan.cell("main", "seppo", 1e-3, 1, "final")
+    cell = plan.cell("mixture", "seppo", (1e-3, None, None), 1, "final")
     write_cell(paths, cell, 0.5)
     assert read_spec(paths.cell(cell)) == cell and read_result(paths, cell).cell == cell
     assert (ROOT / cell.config).is_file()

@@ -59,7 +59,7 @@ def test_every_arm_has_cells_of_its_own(modality, scale):
     found: list[Cell] = plan.bases()
     for regime in plan.regimes:
         for arm in plan.arms(regime):
-            found += [*plan.tuning(regime, arm), *plan.final(regime, arm, 1e-3)]
+            found += [*plan.tuning(regime, arm), *plan.final(regime, arm, (1e-3, None, None))]
     assert len({cell.key for cell in found}) == len(found) == len({cell.name for cell in found})
     assert {cell.seed for cell in found if cell.role == "tune"}.isdisjoint(
         cell.seed for cell in found if cell.role == "final" and cell.config
@@ -67,11 +67,11 @@ def test_every_arm_has_cells_of_its_own(modality, scale):
 
 
 def test_image_arms_cover_every_method_from_one_base_and_batch():
-    plan = Plan("image", SCALES["image"]["quick"])
-    assert ["base", *plan.arms("main")] == list(ARMS)
-    configs = {arm: arm_config("image", ARMS[arm]) for arm in plan.arms("main")}
+    plan = Plan("image", SCALES["image"]["quick"], regimes=("mixture",))
+    assert ["base", *plan.arms("mixture")] == list(ARMS)
+    configs = {arm: arm_config("image", ARMS[arm]) for arm in plan.arms("mixture")}
     assert {config.method.name for config in configs.values()} == {
-        "seppo", "sspo", "sft", "dpo", "spin", "ditto", "mapo", "kto",
+        "seppo", "sspo", "sft", "dpo", "spin", "ditto", "mapo", "kto", "gt_pair", "dro", "poly_dpo", "dspo",
     }  # fmt: skip
     assert len({(config.model, config.preview, config.reference_samples.steps) for config in configs.values()
                 if config.method.spec.counterpart == "generated"}) == 1  # fmt: skip
@@ -81,10 +81,11 @@ def test_image_arms_cover_every_method_from_one_base_and_batch():
     assert all(configs[arm].data.supervision == ARMS[arm].data for arm in ("dpo", "mapo", "kto"))
 
 
-@pytest.mark.parametrize("regime", ["main", "long"])
+@pytest.mark.parametrize("regime", ["mixture", "long"])
 def test_matched_sft_costs_as_many_passes_as_seppo(regime):
     plan = Plan("image", SCALES["image"]["quick"])
-    matched, seppo, sft = (plan.cell(regime, arm, 1e-3, 1, "final") for arm in ("sft_matched", "seppo", "sft"))
+    arms = ("sft_matched", "seppo", "sft")
+    matched, seppo, sft = (plan.cell(regime, arm, (1e-3, None, None), 1, "final") for arm in arms)
     assert abs(matched.passes / seppo.passes - 1) < 0.01 and sft.passes < seppo.passes / 5
     # 8 steps to generate, 2 of the reference, 2 of the policy with a backward pass that counts as two
     assert seppo.passes == 60 * 16 * (8 + 2 + 2 * 3) * (3 if regime == "long" else 1)
@@ -93,24 +94,21 @@ def test_matched_sft_costs_as_many_passes_as_seppo(regime):
 
 def test_what_decides_a_cell_changes_its_key_and_more_seeds_do_not():
     plan = small_plan()
-    cell = plan.cell("main", "seppo", 1e-3, 1, "final")
-    assert small_plan(seeds=9, only=("sft",)).cell("main", "seppo", 1e-3, 1, "final").key == cell.key
+    at = (1e-3, None, None)
+    cell = plan.cell("mixture", "seppo", at, 1, "final")
+    assert small_plan(seeds=9, only=("sft",)).cell("mixture", "seppo", at, 1, "final").key == cell.key
     for other in (
-        plan.cell("main", "seppo", 3e-3, 1, "final"), plan.cell("main", "seppo", 1e-3, 2, "final"),
-        plan.cell("few", "seppo", 1e-3, 1, "final"), plan.cell("strong", "seppo", 1e-3, 1, "final"),
-        plan.cell("main", "seppo_latest", 1e-3, 1, "final"),
-        Plan("image", replace(plan.scale, size=32)).cell("main", "seppo", 1e-3, 1, "final"),
-        small_plan(data_seed=1).cell("main", "seppo", 1e-3, 1, "final"),
+        plan.cell("mixture", "seppo", (3e-3, None, None), 1, "final"), plan.cell("mixture", "seppo", at, 2, "final"),
+        plan.cell("mixture", "seppo", (1e-3, 5.0, None), 1, "final"), plan.cell("own", "seppo", at, 1, "final"),
+        plan.cell("few", "seppo", at, 1, "final"), plan.cell("strong", "seppo", at, 1, "final"),
+        plan.cell("mixture", "seppo_latest", at, 1, "final"),
+        Plan("image", replace(plan.scale, size=32)).cell("mixture", "seppo", at, 1, "final"),
+        small_plan(data_seed=1).cell("mixture", "seppo", at, 1, "final"),
     ):  # fmt: skip
         assert other.key != cell.key
 
 
-def test_stored_cells_of_the_shipped_base_are_still_found():
-    """Their keys were made before cells named their base; `runs/toy` folders of users hold them."""
-    cell = replace(small_plan().cell("main", "seppo", 1e-3, 1, "final"), mark="m")
-    assert cell.key == "b6e3a913d2"
-    assert replace(cell, base="strong").key != cell.key
-
-
 def test_clips_have_no_strong_base():
-    assert Plan("video", SCALES["video"]["quick"], regimes=tuple(REGIMES)).regimes == ("main", "few", "weak", "long")
+    assert Plan("video", SCALES["video"]["quick"], regimes=tuple(REGIMES)).regimes == (
+        "own", "mixture", "few", "weak", "long",
+    )  # fmt: skip

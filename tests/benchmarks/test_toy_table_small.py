@@ -81,7 +81,7 @@ def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(Reference, "track", lambda self, optimizer: None)
     monkeypatch.chdir(ROOT)
     plan = Plan("image", Scale(8, 2, 2, 2, 1))
-    cell = plan.cell("main", arm, 1e-3, 1, "final")
+    cell = plan.cell("mixture", arm, (1e-3, None, None), 1, "final")
     paths = ("--data.source", str(prepared.source("image", cell.data)),
               "--data.cache", str(prepared.cache("image", cell.data)))  # fmt: skip
     assert image_main(["train", cell.config, "--run", str(tmp_path / "run"), *paths, *cell.options]) == 0
@@ -100,7 +100,7 @@ def test_a_strong_base_is_what_training_and_judging_start_from(prepared, monkeyp
     assert cell_main(["strong", str(prepared.out), "image"]) == 0
     assert [path.name for path in prepared.strong("image").parent.iterdir()] == ["strong"]
     plan = Plan("image", Scale(8, 2, 2, 2, 1, noises=1, prompts=3, anchor_items=4), regimes=("strong",))
-    base, trained = plan.base("strong"), plan.cell("strong", "seppo", 1e-3, 1, "final")
+    base, trained = plan.base("strong"), plan.cell("strong", "seppo", (1e-3, None, None), 1, "final")
     scores = {}
     for cell in (plan.base(), base, trained):
         write_spec(prepared.cell(cell), cell)
@@ -134,7 +134,7 @@ def test_the_whole_table_in_small(tmp_path):
     assert rows["seppo"]["anchor"]["draws"] + 2 * rows["seppo"]["anchor"]["tied"] == 16
     assert rows["dpo"]["anchor"] is None and not report["rows"][1]["seeds"], "continued was not asked for"
     times = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/*/cell.json")}
-    gone = next(path for path in times if "main-dpo" in str(path) and "seed2" in str(path))
+    gone = next(path for path in times if "mixture-dpo" in str(path) and "seed2" in str(path))
     gone.unlink()
     again = small_table(out)
     assert again["rows"] != [] and {row["arm"]: row["mean"] for row in again["rows"]} == {

@@ -13,7 +13,7 @@ from benchmarks.experiments.toy.folder import Paths, read_spec
 from benchmarks.experiments.toy.plan import LADDER
 from benchmarks.experiments.toy.processes import TaskFailed
 from benchmarks.experiments.toy.queue import (
-    best_rate,
+    best_setting,
     beyond,
     cells_to_do,
     failure,
@@ -82,7 +82,7 @@ def test_busy_cells_are_not_begun_twice_and_unknown_rates_wait(tmp_path):
     save_json(paths.data("image") / "data.json", {"scores": {}})
     save_json(paths.cache("image", "winners") / "manifest.json", {})
     write_cell(paths, plan.base(), 0.6)
-    first, second = plan.tuning("main", "sft")
+    first, second = plan.tuning("mixture", "sft")
     write_cell(paths, first, 0.6)
     assert next_job(plan, paths, ()).cell == second
     assert next_job(plan, paths, {second.name}) is None
@@ -90,18 +90,18 @@ def test_busy_cells_are_not_begun_twice_and_unknown_rates_wait(tmp_path):
     assert waiting == [True, False, False, False]
 
 
-def test_best_rate_needs_all_of_them_and_takes_the_lower_of_a_tie(tmp_path):
+def test_best_setting_needs_all_of_them_and_takes_the_lower_of_a_tie(tmp_path):
     plan, paths = small_plan(), Paths(tmp_path)
-    low, high = plan.tuning("main", "sft")
+    low, high = plan.tuning("mixture", "sft")
     write_cell(paths, low, 0.6)
-    assert best_rate(plan, paths, "main", "sft") is None
+    assert best_setting(plan, paths, "mixture", "sft") is None
     write_cell(paths, high, 0.6)
-    assert best_rate(plan, paths, "main", "sft") == low.rate
+    assert best_setting(plan, paths, "mixture", "sft") == low.setting
     write_cell(paths, high, 0.7)
-    assert best_rate(plan, paths, "main", "sft") == high.rate
+    assert best_setting(plan, paths, "mixture", "sft") == high.setting
 
 
-def test_a_best_rate_at_the_edge_is_looked_beyond_as_often_as_allowed(tmp_path):
+def test_a_best_setting_at_the_edge_is_looked_beyond_as_often_as_allowed(tmp_path):
     plan, paths = small_plan(only=("sft",)), Paths(tmp_path)
     plan.scale = replace(plan.scale, extend=2)
     write_cell(paths, plan.base(), 0.6)
@@ -113,7 +113,44 @@ def test_a_best_rate_at_the_edge_is_looked_beyond_as_often_as_allowed(tmp_path):
         write_cell(paths, job.cell, -job.cell.rate)  # the lower the better
     assert tried == [1e-3, 3e-3, 3e-4, 1e-4] and job.cell.rate == 1e-4
     row = next(row for row in load_table(plan, paths).rows if row.arm == "sft")
-    assert [rate for rate, _ in row.tuning] == [1e-4, 3e-4, 1e-3, 3e-3] and row.at_edge
+    assert [setting[0] for setting, _ in row.tuning] == [1e-3, 3e-3, 3e-4, 1e-4] and row.at_edge(0)
+
+
+def test_beta_is_tuned_at_the_best_rate_and_the_weight_at_the_best_of_both(tmp_path):
+    plan, paths = small_plan(only=("gt_pair",), regimes=("own",)), Paths(tmp_path)
+    plan.scale = replace(plan.scale, extend=1, beta=10.0, weight=10.0)
+    write_cell(paths, plan.base(), 0.6)
+    save_json(paths.data("image") / "data.json", {"scores": {}})
+    draws = next_job(plan, paths, ())
+    assert draws.name == "own-image" and draws.command[-2:] == ("4", "2")
+    save_json(paths.data("image") / "own.json", {"scores": {}})
+    save_json(paths.cache("image", "own_winners") / "manifest.json", {})
+
+    def score(rate, beta, weight):
+        # best at 1e-3, at the lower beta, inside the weights
+        return 0.5 + (rate == 1e-3) / 10 - beta / 1e4 - abs(weight - 10) / 1e5
+
+    tried = []
+    while (job := next_job(plan, paths, ())).cell.role == "tune":
+        tried.append(job.cell.setting)
+        write_cell(paths, job.cell, score(*job.cell.setting))
+    assert tried == [
+        (1e-3, 10, 10), (3e-3, 10, 10), (3e-4, 10, 10), (1e-3, 1, 10), (1e-3, 100, 10), (1e-3, 0.1, 10),
+        (1e-3, 0.1, 3), (1e-3, 0.1, 30),
+    ]  # fmt: skip
+    assert job.cell.setting == (1e-3, 0.1, 10) and job.cell.data == "own_winners"
+    assert ("--method.beta", "0.1", "--method.sft_weight", "10") == job.cell.options[16:20]
+
+
+def test_a_table_goes_on_elsewhere_from_the_results_that_are_kept(tmp_path):
+    plan, store = small_plan(only=("sft",), seeds=1), tmp_path / "store"
+    here, elsewhere = Paths(tmp_path / "here", store), Paths(tmp_path / "elsewhere", store)
+    launcher = Pretend(here)
+    assert sweep(plan, here, launcher, stream=io.StringIO()) and len(launcher.began) == 6
+    again = Pretend(elsewhere)
+    assert sweep(plan, elsewhere, again, stream=io.StringIO()) and again.began == ["data"]
+    rows = [load_table(plan, paths).of("mixture") for paths in (here, elsewhere)]
+    assert [row.to_json() for row in rows[0]] == [row.to_json() for row in rows[1]]
 
 
 def test_no_rate_is_looked_for_beyond_one_inside_the_grid_or_the_ladders_end():
@@ -124,14 +161,14 @@ def test_no_rate_is_looked_for_beyond_one_inside_the_grid_or_the_ladders_end():
 
 def test_a_rate_that_failed_is_not_chosen_and_can_be_tried_again(tmp_path):
     plan, paths = small_plan(only=("sft",)), Paths(tmp_path)
-    low, high = plan.tuning("main", "sft")
+    low, high = plan.tuning("mixture", "sft")
     write_cell(paths, low, 0.6)
     note_failure(paths, high, "loss is not finite")
-    assert best_rate(plan, paths, "main", "sft") == low.rate
+    assert best_setting(plan, paths, "mixture", "sft") == low.setting
     assert failure(paths, high) == "loss is not finite"
     note_failure(paths, low, "nor here")
     (paths.cell(low) / "cell.json").unlink()
-    assert best_rate(plan, paths, "main", "sft") is None
+    assert best_setting(plan, paths, "mixture", "sft") is None
     # no rate came through: nothing is left to be done
     write_cell(paths, plan.base(), 0.6)
     assert list(cells_to_do(plan, paths)) == []
@@ -166,7 +203,7 @@ class Pretend:
         elif "prepare" in command:
             save_json(Path(command[command.index("--data.cache") + 1]) / "manifest.json", {})
         else:
-            cell = read_spec(Path(command[-1]))
+            cell = read_spec(Path(command[3]))
             write_cell(self.paths, cell, 0.6)
         return Done(0)
 
@@ -181,7 +218,7 @@ def test_sweep_runs_all_once_and_then_nothing(tmp_path):
     launcher = Pretend(paths)
     assert sweep(plan, paths, launcher, jobs=2, stream=stream)
     assert len(launcher.began) == len(set(launcher.began)) == 1 + 1 + 2 + 4 + 2
-    assert "DPO, pairs, lr 0.001, seed 1: R 0.61" in stream.getvalue()
+    assert "DPO, pairs (mixture), lr 0.001, seed 1: R 0.61" in stream.getvalue()
     again = Pretend(paths)
     assert sweep(plan, paths, again, stream=stream) and again.began == []
     more = Pretend(paths)
@@ -197,11 +234,11 @@ def test_no_cell_begins_after_the_budget(tmp_path):
 
 def test_a_cell_that_fails_is_noted_and_the_rest_goes_on(tmp_path):
     plan, paths, stream = small_plan(only=("sft",), seeds=2), Paths(tmp_path), io.StringIO()
-    assert sweep(plan, paths, Pretend(paths, fail="main-sft-lr0.003"), stream=stream)
+    assert sweep(plan, paths, Pretend(paths, fail="mixture-sft-lr0.003"), stream=stream)
     assert "FAILED, seppo-image: it broke" in stream.getvalue()
     table = load_table(plan, paths)
     (row,) = [row for row in table.rows if row.arm == "sft"]
-    assert row.rate == 1e-3 and row.seeds == (1, 2) and row.tuning[1] == (3e-3, None)
+    assert row.rate == 1e-3 and row.seeds == (1, 2) and row.tuning[1] == ((3e-3, None, None), None)
     assert "it broke" in row.failures[0] and "it broke" in markdown(table, plan, {})
 
 
@@ -245,8 +282,8 @@ def test_a_cell_that_is_ended_or_held_from_outside_stops_the_sweep_and_is_no_fai
     class Held(Pretend):
         def start(self, command, log):
             done = super().start(command, log)
-            return Done(status) if log.stem.startswith("main-sft") else done
+            return Done(status) if log.stem.startswith("mixture-sft") else done
 
     with pytest.raises(TaskFailed, match=f"ended with status {status}"):
         sweep(plan, paths, Held(paths), stream=io.StringIO())
-    assert all(failure(paths, cell) is None for cell in plan.tuning("main", "sft"))
+    assert all(failure(paths, cell) is None for cell in plan.tuning("mixture", "sft"))

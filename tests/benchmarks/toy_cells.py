@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from benchmarks.experiments.toy.cell import prompts_of
-from benchmarks.experiments.toy.folder import FORMAT, Paths, write_spec
+from benchmarks.experiments.toy.folder import CellResult, Paths, write_result, write_spec
 from benchmarks.experiments.toy.plan import Cell, Plan, Scale
-from seppo_core.io.atomic import save_json, save_tensors
+from seppo_core.io.atomic import save_tensors
 
 
 def write_cell(paths: Paths, cell: Cell, score: float, *, seconds: float | None = 10.0, spread: float = 0.05) -> None:
@@ -19,32 +19,26 @@ def write_cell(paths: Paths, cell: Cell, score: float, *, seconds: float | None 
     shape = (len(prompts), cell.noises)
     difficulty = np.linspace(-spread, spread, shape[0])[:, None]
     luck = 0.01 * cell.seed
-    scores = torch.tensor(score + luck + difficulty + np.zeros(shape))
+    scores = score + luck + difficulty + np.zeros(shape)
     write_spec(folder, cell)
-    save_tensors(
-        folder / "scores.safetensors",
-        {"scores": scores, "samples": torch.zeros((*shape, 16, 16, 3), dtype=torch.uint8)},
-    )
+    save_tensors(folder / "scores.safetensors", {"samples": torch.zeros((*shape, 32, 32, 3), dtype=torch.uint8)})
+    plus = margin = None
     captions: list[str] = []
     if cell.anchor is not None:
         items, draws = cell.anchor
         captions = [f"caption {i % 8}" for i in range(items)]
-        right = torch.arange(items) % 2 == 0
-        plus = right[:, None].expand(items, draws).to(torch.uint8)
-        margin = torch.where(torch.arange(items) % 4 < 2, 0.1, -0.1)
-        save_tensors(folder / "anchor.safetensors", {"plus": plus, "margin": margin})
-    save_json(
-        folder / "cell.json",
-        {
-            "format": FORMAT, "label": cell.label, "prompts": prompts, "seconds": seconds,
-            "curve": [[20, score - 0.01], [60, score]] if cell.config else [[0, score]],
-            "shares": {"plus": 0.4, "minus": 0.6, "zero": 0.0} if cell.anchor else {}, "captions": captions,
-            "updates": 60,
-        },
+        plus = np.repeat(np.arange(items)[:, None] % 2 == 0, draws, axis=1)
+        margin = np.where(np.arange(items) % 4 < 2, 0.1, -0.1)
+    result = CellResult(
+        cell=cell, scores=scores, prompts=prompts, seconds=seconds,
+        curve=[(20, score - 0.01), (60, score)] if cell.config else [(0, score)],
+        shares={"plus": 0.4, "minus": 0.6, "zero": 0.0} if cell.anchor else {}, plus=plus, margin=margin,
+        captions=captions, alarms=[],
     )  # fmt: skip
+    write_result(paths, result, {"commit": "none"})
 
 
 def small_plan(**options) -> Plan:
-    """Two rates, three seeds, few samples."""
+    """Two rates, three seeds, few samples, draws of the mixture."""
     scale = Scale(size=16, rates=(1e-3, 3e-3), extend=0, noises=2, tuning_noises=1)
-    return Plan("image", scale, **{"seeds": 3} | options)
+    return Plan("image", scale, **{"seeds": 3, "regimes": ("mixture",)} | options)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.source import VIEWS, BadItem, Item, Source, View
 from seppo_core.models.adapter import Adapter, Condition, CropInfo, Posterior
-from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_core.models.patch_vae import PatchVAE
 
 
 class ListSource(Source):
@@ -56,7 +56,7 @@ class PixelAdapter(Adapter):
     lora_targets = trainable = {}  # noqa: RUF012
 
     def __init__(self, largest_batch: int | None = None):
-        self.vae, self.denoiser = PixelShuffleVAE(), nn.Linear(1, 1)
+        self.vae, self.denoiser = PatchVAE(), nn.Linear(1, 1)
         self.pipeline = SimpleNamespace(vae=self.vae)
         self.largest_batch = largest_batch
         self.calls: list[int] = []

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from seppo_core.export.snippets import pipeline_code, script, usage
-from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_core.models.patch_vae import PatchVAE
 from seppo_image.families.stable_diffusion import StableDiffusionModel
 from seppo_image.sd3 import StableDiffusion3
 from seppo_image.stable_diffusion import StableDiffusion
@@ -56,15 +56,15 @@ def test_the_code_imports_a_vae_that_diffusers_does_not_know(tmp_path):
     """In a process of its own, for here the class is imported already."""
     whole = tiny.stable_diffusion(tmp_path / "words")
     pipeline = StableDiffusionPipeline(
-        **whole.components | {"vae": PixelShuffleVAE()}, requires_safety_checker=False
+        **whole.components | {"vae": PatchVAE()}, requires_safety_checker=False
     )  # fmt: skip
     pipeline.save_pretrained(tmp_path / "base")
     pipeline.vae.save_pretrained(tmp_path / "vae")
     for sources in ({"base": str(tmp_path / "base")}, {"base": str(tmp_path / "base"), "vae": str(tmp_path / "vae")}):
         code = script(pipeline_code(pipeline, sources)) + "\nprint(type(pipe.vae).__name__)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-        assert done.stdout.split() == ["PixelShuffleVAE"]
-    without = code.replace("import seppo_core.models.pixel_shuffle_vae\n", "").replace(
-        "from seppo_core.models.pixel_shuffle_vae import", "#"
+        assert done.stdout.split() == ["PatchVAE"]
+    without = code.replace("import seppo_core.models.patch_vae\n", "").replace(
+        "from seppo_core.models.patch_vae import", "#"
     )
     assert subprocess.run([sys.executable, "-c", without], capture_output=True, cwd=ROOT).returncode

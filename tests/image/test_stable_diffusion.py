@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 
-from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_core.models.patch_vae import PatchVAE
 from seppo_image.families.stable_diffusion import StableDiffusionModel
 from seppo_image.stable_diffusion import StableDiffusion
 from tests import tiny
@@ -97,11 +97,11 @@ def pixel_pipeline(folder: Path) -> StableDiffusionPipeline:
     scheduler = DDIMScheduler(
         beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False, steps_offset=1
     )
-    return StableDiffusionPipeline(**parts(folder) | {"vae": PixelShuffleVAE(), "unet": unet, "scheduler": scheduler})
+    return StableDiffusionPipeline(**parts(folder) | {"vae": PatchVAE(), "unet": unet, "scheduler": scheduler})
 
 
 @pytest.mark.slow
-def test_folder_that_names_the_pixel_shuffle_vae(tmp_path):
+def test_folder_that_names_the_patch_vae(tmp_path):
     pixel_pipeline(tmp_path).save_pretrained(tmp_path / "base")
     # in a process of its own: here the class has been imported already
     script = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline
 
-import seppo_core.models.pixel_shuffle_vae  # noqa: F401  the pipelines' VAE class
+import seppo_core.models.patch_vae  # noqa: F401  the pipelines' VAE class
 from benchmarks.experiments.toy.task import bases, captions
 from benchmarks.experiments.toy.task.score import image_parts, video_parts
 

@@ -72,14 +72,14 @@ def test_a_video_base_on_disk_is_the_trained_model_in_an_animatediff_pipeline(tm
     base.save(tmp_path)
     adapter = MotionAdapter.from_pretrained(tmp_path / "motion")
     loaded = AnimateDiffPipeline.from_pretrained(tmp_path / "video", motion_adapter=adapter)
-    whole = models.video_pipeline(base.denoiser, base.encoder, base.tokenizer)
+    whole = models.video_pipeline(base.denoiser, base.encoder, base.tokenizer, base.vae)
     arguments = {"prompt": captions.held_out("video")[:2], "num_frames": 8, "num_inference_steps": 3}
     clips = []
     for pipeline in (loaded, whole):
         pipeline.set_progress_bar_config(disable=True)
         generator = torch.Generator().manual_seed(1)
         clips.append(pipeline(**arguments, guidance_scale=2.0, generator=generator, output_type="pt").frames)
-    assert clips[0].shape == (2, 8, 3, 16, 16)
+    assert clips[0].shape == (2, 8, 3, 32, 32)
     assert torch.equal(*clips)
 
 
@@ -92,7 +92,7 @@ def test_our_sampling_is_the_pipelines(guidance):
         for weight in base.denoiser.parameters():
             weight.add_(0.02 * torch.randn_like(weight))
     prompts = captions.held_out("image")[:3]
-    pipeline = models.image_pipeline(base.denoiser, base.encoder, base.tokenizer)
+    pipeline = models.image_pipeline(base.denoiser, base.encoder, base.tokenizer, base.vae)
     pipeline.set_progress_bar_config(disable=True)
     noise = torch.randn((3, 12, 8, 8), generator=torch.Generator().manual_seed(5))
     images = pipeline(prompts, num_inference_steps=4, guidance_scale=guidance, latents=noise, output_type="pt").images

@@ -58,16 +58,16 @@ def moved(velocity):
     """A red circle on black that crosses the middle with the velocity (x, y) in pixels per frame."""
     attributes = render.caption_indices("video", ["a red circle moving right on black"])
     time = torch.arange(render.FRAMES) - (render.FRAMES - 1) / 2
-    return render.clips(attributes, 8 + time[None, :, None] * torch.tensor(velocity))
+    return render.clips(attributes, render.SIZE / 2 + time[None, :, None] * torch.tensor(velocity))
 
 
 @pytest.mark.parametrize(
     ("velocity", "motion"),
-    [((1.0, 0.0), 1.0), ((0.0, 0.0), 0.0), ((-1.0, 0.0), 0.0), ((0.0, 1.0), 0.0), ((0.5, 0.0), 0.5), ((1.4, 0.0), 0.6)],
+    [((2.0, 0.0), 1.0), ((0.0, 0.0), 0.0), ((-2.0, 0.0), 0.0), ((0.0, 2.0), 0.0), ((1.0, 0.0), 0.5), ((2.8, 0.0), 0.6)],
 )
 def test_motion_is_one_minus_the_relative_miss_of_the_velocity(velocity, motion):
     parts = video_parts(moved(velocity), ["a red circle moving right on black"])
-    # centres are found on whole pixels
+    # centres are found on every second pixel
     assert parts.motion.item() == pytest.approx(motion, abs=0.1)
     torch.testing.assert_close(parts.score, 0.4 * parts.attributes + 0.3 * parts.appearance + 0.3 * parts.motion)
 
@@ -97,13 +97,13 @@ def test_scores_do_not_depend_on_the_batch():
 
 def test_noise_scores_low_and_within_bounds():
     wanted = captions.held_out("image")
-    scores = score_images(torch.rand(len(wanted), 3, 16, 16) * 2 - 1, wanted)
+    scores = score_images(torch.rand(len(wanted), 3, 32, 32) * 2 - 1, wanted)
     assert 0 <= scores.min()
     assert scores.mean() < 0.3
 
 
 def test_bad_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\) cannot be scored; give \(n, 3, 16, 16\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\) cannot be scored; give \(n, 3, 32, 32\)"):
         score_images(torch.zeros(2, 3, 8, 8), captions.held_out("image")[:2])
     with pytest.raises(ValueError, match="2 samples but 3 captions"):
-        score_images(torch.zeros(2, 3, 16, 16), captions.held_out("image")[:3])
+        score_images(torch.zeros(2, 3, 32, 32), captions.held_out("image")[:3])

@@ -33,7 +33,7 @@ def test_pngs_hold_the_bytes(written):
     row = json.loads((folder / "metadata.jsonl").read_text().splitlines()[0])
     assert set(row) == {"file_name", "caption"}
     with Image.open(folder / row["file_name"]) as image:
-        assert (image.mode, image.size) == ("RGB", (16, 16))
+        assert (image.mode, image.size) == ("RGB", (32, 32))
 
 
 def test_a_seed_writes_the_same_and_another_seed_does_not(written, tmp_path):

@@ -19,7 +19,7 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.data.source import Item, Source, View
 from seppo_core.methods.step import Batch
 from seppo_core.models.adapter import Condition, CropInfo, Posterior
-from seppo_core.models.pixel_shuffle_vae import PixelShuffleVAE
+from seppo_core.models.patch_vae import PatchVAE
 from seppo_core.plan.counter import weights_of
 from seppo_core.training.batches import BatchMaker, WinnerOrder
 from seppo_core.training.prefetch import Prefetch
@@ -68,10 +68,8 @@ def cache(stage: Stage) -> Prepared:
 
     held = lambda: bench.held(batch, reference=bench.reference)  # noqa: E731
     remarks = ["The cache's own cost, reading shards and drawing noise, is in the comparison of the loader."]
-    if isinstance(vae, PixelShuffleVAE):
-        remarks.append(
-            "This base's autoencoder only moves pixels: what encoding costs with a learned one, --base tells."
-        )
+    if isinstance(vae, PatchVAE):
+        remarks.append("This base's autoencoder is one matrix: what encoding costs with a learned one, --base tells.")
     elif bench.precision != "fp32":
         remarks.append(f"Autoencoder and text encoder are in {bench.precision}, as the script has them.")
     return Prepared(

@@ -30,6 +30,8 @@ class Arm:
     group: Group
     matched: str | None = None
     """The arm whose passes it is given: it makes so many more updates."""
+    weighted: bool = False
+    """Whether the weight of its winner term is tuned too."""
 
 
 ARMS = {
@@ -37,6 +39,9 @@ ARMS = {
     "continued": Arm("continued", "continued", "continued", "controls"),
     "sft": Arm("SFT", "sft", "winners", "controls"),
     "sft_matched": Arm("SFT, compute-matched", "sft", "winners", "controls", matched="seppo"),
+    "indicator_initial": Arm(
+        "SePPO, indicator, initial reference", "seppo_indicator_initial", "winners", "SePPO and its ablations"
+    ),
     "seppo": Arm("SePPO", "seppo", "winners", "SePPO and its ablations"),
     "seppo_indicator": Arm("SePPO, indicator", "seppo_indicator", "winners", "SePPO and its ablations"),
     "anchor_off": Arm("SePPO, anchor off", "anchor_off", "winners", "SePPO and its ablations"),
@@ -44,10 +49,16 @@ ARMS = {
     "seppo_latest": Arm("SePPO, latest reference", "seppo_latest", "winners", "SePPO and its ablations"),
     "seppo_either": Arm("SePPO, either of a pair", "seppo_either", "either", "SePPO and its ablations"),
     "sspo": Arm("SSPO", "sspo", "winners", "SePPO and its ablations"),
+    "sspo_initial": Arm("SSPO, initial reference", "sspo_initial", "winners", "SePPO and its ablations"),
+    "gt_pair": Arm("GT-Pair", "gt_pair", "winners", "rivals", weighted=True),
+    "dpo_sft": Arm("DPO, pairs + winner term", "dpo_sft", "pairs", "rivals", weighted=True),
     "spin": Arm("SPIN", "spin", "winners", "rivals"),
-    "ditto": Arm("DITTO", "ditto", "winners", "rivals"),
+    "ditto": Arm("DITTO: the base's samples lose, no anchor", "ditto", "winners", "rivals"),
+    "dro": Arm("Diffusion-DRO", "dro", "winners", "rivals"),
     "dpo": Arm("DPO, pairs", "dpo", "pairs", "rivals"),
     "dpo_guard": Arm("DPO, guarded", "dpo_guard", "pairs", "rivals"),
+    "poly_dpo": Arm("Poly-DPO, pairs", "poly_dpo", "pairs", "rivals"),
+    "dspo": Arm("DSPO, pairs", "dspo", "pairs", "rivals"),
     "mapo": Arm("MaPO, pairs", "mapo", "pairs", "rivals"),
     "kto": Arm("KTO, labels", "kto", "labels", "rivals"),
     "seppo_draws": Arm("SePPO, sign of 4 draws", "seppo_draws", "winners", "further options"),
@@ -55,6 +66,18 @@ ARMS = {
     "seppo_sft": Arm("SePPO + SFT", "seppo_sft", "winners", "further options"),
 }
 """All arms, in the table's order."""
+
+TIERS: dict[str, tuple[str, ...]] = {
+    "A": (
+        "continued", "sft", "sft_matched", "indicator_initial", "ditto", "dpo_sft", "gt_pair", "seppo",
+        "seppo_indicator", "sspo_initial",
+    ),
+    "B": (
+        "seppo_initial", "seppo_latest", "sspo", "spin", "dro", "dpo", "dpo_guard", "poly_dpo", "dspo", "mapo", "kto",
+        "seppo_sft", "anchor_off",
+    ),
+}  # fmt: skip
+"""Arms of the `own` regime: those that decide first, then the others."""
 
 
 def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig) -> int:

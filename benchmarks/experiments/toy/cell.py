@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 from einops import rearrange
 from safetensors.torch import load_file
 
@@ -18,21 +18,24 @@ from benchmarks.evaluation.anchor.measure import Plan as AnchorPlan
 from benchmarks.evaluation.anchor.measure import choose, measure, open_run, points
 from benchmarks.experiments.toy.arms import ARMS, SCHEMAS
 from benchmarks.experiments.toy.data import validation
-from benchmarks.experiments.toy.folder import FORMAT, Paths, read_spec
+from benchmarks.experiments.toy.folder import CellResult, Paths, alarms, read_spec, write_result
 from benchmarks.experiments.toy.judge import Judge
 from benchmarks.experiments.toy.plan import STRONG, Cell, config_path
 from benchmarks.experiments.toy.sweep import BUSY
 from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
 from seppo_core.config.loader import load_config
-from seppo_core.io.atomic import save_json, save_tensors
 from seppo_core.io.locks import holder_of
+from seppo_core.report.provenance import provenance
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_metrics
 from seppo_image.__main__ import main as image_main
 from seppo_video.__main__ import main as video_main
 
 BATCH = {"image": 64, "video": 16}
+ORIGIN = ("commit", "processor", "cores", "torch", "diffusers", "date")
+CURVE = 2
+"""Noises that a point of a learning curve is the mean over."""
 NOISE = 1000
 """Seed of the first sample of every prompt."""
 
@@ -41,7 +44,7 @@ def main(arguments: list[str]) -> int:
     """The exit status: that of the command that failed, if one did."""
     if arguments[0] == "strong":
         return train_strong_base(Paths(Path(arguments[1])), arguments[2])
-    paths, folder = Paths(Path(arguments[0])), Path(arguments[1])
+    paths, folder = Paths(Path(arguments[0]), *map(Path, arguments[2:])), Path(arguments[1])
     cell = read_spec(folder)
     run = folder / "run"
     seconds = None
@@ -56,15 +59,13 @@ def main(arguments: list[str]) -> int:
             return status
         seconds = None if begun else round(time.process_time() - started, 2)
     curve = judge(paths, cell, run, folder)
-    metrics = read_metrics(run) if run.is_dir() else []
-    captions = [] if cell.anchor is None else look_at_anchor(cell, run, folder)
-    save_json(
-        folder / "cell.json",
-        {
-            "format": FORMAT, "label": cell.label, "prompts": prompts_of(cell), "seconds": seconds, "curve": curve,
-            "shares": shares(metrics), "captions": captions, "updates": len(metrics),
-        },
+    plus, margin, captions = (None, None, []) if cell.anchor is None else look_at_anchor(cell, run, folder)
+    result = CellResult(
+        cell=cell, scores=load_file(folder / "scores.safetensors")["scores"].numpy(), prompts=prompts_of(cell),
+        seconds=seconds, curve=curve, shares=shares(read_metrics(run) if run.is_dir() else []), plus=plus,
+        margin=margin, captions=captions, alarms=alarms(run, cell),
     )  # fmt: skip
+    write_result(paths, result, {key: value for key, value in provenance().items() if key in ORIGIN})
     clear(run)
     return 0
 
@@ -90,7 +91,7 @@ def prompts_of(cell: Cell) -> list[str]:
 
 
 def judge(paths: Paths, cell: Cell, run: Path, folder: Path) -> list[tuple[int, float]]:
-    """Writes scores.safetensors of the last checkpoint; the learning curve, from earlier ones' first noise."""
+    """Writes scores.safetensors of the last checkpoint; the learning curve, from earlier ones' first noises."""
     config = load_config(cell.config or config_path(cell.modality, ARMS["sft"]), SCHEMAS[cell.modality])
     if cell.base == "strong":
         config = replace(config, model=replace(config.model, base=str(paths.strong(cell.modality))))
@@ -106,16 +107,15 @@ def judge(paths: Paths, cell: Cell, run: Path, folder: Path) -> list[tuple[int, 
         judge.score(load_policy(last), folder / "scores.safetensors", noises, _silent)
         found.append((_updates(last), _first(folder / "scores.safetensors")))
     for checkpoint in checkpoints if cell.role == "final" else []:
-        judge.score(load_policy(checkpoint), folder / "point.safetensors", noises[:1], _silent)
+        judge.score(load_policy(checkpoint), folder / "point.safetensors", noises[:CURVE], _silent)
         found.append((_updates(checkpoint), _first(folder / "point.safetensors")))
     (folder / "point.safetensors").unlink(missing_ok=True)
     return sorted(found)
 
 
-def look_at_anchor(cell: Cell, run: Path, folder: Path) -> list[str]:
-    """Writes anchor.safetensors: s on some winners after training, and how the samples of both models score there.
-
-    Returns the winners' captions. The reference is the one that the last iteration was trained against.
+def look_at_anchor(cell: Cell, run: Path, folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Where s = +1 on some winners after training, how much better the policy's samples score there than the
+    reference's, and the winners' captions. The reference is the one that the last iteration was trained against.
     """
     items, draws = cell.anchor
     opened = open_run(run)
@@ -127,10 +127,8 @@ def look_at_anchor(cell: Cell, run: Path, folder: Path) -> list[str]:
         pixels = rearrange(samples[:, 0], "n f h w c -> n c f h w").float() / 127.5 - 1
         pixels = pixels[:, :, 0] if cell.modality == "image" else pixels
         scores.append(score_samples(cell.modality, pixels, captions))
-    margin = scores[0] - scores[1]
-    save_tensors(folder / "anchor.safetensors", {"plus": found.plus.to(torch.uint8), "margin": margin})
     shutil.rmtree(folder / "anchor")
-    return captions
+    return found.plus.numpy(), (scores[0] - scores[1]).numpy(), captions
 
 
 def shares(metrics: list[dict]) -> dict[str, float]:
@@ -167,7 +165,7 @@ def train_strong_base(paths: Paths, modality: Modality) -> int:
 
 
 def _first(path: Path) -> float:
-    return round(load_file(path)["scores"][:, 0].mean().item(), 5)
+    return round(load_file(path)["scores"][:, :CURVE].mean().item(), 5)
 
 
 def _updates(checkpoint: Path) -> int:

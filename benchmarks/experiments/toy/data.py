@@ -36,6 +36,9 @@ SOURCES = {
     "continued": "continued",
     "few": "few.jsonl",
     "weak": "weak",
+    "own_winners": "own/winners.jsonl",
+    "own_pairs": "own/pairs.jsonl",
+    "own_labels": "own/labels.jsonl",
 }
 """The folder or table to give to `data.source`, by kind of data. `either` is read by a config with
 `data.pick: random`."""

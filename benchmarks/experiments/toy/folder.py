@@ -17,14 +17,15 @@ from seppo_core.io.atomic import save_json
 from seppo_core.run.health import Health
 from seppo_core.run.history import read_metrics
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Paths under `out`."""
+    """Paths under `out`; finished cells' results also go to `store`, if there is one."""
 
     out: Path
+    store: Path | None = None
 
     def data(self, modality: Modality) -> Path:
         return self.out / "data" / modality
@@ -43,6 +44,11 @@ class Paths:
     def cell(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.modality / cell.name
 
+    def results(self, cell: Cell) -> list[Path]:
+        """The files that a finished cell's results are in, of which any one will do."""
+        here = [self.cell(cell) / "cell.json"]
+        return here if self.store is None else [*here, self.store / "cells" / cell.modality / f"{cell.name}.json"]
+
     def log(self, name: str) -> Path:
         return self.out / "logs" / f"{name}.log"
 
@@ -57,7 +63,7 @@ class CellResult:
     seconds: float | None
     """Seconds of one core that `train` took; None if it was interrupted and continued."""
     curve: list[tuple[int, float]]
-    """(updates, mean score of the first noise) at the checkpoints."""
+    """(updates, mean score of the first noises) at the checkpoints."""
     shares: dict[str, float]
     """Shares of s over the whole run, by sign; empty without an anchor."""
     plus: np.ndarray | None
@@ -65,6 +71,8 @@ class CellResult:
     margin: np.ndarray | None
     """(items,): score of the policy's sample minus the reference's."""
     captions: list[str]
+    alarms: list[str]
+    """The health gates that would have spoken at their defaults; it was trained with them off."""
 
     @property
     def mean(self) -> float:
@@ -83,44 +91,68 @@ def read_spec(folder: Path) -> Cell:
     return Cell(**content)
 
 
+def write_result(paths: Paths, result: CellResult, origin: dict) -> None:
+    """Writes the results wherever they are kept; scores to four digits, which is finer than any interval."""
+    content = {
+        "format": FORMAT,
+        "label": result.cell.label,
+        "cell": {name: value for name, value in asdict(result.cell).items() if name != "options"},
+        "options": " ".join(result.cell.options),
+        "origin": origin,
+        "prompts": result.prompts,
+        "scores": _digits(result.scores),
+        "seconds": result.seconds,
+        "curve": result.curve,
+        "shares": result.shares,
+        "captions": result.captions,
+        "plus": None if result.plus is None else result.plus.astype(int).tolist(),
+        "margin": None if result.margin is None else _digits(result.margin),
+        "alarms": result.alarms,
+    }
+    # the one that says that a cell is done comes last
+    for path in reversed(paths.results(result.cell)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_json(path, content)
+
+
+def _digits(values: np.ndarray) -> list:
+    return np.round(values.astype(float), 4).tolist()
+
+
 def is_done(paths: Paths, cell: Cell) -> bool:
-    """cell.json is written last."""
-    return (paths.cell(cell) / "cell.json").is_file()
+    return any(path.is_file() for path in paths.results(cell))
 
 
 def read_result(paths: Paths, cell: Cell) -> CellResult | None:
     """The results of a cell, or None while it is not done."""
-    folder = paths.cell(cell)
-    if not is_done(paths, cell):
+    path = next((path for path in paths.results(cell) if path.is_file()), None)
+    if path is None:
         return None
-    found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-    anchor = load_file(folder / "anchor.safetensors") if (folder / "anchor.safetensors").is_file() else None
+    found = json.loads(path.read_text(encoding="utf-8"))
     return CellResult(
         cell=cell,
-        scores=load_file(folder / "scores.safetensors")["scores"].astype(float),
+        scores=np.array(found["scores"]),
         prompts=found["prompts"],
         seconds=found["seconds"],
         curve=[(update, score) for update, score in found["curve"]],
         shares=found["shares"],
-        plus=None if anchor is None else anchor["plus"].astype(bool),
-        margin=None if anchor is None else anchor["margin"].astype(float),
+        plus=None if found["plus"] is None else np.array(found["plus"], dtype=bool),
+        margin=None if found["margin"] is None else np.array(found["margin"]),
         captions=found["captions"],
+        alarms=found["alarms"],
     )
 
 
-def alarms(paths: Paths, cell: Cell) -> set[str]:
-    """The health gates that would have spoken in a finished run at their defaults; it was trained with them off.
-
-    Read from its metrics, so that a change of a gate is seen on runs that it was not made for.
-    """
-    run = paths.cell(cell) / "run"
-    if cell.config is None or not (run / "metrics.jsonl").is_file():
-        return set()
+def alarms(run: Path, cell: Cell) -> list[str]:
+    """The health gates that would have spoken in a run at their defaults."""
+    if not (run / "metrics.jsonl").is_file():
+        return []
     config = load_config(run / "config.yaml", SCHEMAS[cell.modality])
     health = Health.of(HealthConfig(), config.method, config.loop.batch_size, read_metrics(run))
-    return {alarm.gate for alarm in health.alarms}
+    return sorted({alarm.gate for alarm in health.alarms})
 
 
-def read_samples(paths: Paths, cell: Cell) -> np.ndarray:
-    """Samples (prompts, noises, [f], h, w, 3) uint8 of a finished cell."""
-    return load_file(paths.cell(cell) / "scores.safetensors")["samples"]
+def read_samples(paths: Paths, cell: Cell) -> np.ndarray | None:
+    """Samples (prompts, noises, [f], h, w, 3) uint8 of a finished cell, if it was run here."""
+    path = paths.cell(cell) / "scores.safetensors"
+    return load_file(path)["samples"] if path.is_file() else None

@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.experiments.toy.arms import ARMS, ROOT
+from benchmarks.experiments.toy.arms import ARMS, ROOT, TIERS
 from benchmarks.experiments.toy.plan import REGIMES, SCALES, Plan
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
 from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.run.eta import clock
 
 DEFAULT = Path("runs/toy")
+STORE = Path("benchmarks/results/own")
 FORMAT = 1
 KIND = "seppo-toy-report"
 DESCRIPTION = """\
@@ -22,11 +23,13 @@ prompts. Every run is a cell with a folder of its own: what is there is not done
 from wherever it was stopped. A table of what is there is always printed; one that is not complete says so.
 """
 EPILOG = """\
-  python -m benchmarks toy                             about 25 minutes of two free cores
+  python -m benchmarks toy                             the arms that decide, then the others; hours of two cores
+  python -m benchmarks toy --tier A                    the arms that decide alone
+  python -m benchmarks toy --modality video            clips
   python -m benchmarks toy --budget 10                 begin no cell after ten minutes; call again to go on
   python -m benchmarks toy --budget 0                  print what is there
   python -m benchmarks toy --only seppo sft --seeds 3
-  python -m benchmarks toy --regimes                   few winners, weak winners, long runs, a strong base too
+  python -m benchmarks toy --regimes                   draws of the mixture as data: few, weak, longer, a strong base
 """
 
 
@@ -49,23 +52,25 @@ def _run(asked: argparse.Namespace) -> int:
     from benchmarks.experiments.toy.queue import forget_failures
     from benchmarks.experiments.toy.sweep import PRELOAD, sweep
 
+    scale = asked.scale or ("quick" if asked.regimes else "own")
+    regimes = tuple(name for name in REGIMES if (name != "own") == asked.regimes)
     plan = Plan(
-        asked.modality, SCALES[asked.modality][asked.scale], seeds=asked.seeds,
-        regimes=tuple(REGIMES) if asked.regimes else ("main",), regime_seeds=asked.regime_seeds,
-        only=tuple(asked.only or ()),
+        asked.modality, SCALES[asked.modality][scale], seeds=asked.seeds, regimes=regimes,
+        regime_seeds=asked.regime_seeds, only=tuple(asked.only or (TIERS[asked.tier] if asked.tier else ())),
     )  # fmt: skip
-    out = asked.out.resolve()
+    out, store = asked.out.resolve(), None if asked.afresh else asked.store.resolve()
     # relative where it lies inside the checkout, where all processes run, so that folders can move
-    paths = Paths(out.relative_to(ROOT) if out.is_relative_to(ROOT) else out)
+    paths = Paths(*(path.relative_to(ROOT) if path and path.is_relative_to(ROOT) else path for path in (out, store)))
     if asked.retry:
         forget_failures(Paths(out))
     budget = None if asked.budget is None else 60 * asked.budget
     started = time.monotonic()
     done = sweep(plan, paths, Launcher(ROOT, PRELOAD), jobs=asked.jobs, budget=budget)
-    return write_report(plan, Paths(out), asked.out, done, round(time.monotonic() - started, 1))
+    elapsed = round(time.monotonic() - started, 1)
+    return write_report(plan, Paths(out, store), asked.out, done, elapsed, asked.publish)
 
 
-def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float) -> int:
+def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, publishing: bool = False) -> int:
     """Prints the table and writes report.json, report.md and index.html; 1 if a cell failed, else 0."""
     import json
 
@@ -77,7 +82,7 @@ def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float) -> 
     from seppo_core.report.provenance import provenance
 
     table = load_table(plan, paths)
-    marker = paths.data(plan.modality) / "data.json"
+    marker = paths.data(plan.modality) / ("own.json" if plan.regimes == ("own",) else "data.json")
     scores = json.loads(marker.read_text(encoding="utf-8"))["scores"] if marker.is_file() else {}
     origin = {**provenance(), "elapsed_seconds": elapsed}
     report = {
@@ -88,10 +93,18 @@ def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float) -> 
         "comparisons": [one.to_json() for one in table.comparisons],
         "provenance": origin,
     }  # fmt: skip
-    save_json(paths.out / "report.json", report)
     text = markdown(table, plan, scores)
+    kept = [] if paths.store is None or plan.regimes != ("own",) else [paths.store / f"{plan.modality}.json"]
+    for path in (paths.out / "report.json", *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_json(path, report)
     save_text(paths.out / "report.md", text)
     save_page(paths.out / "index.html", toy_page(table, plan, paths, scores, origin))
+    if publishing:
+        from benchmarks.experiments.toy.publish import publish
+        from benchmarks.experiments.toy.text import how
+
+        publish(table, plan.modality, how(table, plan, scores))
     state = "complete" if not report["partial"] else "not complete: the same command goes on"
     print(f"\n{text}\n{state}, {clock(elapsed)} minutes now; look at {shown / 'index.html'}, numbers in report.json")
     return 1 if any(row.failures for row in table.rows) else 0
@@ -110,9 +123,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=_positive, default=5, metavar="N", help="training seeds per arm (default: %(default)s)")
     add("--jobs", type=_positive, default=2, metavar="N", help="processes, of one thread each (default: %(default)s)")
     add("--budget", type=_minutes, metavar="MINUTES", help="begin no further cell after so long")
-    add("--regimes", action="store_true", help=f"also {', '.join(REGIMES[r].text for r in REGIMES if r != 'main')}")
+    add("--tier", choices=list(TIERS), help="run these arms alone: those that decide (A), the others (B)")
+    add("--store", type=Path, default=STORE, help="folder of finished cells' results (default: %(default)s)")
+    add("--afresh", action="store_true", help="run all cells here, whatever the store holds, and add nothing to it")
+    others = ", ".join(regime.text for name, regime in REGIMES.items() if name != "own")
+    add("--regimes", action="store_true", help=f"instead: {others}")
     add("--regime-seeds", type=_positive, default=3, metavar="N", help="training seeds there (default: %(default)s)")
-    add("--scale", choices=["quick", "full"], default="quick", help="short runs, or as long as the configs say")
+    add("--scale", choices=["own", "quick", "full"], help="own, or short runs (quick), or as the configs say (full)")
+    add("--publish", action="store_true", help="write table and figure into docs/which_method.md too")
     add("--retry", action="store_true", help="try cells again that failed")
     return parser
 

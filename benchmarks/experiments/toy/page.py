@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.experiments.toy.arms import ARMS
 from benchmarks.experiments.toy.folder import Paths, read_result, read_samples
-from benchmarks.experiments.toy.plan import REGIMES, Plan
+from benchmarks.experiments.toy.plan import REGIMES, Plan, Setting
 from benchmarks.experiments.toy.results import Row, Table
 from benchmarks.experiments.toy.text import begun, how, not_begun
 from seppo_core.report.chart import Line, line_chart
@@ -20,7 +20,7 @@ from seppo_core.report.table import Row as Line_
 
 SERIES = {"controls": 2, "SePPO and its ablations": 3, "further options": 5, "rivals": 4}
 """Colours of the groups."""
-SHOWN_ARMS = ("base", "sft", "sft_matched", "seppo", "anchor_off", "dpo")
+SHOWN_ARMS = ("base", "sft_matched", "seppo", "indicator_initial", "ditto", "dpo_sft")
 SHOWN_PROMPTS = 6
 SHOWN_NOISES = 2
 NONE = Cell("–", -1e9)
@@ -55,7 +55,7 @@ def _summary(found: Table, plan: Plan) -> Child:
 
 def _regime(found: Table, plan: Plan, regime: str) -> Section:
     rows, missing = begun(found.of(regime)), not_begun(found.of(regime))
-    body: list[Child] = [] if regime == "main" else [element("p", REGIMES[regime].text.capitalize() + ".")]
+    body: list[Child] = [] if regime == plan.regimes[0] else [element("p", REGIMES[regime].text.capitalize() + ".")]
     body.append(_table(rows, plan))
     if missing:
         body.append(element("p", f"Not run yet: {', '.join(missing)}.", class_="quiet"))
@@ -64,7 +64,7 @@ def _regime(found: Table, plan: Plan, regime: str) -> Section:
     failures = [text for row in rows for text in row.failures]
     if failures:
         body.append(notes("Failed, and left out", failures))
-    return Section("Every arm" if regime == "main" else f"Regime: {regime}", body)
+    return Section("Every arm" if regime == plan.regimes[0] else f"Regime: {regime}", body)
 
 
 def _table(rows: Sequence[Row], plan: Plan) -> Html:
@@ -80,7 +80,7 @@ def _table(rows: Sequence[Row], plan: Plan) -> Html:
             Line_(
                 [
                     Cell(row.name),
-                    NONE if row.rate is None else Cell(f"{row.rate:g}{' (edge)' if row.at_edge else ''}", row.rate),
+                    *(_chosen(row, axis) for axis in range(3)),
                     NONE if row.arm == "base" else seeds,
                     NONE if mean is None else interval_cell(mean),
                     NONE if mean is None else interval_bar(mean, low, high, series, marker=base),
@@ -96,14 +96,21 @@ def _table(rows: Sequence[Row], plan: Plan) -> Html:
             )
         )  # fmt: skip
     headings = [
-        "arm", "lr", "seeds", "mean score", "95 % interval", "− base", "− SFT", "− matched SFT", "s = +1",
-        "precision of +1", "worse anyway", "recall of +1", "1000 passes", "core seconds", "gates",
+        "arm", "lr", "beta", "weight", "seeds", "mean score", "95 % interval", "− base", "− SFT", "− matched SFT",
+        "s = +1", "precision of +1", "worse anyway", "recall of +1", "1000 passes", "core seconds", "gates",
     ]  # fmt: skip
     caption = (
         f"Exact score on held-out prompts; {plan.seeds} training seeds were asked for. The dashed line is the base's "
         "mean; a difference in bold has an interval without 0."
     )
     return table(headings, lines, caption)
+
+
+def _chosen(row: Row, axis: int) -> Cell:
+    if row.setting is None or row.setting[axis] is None:
+        return NONE
+    value = row.setting[axis]
+    return Cell(f"{value:g}{' (edge)' if row.at_edge(axis) else ''}", value)
 
 
 def _difference(interval: Interval | None) -> Cell:
@@ -134,7 +141,7 @@ def _curves(rows: Sequence[Row]) -> Html:
         ]
         if lines:
             level = None if base is None else ("base", base)
-            note = "mean over training seeds, held-out prompts, first noise"
+            note = "mean over training seeds, held-out prompts, first noises"
             charts.append(line_chart(group, lines, "1000 forward passes", "mean score", level=level, note=note))
     return row_of(*charts) if charts else element("p", "No curves yet.")
 
@@ -147,32 +154,35 @@ def _by_passes(row: Row, base: float | None) -> list[tuple[float, float]]:
 
 
 def _rates(rows: Sequence[Row]) -> Html:
-    """How the learning rates were chosen."""
+    """How the settings were chosen, in the order in which they were tried."""
     trained = [row for row in rows if row.tuning]
-    tried = sorted({rate for row in trained for rate, _ in row.tuning})
+    most = max((len(row.tuning) for row in trained), default=0)
     lines = []
     for row in trained:
-        scored = dict(row.tuning)
-        shown = [_tried(scored.get(rate), rate == row.rate) for rate in tried]
-        lines.append(Line_([Cell(row.name), *shown]))
-    return table(
-        ["arm", *(f"{rate:g}" for rate in tried)], lines, "Validation score by learning rate; bold is chosen.", "narrow"
-    )
+        tried = [_tried(*one, one[0] == row.setting) for one in row.tuning]
+        lines.append(Line_([Cell(row.name), *tried, *[NONE] * (most - len(tried))]))
+    headings = ["arm", *(f"{place + 1}" for place in range(most))]
+    caption = "Validation score by learning rate, beta and weight of the winner term, in order; bold is chosen."
+    return table(headings, lines, caption, "narrow")
 
 
-def _tried(score: float | None, chosen: bool) -> Cell:
-    return NONE if score is None else Cell(element("strong" if chosen else "span", f"{score:.3f}"), score, number=True)
+def _tried(setting: Setting, score: float | None, chosen: bool) -> Cell:
+    named = ", ".join(f"{value:g}" for value in setting if value is not None)
+    if score is None:
+        return Cell(f"– ({named})", -1e9)
+    return Cell(element("strong" if chosen else "span", f"{score:.3f} ({named})"), score, number=True)
 
 
 def _samples(found: Table, plan: Plan, paths: Paths) -> Html | None:
     """Evenly spaced prompts under some arms, each by its first training seed."""
     cells = []
     for arm in SHOWN_ARMS:
-        row = next((row for row in found.rows if row.arm == arm and row.regime == "main"), None)
+        row = next((row for row in found.rows if row.arm == arm and row.regime in ("main", plan.regimes[0])), None)
         if row is None or not row.seeds:
             continue
-        cell = plan.base() if arm == "base" else plan.cell("main", arm, row.rate, row.seeds[0], "final")
-        cells.append((arm, cell))
+        cell = plan.base() if arm == "base" else plan.cell(row.regime, arm, row.setting, row.seeds[0], "final")
+        if read_samples(paths, cell) is not None:
+            cells.append((arm, cell))
     if not cells:
         return None
     results = {arm: read_result(paths, cell) for arm, cell in cells}

@@ -1,17 +1,17 @@
 """The jobs that can be started now, worked out anew from the files on disk, which makes the table resumable."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.experiments.toy.arms import ARMS, PROGRAMS, Arm
 from benchmarks.experiments.toy.folder import Paths, is_done, read_result
-from benchmarks.experiments.toy.plan import LADDER, TUNING_SEED, Cell, Plan, config_path
+from benchmarks.experiments.toy.plan import BETAS, LADDER, TUNING_SEED, WEIGHTS, Cell, Plan, Setting, config_path
 from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.io.atomic import save_json
 
-FORMS = {"pairs": "pairs", "labels": "labels"}
+FORMS = {"pairs": "pairs", "labels": "labels", "own_pairs": "pairs", "own_labels": "labels"}
 """`data.supervision` of the kinds of data that are not winners."""
 
 
@@ -51,45 +51,80 @@ def is_settled(paths: Paths, cell: Cell) -> bool:
 
 
 def tuning_cells(plan: Plan, paths: Paths, regime: str, arm: str) -> list[Cell]:
-    """The cells that an arm's learning rate is chosen from, by rising rate: one rule for all arms.
+    """The cells that an arm's settings are chosen from: one rule for all arms.
 
-    Those of the grid first; once all are settled and the best is the lowest or the highest, the next one beyond, as
-    often as the plan's scale allows.
+    Learning rates of the grid first. Once all are settled and the best is the lowest or the highest, the next one
+    beyond, as often as the plan's scale allows. Then beta at the best rate, one step to either side and beyond in the
+    same way, if it is tuned; then the weight of the winner term.
     """
     cells = plan.tuning(regime, arm)
+    if not _extend(plan, paths, regime, arm, cells, 0, LADDER):
+        return cells
+    for axis, ladder in ((1, BETAS), (2, WEIGHTS)):
+        best = _best(paths, cells)
+        if best is None or best.setting[axis] is None:
+            continue
+        at = ladder.index(best.setting[axis])
+        for value in ladder[max(0, at - 1) : at + 2]:
+            setting = _with(best.setting, axis, value)
+            if value != best.setting[axis]:
+                cells.append(plan.cell(regime, arm, setting, TUNING_SEED, "tune"))
+        if not _extend(plan, paths, regime, arm, cells, axis, ladder):
+            return cells
+    return cells
+
+
+def _extend(
+    plan: Plan, paths: Paths, regime: str, arm: str, cells: list[Cell], axis: int, ladder: Sequence[float]
+) -> bool:
+    """Adds cells beyond an edge that the best lies at; whether all are settled and this axis is done with."""
     for _ in range(plan.scale.extend):
         best = _best(paths, cells)
-        further = None if best is None else beyond([cell.rate for cell in cells], best)
+        if best is None:
+            return _all_settled(paths, cells)
+        # values that were tried with all else as the best has it
+        others = _with(best.setting, axis, None)
+        tried = [cell.setting[axis] for cell in cells if _with(cell.setting, axis, None) == others]
+        further = beyond(tried, best.setting[axis], ladder)
         if further is None:
-            break
-        cells.append(plan.cell(regime, arm, further, TUNING_SEED, "tune"))
-    return sorted(cells, key=lambda cell: cell.rate)
+            return True
+        cells.append(plan.cell(regime, arm, _with(best.setting, axis, further), TUNING_SEED, "tune"))
+    return _all_settled(paths, cells)
 
 
-def beyond(rates: Collection[float], best: float) -> float | None:
-    """The next rate on the ladder beyond the edge that `best` lies at; None inside, and for a grid of one rate."""
-    low, high = min(rates), max(rates)
+def _with(setting: Setting, axis: int, value: float | None) -> Setting:
+    return (*setting[:axis], value, *setting[axis + 1 :])
+
+
+def beyond(values: Collection[float], best: float, ladder: Sequence[float] = LADDER) -> float | None:
+    """The next value on the ladder beyond the edge that `best` lies at; None inside, and for a grid of one value."""
+    low, high = min(values), max(values)
     if low == high or low < best < high:
         return None
     if best == low:
-        return max((rate for rate in LADDER if rate < low), default=None)
-    return min((rate for rate in LADDER if rate > high), default=None)
+        return max((value for value in ladder if value < low), default=None)
+    return min((value for value in ladder if value > high), default=None)
 
 
-def best_rate(plan: Plan, paths: Paths, regime: str, arm: str) -> float | None:
-    """The learning rate with the best mean on the validation prompts, the lower of two that tie.
+def best_setting(plan: Plan, paths: Paths, regime: str, arm: str) -> Setting | None:
+    """The settings with the best mean on the validation prompts, the lower of two that tie.
 
     None while a cell is missing, or if none of them came through.
     """
-    return _best(paths, tuning_cells(plan, paths, regime, arm))
+    best = _best(paths, tuning_cells(plan, paths, regime, arm))
+    return None if best is None else best.setting
 
 
-def _best(paths: Paths, cells: Collection[Cell]) -> float | None:
-    if not all(is_settled(paths, cell) for cell in cells):
+def _all_settled(paths: Paths, cells: Collection[Cell]) -> bool:
+    return all(is_settled(paths, cell) for cell in cells)
+
+
+def _best(paths: Paths, cells: Collection[Cell]) -> Cell | None:
+    if not _all_settled(paths, cells):
         return None
     found = [result for cell in cells if (result := read_result(paths, cell)) is not None]
-    best = max(found, key=lambda result: (result.mean, -result.cell.rate), default=None)
-    return None if best is None else best.cell.rate
+    best = max(found, key=lambda result: (result.mean, *(-(value or 0) for value in result.cell.setting)), default=None)
+    return None if best is None else best.cell
 
 
 def cells_to_do(plan: Plan, paths: Paths) -> Iterator[tuple[Cell, bool]]:
@@ -102,15 +137,18 @@ def cells_to_do(plan: Plan, paths: Paths) -> Iterator[tuple[Cell, bool]]:
     for regime in plan.regimes:
         for arm in plan.chosen(regime):
             yield from ((cell, True) for cell in tuning_cells(plan, paths, regime, arm) if not is_settled(paths, cell))
-        rates = {arm: best_rate(plan, paths, regime, arm) for arm in plan.chosen(regime)}
-        for seed in plan.seeds_of(regime):
-            for arm, rate in rates.items():
-                if rate is not None:
-                    cell = plan.cell(regime, arm, rate, seed, "final")
+        settings = {arm: best_setting(plan, paths, regime, arm) for arm in plan.chosen(regime)}
+        seeds = max((plan.seeds_of(regime, arm) for arm in settings), key=len, default=())
+        for seed in seeds:
+            for arm, setting in settings.items():
+                if seed not in plan.seeds_of(regime, arm):
+                    continue
+                if setting is not None:
+                    cell = plan.cell(regime, arm, setting, seed, "final")
                     if not is_settled(paths, cell):
                         yield cell, True
-                elif not all(is_settled(paths, cell) for cell in tuning_cells(plan, paths, regime, arm)):
-                    yield plan.cell(regime, arm, plan.scale.rates[0], seed, "final"), False
+                elif not _all_settled(paths, tuning_cells(plan, paths, regime, arm)):
+                    yield plan.cell(regime, arm, (plan.scale.rates[0], *plan.start(arm)), seed, "final"), False
 
 
 def next_job(plan: Plan, paths: Paths, busy: Collection[str]) -> Job | None:
@@ -126,10 +164,11 @@ def next_job(plan: Plan, paths: Paths, busy: Collection[str]) -> Job | None:
     for cell, can_begin in cells_to_do(plan, paths):
         if not can_begin or cell.name in busy:
             continue
-        job = _before(paths, cell)
+        job = _before(plan, paths, cell)
         if job is None:
-            command = ("-m", "benchmarks.experiments.toy.cell", str(paths.out), str(paths.cell(cell)))
-            return Job(cell.name, cell.label, command, cell.weight, cell)
+            store = () if paths.store is None else (str(paths.store),)
+            command = ("-m", "benchmarks.experiments.toy.cell", str(paths.out), str(paths.cell(cell)), *store)
+            return Job(cell.name, cell.label, command, cell.cost, cell)
         if job.name not in busy:
             return job
     return None
@@ -138,15 +177,21 @@ def next_job(plan: Plan, paths: Paths, busy: Collection[str]) -> Job | None:
 def left(plan: Plan, paths: Paths) -> tuple[int, float]:
     """Cells to do, and the seconds of one core that they are expected to take."""
     cells = [cell for cell, _ in cells_to_do(plan, paths)]
-    return len(cells), sum(cell.weight for cell in cells)
+    return len(cells), sum(cell.cost for cell in cells)
 
 
-def _before(paths: Paths, cell: Cell) -> Job | None:
+def _before(plan: Plan, paths: Paths, cell: Cell) -> Job | None:
     """The job that a cell still waits for: its data's latents, or the base that it starts from."""
 
     def is_missing(kind: str) -> bool:
         return not (paths.cache(cell.modality, kind) / "manifest.json").is_file()
 
+    if cell.data.startswith("own_") and not (paths.data(cell.modality) / "own.json").is_file():
+        command = (
+            "-m", "benchmarks.experiments.toy.own_data", str(paths.data(cell.modality)), cell.modality,
+            str(plan.scale.samples), str(plan.scale.rounds),
+        )  # fmt: skip
+        return Job(f"own-{cell.modality}", "drawing and ranking the base's samples", command, 40)
     if cell.config is not None and is_missing(cell.data):
         return _prepare(paths, cell.modality, cell.data, ARMS[cell.arm])
     if cell.base == "strong" and not (paths.strong(cell.modality) / "model_index.json").is_file():

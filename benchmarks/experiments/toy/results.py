@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks.evaluation.anchor.validity import Validity, validity
 from benchmarks.experiments.toy.arms import ARMS
-from benchmarks.experiments.toy.folder import CellResult, Paths, alarms, read_result
-from benchmarks.experiments.toy.plan import REGIMES, Plan
-from benchmarks.experiments.toy.queue import best_rate, failure, tuning_cells
+from benchmarks.experiments.toy.folder import CellResult, Paths, read_result
+from benchmarks.experiments.toy.plan import REGIMES, Plan, Setting
+from benchmarks.experiments.toy.queue import best_setting, failure, tuning_cells
 from seppo_core.report.statistics import Interval, crossed_interval, mean_interval
 
 CONTROLS = ("base", "sft", "sft_matched")
@@ -19,7 +19,11 @@ COMPARISONS = (
     ("seppo", "base"), ("seppo", "continued"), ("seppo", "sft"), ("seppo", "sft_matched"), ("seppo", "anchor_off"),
     ("seppo", "seppo_indicator"), ("seppo", "seppo_either"), ("seppo", "seppo_latest"), ("seppo", "seppo_initial"),
     ("seppo", "spin"), ("seppo", "dpo"), ("sspo", "sft_matched"), ("seppo_draws", "seppo"), ("seppo_batch", "seppo"),
-    ("seppo_sft", "seppo"), ("dpo_guard", "dpo"), ("sft_matched", "sft"),
+    ("seppo_sft", "seppo"), ("dpo_guard", "dpo"), ("sft_matched", "sft"), ("indicator_initial", "base"),
+    ("indicator_initial", "continued"), ("indicator_initial", "sft"), ("indicator_initial", "sft_matched"),
+    ("indicator_initial", "ditto"), ("indicator_initial", "gt_pair"), ("indicator_initial", "dpo_sft"),
+    ("indicator_initial", "seppo"), ("indicator_initial", "seppo_indicator"), ("indicator_initial", "sspo_initial"),
+    ("seppo_indicator", "seppo"), ("dpo_sft", "sft_matched"), ("gt_pair", "sft_matched"),
 )  # fmt: skip
 """The questions that the table is asked."""
 
@@ -32,10 +36,10 @@ class Row:
 
     regime: str
     arm: str
-    rate: float | None
-    """The learning rate that was chosen."""
-    tuning: list[tuple[float, float | None]]
-    """Learning rates and mean scores on the validation prompts; None for one that failed or is missing."""
+    setting: Setting | None
+    """Learning rate, beta and weight of the winner term that were chosen."""
+    tuning: list[tuple[Setting, float | None]]
+    """Settings that were tried and mean scores on the validation prompts; None for one that failed or is missing."""
     seeds: tuple[int, ...]
     """Training seeds that are there."""
     wanted: int
@@ -63,17 +67,20 @@ class Row:
         return len(self.seeds) < self.wanted
 
     @property
-    def at_edge(self) -> bool:
-        """Whether the chosen rate is the lowest or highest that was tried: the best may lie beyond."""
-        rates = [rate for rate, _ in self.tuning]
-        return len(rates) > 1 and self.rate in (min(rates), max(rates))
+    def rate(self) -> float | None:
+        return None if self.setting is None else self.setting[0]
+
+    def at_edge(self, axis: int) -> bool:
+        """Whether the chosen value is the lowest or highest that was tried: the best may lie beyond."""
+        values = {setting[axis] for setting, _ in self.tuning}
+        return len(values) > 1 and self.setting is not None and self.setting[axis] in (min(values), max(values))
 
     def to_json(self) -> dict:
         plain = {name: value for name, value in vars(self).items() if name not in ("mean", "over", "anchor")}
         return plain | {
             "name": self.name,
             "partial": self.is_partial,
-            "at_edge": self.at_edge,
+            "at_edge": [self.at_edge(axis) for axis in range(3)],
             "mean": None if self.mean is None else list(self.mean),
             "over": {control: list(interval) for control, interval in self.over.items()},
             "anchor": None if self.anchor is None else self.anchor.to_json(),
@@ -137,8 +144,8 @@ def load_table(plan: Plan, paths: Paths) -> Table:
     for regime in plan.regimes:
         found: dict[str, dict[int, CellResult]] = {}
         for arm in plan.arms(regime):
-            rate = best_rate(plan, paths, regime, arm)
-            cells = [] if rate is None else plan.final(regime, arm, rate)
+            setting = best_setting(plan, paths, regime, arm)
+            cells = [] if setting is None else plan.final(regime, arm, setting)
             results = {cell.seed: result for cell in cells if (result := read_result(paths, cell)) is not None}
             found[arm] = results
         runs = {arm: {seed: result.scores.mean(1) for seed, result in cells.items()} for arm, cells in found.items()}
@@ -175,7 +182,7 @@ def over_runs(values: Sequence[Array]) -> Interval:
 
 def _base_row(base: CellResult) -> Row:
     return Row(
-        regime=base.cell.regime, arm="base", rate=None, tuning=[], seeds=(0,), wanted=1, failures=[], alarms={},
+        regime=base.cell.regime, arm="base", setting=None, tuning=[], seeds=(0,), wanted=1, failures=[], alarms={},
         mean=mean_interval(base.scores), over={}, shares={}, anchor=None, passes=0, seconds=0.0, curve=base.curve,
     )  # fmt: skip
 
@@ -184,28 +191,28 @@ def _row(
     plan: Plan, paths: Paths, regime: str, arm: str, results: dict[int, CellResult], runs: dict[str, dict[int, Array]]
 ) -> Row:
     tuning = tuning_cells(plan, paths, regime, arm)
-    tuned = {cell.rate: read_result(paths, cell) for cell in tuning}
-    rate = best_rate(plan, paths, regime, arm)
-    cells = [*tuning, *([] if rate is None else plan.final(regime, arm, rate))]
+    tuned = {cell.setting: read_result(paths, cell) for cell in tuning}
+    setting = best_setting(plan, paths, regime, arm)
+    cells = [*tuning, *([] if setting is None else plan.final(regime, arm, setting))]
     ordered = [results[seed] for seed in sorted(results)]
     over = {control: difference(runs[arm], runs.get(control, {})) for control in CONTROLS if control != arm}
     seconds = [result.seconds for result in ordered if result.seconds is not None]
     held = [result.shares for result in ordered if result.shares]
-    spoke = Counter(gate for result in ordered for gate in alarms(paths, result.cell))
+    spoke = Counter(gate for result in ordered for gate in result.alarms)
     return Row(
         regime=regime,
         arm=arm,
-        rate=rate,
-        tuning=[(rate, None if result is None else round(result.mean, 5)) for rate, result in tuned.items()],
+        setting=setting,
+        tuning=[(tried, None if result is None else round(result.mean, 5)) for tried, result in tuned.items()],
         seeds=tuple(sorted(results)),
-        wanted=len(plan.seeds_of(regime)),
+        wanted=len(plan.seeds_of(regime, arm)),
         failures=[f"{cell.label}: {why}" for cell in cells if (why := failure(paths, cell)) is not None],
         alarms=dict(sorted(spoke.items())),
         mean=over_runs([runs[arm][seed] for seed in sorted(results)]) if results else None,
         over={control: told[0] for control, told in over.items() if told is not None},
         shares={sign: float(np.mean([one[sign] for one in held])) for sign in held[0]} if held else {},
         anchor=_anchor(ordered),
-        passes=plan.cell(regime, arm, plan.scale.rates[0], 0, "final").passes,
+        passes=plan.cell(regime, arm, (plan.scale.rates[0], *plan.start(arm)), 0, "final").passes,
         seconds=float(np.mean(seconds)) if seconds else None,
         curve=_mean_curve(ordered),
     )

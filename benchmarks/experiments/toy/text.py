@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from benchmarks.experiments.toy.plan import REGIMES, Plan
+from benchmarks.experiments.toy.plan import REGIMES, Plan, Scale
 from benchmarks.experiments.toy.results import Row, Table
 from seppo_core.report import text_table
 from seppo_core.report.statistics import Interval
 
 HEADINGS = (
-    "arm", "lr", "seeds", "R", "− base", "− SFT", "− matched SFT", "s = +1", "precision +", "recall +", "passes",
-    "core s", "gates",
+    "arm", "lr", "beta", "weight", "seeds", "R", "− base", "− SFT", "− matched SFT", "s = +1", "precision +",
+    "recall +", "passes", "core s", "gates",
 )  # fmt: skip
 NONE = "–"
 
@@ -53,7 +53,7 @@ def cells(row: Row) -> list[str]:
     anchor = row.anchor
     return [
         row.name,
-        NONE if row.rate is None else f"{row.rate:g}{'*' if row.at_edge else ''}",
+        *(_chosen(row, axis) for axis in range(3)),
         seeds,
         NONE if row.mean is None else f"{_three(row.mean.value)} ({_three(row.mean.low)}–{_three(row.mean.high)})",
         *(_difference(row.over.get(control)) for control in ("base", "sft", "sft_matched")),
@@ -66,12 +66,18 @@ def cells(row: Row) -> list[str]:
     ]
 
 
+def _chosen(row: Row, axis: int) -> str:
+    if row.setting is None or row.setting[axis] is None:
+        return NONE
+    return f"{row.setting[axis]:g}{'*' if row.at_edge(axis) else ''}"
+
+
 def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
     """Paragraphs that a reader needs in order to trust the table."""
     scale = plan.scale
-    iterations, updates, batch = plan.lengths("main", "seppo")
-    matched = "sft_matched" in plan.arms("main")
-    longer = plan.lengths("main", "sft_matched")[1] if matched else updates
+    iterations, updates, batch = plan.lengths(plan.regimes[0], "seppo")
+    matched = "sft_matched" in plan.arms(plan.regimes[0])
+    longer = plan.lengths(plan.regimes[0], "sft_matched")[1] if matched else updates
     sets = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
     rates = ", ".join(f"{rate:g}" for rate in scale.rates)
     return [
@@ -81,9 +87,10 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         f"compute-matched SFT for {iterations} x {longer}, which costs as many forward passes as SePPO (a backward "
         f"pass counts as two; generation and the reference count too){_in_seconds(table)}. Mean score of the data: "
         f"{sets}.",
-        f"Learning rate: every arm is tried at {rates} with one further seed on validation prompts that are neither "
-        f"in the data nor in the test, and if the best is the lowest or highest, up to {scale.extend} steps beyond; "
-        "the best runs with all training seeds. * marks a choice that is still at the edge.",
+        f"Settings: every arm is tried at learning rates of {rates} with one further seed on validation prompts that "
+        "are neither in the data nor in the test, and if the best is the lowest or highest, up to "
+        f"{scale.extend} steps beyond{_further(scale)}; the best runs with all training seeds. * marks a choice "
+        "that is still at the edge.",
         "Intervals are 95 % t intervals of training seeds and prompts as crossed effects (an arm with one seed: "
         "prompts alone); of few seeds they are wide, for so few say little of the next. Differences are paired by "
         "seed, prompt and noise. They are not corrected for the number of comparisons. Training seeds change order, "
@@ -95,9 +102,19 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
     ]
 
 
+def _further(scale: Scale) -> str:
+    if scale.beta is None:
+        return ""
+    shorter = "" if scale.tuning_iterations is None else f", all in runs of {scale.tuning_iterations} iterations"
+    return (
+        f"; then at a tenth and ten times its first beta of {scale.beta:g}, and beyond in the same way; then at a "
+        f"third and three times the winner term's first weight of {scale.weight:g}, where a method has one{shorter}"
+    )
+
+
 def _in_seconds(table: Table) -> str:
     """Passes are not seconds: a pass of a small update costs more than one of a large batch that is only sampled."""
-    seconds = {row.arm: row.seconds for row in table.of("main")}
+    seconds = {row.arm: row.seconds for row in table.rows}
     if seconds.get("sft_matched") is None or seconds.get("seppo") is None:
         return ""
     return f"; in processor time {seconds['sft_matched']:.0f} s against {seconds['seppo']:.0f} s here"

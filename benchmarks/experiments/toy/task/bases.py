@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.experiments.toy.task.captions import Modality
 
 FOLDER = Path(__file__).resolve().parent / "bases"
-CHANNELS: dict[Modality, tuple[int, int]] = {"image": (32, 48), "video": (32, 48)}
+CHANNELS: dict[Modality, tuple[int, int]] = {"image": (48, 64), "video": (48, 64)}
 
 
 def _found(name: str) -> Path:
@@ -22,7 +22,7 @@ def _found(name: str) -> Path:
 
 
 def image_base() -> Path:
-    """A StableDiffusionPipeline folder whose VAE is `PixelShuffleVAE` (import it, or pass `vae=`)."""
+    """A StableDiffusionPipeline folder whose VAE is `PatchVAE` (import it, or pass `vae=`)."""
     return _found("image")
 
 

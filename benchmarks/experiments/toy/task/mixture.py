@@ -1,6 +1,6 @@
-"""The noisy world the bases learn: pictures and clips that often show the wrong thing, blurred, misplaced or shaking.
+"""The noisy world the bases learn: pictures and clips that often show the wrong thing, or misplaced, or flickering.
 
-A caption's attributes are each wrong one time in five, and half of all draws are badly made. The better of two such
+A caption's attributes are each wrong one time in five, and three draws in ten are badly made. The better of two such
 draws, by the exact score, is a winner; it is far from perfect, as human choices among real samples are.
 """
 
@@ -16,7 +16,7 @@ from benchmarks.experiments.toy.task.render import FRAMES, RADII, SIZE, caption_
 from benchmarks.experiments.toy.task.score import score_images, score_videos
 
 WRONG = 0.2
-BAD = 0.5
+BAD = 0.3
 
 
 def _corrupt(modality: Modality, wanted: Int[Tensor, "n a"], generator: Generator) -> Int[Tensor, "n a"]:
@@ -31,40 +31,30 @@ def _between(low: float, high: float, shape: tuple[int, ...], generator: Generat
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
-def _blur(pixels: Float[Tensor, "n ... h w"], sigma: Float[Tensor, " n"]) -> Tensor:
-    """Gaussian blur of each sample by its own sigma in pixels; 0 leaves it as it is."""
-    grid = torch.arange(SIZE)
-    kernel = torch.exp(-((grid[:, None] - grid[None, :]) ** 2) / (2 * sigma.clamp(min=1e-3)[:, None, None] ** 2))
-    kernel = kernel / kernel.sum(-1, keepdim=True)
-    return torch.einsum("nij,n...jk,nlk->n...il", kernel, pixels, kernel)
-
-
 def _faults(n: int, kinds: int, generator: Generator) -> list[Float[Tensor, " n"]]:
     """One 0/1 mask per kind of fault; a sample has at most one, and none with probability 1 - BAD."""
     drawn = (torch.rand(n, generator=generator) / BAD * kinds).long()  # kinds and above: no fault
     return [(drawn == kind).float() for kind in range(kinds)]
 
 
-def draw_images(captions: Sequence[str], generator: Generator) -> Float[Tensor, "n 3 16 16"]:
-    """One draw of the mixture per caption, pixels in [-1, 1]. A bad one is blurred, or misplaced and missized."""
+def draw_images(captions: Sequence[str], generator: Generator) -> Float[Tensor, "n 3 32 32"]:
+    """One draw of the mixture per caption, pixels in [-1, 1]. A bad one is misplaced and missized."""
     n = len(captions)
     colour, shape, background, size = _corrupt("image", caption_indices("image", captions), generator).unbind(1)
-    blurred, jittered = _faults(n, 2, generator)
-    centre = SIZE / 2 + jittered[:, None] * _between(-4, 4, (n, 2), generator)
+    (jittered,) = _faults(n, 1, generator)
+    centre = SIZE / 2 + jittered[:, None] * _between(-6, 6, (n, 2), generator)
     radius = RADII[size] * (1 + jittered * _between(-0.3, 0.3, (n,), generator))
-    sharp = draw(colour, shape, background, centre, radius, ATTRIBUTES["image"]["background"])
-    return _blur(sharp, blurred * _between(1, 3, (n,), generator))
+    return draw(colour, shape, background, centre, radius, ATTRIBUTES["image"]["background"])
 
 
-def draw_videos(captions: Sequence[str], generator: Generator) -> Float[Tensor, "n 3 f 16 16"]:
-    """One draw of the mixture per caption, pixels in [-1, 1]. A bad one is blurred, shakes, or flickers."""
+def draw_videos(captions: Sequence[str], generator: Generator) -> Float[Tensor, "n 3 f 32 32"]:
+    """One draw of the mixture per caption, pixels in [-1, 1]. A bad one shakes, or flickers."""
     n = len(captions)
     attributes = _corrupt("video", caption_indices("video", captions), generator)
-    blurred, shaking, flickering = _faults(n, 3, generator)
-    offset = torch.randint(-1, 2, (n, 2), generator=generator).float()
-    shake = torch.randn((n, FRAMES, 2), generator=generator)
-    sharp = clips(attributes, positions(attributes[:, 2], offset) + shaking[:, None, None] * shake)
-    pixels = _blur(sharp, blurred * _between(1, 3, (n,), generator))
+    shaking, flickering = _faults(n, 2, generator)
+    offset = 2 * torch.randint(-1, 2, (n, 2), generator=generator).float()
+    shake = 2 * torch.randn((n, FRAMES, 2), generator=generator)
+    pixels = clips(attributes, positions(attributes[:, 2], offset) + shaking[:, None, None] * shake)
     dim = flickering[:, None] * _between(0, 0.5, (n, FRAMES), generator)
     return pixels * (1 - dim[:, None, :, None, None])
 

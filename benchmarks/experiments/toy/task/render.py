@@ -8,11 +8,11 @@ from torch import Tensor
 
 from benchmarks.experiments.toy.task.captions import ATTRIBUTES, COLOURS, Modality, indices
 
-SIZE = 16
+SIZE = 32
 FRAMES = 8
-RADII = torch.tensor([3.5, 6.5])  # small and large pictures
-CLIP_RADIUS = 4.5
-SPEED = 1.0  # pixels per frame
+RADII = torch.tensor([7.0, 13.0])  # small and large pictures
+CLIP_RADIUS = 9.0
+SPEED = 2.0  # pixels per frame
 
 RGB = {
     "red": (0.9, 0.1, 0.1), "green": (0.1, 0.75, 0.15), "blue": (0.15, 0.2, 0.95), "yellow": (0.95, 0.9, 0.1),
@@ -50,7 +50,7 @@ def draw(
     centre: Float[Tensor, "n 2"],
     radius: Float[Tensor, " n"],
     backgrounds: Sequence[str],
-) -> Float[Tensor, "n 3 16 16"]:
+) -> Float[Tensor, "n 3 32 32"]:
     """Pixels in [-1, 1] of one shape each; `centre` is (x, y) in pixels from the top left corner, y down."""
     grid = torch.arange(SIZE) + 0.5
     x = grid[None, None, :] - centre[:, 0, None, None]
@@ -63,7 +63,7 @@ def draw(
     return back + cover * (front - back)
 
 
-def clean_images(attributes: Int[Tensor, "n 4"]) -> Float[Tensor, "n 3 16 16"]:
+def clean_images(attributes: Int[Tensor, "n 4"]) -> Float[Tensor, "n 3 32 32"]:
     """The one clean picture of each choice of colour, shape, background and size, in the middle."""
     colour, shape, background, size = attributes.unbind(1)
     centre = torch.full((len(attributes), 2), SIZE / 2)
@@ -76,7 +76,7 @@ def positions(direction: Int[Tensor, " n"], offset: Float[Tensor, "n 2"]) -> Flo
     return SIZE / 2 + offset[:, None] + SPEED * time[None, :, None] * HEADINGS[direction][:, None]
 
 
-def clips(attributes: Int[Tensor, "n 4"], centres: Float[Tensor, "n f 2"]) -> Float[Tensor, "n 3 f 16 16"]:
+def clips(attributes: Int[Tensor, "n 4"], centres: Float[Tensor, "n f 2"]) -> Float[Tensor, "n 3 f 32 32"]:
     """Clips of colour, shape, (direction,) background with the given centres per frame."""
     n, frames = centres.shape[:2]
     colour, shape, _, background = attributes.repeat_interleave(frames, 0).unbind(1)
@@ -85,6 +85,6 @@ def clips(attributes: Int[Tensor, "n 4"], centres: Float[Tensor, "n f 2"]) -> Fl
     return drawn.unflatten(0, (n, frames)).movedim(1, 2)
 
 
-def clean_clips(attributes: Int[Tensor, "n 4"]) -> Float[Tensor, "n 3 f 16 16"]:
+def clean_clips(attributes: Int[Tensor, "n 4"]) -> Float[Tensor, "n 3 f 32 32"]:
     """The clean clip of each choice, on the middle way."""
     return clips(attributes, positions(attributes[:, 2], torch.zeros(len(attributes), 2)))

@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from benchmarks.experiments.toy.task.captions import ATTRIBUTES, sizes
 from benchmarks.experiments.toy.task.render import (
@@ -27,7 +28,7 @@ from benchmarks.experiments.toy.task.render import (
 )
 
 SOFTNESS = 0.08  # mean squared error at which the appearance part falls to 1/e
-GRID = torch.arange(3.0, 14.0)  # centres, in pixels, at which a thing is looked for in a frame
+GRID = torch.arange(6.0, 27.0, 2.0)  # centres, in pixels, at which a thing is looked for in a frame
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,18 @@ def _image_drawings() -> tuple[Int[Tensor, "k 4"], Float[Tensor, "k d"]]:
 
 @cache
 def _frame_drawings() -> tuple[Int[Tensor, "k 3"], Float[Tensor, "k 2"], Float[Tensor, "k d"]]:
-    """Colour, shape and background, centre, and drawing, at every place of the search grid."""
+    """Colour, shape and background, centre, and drawing at half size, at every place of the search grid."""
     colours, shapes, _, backgrounds = map(range, sizes("video"))
     looks = torch.tensor(list(product(colours, shapes, backgrounds)))
     places = torch.cartesian_prod(GRID, GRID)
     looks, centres = looks.repeat_interleave(len(places), 0), places.repeat(len(looks), 1)
     radius = torch.full((len(looks),), CLIP_RADIUS)
-    drawings = draw(*looks.unbind(1), centres, radius, ATTRIBUTES["video"]["background"])
-    return looks, centres, drawings.flatten(1)
+    parts = zip(looks.split(1024), centres.split(1024), radius.split(1024), strict=True)
+    drawings = [
+        avg_pool2d(draw(*look.unbind(1), centre, r, ATTRIBUTES["video"]["background"]), 2).flatten(1)
+        for look, centre, r in parts
+    ]
+    return looks, centres, torch.cat(drawings)
 
 
 def _check(pixels: Tensor, captions: Sequence[str], shape: tuple[int, ...]) -> None:
@@ -80,7 +85,7 @@ def _check(pixels: Tensor, captions: Sequence[str], shape: tuple[int, ...]) -> N
         raise ValueError(f"{len(pixels)} samples but {len(captions)} captions; give one caption per sample")
 
 
-def image_parts(pixels: Float[Tensor, "n 3 16 16"], captions: Sequence[str]) -> Parts:
+def image_parts(pixels: Float[Tensor, "n 3 32 32"], captions: Sequence[str]) -> Parts:
     """R = ½ share of right attributes + ½ exp(-error / 0.08), both from the nearest clean drawing."""
     _check(pixels, captions, (3, SIZE, SIZE))
     shown, drawings = _image_drawings()
@@ -90,7 +95,7 @@ def image_parts(pixels: Float[Tensor, "n 3 16 16"], captions: Sequence[str]) -> 
     return Parts(0.5 * right + 0.5 * appearance, right, appearance)
 
 
-def video_parts(pixels: Float[Tensor, "n 3 f 16 16"], captions: Sequence[str]) -> Parts:
+def video_parts(pixels: Float[Tensor, "n 3 f 32 32"], captions: Sequence[str]) -> Parts:
     """R = 0.4 attributes + 0.3 appearance + 0.3 motion.
 
     Attributes (colour, shape, background) and appearance are means over frames, each judged by its nearest clean
@@ -99,7 +104,7 @@ def video_parts(pixels: Float[Tensor, "n 3 f 16 16"], captions: Sequence[str]) -
     """
     _check(pixels, captions, (3, FRAMES, SIZE, SIZE))
     looks, centres, drawings = _frame_drawings()
-    index, error = _nearest(rearrange(pixels, "n c f h w -> (n f) c h w"), drawings)
+    index, error = _nearest(avg_pool2d(rearrange(pixels.float().cpu(), "n c f h w -> (n f) c h w"), 2), drawings)
     wanted = caption_indices("video", captions)
     right = (rearrange(looks[index], "(n f) a -> n f a", f=FRAMES) == wanted[:, None, [0, 1, 3]]).float().mean((1, 2))
     appearance = rearrange(torch.exp(-error / SOFTNESS), "(n f) -> n f", f=FRAMES).mean(1)
@@ -111,11 +116,11 @@ def video_parts(pixels: Float[Tensor, "n 3 f 16 16"], captions: Sequence[str]) -
     return Parts(0.4 * right + 0.3 * appearance + 0.3 * motion, right, appearance, motion)
 
 
-def score_images(pixels: Float[Tensor, "n 3 16 16"], captions: Sequence[str]) -> Float[Tensor, " n"]:
+def score_images(pixels: Float[Tensor, "n 3 32 32"], captions: Sequence[str]) -> Float[Tensor, " n"]:
     """R of each picture (pixels in [-1, 1]) for its caption; see `image_parts`."""
     return image_parts(pixels, captions).score
 
 
-def score_videos(pixels: Float[Tensor, "n 3 f 16 16"], captions: Sequence[str]) -> Float[Tensor, " n"]:
+def score_videos(pixels: Float[Tensor, "n 3 f 32 32"], captions: Sequence[str]) -> Float[Tensor, " n"]:
     """R of each clip (pixels in [-1, 1]) for its caption; see `video_parts`."""
     return video_parts(pixels, captions).score

@@ -28,10 +28,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.evaluation import tiny_models as models
 from benchmarks.experiments.toy.task.bases import CHANNELS, FOLDER
-from benchmarks.experiments.toy.task.captions import Modality, held_out, train_captions
-from benchmarks.experiments.toy.task.mixture import draw_samples, score_samples
+from benchmarks.experiments.toy.task.captions import Modality, all_captions, held_out, train_captions
+from benchmarks.experiments.toy.task.mixture import draw_images, draw_samples, draw_videos, score_samples
+from seppo_core.models.patch_vae import PatchVAE
 
 BATCH_OF_EVALUATION = 64
+WHITENING = 0.75
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,38 @@ class Settings:
 
 
 SETTINGS: dict[Modality, Settings] = {
-    "image": Settings(CHANNELS["image"], batch=64, max_steps=12_000, cooldown=1500, every=500),
+    "image": Settings(CHANNELS["image"], batch=64, max_steps=5000, cooldown=1, every=500, evaluation_seeds=2),
     "video": Settings(
         CHANNELS["video"],
         batch=8,
         max_steps=2400,
         cooldown=1600,
         every=300,
-        picture_steps=600,
+        picture_steps=3000,
         learning_rate=5e-4,
-        picture_learning_rate=5e-4,
+        picture_learning_rate=2e-3,
         motion_learning_rate=3e-3,
         evaluation_steps=10,
         evaluation_seeds=2,
     ),
 }
+
+
+def autoencoder() -> PatchVAE:
+    """Principal components of 4×4 patches of pictures and of clips' frames; 32×32 pixels become 12×8×8 latents.
+
+    They keep 99 % of the pixels' variance. Channels are brought nearer to each other by WHITENING, since the edges that
+    make a shape lie in those that vary least.
+    """
+    generator = torch.Generator().manual_seed(0)
+    pictures = draw_images(all_captions("image") * 8, generator)
+    frames = draw_videos(all_captions("video"), generator).movedim(2, 1).flatten(0, 1)
+    pixels = torch.cat([pictures, frames])
+    vae = PatchVAE(latent_channels=12, block_out_channels=(1, 1, 1))
+    vae.fit(pixels, WHITENING)
+    deviation = vae.encode(pixels).latent_dist.mean.std().item()
+    vae.register_to_config(scaling_factor=round(1 / deviation, 3))
+    return vae
 
 
 class Base(nn.Module):
@@ -89,7 +108,7 @@ class Base(nn.Module):
         self.modality: Modality = modality
         self.channels = settings.channels
         self.tokenizer = models.tokenizer()
-        self.vae = models.PixelShuffleVAE()
+        self.vae = autoencoder()
         self.encoder = models.text_encoder(self.tokenizer)
         self.denoiser = models.unet(settings.channels)
         self.has_motion = False
@@ -104,6 +123,7 @@ class Base(nn.Module):
         # the saved ids, not fresh ones: those change with the words of the captions
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / name / "tokenizer")
         self.encoder = CLIPTextModel.from_pretrained(folder / name / "text_encoder")
+        self.vae = PatchVAE.from_pretrained(folder / name / "vae")
         self.denoiser = UNet2DConditionModel.from_pretrained(folder / name / "unet")
         if name == "video":
             adapter = MotionAdapter.from_pretrained(folder / "motion")
@@ -118,15 +138,20 @@ class Base(nn.Module):
             captions, padding="max_length", max_length=models.MAX_TOKENS, truncation=True, return_tensors="pt"
         ).input_ids
 
+    def frame_latents(self, pixels: Tensor) -> Tensor:
+        """Pixels (b, 3, 32, 32) to latents (b, 12, 8, 8), scaled."""
+        return self.vae.encode(pixels).latent_dist.mean * self.vae.config.scaling_factor
+
     def latents(self, pixels: Tensor) -> Tensor:
-        """Pixels (b, 3, [f,] 16, 16) to latents (b, 12, [f,] 8, 8)."""
+        """Pixels (b, 3, [f,] 32, 32) to latents (b, 12, [f,] 8, 8)."""
         if self.modality == "image":
-            return self.vae.encode(pixels).latent_dist.mean
-        frames = self.vae.encode(pixels.movedim(2, 1).flatten(0, 1)).latent_dist.mean
+            return self.frame_latents(pixels)
+        frames = self.frame_latents(pixels.movedim(2, 1).flatten(0, 1))
         return frames.unflatten(0, (len(pixels), -1)).movedim(1, 2)
 
     def pixels(self, latents: Tensor) -> Tensor:
         """The way back from `latents`."""
+        latents = latents / self.vae.config.scaling_factor
         if self.modality == "image":
             return self.vae.decode(latents).sample
         frames = self.vae.decode(latents.movedim(2, 1).flatten(0, 1)).sample
@@ -141,10 +166,10 @@ class Base(nn.Module):
     def save(self, folder: Path) -> None:
         """Writes the pipeline folders `image`, or `video` and `motion`, under `folder`; each is swapped in whole."""
         if self.modality == "image":
-            parts = {"image": models.image_pipeline(self.denoiser, self.encoder, self.tokenizer)}
+            parts = {"image": models.image_pipeline(self.denoiser, self.encoder, self.tokenizer, self.vae)}
         else:
             picture, adapter = models.split(self.denoiser, self.channels)
-            parts = {"video": models.image_pipeline(picture, self.encoder, self.tokenizer), "motion": adapter}
+            parts = {"video": models.image_pipeline(picture, self.encoder, self.tokenizer, self.vae), "motion": adapter}
         for name, part in parts.items():
             fresh, old = folder / f".{name}.new", folder / f".{name}.old"
             for leftover in (fresh, old):
@@ -217,7 +242,7 @@ class Trainer:
         # new motion modules have further to go than a picture half that has been trained already
         rates = [settings.motion_learning_rate if id(w) in motion else rate for w in self.weights]
         self.optimizer = torch.optim.AdamW(
-            [{"params": [w], "full": rate} for w, rate in zip(self.weights, rates, strict=True)], lr=rate
+            [{"params": [w], "full": rate} for w, rate in zip(self.weights, rates, strict=True)], lr=rate, fused=True
         )
         self.done = 0
 
@@ -230,7 +255,7 @@ class Trainer:
         pixels = draw_samples(self.base.modality, [self.known[i] for i in pick], generator)
         if single_frames:
             frame = torch.randint(pixels.shape[2], (batch,), generator=generator)
-            x_0 = self.base.vae.encode(pixels[torch.arange(batch), :, frame]).latent_dist.mean
+            x_0 = self.base.frame_latents(pixels[torch.arange(batch), :, frame])
         else:
             x_0 = self.base.latents(pixels)
         blind = torch.rand(batch, generator=generator) < settings.drop
