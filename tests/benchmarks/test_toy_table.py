@@ -1,6 +1,7 @@
 """The toy table's rows, and what is printed of them."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.folder import Paths, read_result, read_spec
 from benchmarks.experiments.toy.main import write_report
 from benchmarks.experiments.toy.plan import Plan
+from benchmarks.experiments.toy.publish import between, publish
 from benchmarks.experiments.toy.results import difference, load_table
 from benchmarks.experiments.toy.task.captions import held_out
 from benchmarks.experiments.toy.text import HEADINGS, cells, markdown
@@ -104,3 +106,24 @@ def test_a_stored_cell_reads_back_as_it_was(tmp_path):
     write_cell(paths, cell, 0.5)
     assert read_spec(paths.cell(cell)) == cell and read_result(paths, cell).cell == cell
     assert (ROOT / cell.config).is_file()
+
+
+def test_what_is_published_stands_between_the_marks_and_the_figure_stands_alone(tmp_path):
+    plan, paths = small_plan(regimes=("own",)), Paths(tmp_path)
+    write_cell(paths, plan.base(), SCORES["base"])
+    for cell in [*plan.tuning("own", "sft_matched"), *plan.final("own", "sft_matched", (3e-3, None, None))]:
+        write_cell(paths, cell, 0.6 + 10 * cell.rate)
+    page = tmp_path / "page.md"
+    page.write_text("# Before\n<!-- own-image:begin -->\nold\n<!-- own-image:end -->\nafter\n", encoding="utf-8")
+    publish(load_table(plan, paths), "image", ["How it was measured."], page, tmp_path / "figures")
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Before\n") and text.endswith("\nafter\n") and "\nold\n" not in text
+    assert "| SFT, compute-matched | 0.003* |" in text and "How it was measured." in text
+    drawn = ElementTree.parse(tmp_path / "figures" / "score_against_passes_image.svg")
+    names = [one.text for one in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert "SFT, compute-matched" in names and "base" in names and "mean score R" in names
+    # the curve begins at the base and goes on over what it cost
+    curve = next(one for one in drawn.iter("{http://www.w3.org/2000/svg}polyline"))
+    assert len(curve.get("points").split()) == 3
+    with pytest.raises(ValueError, match="no marks <!-- own-video:begin -->"):
+        between(text, "own-video", "")

@@ -87,18 +87,6 @@ def test_every_image_and_video_family_has_a_config():
         assert base in bases
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
-def test_documented_commands_parse(document, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    if not Path(document).is_file():
-        pytest.skip(f"no {document}")
-    for line in shell_lines(Path(document).read_text()):
-        found = command_line(line)
-        if found:
-            program, arguments = found
-            assert parse(arguments, program, SCHEMAS[program]) is not None or "--help" in arguments, line
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="the scripts are for a POSIX shell")
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "launch").iterdir()), ids=lambda path: path.name)
 def test_launch_scripts_are_shell_and_name_configs_that_are_there(path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The table of families in docs/families.md and the README; `python -m tests.contract.table` writes both.
+"""The table of families in docs/families.md, which `python -m tests.contract.table` writes.
 
 Nothing is written down twice: a row is a row of the contract, what it says of a family is read from its adapter.
 """
@@ -10,9 +10,8 @@ from tests.contract.family import Family
 from tests.contract.rows import FAMILIES
 
 ROOT = Path(__file__).parents[2]
-FILE, README = ROOT / "docs" / "families.md", ROOT / "README.md"
+FILE = ROOT / "docs" / "families.md"
 FULL_SIZE = ROOT / "docs" / "full_size.json"
-BEGIN, END = "<!-- families:begin -->\n", "<!-- families:end -->\n"
 HEAD = """\
 # Families
 
@@ -62,13 +61,5 @@ def table() -> str:
     return HEAD + "".join(row(family) for family in FAMILIES)
 
 
-def readme(before: str) -> str:
-    """The README's text with the table's rows as they are now."""
-    rows = "".join(line + "\n" for line in table().splitlines() if line.startswith("|"))
-    head, _, rest = before.partition(BEGIN)
-    return head + BEGIN + rows + END + rest.partition(END)[2]
-
-
 if __name__ == "__main__":
     FILE.write_text(table(), encoding="utf-8")
-    README.write_text(readme(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""docs/families.md and the README's table say what the rows yield, and every family of a config has a row."""
+"""docs/families.md says what the rows yield, and every family of a config has a row."""
 
 import json
 
@@ -6,13 +6,11 @@ from seppo_image.config import ImageModel
 from seppo_video.config import VideoModel
 from tests.contract.curves import STORED
 from tests.contract.rows import FAMILIES
-from tests.contract.table import FILE, README, readme, row, table
+from tests.contract.table import FILE, row, table
 
 
-def test_the_committed_tables_are_what_the_rows_yield():
+def test_the_committed_table_is_what_the_rows_yield():
     assert FILE.read_text(encoding="utf-8") == table(), "run python -m tests.contract.table"
-    text = README.read_text(encoding="utf-8")
-    assert text == readme(text), "run python -m tests.contract.table"
 
 
 def test_every_family_of_a_config_has_a_row():

@@ -38,8 +38,8 @@ def test_the_picture_base_follows_captions_it_never_saw_about_as_well_as_its_dat
     generator = torch.Generator().manual_seed(0)
     images = pipeline(prompts, num_inference_steps=12, guidance_scale=1.0, generator=generator, output_type="pt").images
     parts = image_parts(images * 2 - 1, prompts)
-    # the mixture scores 0.71; winners 0.85
-    assert 0.6 < parts.score.mean() < 0.8
+    # the mixture scores 0.76, the best of four samples of the base 0.89
+    assert 0.65 < parts.score.mean() < 0.82
     assert parts.attributes.mean() > 0.6
 
 

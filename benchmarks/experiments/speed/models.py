@@ -36,7 +36,7 @@ STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PIXELS = {"image": 512, "video": 256}
 CLIP, CAUSAL_CLIP = 16, 17
 """Frames; the autoencoders of other families take one and then 4 or 8 at a time."""
-TOY_PIXELS = 16
+TOY_PIXELS = 32
 ON_CLIPS = ("methods", "parts", "checkpointing")
 """Comparisons on the small base of clips that fit the time on a CPU; the others come out as with images."""
 

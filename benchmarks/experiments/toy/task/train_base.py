@@ -169,7 +169,11 @@ class Base(nn.Module):
             parts = {"image": models.image_pipeline(self.denoiser, self.encoder, self.tokenizer, self.vae)}
         else:
             picture, adapter = models.split(self.denoiser, self.channels)
-            parts = {"video": models.image_pipeline(picture, self.encoder, self.tokenizer, self.vae), "motion": adapter}
+            # the motion in half precision, so that both parts together stay below 6 MB
+            parts = {
+                "video": models.image_pipeline(picture, self.encoder, self.tokenizer, self.vae),
+                "motion": adapter.half(),
+            }
         for name, part in parts.items():
             fresh, old = folder / f".{name}.new", folder / f".{name}.old"
             for leftover in (fresh, old):
