@@ -14,7 +14,8 @@ from benchmarks.experiments.toy.arms import ARMS, BACKWARD, ROOT, passes_per_ite
 from benchmarks.experiments.toy.cell import main as cell_main
 from benchmarks.experiments.toy.data import write_data
 from benchmarks.experiments.toy.folder import Paths, read_result, write_spec
-from benchmarks.experiments.toy.plan import Plan, Scale, arm_config
+from benchmarks.experiments.toy.plan import Plan, arm_config
+from benchmarks.experiments.toy.regimes import Scale
 from seppo_core.config.loader import load_config
 from seppo_core.methods.reference import Reference
 from seppo_core.training import trainer
@@ -29,7 +30,8 @@ from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.processes import Launcher
 from benchmarks.experiments.toy.main import write_report
 from benchmarks.experiments.toy.folder import Paths, read_result, write_spec
-from benchmarks.experiments.toy.plan import Plan, Scale
+from benchmarks.experiments.toy.plan import Plan
+from benchmarks.experiments.toy.regimes import Scale
 from benchmarks.experiments.toy.sweep import PRELOAD, sweep
 if __name__ == "__main__":
     scale = Scale(8, 2, 2, 2, 1, (1e-3,), 0, 1, 1, prompts=3, anchor_items=4, anchor_draws=2)

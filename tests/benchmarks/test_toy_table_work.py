@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks.experiments.toy import processes
 from benchmarks.experiments.toy.folder import Paths, read_spec
-from benchmarks.experiments.toy.plan import LADDER
 from benchmarks.experiments.toy.processes import TaskFailed
 from benchmarks.experiments.toy.queue import (
     best_setting,
@@ -21,6 +20,7 @@ from benchmarks.experiments.toy.queue import (
     next_job,
     note_failure,
 )
+from benchmarks.experiments.toy.regimes import LADDER
 from benchmarks.experiments.toy.results import load_table
 from benchmarks.experiments.toy.sweep import BUSY, sweep
 from benchmarks.experiments.toy.text import markdown

@@ -5,7 +5,8 @@ import torch
 
 from benchmarks.experiments.toy.cell import prompts_of
 from benchmarks.experiments.toy.folder import CellResult, Paths, write_result, write_spec
-from benchmarks.experiments.toy.plan import Cell, Plan, Scale
+from benchmarks.experiments.toy.plan import Cell, Plan
+from benchmarks.experiments.toy.regimes import Scale
 from seppo_core.io.atomic import save_tensors
 
 

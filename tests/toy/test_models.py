@@ -6,7 +6,8 @@ from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipelin
 
 from benchmarks.evaluation import tiny_models as models
 from benchmarks.experiments.toy.task import captions
-from benchmarks.experiments.toy.task.train_base import SETTINGS, Base
+from benchmarks.experiments.toy.task.base_model import Base
+from benchmarks.experiments.toy.task.bases import CHANNELS as SHIPPED
 
 CHANNELS = (16, 16)
 
@@ -66,7 +67,7 @@ def test_a_motion_unet_comes_apart_and_together_exactly():
 
 
 def test_a_video_base_on_disk_is_the_trained_model_in_an_animatediff_pipeline(tmp_path):
-    base = Base("video", SETTINGS["video"])
+    base = Base("video", SHIPPED["video"])
     base.channels, base.denoiser = CHANNELS, motion_unet()
     base.encoder.eval()
     base.save(tmp_path)
@@ -80,14 +81,15 @@ def test_a_video_base_on_disk_is_the_trained_model_in_an_animatediff_pipeline(tm
         generator = torch.Generator().manual_seed(1)
         clips.append(pipeline(**arguments, guidance_scale=2.0, generator=generator, output_type="pt").frames)
     assert clips[0].shape == (2, 8, 3, 32, 32)
-    assert torch.equal(*clips)
+    # the motion is kept in half precision
+    torch.testing.assert_close(clips[0], clips[1], atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_our_sampling_is_the_pipelines(guidance):
     from benchmarks.experiments.toy.task.train_base import sample
 
-    base = Base("image", SETTINGS["image"]).eval()
+    base = Base("image", SHIPPED["image"]).eval()
     with torch.no_grad():
         for weight in base.denoiser.parameters():
             weight.add_(0.02 * torch.randn_like(weight))
@@ -101,7 +103,7 @@ def test_our_sampling_is_the_pipelines(guidance):
 
 
 def test_a_saved_picture_base_loads_in_plain_diffusers(tmp_path):
-    base = Base("image", SETTINGS["image"])
+    base = Base("image", SHIPPED["image"])
     base.save(tmp_path)
     base.save(tmp_path)  # again over the first: swapped in whole, nothing left behind
     assert [path.name for path in tmp_path.iterdir()] == ["image"]
@@ -114,10 +116,10 @@ def test_a_saved_picture_base_loads_in_plain_diffusers(tmp_path):
 
 def test_a_base_goes_on_with_the_ids_it_was_trained_with(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "WORDS", ("red", "circle", "a", "on", "black", "large"))
-    base = Base("image", SETTINGS["image"])
+    base = Base("image", SHIPPED["image"])
     base.save(tmp_path)
     monkeypatch.undo()
-    later = Base("image", SETTINGS["image"])
+    later = Base("image", SHIPPED["image"])
     caption = ["a large red circle on black"]
     assert not torch.equal(later.tokens(caption), base.tokens(caption))
     later.load(tmp_path, "image")

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from benchmarks.experiments.toy.task.train_base import SETTINGS, Base, Trainer, _has_stopped, main, train
+from benchmarks.experiments.toy.task.base_model import Base
+from benchmarks.experiments.toy.task.train_base import SETTINGS, Trainer, _has_stopped, main, train
 
 TINY = dataclasses.replace(
     SETTINGS["image"], channels=(16, 16), batch=4, max_steps=4, cooldown=2, every=2, evaluation_steps=2
@@ -30,7 +31,7 @@ def test_it_has_stopped_when_the_last_few_bring_no_rise(scores, stopped):
 
 
 def test_the_average_follows_the_weights_and_pads_are_not_trained():
-    base = Base("image", TINY)
+    base = Base("image", TINY.channels)
     trainer = Trainer(base, TINY, torch.Generator().manual_seed(0))
     before = [w.clone() for w in trainer.weights]
     trainer.step(4, 1.0)

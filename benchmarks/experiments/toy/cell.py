@@ -20,7 +20,8 @@ from benchmarks.experiments.toy.arms import ARMS, SCHEMAS
 from benchmarks.experiments.toy.data import validation
 from benchmarks.experiments.toy.folder import CellResult, Paths, alarms, read_spec, write_result
 from benchmarks.experiments.toy.judge import Judge
-from benchmarks.experiments.toy.plan import STRONG, Cell, config_path
+from benchmarks.experiments.toy.plan import Cell, config_path
+from benchmarks.experiments.toy.regimes import STRONG
 from benchmarks.experiments.toy.sweep import BUSY
 from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.experiments.toy.arms import ARMS, ROOT, TIERS
-from benchmarks.experiments.toy.plan import REGIMES, SCALES, Plan
+from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
+from benchmarks.experiments.toy.regimes import REGIMES, SCALES
 from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.run.eta import clock
 

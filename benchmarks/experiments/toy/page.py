@@ -6,7 +6,8 @@ import numpy as np
 
 from benchmarks.experiments.toy.arms import ARMS
 from benchmarks.experiments.toy.folder import Paths, read_result, read_samples
-from benchmarks.experiments.toy.plan import REGIMES, Plan, Setting
+from benchmarks.experiments.toy.plan import Plan
+from benchmarks.experiments.toy.regimes import REGIMES, Setting
 from benchmarks.experiments.toy.results import Row, Table
 from benchmarks.experiments.toy.text import begun, how, not_begun
 from seppo_core.report.chart import Line, line_chart

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.experiments.toy.arms import ARMS, PROGRAMS, Arm
 from benchmarks.experiments.toy.folder import Paths, is_done, read_result
-from benchmarks.experiments.toy.plan import BETAS, LADDER, TUNING_SEED, WEIGHTS, Cell, Plan, Setting, config_path
+from benchmarks.experiments.toy.plan import TUNING_SEED, Cell, Plan, config_path
+from benchmarks.experiments.toy.regimes import BETAS, LADDER, WEIGHTS, Setting
 from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.io.atomic import save_json
 

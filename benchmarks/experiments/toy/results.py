@@ -9,8 +9,9 @@ import numpy as np
 from benchmarks.evaluation.anchor.validity import Validity, validity
 from benchmarks.experiments.toy.arms import ARMS
 from benchmarks.experiments.toy.folder import CellResult, Paths, read_result
-from benchmarks.experiments.toy.plan import REGIMES, Plan, Setting
+from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.queue import best_setting, failure, tuning_cells
+from benchmarks.experiments.toy.regimes import REGIMES, Setting
 from seppo_core.report.statistics import Interval, crossed_interval, mean_interval
 
 CONTROLS = ("base", "sft", "sft_matched")

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from benchmarks.experiments.toy.plan import REGIMES, Plan, Scale
+from benchmarks.experiments.toy.plan import Plan
+from benchmarks.experiments.toy.regimes import REGIMES, Scale
 from benchmarks.experiments.toy.results import Row, Table
 from seppo_core.report import text_table
 from seppo_core.report.statistics import Interval
