@@ -129,34 +129,50 @@ def _build(schema: type[Schema], hints: Values, values: Values) -> Schema:
 
 
 def _merge(tree: DictConfig, given: Mapping[str, Any], schema: type) -> DictConfig:
-    """`tree` with the dotted keys of `given`; ValueError that names the key and the value that do not fit."""
+    """`tree` with the dotted keys of `given`; ValueError that names every key and value that does not fit."""
     types, hints = key_types(schema), get_type_hints(schema)
-    values = {}
+    values, problems = {}, []
     for key, value in given.items():
-        if key in hints and key not in types:
-            raise ValueError(f"{key}={shown(value)} should be {describe(hints[key])}")
-        value = _read_value(value, types.get(key, str))
-        if _takes_default(key, value, types, hints):
-            continue
-        if key not in types:
-            raise ValueError(f"{key} is not a key; {did_you_mean(key, schema)}")
-        if "${" in str(value):
-            raise ValueError(f"{key}={value!r} refers to another key, which is not supported; repeat the value")
-        if "\0" in str(value):
-            raise ValueError(f"{key}={shown(value)} holds a NUL character, which no name of a file can have")
-        values[key] = value
-    if not values:
-        return tree
+        try:
+            if key in hints and key not in types:
+                raise ValueError(f"{key}={shown(value)} should be {describe(hints[key])}")
+            value = _read_value(value, types.get(key, str))
+            if _takes_default(key, value, types, hints):
+                continue
+            if key not in types:
+                raise ValueError(f"{key} is not a key; {did_you_mean(key, schema)}")
+            if "${" in str(value):
+                raise ValueError(f"{key}={value!r} refers to another key, which is not supported; repeat the value")
+            if "\0" in str(value):
+                raise ValueError(f"{key}={shown(value)} holds a NUL character, which no name of a file can have")
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            values[key] = value
+    if values:
+        try:
+            tree = OmegaConf.merge(tree, _nest(values))
+        except (OmegaConfBaseException, TypeError) as whole:
+            # a merge for each key is slow, but it finds the keys to name
+            wrong = [
+                f"{key}={shown(value)} should be {describe(types[key], value)}"
+                for key, value in values.items()
+                if not _fits(tree, key, value)
+            ]
+            if not wrong:
+                raise whole from None
+            problems += wrong
+    if problems:
+        raise ValueError("; ".join(problems))
+    return tree
+
+
+def _fits(tree: DictConfig, key: str, value: Any) -> bool:
     try:
-        return OmegaConf.merge(tree, _nest(values))
-    except (OmegaConfBaseException, TypeError) as whole:
-        # a merge for each key is slow, but it finds the key to name
-        for key, value in values.items():
-            try:
-                OmegaConf.merge(tree, _nest({key: value}))
-            except (OmegaConfBaseException, TypeError):
-                raise ValueError(f"{key}={shown(value)} should be {describe(types[key], value)}") from None
-        raise whole from None
+        OmegaConf.merge(tree, _nest({key: value}))
+    except (OmegaConfBaseException, TypeError):
+        return False
+    return True
 
 
 def _read_value(value: Any, hint: Any) -> Any:

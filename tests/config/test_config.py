@@ -103,6 +103,15 @@ def test_refuses_in_one_line(tmp_path, lines, expected):
     assert refusal(tmp_path, LEAST + lines).startswith(expected)
 
 
+def test_names_all_that_does_not_fit_at_once(tmp_path):
+    lines = "loop: {itertions: 3, batch_size: many}\nmetod: {name: sft}\noptimizer: {lr: fast}"
+    message = refusal(tmp_path, LEAST + lines)
+    assert message == (
+        "loop.itertions is not a key; did you mean loop.iterations?; metod is not a key; did you mean method?; "
+        "loop.batch_size='many' should be a whole number; optimizer.lr='fast' should be a number"
+    )
+
+
 def test_names_all_missing_keys_at_once(tmp_path):
     message = refusal(tmp_path, "run: r\ndata: {source: s}")
     assert message == "model.base, data.cache are missing; add to the file or pass --model.base ... --data.cache ..."
