@@ -112,7 +112,12 @@ def _scored(judge: SampleJudge, samples: list[DrawnSample], out: Path) -> dict[s
             bar.update(1)
 
         if left:
-            judge.score(left, add)
+            try:
+                judge.score(left, add)
+            except RuntimeError as error:
+                given = counted(sum(isinstance(score, float) for score in found.values()), "score")
+                kept = f"samples and {given} are kept in {out}, and the same command goes on"
+                raise ValueError(f"{error}; {kept}") from error
     return found
 
 

@@ -1,7 +1,10 @@
 """`rank`: the judge's best of a model's own samples become data that `prepare` reads."""
 
 import json
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from seppo_core.config.options import RankRequest
 from seppo_core.judging.ranking import Scored, rank
 from seppo_image import commands
 
+JUDGE = Path(__file__).parents[1] / "benchmarks" / "quality" / "judge_script.py"
 asked: list[str] = []
 """Prompts of the samples that `redness` has judged."""
 PROMPTS = ("a red wall", "a green wall", "a blue wall")
@@ -78,6 +82,17 @@ def test_a_sample_that_the_judge_fails_on_costs_itself_alone(workshop, tmp_path,
         commands.rank(config, request(tmp_path / "other", judge=f"{__name__}:nothing"))
     with pytest.raises(ValueError, match=r"--samples 1 must be at least 2"):
         request(out, samples=1)
+
+
+def test_a_judge_that_answers_nothing_is_one_line_and_loses_nothing(workshop, tmp_path, monkeypatch):
+    config, out = workshop.config(tmp_path / "run"), tmp_path / "ranked"
+    script = tmp_path / "judge.py"
+    shutil.copy(JUDGE, script)
+    broken = f"light={sys.executable} {script} --die-at wall"
+    told = rf"light answers nothing: the judge ended with status 3.* 0 scores are kept in {out}, and the same command"
+    with pytest.raises(ValueError, match=told):
+        commands.rank(config, request(out, judge=broken, column="light_light", samples=2))
+    assert len(list((out / "samples").glob("*.png"))) == 6 and not (out / "metadata.jsonl").exists()
 
 
 def choosy(pixels: torch.Tensor, prompts: list[str]) -> torch.Tensor:
