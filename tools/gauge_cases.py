@@ -29,9 +29,7 @@ def _recipe(side: Side, kind: str, form: str, method: dict, **sections: dict) ->
         model |= {"motion_adapter": str(side.here / "base" / "motion"), "schedule": "base"}
     else:
         size |= {"flip": True}
-    # the numbers of the old commit, which does not know the key
-    version = {} if side.is_old else {"draws": 1}
-    recipe = version | {"model": model, "data": data | size, "method": method, "loop": LOOP, "optimizer": OPTIMIZER}
+    recipe = {"model": model, "data": data | size, "method": method, "loop": LOOP, "optimizer": OPTIMIZER}
     if method["name"] in ("seppo", "ditto", "spin"):
         recipe["reference_samples"] = SAMPLES
     return recipe | {name: recipe.get(name, {}) | values for name, values in sections.items()}
