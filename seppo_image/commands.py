@@ -33,6 +33,11 @@ def load(config: ImageConfig, dtype: torch.dtype | None = None) -> Adapter:
     return import_object(config.model.spec.adapter).load(config.model, dtype)
 
 
+def media(config: ImageConfig) -> Media:
+    """How samples are written as files and read again."""
+    return Media("image", write_image, read_image)
+
+
 def prepare(config: ImageConfig, request: PrepareRequest | None = None) -> None:
     d = config.data
     max_bytes = MAX_BYTES if d.max_file_mb is None else int(d.max_file_mb * 1024**2)
@@ -45,8 +50,7 @@ def verify(config: ImageConfig, request: VerifyRequest) -> None:
 
 
 def train(config: ImageConfig, request: TrainRequest | None = None) -> Path:
-    media = Media("image", write_image, read_image)
-    return commands.train(config, load, request.accept_changes if request else (), media)
+    return commands.train(config, load, request.accept_changes if request else (), media(config))
 
 
 def sample(config: ImageConfig, request: SampleRequest) -> Path:

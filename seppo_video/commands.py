@@ -37,6 +37,11 @@ def load(config: VideoConfig, dtype: torch.dtype | None = None) -> Adapter:
     return import_object(config.model.spec.adapter).load(config.model, dtype)
 
 
+def media(config: VideoConfig) -> Media:
+    """How samples are written as files, without loss, and read again."""
+    return Media("video", partial(write_video, lossless=True, fps=config.model.fps), read_video)
+
+
 def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
     d = config.data
     max_bytes = MAX_BYTES if d.max_file_mb is None else int(d.max_file_mb * 1024**2)
@@ -62,8 +67,7 @@ def verify(config: VideoConfig, request: VerifyRequest) -> None:
 
 
 def train(config: VideoConfig, request: TrainRequest | None = None) -> Path:
-    media = Media("video", partial(write_video, lossless=True, fps=config.model.fps), read_video)
-    return commands.train(config, load, request.accept_changes if request else (), media)
+    return commands.train(config, load, request.accept_changes if request else (), media(config))
 
 
 def sample(config: VideoConfig, request: SampleRequest) -> Path:

@@ -19,7 +19,7 @@ from seppo_core.config.loader import load_config, plain
 from seppo_core.config.schema import Config
 from seppo_core.io.remembered import remembered_hashes, remembered_sha256
 from seppo_core.models.loading import pipeline_class
-from seppo_core.run.folder import find_checkpoint
+from seppo_core.run.find_checkpoint import find_checkpoint
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

@@ -7,6 +7,7 @@ from seppo_core.config.base_files import model_problems
 from seppo_core.config.messages import similar_path
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.options import (
+    CompareRequest,
     ExportRequest,
     PlanRequest,
     PrepareRequest,
@@ -54,10 +55,10 @@ def check_paths(config: Config, request: Request) -> None:
     if names_run and request.checkpoint != "base" and not is_there(request.checkpoint):
         _need_folder("run", config.run, "run `train` with the same config first")
     if isinstance(request, SampleRequest | RankRequest):
-        _check_prompts(request)
+        check_prompts(request)
 
 
-def _check_prompts(request: SampleRequest | RankRequest) -> None:
+def check_prompts(request: SampleRequest | RankRequest | CompareRequest) -> None:
     """Raises ValueError or FileNotFoundError where a text is given as a file of prompts, or the reverse."""
     for prompt in request.prompts:
         if is_there(prompt):

@@ -1,9 +1,12 @@
 """The commands, given a function that loads a family's adapter; `seppo_image` and `seppo_video` pass theirs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from torch import Tensor
 
 from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.prepare import prepare as encode_winners
@@ -28,7 +31,8 @@ from seppo_core.models.sampling import make_scheduler
 from seppo_core.report.wording import counted
 from seppo_core.run.checkpoint import weights_hash
 from seppo_core.run.damage import run_damage
-from seppo_core.run.folder import checkpoint_label, find_checkpoint
+from seppo_core.run.find_checkpoint import checkpoint_label, find_checkpoint
+from seppo_core.training.preview import save_frames
 from seppo_core.training.setup import Load, build, load_encoders, load_policy_into
 from seppo_core.training.trainer import Trainer
 
@@ -92,7 +96,9 @@ def train(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     # from before the cache is opened until the last update, or `prepare --overwrite` would change what is learnt
     with ReadersLock(Path(config.data.cache) / PARTS).share():
         parts = build(config, load, accept_changes, media)
-        Trainer(parts).run()
+        trainer = Trainer(parts)
+        with trainer.previews.telling_the_end():
+            trainer.run()
     return parts.folder
 
 
@@ -162,6 +168,11 @@ def export_with(
         write_card(temporary, config, adapter, kind, name)
     print(f"{kind} of {name}: {out}")
     return out
+
+
+def save_grid(samples: Sequence[Sequence[UInt8[Tensor, "f h w 3"]]], stem: Path) -> Path:
+    """Writes samples, a row a prompt, as one picture or clip, as previews are; returns its file."""
+    return save_frames(rearrange([torch.stack(list(row)) for row in samples], "r k f h w c -> f (r h) (k w) c"), stem)
 
 
 def prompts_of(config: Config, request: SampleRequest) -> list[str]:

@@ -16,13 +16,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from seppo_core.cli.checks import Request, check_paths, check_request
+from seppo_core.cli.checks import Request, check_paths, check_prompts, check_request
 from seppo_core.cli.doctor import doctor
 from seppo_core.cli.next_steps import after_training
+from seppo_core.cli.watch import USAGE, status
 from seppo_core.config.keys import key_types
 from seppo_core.config.loader import MISSING, Draft, Words, read_draft
 from seppo_core.config.messages import nearest
 from seppo_core.config.options import (
+    CompareRequest,
     ExportRequest,
     PlanRequest,
     PrepareRequest,
@@ -37,7 +39,6 @@ from seppo_core.distributed import watch
 from seppo_core.distributed.signals import Stopped, raising
 from seppo_core.io.disk_errors import explanation
 from seppo_core.io.quiet import quiet_loading_bars
-from seppo_core.run.status import read_status, status_text
 
 COMMANDS = {
     "plan": "estimate memory, work, disk and hours of a run; needs neither weights nor network",
@@ -48,6 +49,7 @@ COMMANDS = {
     "rank": "draw samples and have a judge choose among them: data that prepare reads",
     "export": "write a LoRA or a pipeline that plain diffusers loads",
     "status": "show progress, health and remaining time of a run, from its folder alone",
+    "compare": "show runs or checkpoints side by side as one page: samples, scores, curves, settings",
     "doctor": "show versions and devices, and what is missing, for an issue report",
 }
 REQUESTS: dict[str, type[Request]] = {
@@ -59,7 +61,7 @@ REQUESTS: dict[str, type[Request]] = {
     "rank": RankRequest,
     "export": ExportRequest,
 }
-"""The options of the commands that take a config; the others have none."""
+"""The options of the commands that take a config."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,13 @@ def _run(argv: list[str], program: str, schema: type[Config], commands_module: s
         guess = nearest(command, list(COMMANDS))
         hint = f"did you mean {guess}?" if guess else f"use {', '.join(COMMANDS)}"
         raise ValueError(f"{command} is not a command; {hint}")
-    elif command not in REQUESTS and _wants_help(rest):
-        print(f"usage: {program} {command}{' RUN' * (command == 'status')}\n\n{_sentence(COMMANDS[command])}")
+    elif command in ("status", "doctor") and _wants_help(rest):
+        usage = USAGE if command == "status" else command
+        print(f"usage: {program} {usage}\n\n{_sentence(COMMANDS[command])}")
     elif command == "status":
-        if len(rest) != 1 or rest[0].startswith("-"):
-            raise ValueError(f"status takes one run folder, not {' '.join(rest) or 'nothing'}: {program} status RUN")
-        print(status_text(read_status(Path(rest[0]))))
+        status(program, rest)
+    elif command == "compare":
+        _compare(rest, program, schema, commands_module)
     elif command == "doctor":
         if rest:
             raise ValueError(f"doctor takes no arguments, not {' '.join(rest)}: {program} doctor")
@@ -130,6 +133,27 @@ def _run(argv: list[str], program: str, schema: type[Config], commands_module: s
             if command == "train" and result is not None and os.environ.get("RANK", "0") == "0":
                 print(after_training(program, result, argv[1], has_options=len(argv) > 2))
     return 0
+
+
+def _compare(words: list[str], program: str, schema: type[Config], commands_module: str) -> None:
+    options = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    if _wants_help(words):
+        named = f"{program} compare RUN RUN"
+        told = f"{_sentence(COMMANDS['compare'])} A checkpoint is called RUN:best, RUN:base, RUN:60, or by its path."
+        _print_parts("compare", named, [("request", CompareRequest, CompareRequest())], told)
+        return
+    given = _options(words[options:])
+    own = [field.name for field in fields(CompareRequest)]
+    for name in given:
+        if name not in own:
+            guess = nearest(name, own)
+            hint = f"did you mean --{guess}?" if guess else f"use --{', --'.join(own)}"
+            raise ValueError(f"--{name} is not an option of compare; {hint}")
+    request = read_draft(None, CompareRequest, given).build()
+    check_prompts(request)
+    quiet_loading_bars()
+    page = importlib.import_module("seppo_core.cli.compare").compare(words[:options], request, schema, commands_module)
+    print(f"look at it: {page}")
 
 
 def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | None:
@@ -182,7 +206,9 @@ def _usage(program: str) -> str:
     commands = "\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())
     return (
         f"usage: {program} COMMAND CONFIG.yaml [--section.key value ...]\n"
-        f"       {program} status RUN\n       {program} doctor\n\n{commands}\n\n"
+        f"       {program} status RUN [--watch]\n"
+        f"       {program} compare RUN RUN\n"
+        f"       {program} doctor\n\n{commands}\n\n"
         f"`{program} COMMAND CONFIG.yaml --help` lists every key with its meaning and its value in that file.\n"
         "An error is reported in one line; SEPPO_TRACEBACK=1 in the environment shows where it was raised."
     )
@@ -204,6 +230,10 @@ def _print_help(command: str, program: str, draft: Draft, path: str | None) -> N
     request = REQUESTS[command]
     # side by side, without a prefix of their own: --loop.iterations, --prompts
     parts = [("config", draft.chosen, _unchecked(draft.chosen, draft.values)), ("request", request, request())]
+    _print_parts(command, program, parts, "\n\n".join(description))
+
+
+def _print_parts(command: str, program: str, parts: list[tuple[str, type, Any]], description: str) -> None:
     arguments = make_dataclass(
         command, [(name, Annotated[part, tyro.conf.arg(name="")]) for name, part, _ in parts], frozen=True
     )
@@ -212,7 +242,7 @@ def _print_help(command: str, program: str, draft: Draft, path: str | None) -> N
             arguments,
             default=arguments(**{name: value for name, _, value in parts}),
             prog=program,
-            description="\n\n".join(description),
+            description=description,
             args=["--help"],
             use_underscores=True,
             config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),

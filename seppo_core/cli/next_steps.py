@@ -16,7 +16,11 @@ def after_training(program: str, run: Path, config_file: str, has_options: bool)
     config = shlex.quote(str(run / "config.yaml") if has_options else config_file)
     previews = read_previews(run)
     best = previews.best()
-    told = "" if best is None else f"by its previews, --checkpoint best is {best_text(best, previews)}\n"
+    told = (
+        ""
+        if best is None
+        else f"the best of its previews that is kept (--checkpoint best): {best_text(best, previews)}\n"
+    )
     return (
         f"{run} is trained; its newest checkpoint is {newest}\n{told}"
         f'  look at it:   {program} sample {config} --prompts "..."\n'

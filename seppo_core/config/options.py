@@ -154,6 +154,35 @@ class RankRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareRequest:
+    """Options of `compare`. With any of the first six given, samples are drawn; else the runs' previews are shown, if
+    they are of the same prompts and seeds."""
+
+    prompts: tuple[str, ...] = ()
+    """Prompts to draw. The default is prompt_file or else preview.prompts of the first run."""
+    prompt_file: str | None = None
+    """Text file with one prompt per line."""
+    seeds: tuple[int, ...] = ()
+    """Random seeds; every prompt is drawn once with each. The default is 0 to 3."""
+    scheduler: SchedulerName | None = None
+    """Solver, for all alike; None takes preview.scheduler of the first run."""
+    steps: int | None = None
+    """Number of denoising steps, for all alike; None takes preview.steps of the first run."""
+    guidance_scale: float | None = None
+    """Scale of classifier-free guidance, for all alike; None takes preview.guidance_scale of the first run."""
+    out: str | None = None
+    """Folder of the page; None is a folder beside the first run. The same command draws nothing anew."""
+    batch_size: int = 4
+    """Number of samples that are drawn at once."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether samples are to be drawn in any case."""
+        given = (self.scheduler, self.steps, self.guidance_scale, self.prompt_file)
+        return bool(self.prompts or self.seeds) or any(one is not None for one in given)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportRequest:
     """Options of `export`."""
 

@@ -8,7 +8,7 @@ from seppo_core.report.html import Html, element, join
 from seppo_core.report.table import swatch
 
 WIDTH, HEIGHT = 460, 270
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 60, 14, 12, 40
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ def _axes(frame: Frame, x_label: str, y_label: str) -> list[Html]:
     middle = (TOP + bottom) / 2
     x_middle = (LEFT + WIDTH - RIGHT) / 2
     drawn.append(element("text", x_label, x=x_middle, y=HEIGHT - 6, text_anchor="middle", class_="label"))
-    turned = f"rotate(-90 12 {middle})"
-    drawn.append(element("text", y_label, x=12, y=middle, text_anchor="middle", class_="label", transform=turned))
+    turned = f"rotate(-90 10 {middle})"
+    drawn.append(element("text", y_label, x=10, y=middle, text_anchor="middle", class_="label", transform=turned))
     return drawn
 
 

@@ -3,6 +3,7 @@
 Whole pages and tables are jinja2 templates; `element` builds what is drawn by numbers, such as SVG.
 """
 
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,11 +17,14 @@ VOID = {"br", "hr", "img", "input", "line", "meta", "path", "rect", "circle", "p
 
 def render(template: Path, **values: object) -> Html:
     """Fills a jinja2 template; every value is escaped unless it is Html. UndefinedError for a value that is missing."""
-    loader = FileSystemLoader([template.parent, TEMPLATES])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return Html(environment.get_template(template.name).render(values))
+    return Html(_environment(template.parent).get_template(template.name).render(values))
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    """It keeps its templates, which take longer to compile than to fill."""
+    loader = FileSystemLoader([folder, TEMPLATES])
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def element(name: str, /, *children: Child, **attributes: str | int | float | bool | None) -> Html:

@@ -10,6 +10,9 @@ from seppo_core.report.html import TEMPLATES, Child, Html, element, render
 HERE = Path(__file__).parent
 # Should a mistake of ours ever let markup through, the browser still loads and runs nothing but what is written here.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# 'self' is not all of file: in every browser
+WITH_FILES = POLICY.replace("img-src data:", "img-src 'self' file: data:")
+"""For a page that shows files beside it."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,18 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> Html:
     return document(TEMPLATES / "page.html", [], "script.js", title=title, lead=lead, sections=sections)
 
 
-def document(template: Path, styles: Sequence[Path], script: str | Path, **values: object) -> Html:
+def page_with_files(title: str, lead: str, sections: Sequence[Section], refresh: int | None = None) -> Html:
+    """A document that shows files beside it, and loads itself anew every `refresh` seconds."""
+    values = {"title": title, "lead": lead, "sections": sections, "refresh": refresh, "policy": WITH_FILES}
+    return document(TEMPLATES / "page.html", [HERE / "files.css"], "script.js", **values)
+
+
+def document(
+    template: Path, styles: Sequence[Path], script: str | Path, *, policy: str = POLICY, **values: object
+) -> Html:
     """Fills a template that extends page.html; the report's style comes before `styles`."""
     text = [Html(path.read_text(encoding="utf-8")) for path in (HERE / "style.css", *styles, HERE / script)]
-    return render(template, policy=POLICY, styles=text[:-1], script=text[-1], **values)
+    return render(template, policy=policy, styles=text[:-1], script=text[-1], **values)
 
 
 def save_page(path: Path, page: Html) -> None:

@@ -37,10 +37,10 @@ def number(value: float, digits: int = 3) -> Cell:
     return Cell(f"{value:.{digits}f}", value, number=True)
 
 
-def interval_cell(interval: Interval, digits: int = 3, percent: bool = False) -> Cell:
-    """Estimate and bounds; sorted by the estimate."""
+def interval_cell(interval: Interval, digits: int = 3, percent: bool = False, sign: str = "") -> Cell:
+    """Estimate and bounds; sorted by the estimate. `sign` is + for differences."""
     scale, unit = (100, " %") if percent else (1, "")
-    value, low, high = (f"{part * scale:.{digits}f}" for part in interval)
+    value, low, high = (f"{part * scale:{sign}.{digits}f}" for part in interval)
     shown = join(
         element("strong", value + unit), " ", element("span", f"{low} to {high}", class_="bounds"),
     )  # fmt: skip

@@ -19,10 +19,9 @@ from seppo_core.io.ledger import Ledger
 from seppo_core.io.remembered import remembered_sha256
 from seppo_core.methods.reference_pool import read_snapshot
 from seppo_core.models.finite import first_not_finite, named_tensors
-from seppo_core.run.checkpoint_names import checkpoint_name, checkpoints_in, superfluous
+from seppo_core.run.checkpoint_names import POLICY_FILE, checkpoint_name, checkpoints_in, superfluous
 
 FORMAT = 1
-POLICY_FILE = "policy.safetensors"
 EMA_FILE = "ema.safetensors"
 OPTIMIZER_FILE = "optimizer.pt"
 

@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
-FOLDER = "checkpoints"
+FOLDER, POOL = "checkpoints", "pool"
+"""The folders of checkpoints, and of the reference pool's snapshots."""
+POLICY_FILE = "policy.safetensors"
+"""The file of a checkpoint that holds the trained weights."""
 _NAME = re.compile(r"update-(\d{6,})")
 
 

@@ -50,6 +50,11 @@ class Drawing:
         own = {field.name: vars(p)[field.name] for field in fields(cls) if field.name in vars(p)}
         return cls(**own, height=d.height, width=d.width, frames=d.frames)
 
+    @property
+    def grid(self) -> tuple[tuple[int, int], int, int]:
+        """Width and height of a sample, rows and columns of a grid."""
+        return (self.width, self.height), len(self.prompts), self.per_prompt
+
     def same_samples(self, other: "Drawing") -> bool:
         """Whether both draw the same prompts from the same noise in the same size, by whatever solver."""
         names = ("prompts", "seed", "per_prompt", "height", "width", "frames")

@@ -21,6 +21,8 @@ from seppo_core.run.history import EVENTS, METRICS, as_recorded, read_events, re
 from seppo_core.run.previews import Previews, best_text, read_previews, score_text
 
 LINES = 5
+PAGE = "report.html"
+"""The run's own page, in its folder."""
 _NEEDED = {
     "model": {"base": str},
     "method": {},
@@ -118,6 +120,18 @@ def read_status(folder: Path) -> Status:
 
 def status_text(status: Status, now: float | None = None) -> str:
     """The state as text, one fact a line."""
+    text = "\n".join(f"{name:11} {value}" for name, value in status_rows(status, now))
+    for alarm in status.standing:
+        text += f"\n  {alarm}"
+    for line in status.damaged:
+        text += f"\ndamaged     {line}"
+    if status.last:
+        text += "\n\n" + _table(status.last)
+    return text
+
+
+def status_rows(status: Status, now: float | None = None) -> list[tuple[str, str]]:
+    """The state as facts with their names."""
     now = time.time() if now is None else now
     share = status.update / status.total
     rows = [
@@ -150,14 +164,9 @@ def status_text(status: Status, now: float | None = None) -> str:
     newest = status.checkpoints[-1] if status.checkpoints else "none yet"
     rows.append(("checkpoint", newest + (f" ({len(status.checkpoints)} kept)" if status.checkpoints else "")))
     rows.append(("health", _health_text(status)))
-    text = "\n".join(f"{name:11} {value}" for name, value in rows)
-    for alarm in status.standing:
-        text += f"\n  {alarm}"
-    for line in status.damaged:
-        text += f"\ndamaged     {line}"
-    if status.last:
-        text += "\n\n" + _table(status.last)
-    return text
+    if (status.folder / PAGE).is_file():
+        rows.append(("page", str(status.folder / PAGE)))
+    return rows
 
 
 def _score_rows(previews: Previews) -> list[tuple[str, str]]:

@@ -1,12 +1,16 @@
 """The previews of a run, one round after the other: drawn, scored, written down."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
+from seppo_core.report.run_page import write_run_page
 from seppo_core.run.previews import Drawing, PreviewRecord, add_preview, read_previews
 from seppo_core.run.recorder import RunRecorder
+from seppo_core.run.status import PAGE
 from seppo_core.run.stopping import StopCoordinator
 from seppo_core.training.preview import Rendered
 from seppo_core.training.setup import RunParts
@@ -17,7 +21,7 @@ class PreviewRounds:
 
     def __init__(self, parts: RunParts):
         self.preview, self.judge, self.folder = parts.preview, parts.judge, parts.folder
-        self.drawing = Drawing.of(parts.config)
+        self.drawing, self.is_main = Drawing.of(parts.config), parts.accelerator.is_main_process
 
     def due(self, update: int, total: int) -> bool:
         """Whether one belongs after `update` of `total` updates: at the start, at the end, and every so often."""
@@ -47,6 +51,29 @@ class PreviewRounds:
         # last, so that a kill before it has all of this done again
         recorder.previewed(read_previews(self.folder).plus(record), update)
         add_preview(self.folder, record)
+        if (why := self._page_problem()) is not None:
+            tqdm.write(why)
+
+    @contextmanager
+    def telling_the_end(self) -> Iterator[None]:
+        """Context of the run, after which its page says how it ended."""
+        try:
+            yield
+        except (Exception, KeyboardInterrupt):
+            self._page_problem()
+            raise
+        self._page_problem()
+
+    def _page_problem(self) -> str | None:
+        """Writes the run's page anew, on the first process, if there are previews to show; says why it could not."""
+        if self.preview is None or not self.is_main:
+            return None
+        try:
+            write_run_page(self.folder)
+        # a page is no reason for a run to end, whatever is wrong with it
+        except Exception as error:
+            return f"{self.folder / PAGE} is not written: {type(error).__name__}: {error}"
+        return None
 
     def is_best(self, update: int) -> bool:
         """Whether the preview of `update` scores above all others whose checkpoints are kept; for the first process."""

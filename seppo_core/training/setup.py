@@ -27,13 +27,8 @@ from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, merge_lora, tune_full, tune_lora
 from seppo_core.models.vae import cast, tile_vae
 from seppo_core.run.checkpoint import load_weights
-from seppo_core.run.folder import (
-    checkpoint_label,
-    find_checkpoint,
-    holds_run,
-    open_run,
-    with_draws,
-)
+from seppo_core.run.find_checkpoint import checkpoint_label, find_checkpoint
+from seppo_core.run.folder import holds_run, open_run, with_draws
 from seppo_core.run.logging import require_wandb
 from seppo_core.run.previews import Drawing
 from seppo_core.training.batches import open_validation, split_items

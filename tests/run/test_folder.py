@@ -12,7 +12,8 @@ from seppo_core.config.training import LoopConfig
 from seppo_core.io.locks import FolderLock
 from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress
 from seppo_core.run.checkpoint_names import checkpoints_in, strays_in
-from seppo_core.run.folder import find_checkpoint, holds_run, open_run, record_model, with_draws
+from seppo_core.run.find_checkpoint import find_checkpoint
+from seppo_core.run.folder import holds_run, open_run, record_model, with_draws
 from seppo_image.config import ImageConfig, ImageData
 from seppo_image.families.stable_diffusion import StableDiffusionModel
 from tests.dying import deaths

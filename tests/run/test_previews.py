@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from seppo_core.run.checkpoint_names import superfluous
-from seppo_core.run.folder import find_checkpoint
+from seppo_core.run.find_checkpoint import find_checkpoint
 from seppo_core.run.previews import (
     Drawing,
     PreviewRecord,

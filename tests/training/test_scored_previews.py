@@ -10,9 +10,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tests.judges
+from seppo_core.config.loader import load_config
 from seppo_core.config.options import SampleRequest
 from seppo_core.config.training import PreviewConfig
 from seppo_core.distributed.signals import Stopped
+from seppo_core.report.page import save_page
 from seppo_core.run.checkpoint import CheckpointFolder
 from seppo_core.run.history import read_events, read_lines
 from seppo_core.run.previews import read_previews
@@ -20,6 +22,8 @@ from seppo_core.run.status import read_status, status_text
 from seppo_core.training.preview_judge import PreviewJudge
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
+from seppo_image.__main__ import main as seppo_image
+from seppo_image.config import ImageConfig
 from tests.dying import Killed
 from tests.judges import PROMPTS, judged, process_judge
 from tests.training.disturb import at, terminate
@@ -44,6 +48,17 @@ def tiles(run, update: int, prompt: int) -> np.ndarray:
     with Image.open(run / "previews" / f"update-{update:06d}.png") as picture:
         pixels = np.asarray(picture)[64 * prompt : 64 * (prompt + 1), -128:]
     return np.stack([pixels[:, :64], pixels[:, 64:]])
+
+
+def save_page_until(run, update):
+    """Writes pages until the preview of that update is in the index."""
+
+    def save(path, page):
+        if read_previews(run).at(update) is not None:
+            raise OSError("no space left")
+        save_page(path, page)
+
+    return save
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +103,44 @@ def test_the_best_stays_and_is_found_and_all_is_told(runs, workshop, tmp_path, c
     request = SampleRequest(prompts=PROMPTS[:1], checkpoint="best", steps=2, out=str(tmp_path / "samples"))
     commands.sample(config_of(workshop, run, preview), request)
     assert "from update-000002" in capsys.readouterr().out
+
+
+def test_the_page_is_there_at_the_end_and_as_long_as_the_run_lives(runs, workshop, tmp_path, monkeypatch):
+    folder, preview = runs
+    text = (folder / "judged" / "report.html").read_text()
+    assert "finished, update 6 of 6" in text and 'http-equiv="refresh"' not in text
+    seen = []
+    update = Trainer._update
+
+    def watching(self, number, batches):
+        if number == 5:
+            seen.append((tmp_path / "run" / "report.html").read_text())
+        return update(self, number, batches)
+
+    monkeypatch.setattr(Trainer, "_update", watching)
+    # a page that cannot be written is told, and costs nothing else
+    monkeypatch.setattr("seppo_core.report.run_page.save_page", save_page_until(tmp_path / "run", 6))
+    commands.train(config_of(workshop, tmp_path / "run", preview))
+    assert "running, update 4 of 6" in seen[0] and 'http-equiv="refresh"' in seen[0]
+    assert_same_run(tmp_path / "run", folder / "judged")
+
+
+@pytest.mark.slow
+def test_the_runs_side_by_side_by_samples_that_are_drawn(runs, tmp_path):
+    folder, _ = runs
+    asked = ["--prompts", "a grey wall", "--seeds", "3", "5", "--steps", "2", "--out", str(tmp_path / "out")]
+    names = [f"{folder / 'judged'}:best", str(folder / "plain")]
+    assert seppo_image(["compare", *names, *asked]) == 0
+    for number, checkpoint in enumerate((f"{folder / 'judged'}/checkpoints/update-000002", "latest")):
+        request = SampleRequest(
+            prompts=("a grey wall",), seeds=(3, 5), steps=2, checkpoint=checkpoint, out=str(tmp_path / str(number))
+        )
+        config = load_config(folder / "plain" / "config.yaml", ImageConfig)
+        commands.sample(replace(config, run=str(folder / "plain")), request)
+        drawn = [Image.open(tmp_path / str(number) / f"00000-seed{seed}.png") for seed in (3, 5)]
+        shown = np.asarray(Image.open(tmp_path / "out" / f"{number}.png"))
+        assert (shown == np.concatenate([np.asarray(one) for one in drawn], axis=1)).all()
+    assert "Drawn for this page: 2 steps, guidance 1, seeds 3, 5." in (tmp_path / "out" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("cut", [pytest.param(1, marks=pytest.mark.slow), 3])
