@@ -29,7 +29,7 @@ SEEDS = (0, 1, 2, 3)
 SMALL = "small"
 
 
-class Wanted(NamedTuple):
+class Named(NamedTuple):
     """A run's folder, and the checkpoint of it that is asked for; None for the newest of what there is."""
 
     run: Path
@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
 class One:
     """One of those that are compared, before it is known what its samples are."""
 
-    wanted: Wanted
+    wanted: Named
     status: Status
     run: str
     name: str
@@ -74,26 +74,26 @@ def compare(names: Sequence[str], request: CompareRequest, schema: type[Config],
     return out / INDEX
 
 
-def read_name(name: str) -> Wanted:
+def read_name(name: str) -> Named:
     """What RUN, RUN:CHECKPOINT or the path of a checkpoint calls. FileNotFoundError if there is no such run."""
     path = Path(name)
     if (path / "config.yaml").is_file():
-        return Wanted(path, None)
+        return Named(path, None)
     if path.exists():
         run = path.absolute().parent.parent
         if (run / "config.yaml").is_file():
-            return Wanted(run, path.stem if path.is_file() else path.name)
+            return Named(run, path.stem if path.is_file() else path.name)
         raise FileNotFoundError(f"{name} is neither a run (no config.yaml in it) nor a checkpoint of one")
     run, colon, checkpoint = name.rpartition(":")
     if colon and checkpoint and (Path(run) / "config.yaml").is_file():
-        return Wanted(Path(run), checkpoint)
+        return Named(Path(run), checkpoint)
     raise FileNotFoundError(
         f"{run or name} is no run{similar_path(Path(run or name))}; name the folder that `run` names in a config, "
         "followed by :best or :60 for a checkpoint"
     )
 
 
-def _one(wanted: Wanted, all_of_them: Sequence[Wanted]) -> One:
+def _one(wanted: Named, all_of_them: Sequence[Named]) -> One:
     status = read_status(wanted.run)
     preview, what = _preview(wanted, status.previews)
     alike = {one.run.absolute() for one in all_of_them if one.run.name == wanted.run.name}
@@ -101,7 +101,7 @@ def _one(wanted: Wanted, all_of_them: Sequence[Wanted]) -> One:
     return One(wanted, status, run, f"{run}, {what}", preview)
 
 
-def _preview(wanted: Wanted, previews: Previews) -> tuple[PreviewRecord | None, str]:
+def _preview(wanted: Named, previews: Previews) -> tuple[PreviewRecord | None, str]:
     """The preview of what is asked for, and how that is called."""
     newest = previews.all[-1] if previews.all else None
     if wanted.checkpoint is None and newest is not None:
@@ -115,7 +115,7 @@ def _preview(wanted: Wanted, previews: Previews) -> tuple[PreviewRecord | None, 
     return previews.at(update_of(path)), f"{best}update {update_of(path)}"
 
 
-def _folder(wanted: Sequence[Wanted], request: CompareRequest) -> Path:
+def _folder(wanted: Sequence[Named], request: CompareRequest) -> Path:
     called = [_file_name(":".join(filter(None, (one.run.absolute().name, one.checkpoint)))) for one in wanted]
     out = wanted[0].run.parent / f"compare-{'-'.join(called)}" if request.out is None else Path(request.out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_ours(out))):

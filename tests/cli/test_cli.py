@@ -62,7 +62,8 @@ def refused(capsys, *argv: str) -> str:
 
 
 def test_commands_are_pinned():
-    assert list(COMMANDS) == ["plan", "prepare", "verify", "train", "sample", "rank", "export", "status", "doctor"]
+    expected = "plan prepare verify train sample rank export status compare doctor"
+    assert list(COMMANDS) == expected.split()
 
 
 def test_every_command_gets_its_config_and_request(config, calls):
@@ -112,7 +113,10 @@ def test_an_option_gives_a_missing_key_and_cures_a_bad_value(config, calls):
     ("argv", "expected"),
     [
         (["trian", "x.yaml"], "trian is not a command; did you mean train?"),
-        (["zzz"], "zzz is not a command; use plan, prepare, verify, train, sample, rank, export, status, doctor"),
+        (
+            ["zzz"],
+            "zzz is not a command; use plan, prepare, verify, train, sample, rank, export, status, compare, doctor",
+        ),
         (["train"], "train needs a config file: seppo-image train CONFIG.yaml; see the folder configs"),
         (["train", "y.yaml"], "y.yaml does not exist; did you mean x.yaml?"),
         (["train", "x.yaml", "y.yaml"], "y.yaml follows the config file but is not an option"),

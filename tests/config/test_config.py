@@ -65,10 +65,7 @@ def test_values_reach_their_keys_with_their_types(tmp_path):
         ("loop: {itertions: 3}", "loop.itertions is not a key; did you mean loop.iterations?"),
         ("lop: {iterations: 3}", "lop is not a key; did you mean loop?"),
         ("loop: {lr: 3}", "loop.lr is not a key; did you mean optimizer.lr?"),
-        (
-            "batch_size: 3",
-            "batch_size is not a key; did you mean reference_samples.batch_size or loop.batch_size?",
-        ),
+        ("batch_size: 3", "batch_size is not a key; did you mean reference_samples.batch_size or loop.batch_size?"),
         ("tune: {zzz: 3}", "tune.zzz is not a key; tune has mode, scope, rank, alpha"),
         ("loop: {iterations: 3.5}", "loop.iterations=3.5 should be a whole number"),
         ("loop: {iterations: [1]}", "loop.iterations=[1] should be a whole number"),
@@ -244,24 +241,20 @@ def test_keys_are_pinned(schema):
         "": "run seed draws",
         "model": "family base single_file_config revision variant vae lora dtype" + " fps" * video,
         "data": "source cache height width format supervision pick root caption_column first_column second_column "
-        "label_column "
-        "split subset revision streaming expected_rows expected_sha256 max_file_mb workers prefetch flip "
-        "caption_dropout "
-        "posterior validation validation_cache encode_batch_size vae_tiling cache_dtype "
+        "label_column split subset revision streaming expected_rows expected_sha256 max_file_mb workers prefetch flip "
+        "caption_dropout posterior validation validation_cache encode_batch_size vae_tiling cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
         "method": "name min_snr_gamma timestep_density timestep_shift",
         "reference_samples": "scheduler steps guidance_scale batch_size reencode",
         "tune": "mode scope rank alpha",
         "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
-        "offload_reference gradient_checkpointing "
-        "attention "
-        "validate_every validate_items checkpoint_every keep_checkpoints keep_every keep_best",
+        "offload_reference gradient_checkpointing attention validate_every validate_items checkpoint_every "
+        "keep_checkpoints keep_every keep_best",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale "
         "judge judge_column judge_places judged_per_prompt",
-        "health": "window non_finite non_finite_updates winner_error winner_error_rise held_out held_out_rise "
-        "margin margin_limit "
-        "constant_sign sample_collapse sample_collapse_share",
+        "health": "window non_finite non_finite_updates winner_error winner_error_rise held_out held_out_rise margin "
+        "margin_limit constant_sign sample_collapse sample_collapse_share",
         "log": "wandb",
     }
     names = [f"{section}.{name}".removeprefix(".") for section, line in expected.items() for name in line.split()]
