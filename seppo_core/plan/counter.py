@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -86,6 +87,12 @@ class Counter(TorchDispatchMode):
         return Cost(self.flops, self.peak, self.live)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+            # half of all calls, and each would go through the dispatch of fake tensors
+            return args[0].device
+        if func is torch.ops.aten._unsafe_view.default:
+            # the same without memory, and unlike this one it is kept by the cache of fake tensors
+            func = torch.ops.aten.view.default
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)

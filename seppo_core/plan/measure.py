@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -133,8 +133,9 @@ class _Meter:
     def steps(self, both: bool) -> tuple[dict[bool, _MicroBatch], int]:
         """One micro-batch without and with gradient checkpointing (`both`), or only with; FLOPs of its observation."""
         observe, observed = self._observe()
+        passes: list[_ReferencePass | None] = []
         # checkpointing cannot be switched off again, so it comes last
-        return {used: self._step(observed, used) for used in ((False, True) if both else (True,))}, observe
+        return {used: self._step(observed, used, passes) for used in ((False, True) if both else (True,))}, observe
 
     def denoising(self) -> Cost | None:
         """One solver step of a batch of reference samples."""
@@ -221,14 +222,14 @@ class _Meter:
             observed = self.method.observe(self.adapter, self.policy, self.reference, self._batch())
             return counter.flops, observed
 
-    def _step(self, observed: Scalars, checkpointed: bool) -> _MicroBatch:
+    def _step(self, observed: Scalars, checkpointed: bool, passes: list["_ReferencePass | None"]) -> _MicroBatch:
         if checkpointed:
             self.policy.enable_gradient_checkpointing(checkpointing)
         for parameter in trainable_parameters(self.policy).values():
             parameter.grad = torch.zeros_like(parameter)
         known = weights_of(self.policy, None if self.reference is None else module_of(self.reference))
         with counting(known, self.config.loop.mixed_precision) as counter:
-            watched = None if self.reference is None else _WatchedReference(self.reference, counter)
+            watched = None if self.reference is None else _WatchedReference(self.reference, counter, passes)
             batch = self._batch()
             loss, metrics = self.method.loss(self.adapter, self.policy, watched, batch, observed)
             forward = counter.flops - (0 if watched is None else watched.flops)
@@ -260,12 +261,28 @@ def _timesteps(noise_path: NoisePath, count: int) -> Tensor:
     return noise_path.timesteps(torch.rand(count, dtype=torch.float64))
 
 
-class _WatchedReference(Reference):
-    """A reference whose FLOPs and peak bytes are counted apart."""
+class _ReferencePass(NamedTuple):
+    """What a pass of the reference cost. It has no gradient, so that it is the same with and without checkpointing."""
 
-    def __init__(self, reference: Reference, counter: Counter):
+    flops: int
+    above: int
+    """Peak bytes, without those that were held before it."""
+    shape: torch.Size
+    dtype: torch.dtype
+    """Of the prediction, the only tensor that it leaves."""
+
+
+class _WatchedReference(Reference):
+    """A reference whose FLOPs and peak bytes are counted apart.
+
+    `passes` takes what each of its passes cost (None if it left more than its prediction); passes that are in it
+    already are not run again.
+    """
+
+    def __init__(self, reference: Reference, counter: Counter, passes: list[_ReferencePass | None]):
         super().__init__(reference.denoiser)
         self.reference, self.counter, self.flops, self.peak = reference, counter, 0, 0
+        self.passes, self.earlier = passes, iter(tuple(passes))
 
     def _load(self, state: dict[str, Tensor]) -> None:
         self.reference.load(state)
@@ -275,8 +292,37 @@ class _WatchedReference(Reference):
         counter = self.counter
         flops, peak = counter.flops, counter.peak
         counter.peak = counter.live
-        with self.reference.active() as module:
+        with self.reference.active() as module, self._watched(module):
             yield module
         self.flops += counter.flops - flops
         self.peak = max(self.peak, counter.peak)
         counter.peak = max(peak, counter.peak)
+
+    @contextmanager
+    def _watched(self, module: nn.Module) -> Iterator[None]:
+        counter, run = self.counter, module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            earlier = next(self.earlier, None)
+            if earlier is None:
+                return recorded(*args, **kwargs)
+            counter.flops += earlier.flops
+            counter.peak = max(counter.peak, counter.live + earlier.above)
+            return (torch.empty(earlier.shape, dtype=earlier.dtype),)
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            flops, live, peak = counter.flops, counter.live, counter.peak
+            counter.peak = live
+            result = run(*args, **kwargs)
+            sample = result[0]
+            whole = counter.live - live == sample.nbytes
+            cost = _ReferencePass(counter.flops - flops, counter.peak - live, sample.shape, sample.dtype)
+            self.passes.append(cost if whole and sample.is_contiguous() else None)
+            counter.peak = max(peak, counter.peak)
+            return result
+
+        module.forward = forward
+        try:
+            yield
+        finally:
+            del module.forward

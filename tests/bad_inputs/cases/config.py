@@ -18,6 +18,9 @@ def deepspeed():
 CASES = [
     Case("config", "a key that is misspelt", after(lambda: edit(CONFIG, lambda t: t + "metod: {beta: 3}\n")),
          says="did you mean method"),
+    Case("config", "several keys and values that do not fit",
+         after(lambda: edit(CONFIG, lambda t: t + "sed: 1\nmetod: {beta: 3}\n")),
+         says="sed is not a key; did you mean seed.*metod is not a key; did you mean method"),
     Case("config", "a word where a number belongs", options("train", "--loop.iterations", "many"),
          says="a whole number"),
     Case("config", "a learning rate below zero", options("train", "--optimizer.lr", "-1"), says="greater than 0"),
