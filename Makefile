@@ -14,10 +14,13 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 CORE := tests/test_floors.py tests/models tests/methods/test_losses.py tests/config tests/cache tests/image tests/data/test_source.py \
 	tests/video/test_frames.py tests/training/test_resume.py tests/training/test_precision.py
 
-.PHONY: demo test slow check times browser parity floors test-all install clean
+.PHONY: demo demo-full test slow check times browser parity floors test-all install clean
 
 demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
 	$(BIN)/python -m benchmarks demo $(DEMO)
+
+demo-full: $(STAMP)  ## more arms, longer training and more samples than `make demo`: about an hour
+	$(BIN)/python -m benchmarks demo --full --out runs/demo-full $(DEMO)
 
 test: $(STAMP)  ## one test of every mechanism: at most 8 minutes of processor time
 	$(PYTEST) $(TESTS)

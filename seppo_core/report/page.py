@@ -27,9 +27,10 @@ class Section:
         return "".join(c if c.isalnum() else "-" for c in self.heading.lower())
 
 
-def page(title: str, lead: str, sections: Sequence[Section]) -> Html:
-    """The whole document."""
-    return document(TEMPLATES / "page.html", [], "script.js", title=title, lead=lead, sections=sections)
+def page(title: str, lead: str, sections: Sequence[Section], refresh: int | None = None) -> Html:
+    """The whole document. `refresh` is the number of seconds after which a browser loads it anew."""
+    values = {"title": title, "lead": lead, "sections": sections, "refresh": refresh}
+    return document(TEMPLATES / "page.html", [], "script.js", **values)
 
 
 def page_with_files(title: str, lead: str, sections: Sequence[Section], refresh: int | None = None) -> Html:

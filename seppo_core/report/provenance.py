@@ -5,9 +5,9 @@ import platform
 import sys
 from pathlib import Path
 
+from seppo_core.io.versions import environment
 from seppo_core.report.html import Html, element
 from seppo_core.report.page import facts
-from seppo_core.run.folder import environment
 
 
 def provenance() -> dict[str, str | int | None]:

@@ -6,32 +6,42 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.experiments.toy import demo_plan
+from benchmarks.experiments.toy import demo_arms
 from benchmarks.experiments.toy.arms import ROOT
-from benchmarks.experiments.toy.demo import MARKER, DemoFolder, main, write_reports
-from benchmarks.experiments.toy.demo_plan import (
+from benchmarks.experiments.toy.demo import MARKER, Demo, DemoFolder, main
+from benchmarks.experiments.toy.demo_arms import (
     ARMS,
-    TRAINED,
+    FULL,
+    RECIPES,
+    SHORT,
     DemoPaths,
-    Scale,
-    Step,
-    Task,
+    entries,
     load_configs,
-    plan,
-    watch_judge,
-    watch_training,
+    trained,
 )
-from benchmarks.experiments.toy.demo_runner import Seen, State, overall_line, run_tasks, task_line, time_left
-from benchmarks.experiments.toy.plan import arm_config
+from benchmarks.experiments.toy.demo_plan import Task, plan
+from benchmarks.experiments.toy.demo_runner import (
+    Seen,
+    State,
+    choose,
+    overall_line,
+    run_tasks,
+    task_line,
+    time_left,
+)
+from benchmarks.experiments.toy.demo_watch import Step, watch_judge, watch_lines, watch_training
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
-from seppo_core.report.statistics import mean_interval
+from seppo_core.report.statistics import mean_interval, paired_difference
 from seppo_image.config import ImageConfig
-from tests.benchmarks.demo_folder import write_finished
+from tests.benchmarks.demo_folder import write_finished, write_reports
 
 SETTINGS = {"modalities": ["image"], "seed": 0}
 
@@ -45,7 +55,7 @@ def run(tasks: list[Task], folder: Path, done: dict | None = None, workers: int 
     order: list[str] = []
     run_tasks(
         tasks, done or {}, DemoPaths(folder).log, Launcher(ROOT, preload=()), workers=workers, stream=io.StringIO(),
-        finished=lambda name, seconds: order.append(name),
+        finished=lambda name, seconds, say: order.append(name),
     )  # fmt: skip
     return order
 
@@ -53,50 +63,71 @@ def run(tasks: list[Task], folder: Path, done: dict | None = None, workers: int 
 # the plan
 
 
-def test_plan_needs_only_what_comes_before_and_covers_every_arm():
-    tasks = plan(DemoPaths(Path("runs/demo")), ("image", "video"), 0, Scale())
+@cache
+def planned(arms: tuple[str, ...] = SHORT, modalities=("image", "video"), seed: int = 0) -> dict[str, Task]:
+    tasks = plan(DemoPaths(Path("runs/demo")), modalities, seed, RECIPES, arms)
+    return {one.name: one for one in tasks}
+
+
+@pytest.mark.parametrize("arms", [SHORT, tuple(ARMS)])
+def test_plan_needs_only_what_comes_before_and_covers_every_arm(arms):
     known: set[str] = set()
-    for one in tasks:
+    for one in planned(arms).values():
         assert known.issuperset(one.needs), one.name
         known.add(one.name)
-    assert len(known) == len(tasks)
     for modality in ("image", "video"):
-        judged = [
-            arm for one in tasks if one.name.startswith(f"{modality}/score") for arm in one.command if arm in ARMS
+        for kind, expected in (("train", trained(arms)), ("score", arms)):
+            found = [name.rpartition("/")[2] for name in known if name.startswith(f"{modality}/{kind}/")]
+            assert sorted(found) == sorted(expected)
+
+
+def option(command: tuple[str, ...], name: str) -> str:
+    """The value that counts: the last."""
+    return command[len(command) - command[::-1].index(name)]
+
+
+def test_arms_differ_in_nothing_but_data_and_method():
+    """All that a user can set is the same on every command line but for the method, and the data of the control."""
+    for modality in ("image", "video"):
+        trainings = {arm: planned()[f"{modality}/train/{arm}"].command for arm in trained(SHORT)}
+        shared = {arm: tuple(zip(command[4::2], command[5::2], strict=True)) for arm, command in trainings.items()}
+        own = {"--run", "--data.source", "--data.cache", "--data.supervision"}
+        of_all = [
+            {pair for pair in pairs if pair[0] not in own and not pair[0].startswith("--method.")}
+            for pairs in shared.values()
         ]
-        assert sorted(judged) == sorted(ARMS)
-
-
-@pytest.mark.parametrize("modality", ["image", "video"])
-def test_arms_are_trained_from_one_base_for_as_many_updates(modality):
-    configs = load_configs(modality)
-    assert set(configs) == set(TRAINED) == set(ARMS) - {"base"}
-    assert [configs[arm].method.name for arm in TRAINED] == ["sft", "sft", "seppo", "seppo"]
-    assert configs["seppo"].method.flipper == "sign"
-    assert configs["seppo_anchor_off"].method.flipper == "off"
-    assert len({(c.model.base, c.loop.iterations * c.loop.updates_per_iteration) for c in configs.values()}) == 1
+        assert all(one == of_all[0] for one in of_all)
+        seppo, off = trainings["seppo"], trainings["anchor_off"]
+        assert off[-2:] == ("--method.flipper", "off") and seppo[3] == off[3]
+        assert option(seppo, "--method.beta") == option(off, "--method.beta")
+        configs = load_configs(modality)
+        assert configs["seppo"].method.flipper == "indicator" and configs["seppo"].method.reference == "initial"
+        assert configs["dpo"].method.spec.counterpart == "loser"
 
 
 def test_arms_that_cannot_be_compared_are_refused(monkeypatch):
-    def longer_sft(modality, arm):
-        config = arm_config(modality, arm)
-        return replace(
-            config,
-            loop=replace(config.loop, updates_per_iteration=config.loop.updates_per_iteration + (arm.name == "SFT")),
-        )
+    def larger_sft(path, schema):
+        config = load_config(path, schema)
+        return replace(config, data=replace(config.data, height=64)) if path.stem.endswith("sft") else config
 
-    monkeypatch.setattr(demo_plan, "arm_config", longer_sft)
-    with pytest.raises(ValueError, match=r"number of updates.*image_sft\.yaml"):
+    load_config = demo_arms.load_config
+    monkeypatch.setattr(demo_arms, "load_config", larger_sft)
+    with pytest.raises(ValueError, match=r"share the size.*image_sft\.yaml"):
         load_configs("image")
 
 
 def test_commands_are_those_a_user_types():
-    tasks = {one.name: one for one in plan(DemoPaths(Path("runs/demo")), ("image",), 3, Scale())}
+    tasks = planned(modalities=("image",), seed=3)
     command = tasks["image/train/seppo"].command
-    assert command[:4] == ("-m", "seppo_image", "train", "configs/toy/image_seppo.yaml")
-    assert ("--seed", "3") == command[command.index("--seed") :][:2]
-    assert "runs/demo/data/image/winners" in command
-    assert "runs/demo/data/image/continued" in tasks["image/train/continued"].command
+    assert command[:4] == ("-m", "seppo_image", "train", "configs/toy/image_seppo_indicator_initial.yaml")
+    assert option(command, "--seed") == "3"
+    ranking = tasks["image/rank"].command
+    assert ranking[:3] == ("-m", "seppo_image", "rank")
+    # what was ranked is what is trained on, and no sample of it can be drawn again with the judge's seeds of a prompt
+    assert option(ranking, "--out") == option(command, "--data.source") == "runs/demo/data/image/own"
+    assert option(tasks["image/train/continued"].command, "--data.source") == "runs/demo/data/image/continued"
+    steps = {option(ranking, "--steps"), option(command, "--reference_samples.steps")}
+    assert steps == {option(tasks["image/score/seppo"].command, "--steps")}
 
 
 # the folder
@@ -146,13 +177,23 @@ def test_an_empty_folder_is_taken_and_a_file_refused(tmp_path):
 
 
 def test_resume_keeps_what_is_done_and_wants_the_same_settings(tmp_path):
-    out = tmp_path / "demo"
+    out, settings = tmp_path / "demo", Demo().settings
     with pytest.raises(ValueError, match="no demo to resume"):
-        DemoFolder(out, SETTINGS, resume=True)
-    DemoFolder(out, SETTINGS).finish("data", 1.23)
-    assert DemoFolder(out, SETTINGS, resume=True).done == {"data": 1.2}
-    with pytest.raises(ValueError, match=r"seed 0, not .*seed 1"):
-        DemoFolder(out, {**SETTINGS, "seed": 1}, resume=True)
+        DemoFolder(out, settings, resume=True)
+    DemoFolder(out, settings).finish("data", 1.23)
+    assert DemoFolder(out, settings, resume=True).done == {"data": 1.2}
+    with pytest.raises(ValueError, match=r"begun with seed 0, not seed 1;"):
+        DemoFolder(out, Demo(seed=1).settings, resume=True)
+    with pytest.raises(ValueError, match="recipes"):
+        DemoFolder(out, Demo(recipes=FULL).settings, resume=True)
+
+
+def test_all_that_is_written_is_cleared():
+    paths, known = DemoPaths(Path()), [Path(name) for name in entries()]
+    for one in planned(tuple(ARMS)).values():
+        where = [Path(word).relative_to("runs/demo") for word in one.command if word.startswith("runs/demo/")]
+        assert all(any(path.is_relative_to(entry) for entry in known) for path in where), one.name
+    assert paths.picture("image") in known and paths.picture("video") in known
 
 
 # the processes
@@ -163,23 +204,18 @@ def test_tasks_run_after_those_they_need_and_not_again(tmp_path):
     assert run(tasks, tmp_path, {"d": 1.0}, workers=3) == ["a", "b", "c"]
 
 
-def test_both_modalities_run_at_once(tmp_path):
-    """Each waits for the other's file: one after the other they would never end."""
-    code = """
-import pathlib, sys, time
-mine, other = (pathlib.Path(r"{0}") / name for name in ("{1}", "{2}"))
-mine.write_text("here")
-begun = time.monotonic()
-while not other.exists():
-    time.monotonic() - begun < 90 or sys.exit("alone")
-    time.sleep(0.02)
-"""
-    tasks = [
-        task("image", code.format(tmp_path, "i", "v")),
-        task("image2"),
-        task("video", code.format(tmp_path, "v", "i"), modality="video"),
-    ]
-    assert set(run(tasks, tmp_path)) == {"image", "image2", "video"}
+def test_images_come_first_and_clips_get_what_images_leave():
+    train, score = task("train"), task("score", needs=("train",))
+    ranking = task("rank", modality="video")
+    assert choose([train, score, ranking], [], set()) is train
+    # the score follows on the training's worker; the other one has nothing else to do
+    assert choose([score, ranking], [train], set()) is ranking
+    # here a training will want it soon
+    prepare, later = task("prepare"), task("later", needs=("prepare2",))
+    assert choose([later, ranking], [prepare], set()) is None
+    assert choose([later, ranking], [], {"prepare2"}) is later
+    assert choose([ranking], [score], set()) is ranking
+    assert choose([], [], set()) is None
 
 
 def test_a_failure_shows_the_end_of_the_log_and_ends_the_others(tmp_path):
@@ -195,29 +231,22 @@ def test_a_failure_shows_the_end_of_the_log_and_ends_the_others(tmp_path):
     assert alive.read_text() == last
 
 
-def test_a_task_clears_what_it_cannot_go_on_from(tmp_path):
-    (tmp_path / "half").write_text("x")
-    clears = Task("a", "a", None, ("-c", ""), clear=(tmp_path / "half").unlink)
-    run([clears], tmp_path)
-    assert not (tmp_path / "half").exists()
-
-
 # what is seen while it runs
 
 
 def test_training_is_followed_by_its_files(tmp_path):
     watch = watch_training(tmp_path, ImageConfig)
     assert watch() is None
-    source = (ROOT / "configs" / "toy" / "image_seppo.yaml").read_text(encoding="utf-8")
+    source = (ROOT / ARMS["seppo"].path("image")).read_text(encoding="utf-8")
     (tmp_path / "config.yaml").write_text(source, encoding="utf-8")
-    loop = load_configs("image")["seppo"].loop
+    loop, chunk = load_configs("image")["seppo"].loop, load_configs("image")["seppo"].reference_samples.batch_size
     total = loop.iterations * loop.updates_per_iteration
     assert watch().share == 0
-    buffer = tmp_path / "buffer" / "iteration-0000-by-64"
+    buffer = tmp_path / "buffer" / f"iteration-0000-by-{chunk}"
     buffer.mkdir(parents=True)
     (buffer / "samples-000000000.safetensors").write_text("")
     filling = watch()
-    assert "reference sample" in filling.note and 0 < filling.share < 0.6 / loop.iterations
+    assert f"reference sample {chunk}/" in filling.note and 0 < filling.share < 0.6 / loop.iterations
     (tmp_path / "metrics.jsonl").write_text("{}\n" * loop.updates_per_iteration)
     assert watch() == Step(
         "update", loop.updates_per_iteration, total, pytest.approx(1 / loop.iterations), watch().note
@@ -233,6 +262,10 @@ def test_the_judge_is_followed_by_its_counts(tmp_path):
     assert watch() is None
     (tmp_path / "count").write_text("[3, 12]")
     assert watch() == Step("sample", 3, 12, 0.25)
+    ranked = watch_lines(tmp_path / "samples.jsonl", 4)
+    assert ranked() is None
+    (tmp_path / "samples.jsonl").write_text("{}\n{")
+    assert ranked() == Step("sample", 1, 4, 0.25)
 
 
 def test_status_lines_say_stage_count_rate_and_time_left():
@@ -259,39 +292,106 @@ def finished(tmp_path_factory) -> Path:
 
 
 def test_report_has_every_arm_and_agrees_with_the_scores(finished, capsys):
-    done = {"image/train/seppo": 12.5, "data": 3.0}
-    report = write_reports(finished, ("image", "video"), 0, done, time.monotonic(), 2)
+    report = write_reports(finished, ("image", "video"), {"image/train/seppo": 12.5})
     assert json.loads((finished / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
     for modality in ("image", "video"):
-        assert set(report[modality]) == {"base", "continued", "sft", "seppo", "seppo_anchor_off"}
+        assert set(report[modality]) == set(SHORT)
         for arm in report[modality].values():
             assert arm["low"] <= arm["mean"] <= arm["high"] and 0 <= arm["win_rate"] <= 1
         assert report[modality]["base"]["win_rate"] == 0.5
     assert report["image"]["seppo"]["seconds"] == 12.5
-    told = {v["text"].split(",")[0]: v["holds"] for v in report["meta"]["protocol"]["image"]["verdicts"]}
+    protocol = report["meta"]["protocol"]["image"]
+    told = {v["text"].split(",")[0]: v["holds"] for v in protocol["verdicts"]}
     assert told["SePPO above base"] is True and told["SePPO above continued"] is True
-    assert report["meta"]["protocol"]["image"]["set_scores"]["winners"] == 0.75
+    assert protocol["set_scores"] == {"winners": 0.75, "losers": 0.45, "continued": 0.67}
     printed = capsys.readouterr().out
-    assert "images: 12 held-out prompts x 3 seeds" in printed and "SePPO above base, intervals apart" in printed
+    assert "images: 12 held-out prompts x 3 seeds" in printed and "SePPO above base, " in printed
+    table = (finished / "report.md").read_text(encoding="utf-8")
+    mean = report["video"]["seppo"]["mean"]
+    row = next(line for line in table.splitlines() if line.startswith("| **SePPO**"))
+    assert f"{mean:.3f} (" in row and row.count("|") == 6
+    with Image.open(finished / "images.png") as still, Image.open(finished / "clips.gif") as moving:
+        assert moving.n_frames == 8 and still.size == moving.size
+
+
+def test_the_page_is_there_while_the_demo_runs(tmp_path):
+    """It loads itself anew, with what is finished, and no longer once all is."""
+    from benchmarks.experiments.toy.demo import Reports
+
+    write_finished(tmp_path, "image", prompts=4, seeds=1)
+    demo = Demo()
+    tasks = plan(DemoPaths(tmp_path), demo.modalities, 0, demo.recipes, demo.arms)
+    (tmp_path / MARKER).write_text(
+        json.dumps({"made_by": "python -m benchmarks demo", "settings": demo.settings, "done": {}})
+    )
+    folder, page = DemoFolder(tmp_path, demo.settings, resume=True), tmp_path / "index.html"
+    reports = Reports(tmp_path, demo, tasks, folder, 0.0, 2)
+    assert 'http-equiv="refresh"' in page.read_text() and 'id="images"' not in page.read_text()
+    said: list[str] = []
+    for one in (one for one in tasks if one.modality == "image"):
+        reports.finished(one.name, 1.0, said.append)
+    assert "images: 4 held-out prompts" in "".join(said)
+    reports.progress(["video  ranking <b>"])
+    text = page.read_text(encoding="utf-8")
+    assert 'id="images"' in text and "ranking &lt;b&gt;" in text and 'http-equiv="refresh"' in text
+    write_finished(tmp_path, "video", prompts=4, seeds=1)
+    for one in (one for one in tasks if one.modality == "video"):
+        reports.finished(one.name, 1.0, said.append)
+    reports.write()
+    assert 'http-equiv="refresh"' not in page.read_text(encoding="utf-8")
 
 
 def test_an_unfavourable_result_is_told_and_is_no_failure(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("tests.benchmarks.demo_folder.NOISE", dict.fromkeys(ARMS, 0.3) | {"seppo": 0.5})
+    monkeypatch.setattr("tests.benchmarks.demo_folder.NOISE", dict.fromkeys(SHORT, 0.3) | {"seppo": 0.5})
     write_finished(tmp_path, "image", prompts=4, seeds=2)
-    report = write_reports(tmp_path, ("image",), 0, {}, time.monotonic(), 2)
+    report = write_reports(tmp_path, ("image",))
     verdict = report["meta"]["protocol"]["image"]["verdicts"][0]
     assert verdict["holds"] is False
-    assert "intervals apart" in capsys.readouterr().out and report["image"]["seppo"]["win_rate"] == 0
+    assert "overlap: NO" in capsys.readouterr().out and report["image"]["seppo"]["win_rate"] == 0
     assert "video" not in report
 
 
-def test_mean_is_over_prompts_with_the_interval_of_the_statistics(finished):
+def test_numbers_are_those_of_the_statistics(finished):
     from benchmarks.experiments.toy.demo_results import load_results
 
-    result = load_results(DemoPaths(finished), "image", {})
+    result = load_results(DemoPaths(finished), "image", SHORT, {})
     for arm in result.arms.values():
         assert arm.mean == mean_interval(arm.scores) and arm.scores.shape == (12, 3)
     assert [update for update, _ in result.arms["seppo"].curve] == [0, 30, 60]
+    value, low, _ = paired_difference(result.arms["seppo"].scores, result.arms["base"].scores)
+    assert f"{value:+.3f} ({low:+.3f} to" in str(result.verdicts[0])
+
+
+def test_samples_stand_where_their_names_say(finished):
+    """Every sample of the picture is found at its arm's row and its prompt's column, pixel by pixel."""
+    from benchmarks.experiments.toy import demo_picture
+    from benchmarks.experiments.toy.demo_results import load_results
+
+    result = load_results(DemoPaths(finished), "image", SHORT, {})
+    demo_picture.save_picture(result, finished / "again.png")
+    with Image.open(finished / "again.png") as image:
+        found = np.asarray(image)
+    side, each = demo_picture.SIDE, demo_picture.SIDE + demo_picture.GAP
+    row = each + demo_picture.LINE
+    top = len(found) - len(result.arms) * row
+    for number, arm in enumerate(result.arms.values()):
+        for column, prompt in enumerate(demo_picture.shown(result)):
+            x, y = demo_picture.LEFT + column * each, top + number * row
+            times = side // arm.samples.shape[2]
+            expected = arm.samples[prompt, 0].repeat(times, 0).repeat(times, 1)
+            assert (found[y : y + side, x : x + side] == expected).all(), (arm.name, prompt)
+
+
+def test_a_terminal_shows_the_mean_colours(finished):
+    from benchmarks.experiments.toy.demo_picture import CELL, IN_TERMINAL, in_terminal
+    from benchmarks.experiments.toy.demo_results import load_results
+
+    result = load_results(DemoPaths(finished), "image", SHORT, {})
+    flat = replace(result.arms["base"], samples=np.full_like(result.arms["base"].samples, (10, 20, 30)))
+    lines = in_terminal(replace(result, arms={**result.arms, "base": flat})).splitlines()
+    at = lines.index("  base")
+    assert lines[0] == f"  1  {result.prompts[0]}" and len(lines) == at + len(IN_TERMINAL) * (1 + CELL // 2)
+    assert lines[at + 1].count("\x1b[38;2;10;20;30m\x1b[48;2;10;20;30m▀") == at * CELL
 
 
 def test_arms_judged_on_other_prompts_are_refused(tmp_path):
@@ -304,7 +404,7 @@ def test_arms_judged_on_other_prompts_are_refused(tmp_path):
     name = "seppo/update-000060.safetensors"
     (scores / name).write_bytes((DemoPaths(other).scores("image") / name).read_bytes())
     with pytest.raises(ValueError, match="other prompts or seeds"):
-        load_results(DemoPaths(tmp_path), "image", {})
+        load_results(DemoPaths(tmp_path), "image", SHORT, {})
 
 
 # the command line

@@ -9,17 +9,19 @@ import pytest
 
 from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.demo import MARKER
-from benchmarks.experiments.toy.demo_plan import ARMS, DemoPaths
+from benchmarks.experiments.toy.demo_arms import ARMS, DemoPaths
 
 SMALL = """
 import sys
+from dataclasses import replace
 from pathlib import Path
-from benchmarks.experiments.toy.demo import run_demo
-from benchmarks.experiments.toy.demo_plan import Scale
-short = ("--loop.iterations", "2", "--loop.updates_per_iteration", "2", "--optimizer.warmup_updates", "1")
-two = {"image": 2, "video": 2}
-scale = Scale(images=16, clips=8, seeds=two, prompts=4, curve_points=two, overrides=short)
-run_demo(Path(sys.argv[1]), (sys.argv[2],), 0, scale, resume=len(sys.argv) > 3)
+from benchmarks.experiments.toy.demo import Demo, run_demo
+from benchmarks.experiments.toy.demo_arms import ARMS, RECIPES
+if __name__ == "__main__":
+    small = {"updates": 4, "batch": 2, "warmup": 1, "training": 6, "prompts": 4, "seeds": 2, "continued": 6}
+    small["points"] = 2
+    recipes = {sys.argv[2]: replace(RECIPES[sys.argv[2]], **small)}
+    run_demo(Path(sys.argv[1]), Demo((sys.argv[2],), 0, tuple(ARMS), recipes), resume=len(sys.argv) > 3)
 """
 
 
@@ -44,7 +46,7 @@ def test_the_whole_demo_in_small(tmp_path, modality):
     marker = json.loads((out / MARKER).read_text(encoding="utf-8"))
     del marker["done"][f"{modality}/score/seppo"]
     (out / MARKER).write_text(json.dumps(marker), encoding="utf-8")
-    removed = sorted((DemoPaths(out).scores(modality) / "seppo").iterdir())[-1]
+    removed = sorted((DemoPaths(out).scores(modality) / "seppo").glob("update-*"))[-1]
     removed.unlink()
     again = small_demo(out, modality, "resume")
     assert removed.exists()

@@ -1,45 +1,54 @@
 """The demo's page: tables, curves, the same prompts side by side, clips that play, and their origin."""
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from einops import rearrange
-from PIL import Image
-from safetensors.numpy import load_file
 
-from benchmarks.experiments.toy.demo_plan import ARMS, DemoPaths
+from benchmarks.experiments.toy.demo_arms import ARMS
+from benchmarks.experiments.toy.demo_picture import RULE, shown
 from benchmarks.experiments.toy.demo_results import METHOD, SECONDS, WIN_RATE, ArmResult, ModalityResult
 from seppo_core.report.chart import Line, line_chart, smoothed
 from seppo_core.report.grid import GridRow, sample_grid
-from seppo_core.report.html import Child, Html, element
+from seppo_core.report.html import Child, Html, element, join
 from seppo_core.report.page import Section, facts, notes, page, row_of
 from seppo_core.report.provenance import provenance_block
 from seppo_core.report.table import Cell, Row, axis_of, interval_bar, interval_cell, number, table
 
-SERIES = {"base": 0, "continued": 1, "sft": 2, "seppo": 3, "seppo_anchor_off": 4}
+SERIES = {
+    "base": 0, "continued": 1, "sft": 2, "seppo": 3, "dpo": 4, "anchor_off": 6, "published": 5, "gt_pair": 7,
+}  # fmt: skip
 HEADINGS = {"image": "Images", "video": "Clips"}
-FIXED, EXTREME = 6, 3  # prompts in the two grids: evenly spaced ones; the largest gains, and as many losses
-SHOWN = 2  # samples per prompt and arm
+EXTREME = 3  # prompts of the largest gains, and as many of the largest losses
+WIDTH = 96
 WINDOW = 10
+REFRESH = 5
+"""Seconds after which a page that is not finished loads itself anew."""
+LEAD = (
+    "Two small base models, one of images and one of clips, drew samples for prompts; of each prompt's samples an "
+    "exact score named the best and the worst, as people would. From that the base was aligned in several ways, each "
+    "from the same weights and for as many updates, and judged on prompts that no training has seen."
+)
 
 
 def demo_page(
     results: Sequence[ModalityResult], provenance: dict, timings: Sequence[tuple[str, float]], workers: int
 ) -> Html:
-    """The whole document."""
-    lead = (
-        "Two small base models, one of images and one of clips, aligned with SePPO, with supervised fine-tuning (SFT) "
-        "and with SePPO without its anchor: from the same weights, for as many updates, judged by an exact score on "
-        "prompts that no training has seen."
-    )
+    """The whole document, once all is done."""
     sections = [Section("In short", [_summary(results)])]
-    sections += [_section(result) for result in results]
+    sections += [section_of(result) for result in results]
     sections.append(Section("How it was measured", _method(results)))
     origin: list[Child] = [provenance_block(provenance), element("h3", "Time per step"), _timings(timings, workers)]
     sections.append(Section("Where it comes from", origin))
-    return page("SePPO on the embedded task", lead, sections)
+    return page("SePPO on the embedded task", LEAD, sections)
+
+
+def unfinished_page(done: Sequence[Section], lines: Sequence[str]) -> Html:
+    """The document while the demo runs: how far it is and what is finished. It loads itself anew every few seconds."""
+    note = element(
+        "p", f"This page loads itself anew every {REFRESH} seconds until the demo has ended.", class_="quiet"
+    )
+    state = Section("How far it is", [element("ul", *(element("li", line) for line in lines)), note])
+    return page("SePPO on the embedded task: running", LEAD, [state, *done], refresh=REFRESH)
 
 
 def _summary(results: Sequence[ModalityResult]) -> Html:
@@ -51,27 +60,28 @@ def _summary(results: Sequence[ModalityResult]) -> Html:
     return element("ul", *items, class_="verdicts")
 
 
-def _section(result: ModalityResult) -> Section:
+def section_of(result: ModalityResult) -> Section:
+    """What one modality came to."""
     arms = [(arm.name, SERIES[name]) for name, arm in result.arms.items()]
-    what = "pictures" if result.modality == "image" else "clips, playing in step"
-    even = np.linspace(0, len(result.prompts) - 1, FIXED).round().astype(int)
+    what = "the clips play in step" if result.modality == "video" else "score below each"
     body: list[Child] = [
         result_table(result),
-        element("h3", "The same prompts, the same noise"),
-        sample_grid(arms, _rows(result, even), f"Evenly spaced held-out prompts, not selected: {what}, score below."),
+        element("h3", "What was asked for, and what each arm draws"),
+        sample_grid(arms, _rows(result, shown(result)), f"The prompts are {RULE}; {what}.", WIDTH),
         _look_at(result),
         curves(result),
     ]
     gain = result.arms["seppo"].scores.mean(1) - result.arms["base"].scores.mean(1)
     order = np.argsort(-gain, kind="stable")
     few = min(EXTREME, len(order) // 2)
-    extremes = np.concatenate([order[:few], order[len(order) - few :]])
+    extremes = np.concatenate([order[:few], order[len(order) - few :]]).tolist()
     body += [
         element("h3", "Where SePPO gains and loses most"),
         sample_grid(
             arms, _rows(result, extremes),
             f"The {few} prompts on which SePPO gains most over the base, all seeds averaged, then the {few} on which "
             "it gains least or loses: extremes, chosen by the outcome.",
+            WIDTH,
         ),
     ]  # fmt: skip
     return Section(HEADINGS[result.modality], body)
@@ -87,7 +97,7 @@ def result_table(result: ModalityResult) -> Html:
         rows.append(
             Row(
                 [
-                    Cell(arm.name),
+                    Cell(element("span", arm.name, title=ARMS[name].about), arm.name),
                     interval_cell(arm.mean),
                     interval_bar(arm.mean, low, high, SERIES[name], marker=base),
                     Cell("–", 0.5, number=True) if is_base else interval_cell(arm.win_rate, digits=1, percent=True),
@@ -123,7 +133,7 @@ def curves(result: ModalityResult) -> Html:
             "Shares of s",
             [
                 Line("s = +1: the sample is a loser", 5, _series(seppo, "share_s_plus")),
-                Line("s = −1: the sample is a second winner", 6, _series(seppo, "share_s_minus"), dashed=True),
+                Line("s = 0: the pair is left out", 6, _series(seppo, "share_s_zero"), dashed=True),
             ],
             "updates", "share of pairs", note=f"{ARMS['seppo'].name}, mean of {WINDOW} updates",
         ),
@@ -140,33 +150,32 @@ def _series(arm: ArmResult, name: str) -> list[tuple[float, float]]:
 
 
 def _rows(result: ModalityResult, chosen: Sequence[int]) -> list[GridRow]:
-    seeds = min(SHOWN, len(result.seeds))
     return [
         GridRow(
             result.prompts[i],
-            [arm.samples[i, :seeds] for arm in result.arms.values()],
-            [arm.scores[i, :seeds].tolist() for arm in result.arms.values()],
+            [arm.samples[i, :1] for arm in result.arms.values()],
+            [arm.scores[i, :1].tolist() for arm in result.arms.values()],
         )
         for i in chosen
     ]
 
 
 def _look_at(result: ModalityResult) -> Html:
-    common = [
-        "The bars: intervals that do not touch are apart whatever the test. The paired differences under “In short” "
-        "are the finer measure, since all arms draw from the same noise.",
-        "“continued” trains the base on as its own data: what it gains is more training, not preference. SFT sees the "
-        "same winners as SePPO and is the control that counts most.",
-        "The winner error should not rise. Without the anchor the policy may be pushed away from its winners while the "
-        "loss looks better than ever.",
-        "The share of s = +1 says how often the policy already beats its reference on the winner. An iteration whose "
-        "reference is the policy itself begins with ties, which count as −1.",
+    arms = [element("span", element("strong", arm.name), f": {ARMS[name].about}.") for name, arm in result.arms.items()]
+    common: list[Child] = [
+        "The score cannot see more than attributes, drawing and motion; whether a sample shows what its prompt asks "
+        "for can be seen by eye.",
+        "All arms draw a prompt from the same noise, so that the paired differences under “In short” are finer than "
+        "the bars, whose intervals also hold how much prompts differ.",
+        "The loss looks well without the anchor too, while the winner error rises: it should not.",
+        "The share of s = +1 says how often the policy already beats the base on a winner.",
     ]
-    if result.modality == "video":
-        common.append("In the clips: does the shape move the way the prompt says, all the way, without flicker?")
-    else:
-        common.append("In the grid: colour, shape, background and size are each right or wrong; blur costs score too.")
-    return notes("What to look at", common)
+    seen = (
+        "In the clips: does the shape move the way the prompt says, all the way, without flicker?"
+        if result.modality == "video"
+        else "In the grid: colour, shape, background and size are each right or wrong."
+    )
+    return join(notes("The arms", arms), notes("What to look at", [seen, *common]))
 
 
 def _method(results: Sequence[ModalityResult]) -> list[Child]:
@@ -181,7 +190,7 @@ def _method(results: Sequence[ModalityResult]) -> list[Child]:
         ("Wins", WIN_RATE),
         ("Seconds", SECONDS),
         ("Noise", "every arm draws a prompt and a seed from the same initial noise"),
-        ("Sets", "mean exact score of the training files. " + "; ".join(sets)),
+        ("Preferences", f"mean exact score of what was trained on. {'; '.join(sets)}"),
         ("Runs", "one training run per arm: the intervals are over prompts, not over training seeds"),
     ]
     return [facts(known)]
@@ -190,24 +199,3 @@ def _method(results: Sequence[ModalityResult]) -> list[Child]:
 def _timings(timings: Sequence[tuple[str, float]], workers: int) -> Html:
     rows = [Row([Cell(name), number(seconds, 1)]) for name, seconds in timings]
     return table(["step", "seconds"], rows, f"Wall time; up to {workers} at a time.", class_="narrow")
-
-
-COLUMNS = 16
-ENLARGE = 4
-
-
-def picture(demo: Path, out: Path) -> None:
-    """One row an arm (base, continued, SFT, SePPO, SePPO with the anchor off), one column a held-out prompt."""
-    rows = []
-    for arm in ARMS:
-        last = sorted((DemoPaths(demo).scores("image") / arm).glob("update-*.safetensors"))[-1]
-        samples = load_file(last)["samples"][:, 0]
-        rows.append(samples[:: max(1, len(samples) // COLUMNS)][:COLUMNS])
-    grid = rearrange(np.stack(rows), "r k h w c -> (r h) (k w) c")
-    image = Image.fromarray(grid)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    image.resize((image.width * ENLARGE, image.height * ENLARGE), Image.Resampling.NEAREST).save(out)
-
-
-if __name__ == "__main__":
-    picture(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,6 +1,7 @@
 """From scores on disk to what is reported: means with intervals, win rates, verdicts, and the table in words."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +9,15 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from benchmarks.experiments.toy.demo_plan import ARMS, TRAINED, DemoPaths
+from benchmarks.experiments.toy.demo_arms import ARMS, DemoPaths, trained
 from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.report.statistics import Interval, mean_interval, paired_difference, sign_flip_test, win_rate
-from seppo_core.run.history import read_metrics
+from seppo_core.run.history import read_lines, read_metrics
 
 METHOD = "mean of the exact score over held-out prompts x seeds; 95 % t interval with the prompt as unit"
 WIN_RATE = "share of (prompt, seed) pairs that score above the base's sample from the same noise; ties count half"
 SECONDS = "wall time of the train command on one thread: reference samples and checkpoints included, imports not"
+NAMES: dict[Modality, str] = {"image": "images", "video": "clips"}
 
 
 @dataclass(frozen=True)
@@ -73,31 +75,31 @@ class ModalityResult:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        return [
-            self._apart("seppo", "base"),
-            self._apart("seppo", "continued"),
-            self._beside("seppo", "sft"),
-            self._beside("seppo", "seppo_anchor_off"),
-        ]
+        others = [arm for arm in self.arms if arm not in ("base", "continued", "seppo")]
+        return [self._above("base"), self._above("continued"), *map(self._beside, others)]
 
-    def _apart(self, first: str, second: str) -> Verdict:
-        a, b = self.arms[first], self.arms[second]
-        told = f"{a.mean.low:.3f} against {b.mean.high:.3f}"
-        return Verdict(f"{a.name} above {b.name}, intervals apart ({told})", a.mean.above(b.mean))
+    def _above(self, other: str) -> Verdict:
+        """What the demo is to show; the unpaired intervals say the same more coarsely, or nothing."""
+        a, b = self.arms["seppo"], self.arms[other]
+        value, low, high = paired_difference(a.scores, b.scores)
+        told = "the intervals of both are apart too" if a.mean.above(b.mean) else "the intervals of both overlap"
+        return Verdict(f"{a.name} above {b.name}, {value:+.3f} ({low:+.3f} to {high:+.3f}), paired; {told}", low > 0)
 
-    def _beside(self, first: str, second: str) -> Verdict:
-        a, b = self.arms[first], self.arms[second]
+    def _beside(self, other: str) -> Verdict:
+        a, b = self.arms["seppo"], self.arms[other]
         value, low, high = paired_difference(a.scores, b.scores)
         p = sign_flip_test(a.scores - b.scores)
-        return Verdict(f"{a.name} − {b.name}, paired: {value:+.3f} ({low:+.3f} to {high:+.3f}), p = {p:.2g}", None)
+        return Verdict(f"{a.name} − {b.name}, {value:+.3f} ({low:+.3f} to {high:+.3f}), paired, p = {p:.2g}", None)
 
 
-def load_results(paths: DemoPaths, modality: Modality, done: dict[str, float]) -> ModalityResult:
-    """Reads what the judges wrote; `done` has the seconds of every task."""
+def load_results(
+    paths: DemoPaths, modality: Modality, known: Sequence[str], done: Mapping[str, float]
+) -> ModalityResult:
+    """Reads what the judges wrote of the `known` arms; `done` has the seconds of every task."""
     prompts, seeds = _drawn(_files(paths, modality, "base")[-1])
     base = load_file(_files(paths, modality, "base")[-1])["scores"].astype(float)
-    arms = {}
-    for arm in ARMS:
+    arms, taught = {}, trained(tuple(known))
+    for arm in known:
         files = _files(paths, modality, arm)
         if _drawn(files[-1]) != (prompts, seeds):
             raise ValueError(f"{files[-1]} was scored on other prompts or seeds than the base; run the demo afresh")
@@ -106,19 +108,26 @@ def load_results(paths: DemoPaths, modality: Modality, done: dict[str, float]) -
         arms[arm] = ArmResult(
             arm, scores, found["samples"], mean_interval(scores), win_rate(scores, base),
             seconds=done.get(f"{modality}/train/{arm}", 0.0),
-            curve=[(0, float(base[:, 0].mean())), *map(_point, files)] if arm in TRAINED else [],
-            metrics=read_metrics(paths.run(modality, arm)) if arm in TRAINED else [],
+            curve=[(0, float(base[:, 0].mean())), *map(_point, files)] if arm in taught else [],
+            metrics=read_metrics(paths.run(modality, arm)) if arm in taught else [],
         )  # fmt: skip
-    stored = json.loads((paths.out / "data" / "scores.json").read_text(encoding="utf-8"))
-    sets = {name.partition("/")[2]: score for name, score in stored.items() if name.startswith(f"{modality}/")}
-    return ModalityResult(modality, prompts, seeds, arms, sets)
+    return ModalityResult(modality, prompts, seeds, arms, _set_scores(paths, modality))
+
+
+def _set_scores(paths: DemoPaths, modality: Modality) -> dict[str, float]:
+    ranked = read_lines(paths.data(modality, "own") / "metadata.jsonl")
+    means = {
+        "winners": np.mean([row["score"] for row in ranked]),
+        "losers": np.mean([row["loser_score"] for row in ranked]),
+    }
+    start = json.loads((paths.data(modality, "own").parent / "start.json").read_text(encoding="utf-8"))
+    return {name: round(float(mean), 4) for name, mean in means.items()} | start
 
 
 def text_table(result: ModalityResult) -> str:
     """The table that the demo prints."""
-    heading = {"image": "images", "video": "clips"}[result.modality]
     lines = [
-        f"{heading}: {len(result.prompts)} held-out prompts x {len(result.seeds)} seeds",
+        f"{NAMES[result.modality]}: {len(result.prompts)} held-out prompts x {len(result.seeds)} seeds",
         f"  {'':18} {'mean':>6}   {'95 % interval':15}   {'wins over base':>14}   {'seconds':>7}",
     ]
     for arm in result.arms.values():
@@ -129,7 +138,23 @@ def text_table(result: ModalityResult) -> str:
     return "\n".join(lines + [f"  {verdict}" for verdict in result.verdicts])
 
 
-def report_json(results: list[ModalityResult], meta: dict) -> dict:
+def markdown(results: Sequence[ModalityResult], when: str) -> str:
+    """Table and verdicts as a page of text can take them; `when` says how the demo was run."""
+    head = [f"{NAMES[r.modality]}: R | wins" for r in results]
+    lines = [when, "", f"| | {' | '.join(head)} |", "|---" * (1 + 2 * len(results)) + "|"]
+    for arm in results[0].arms.values():
+        cells = []
+        for result in results:
+            value, low, high = result.arms[arm.arm].mean
+            wins = "" if arm.arm == "base" else f"{100 * result.arms[arm.arm].win_rate.value:.0f} %"
+            cells += [f"{value:.3f} ({low:.3f} to {high:.3f})", wins]
+        name = f"**{arm.name}**" if arm.arm == "seppo" else arm.name
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    told = [f"- {NAMES[result.modality]}: {verdict}" for result in results for verdict in result.verdicts]
+    return "\n".join([*lines, "", *told, ""])
+
+
+def report_json(results: Sequence[ModalityResult], meta: dict) -> dict:
     """The content of report.json: by modality and arm, and how it was measured."""
     by_modality = {r.modality: {name: arm.to_json() for name, arm in r.arms.items()} for r in results}
     measured = {"mean": METHOD, "win_rate": WIN_RATE, "seconds": SECONDS, "curve": "[updates, mean score, one seed]"}

@@ -2,18 +2,21 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from benchmarks.experiments.toy.demo_plan import Step, Task
+from benchmarks.experiments.toy.demo_plan import Task
+from benchmarks.experiments.toy.demo_watch import Step
 from benchmarks.experiments.toy.processes import Launcher, Running, TaskFailed, read_log, run_jobs
 from seppo_core.report.status_line import StatusLines
 from seppo_core.run.eta import clock
 
 LIVE, PLAIN = 0.5, 10.0
 """Seconds between two looks at the status, on a terminal and in a file."""
+SURE = 10.0
+"""Expected seconds of work that have to be done before the time left is told."""
 LOG_LINES = 15
 """Lines of a failed task's log that are shown."""
 
@@ -48,13 +51,15 @@ def run_tasks(
     launcher: Launcher,
     *,
     workers: int,
-    finished: Callable[[str, float], None],
+    finished: Callable[[str, float, Callable[[str], None]], None],
+    seen: Callable[[list[str]], None] = lambda lines: None,
     stream: TextIO = sys.stdout,
 ) -> None:
     """Runs all `tasks` that are not in `done`, each after those it needs, `workers` at a time.
 
-    `finished` is called with a task's name and its seconds. Raises TaskFailed at the first failure; then, and on
-    Ctrl-C, the processes that still run are ended first.
+    `finished` is called with a task's name, its seconds, and what prints lines that stay; `seen` with the lines that
+    say how far all is. Raises TaskFailed at the first failure; then, and on Ctrl-C, the processes that still run are
+    ended first.
     """
     waiting = [task for task in tasks if task.name not in done]
     complete = {task.name for task in tasks if task.name in done}
@@ -65,13 +70,9 @@ def run_tasks(
     spent = 0.0  # seconds of worker time that it took
 
     def next_task(running: list[Running]) -> Task | None:
-        """Chooses a task of the modality with the fewest running, then in the plan's order."""
-        ready = [task for task in waiting if complete.issuperset(task.needs)]
-        busy, left = [item.job.modality for item in running], [task.modality for task in waiting]
-        task = min(ready, key=lambda task: (busy.count(task.modality), -left.count(task.modality)), default=None)
+        task = choose(waiting, [item.job for item in running], complete)
         if task is not None:
             waiting.remove(task)
-            task.clear()
         return task
 
     def ended(item: Running) -> None:
@@ -81,24 +82,44 @@ def run_tasks(
         complete.add(item.job.name)
         worked, spent = worked + item.job.weight, spent + item.seconds
         lines.say(f"{_head(item.job)}: done in {clock(item.seconds)}")
-        finished(item.job.name, item.seconds)
+        finished(item.job.name, item.seconds, lines.say)
 
     def show(running: list[Running]) -> None:
         if not running or not lines.is_due():
             return
-        seen = []
+        found = []
         for item in running:
             step = item.job.watch()
             first = None if step is None else firsts.setdefault(item.job.name, step)
-            seen.append(Seen(item.job, item.seconds, first, step))
-        left = time_left(waiting, seen, worked, spent, workers)
-        state = State(seen, len(complete), len(tasks), time.monotonic() - began, left)
-        lines.show(*map(task_line, seen), overall_line(state))
+            found.append(Seen(item.job, item.seconds, first, step))
+        left = time_left(waiting, found, worked, spent, workers)
+        state = State(found, len(complete), len(tasks), time.monotonic() - began, left)
+        told = [*map(task_line, found), overall_line(state)]
+        lines.show(*told)
+        seen(told)
 
     try:
         run_jobs(launcher, next_task, log_of, workers=workers, ended=ended, show=show)
     finally:
         lines.close()
+
+
+def choose(waiting: Sequence[Task], running: Sequence[Task], complete: Collection[str]) -> Task | None:
+    """The task to begin now, or None: the first of the plan that can begin, of the first modality if there is one.
+
+    Another modality gets a worker once all that is left of the first follows directly on what is running: before that,
+    a long task of it would keep the first from a worker that it can soon use.
+    """
+    if not waiting:
+        return None
+    first = waiting[0].modality
+    ready = [task for task in waiting if complete.issuperset(task.needs)]
+    chosen = next((task for task in ready if task.modality == first), None)
+    if chosen is not None:
+        return chosen
+    at_hand = {*complete, *(task.name for task in running)}
+    is_last = all(at_hand.issuperset(task.needs) for task in waiting if task.modality == first)
+    return next(iter(ready), None) if is_last else None
 
 
 def time_left(
@@ -113,7 +134,7 @@ def time_left(
             worked, spent = worked + share * item.task.weight, spent + item.seconds
         to_do += (1 - share) * item.task.weight
         longest = max(longest, (1 - share) * item.task.weight)
-    return None if worked < 10 else max(to_do / workers, longest) * spent / worked
+    return None if worked < SURE else max(to_do / workers, longest) * spent / worked
 
 
 def task_line(item: Seen) -> str:
@@ -136,7 +157,7 @@ def overall_line(state: State) -> str:
 
 
 def _head(task: Task) -> str:
-    return f"{task.modality or 'data':5}  {task.label}"
+    return f"{task.modality:5}  {task.label}"
 
 
 def _failure(item: Running, log: Path) -> str:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.experiments.toy.judge MODALITY FOLDER ARM...`: samples of every arm, scored exactly.
+"""`python -m benchmarks.experiments.toy.judge MODALITY FOLDER ARM`: samples of an arm of the demo, scored exactly.
 
 Held-out prompts from the same noise for every arm: what `sample` draws for a prompt and a seed. The last checkpoint is
 scored with all seeds and its samples are kept; earlier ones, for the curves, with the first seed alone.
@@ -6,6 +6,7 @@ scored with all seeds and its samples are kept; earlier ones, for the curves, wi
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +15,8 @@ from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.experiments.toy.demo_plan import ARMS, TRAINED, DemoPaths, judge_progress, load_configs
+from benchmarks.experiments.toy.demo_arms import ARMS, DemoPaths, load_configs, trained
+from benchmarks.experiments.toy.demo_watch import judge_progress
 from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
 from seppo_core.config.schema import Config
@@ -87,7 +89,7 @@ def spread(checkpoints: list[Path], points: int) -> list[Path]:
 def jobs_of(paths: DemoPaths, modality: Modality, arm: str, points: int) -> list[tuple[Path | None, Path]]:
     """Checkpoints (None is the base) and the files their scores go to, oldest first."""
     folder = paths.scores(modality) / arm
-    if arm not in TRAINED:
+    if not trained((arm,)):
         return [(None, folder / NAME.format(0))]
     found = CheckpointFolder(paths.run(modality, arm) / "checkpoints").list()
     if not found:
@@ -100,24 +102,23 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modality", choices=get_args(Modality))
     parser.add_argument("folder", type=Path, help="the demo's folder")
-    parser.add_argument("arms", nargs="+", choices=ARMS)
+    parser.add_argument("arm", choices=ARMS)
     parser.add_argument("--seed", type=int, default=0, help="of the demo; arms of one demo share all noise")
     parser.add_argument("--seeds", type=int, default=8, help="samples per prompt at the last checkpoint")
     parser.add_argument("--prompts", type=int, help="number of held-out prompts; all unless given")
     parser.add_argument("--curve-points", type=int, default=3, help="checkpoints to score per arm")
     parser.add_argument("--batch", type=int, default=64, help="samples drawn at once")
+    parser.add_argument("--steps", type=int, help="denoising steps; those of the config's previews unless given")
     chosen = parser.parse_args(argv)
 
     paths = DemoPaths(chosen.folder)
     seeds = [1000 * chosen.seed + index for index in range(chosen.seeds)]
     prompts = held_out(chosen.modality)
     prompts = prompts[:: len(prompts) // chosen.prompts][: chosen.prompts] if chosen.prompts else prompts
-    work = []
-    for arm in chosen.arms:
-        jobs = jobs_of(paths, chosen.modality, arm, chosen.curve_points)
-        work += [(source, path, seeds if path == jobs[-1][1] else seeds[:1]) for source, path in jobs]
+    jobs = jobs_of(paths, chosen.modality, chosen.arm, chosen.curve_points)
+    work = [(source, path, seeds if path == jobs[-1][1] else seeds[:1]) for source, path in jobs]
     total = len(prompts) * sum(len(seeds) for *_, seeds in work)
-    counter = judge_progress(paths.scores(chosen.modality), chosen.arms)
+    counter = judge_progress(paths.scores(chosen.modality), chosen.arm)
     counter.parent.mkdir(parents=True, exist_ok=True)
     done = 0
 
@@ -126,8 +127,9 @@ def main(argv: list[str] | None = None) -> None:
         done += count
         counter.write_text(json.dumps([done, total]), encoding="utf-8")
 
-    config = load_configs(chosen.modality)["seppo"]
-    judge = Judge(chosen.modality, config, prompts, seeds, chosen.batch)
+    config = load_configs(chosen.modality, ("sft",))["sft"]
+    preview = config.preview if chosen.steps is None else replace(config.preview, steps=chosen.steps)
+    judge = Judge(chosen.modality, replace(config, preview=preview), prompts, seeds, chosen.batch)
     for source, path, drawn in work:
         if path.exists():
             progress(len(prompts) * len(drawn))

@@ -66,6 +66,14 @@ class Launcher:
         if forks:
             self.context.set_forkserver_preload(list(preload))
 
+    def warm(self) -> None:
+        """Has the server begin to import, while the caller does something else."""
+        if self.context.get_start_method() == "forkserver":
+            from multiprocessing import forkserver  # there is none on Windows
+
+            with _environment():
+                forkserver.ensure_running()
+
     def start(self, command: tuple[str, ...], log: Path) -> BaseProcess:
         """Starts `command` in `root`; what it prints is appended to `log`."""
         log.parent.mkdir(parents=True, exist_ok=True)
