@@ -89,6 +89,8 @@ class Recipe:
     """Draws that continued training sees."""
     at_once: int
     """Samples drawn at once."""
+    scheduler: str = "ddim"
+    """Solver of every sample."""
     samples: int = 4
     """Samples of the base for each training prompt, of which the best is the winner and the worst the loser."""
     iterations: int = 2
@@ -106,9 +108,10 @@ class Recipe:
 
 
 RECIPES: dict[Modality, Recipe] = {
-    "image": Recipe(updates=100, batch=16, rate=2e-3, warmup=10, steps=6, seeds=3, continued=384, at_once=64),
+    "image": Recipe(updates=70, batch=16, rate=2e-3, warmup=10, steps=6, seeds=2, continued=384, at_once=64),
     "video": Recipe(
-        updates=40, batch=8, rate=1e-3, warmup=4, steps=6, seeds=2, continued=96, at_once=16, points=1
+        updates=24, batch=8, rate=1e-3, warmup=4, steps=8, seeds=1, continued=96, at_once=16, points=1, training=48,
+        scheduler="unipc",
     ),
 }  # fmt: skip
 FULL: dict[Modality, Recipe] = {

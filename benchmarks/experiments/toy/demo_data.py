@@ -25,7 +25,7 @@ def write_start(folder: Path, modality: Modality, seed: int, count: int, trainin
     drawn = draw_samples(modality, captions, torch.Generator().manual_seed(seed))
     shutil.rmtree(folder / "continued", ignore_errors=True)
     pixels, _ = read_set(write_set(folder / "continued", modality, drawn, captions))
-    chosen = known if training is None else known[:: len(known) // training][:training]
+    chosen = known if training is None else [known[i * len(known) // training] for i in range(training)]
     save_text(folder / "training.txt", "\n".join(chosen) + "\n")
     save_text(folder / "held-out.txt", "\n".join(held_out(modality)) + "\n")
     score = score_samples(modality, pixels, captions).mean().item()

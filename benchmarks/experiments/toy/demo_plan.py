@@ -73,7 +73,7 @@ class _Maker:
             "-m", PROGRAMS[self.modality], "rank", str(ARMS["sft"].path(self.modality)),
             "--judge", JUDGES[self.modality], "--supervision", "pairs",
             "--prompt_file", str(self.paths.prompts(self.modality, "training")), "--samples", str(recipe.samples),
-            "--first_seed", str(1000 * self.seed), "--steps", str(recipe.steps), "--batch_size", str(recipe.at_once),
+            "--first_seed", str(1000 * self.seed), *self._solver("--"), "--batch_size", str(recipe.at_once),
             "--out", str(own),
         )  # fmt: skip
         prompts = len(train_captions(self.modality)) if recipe.training is None else recipe.training
@@ -100,7 +100,7 @@ class _Maker:
             "--loop.checkpoint_every", str(recipe.each), "--loop.keep_checkpoints", "1000",
             "--optimizer.lr", f"{recipe.rate:g}", "--optimizer.schedule", "linear",
             "--optimizer.warmup_updates", str(recipe.warmup),
-            "--reference_samples.steps", str(recipe.steps),
+            *self._solver("--reference_samples."),
             # measured before the first update by methods without a reference
             "--loop.validate_items", batch, *ARMS[arm].options,
         )  # fmt: skip
@@ -115,7 +115,7 @@ class _Maker:
         recipe = self.recipe
         command = (
             "-m", "benchmarks.experiments.toy.judge", self.modality, str(self.paths.out), arm, "--seed", str(self.seed),
-            "--seeds", str(recipe.seeds), "--batch", str(recipe.at_once), "--steps", str(recipe.steps),
+            "--seeds", str(recipe.seeds), "--batch", str(recipe.at_once), *self._solver("--"),
             "--curve-points", str(recipe.points),
             *(() if recipe.prompts is None else ("--prompts", str(recipe.prompts))),
         )  # fmt: skip
@@ -124,6 +124,9 @@ class _Maker:
         count = (recipe.prompts or len(held_out(self.modality))) * (recipe.seeds + (recipe.points - 1) * len(needs))
         weight = count * recipe.steps * PASS[self.modality]
         return self._task(f"score/{arm}", f"scoring {ARMS[arm].name}", command, needs, weight, watch)
+
+    def _solver(self, prefix: str) -> tuple[str, ...]:
+        return (f"{prefix}scheduler", self.recipe.scheduler, f"{prefix}steps", str(self.recipe.steps))
 
     def _data(self, kind: str) -> tuple[str, ...]:
         source, cache = self.paths.data(self.modality, kind), self.paths.cache(self.modality, kind)

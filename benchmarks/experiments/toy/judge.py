@@ -108,7 +108,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, help="number of held-out prompts; all unless given")
     parser.add_argument("--curve-points", type=int, default=3, help="checkpoints to score per arm")
     parser.add_argument("--batch", type=int, default=64, help="samples drawn at once")
-    parser.add_argument("--steps", type=int, help="denoising steps; those of the config's previews unless given")
+    parser.add_argument("--steps", type=int, required=True, help="denoising steps")
+    parser.add_argument("--scheduler", required=True, help="solver")
     chosen = parser.parse_args(argv)
 
     paths = DemoPaths(chosen.folder)
@@ -128,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
         counter.write_text(json.dumps([done, total]), encoding="utf-8")
 
     config = load_configs(chosen.modality, ("sft",))["sft"]
-    preview = config.preview if chosen.steps is None else replace(config.preview, steps=chosen.steps)
+    preview = replace(config.preview, steps=chosen.steps, scheduler=chosen.scheduler)
     judge = Judge(chosen.modality, replace(config, preview=preview), prompts, seeds, chosen.batch)
     for source, path, drawn in work:
         if path.exists():
