@@ -28,7 +28,7 @@ def write_finished(
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn((prompts, seeds, *drawing.shape[1:]), generator=generator)
     paths = DemoPaths(out)
-    for arm in SHORT:
+    for arm in SHORT[modality]:
         for update in [0] if arm == "base" else [UPDATES // 2, UPDATES]:
             worse = NOISE["base"] + (NOISE[arm] - NOISE["base"]) * (update / UPDATES if update else 1)
             pixels = (drawing[:, None] + worse * noise).clamp(-1, 1).flatten(0, 1)
@@ -43,20 +43,20 @@ def write_finished(
             }
             metadata = {"prompts": json.dumps([rename(c) for c in captions]), "seeds": json.dumps(list(range(count)))}
             save_tensors(paths.scores(modality) / arm / f"update-{update:06d}.safetensors", tensors, metadata)
-        if arm in trained(SHORT):
+        if arm in trained(SHORT[modality]):
             folder = paths.run(modality, arm)
             folder.mkdir(parents=True)
             lines = [json.dumps(_metrics(arm, update)) for update in range(1, UPDATES + 1)]
             (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     ranked = [{"score": 0.9, "loser_score": 0.5}, {"score": 0.6, "loser_score": 0.4}]
-    save_text(paths.data(modality, "own") / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in ranked))
-    save_json(paths.data(modality, "own").parent / "start.json", {"continued": 0.67})
+    save_text(paths.data(modality, "winners") / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in ranked))
+    save_json(paths.data(modality, "winners").parent / "start.json", {"continued": 0.67})
 
 
 def write_reports(out: Path, modalities: tuple[Modality, ...], done: dict[str, float] | None = None) -> dict:
     """The reports of a folder in which every task counts as done, in the seconds of `done` or one; report.json."""
     demo = Demo(modalities)
-    tasks = plan(DemoPaths(out), modalities, demo.seed, demo.recipes, demo.arms)
+    tasks = plan(DemoPaths(out), modalities, demo.seed, demo.recipes)
     marker = out / MARKER
     if not marker.exists():
         save_json(marker, {"made_by": "python -m benchmarks demo", "settings": demo.settings, "done": {}})

@@ -1,7 +1,6 @@
 """The demo's machinery: its plan, its folder, its processes, and what it reports."""
 
 import io
-import json
 import subprocess
 import sys
 import time
@@ -9,9 +8,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks_main
 from benchmarks.experiments.toy import demo_arms
@@ -39,9 +36,7 @@ from benchmarks.experiments.toy.demo_runner import (
 )
 from benchmarks.experiments.toy.demo_watch import Step, watch_judge, watch_lines, watch_training
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
-from seppo_core.report.statistics import mean_interval, paired_difference
 from seppo_image.config import ImageConfig
-from tests.benchmarks.demo_folder import write_finished, write_reports
 
 SETTINGS = {"modalities": ["image"], "seed": 0}
 
@@ -64,18 +59,19 @@ def run(tasks: list[Task], folder: Path, done: dict | None = None, workers: int 
 
 
 @cache
-def planned(arms: tuple[str, ...] = SHORT, modalities=("image", "video"), seed: int = 0) -> dict[str, Task]:
-    tasks = plan(DemoPaths(Path("runs/demo")), modalities, seed, RECIPES, arms)
+def planned(full: bool = False, modalities=("image", "video"), seed: int = 0) -> dict[str, Task]:
+    tasks = plan(DemoPaths(Path("runs/demo")), modalities, seed, FULL if full else RECIPES)
     return {one.name: one for one in tasks}
 
 
-@pytest.mark.parametrize("arms", [SHORT, tuple(ARMS)])
-def test_plan_needs_only_what_comes_before_and_covers_every_arm(arms):
+@pytest.mark.parametrize("full", [False, True])
+def test_plan_needs_only_what_comes_before_and_covers_every_arm(full):
     known: set[str] = set()
-    for one in planned(arms).values():
+    for one in planned(full).values():
         assert known.issuperset(one.needs), one.name
         known.add(one.name)
     for modality in ("image", "video"):
+        arms = tuple(ARMS) if full else SHORT[modality]
         for kind, expected in (("train", trained(arms)), ("score", arms)):
             found = [name.rpartition("/")[2] for name in known if name.startswith(f"{modality}/{kind}/")]
             assert sorted(found) == sorted(expected)
@@ -89,7 +85,7 @@ def option(command: tuple[str, ...], name: str) -> str:
 def test_arms_differ_in_nothing_but_data_and_method():
     """All that a user can set is the same on every command line but for the method, and the data of the control."""
     for modality in ("image", "video"):
-        trainings = {arm: planned()[f"{modality}/train/{arm}"].command for arm in trained(SHORT)}
+        trainings = {arm: planned()[f"{modality}/train/{arm}"].command for arm in trained(SHORT[modality])}
         shared = {arm: tuple(zip(command[4::2], command[5::2], strict=True)) for arm, command in trainings.items()}
         own = {"--run", "--data.source", "--data.cache", "--data.supervision"}
         of_all = [
@@ -100,7 +96,7 @@ def test_arms_differ_in_nothing_but_data_and_method():
         seppo, off = trainings["seppo"], trainings["anchor_off"]
         assert off[-2:] == ("--method.flipper", "off") and seppo[3] == off[3]
         assert option(seppo, "--method.beta") == option(off, "--method.beta")
-        configs = load_configs(modality)
+        configs = load_configs(modality, tuple(ARMS))
         assert configs["seppo"].method.flipper == "indicator" and configs["seppo"].method.reference == "initial"
         assert configs["dpo"].method.spec.counterpart == "loser"
 
@@ -113,7 +109,7 @@ def test_arms_that_cannot_be_compared_are_refused(monkeypatch):
     load_config = demo_arms.load_config
     monkeypatch.setattr(demo_arms, "load_config", larger_sft)
     with pytest.raises(ValueError, match=r"share the size.*image_sft\.yaml"):
-        load_configs("image")
+        load_configs("image", SHORT["image"])
 
 
 def test_commands_are_those_a_user_types():
@@ -124,7 +120,7 @@ def test_commands_are_those_a_user_types():
     ranking = tasks["image/rank"].command
     assert ranking[:3] == ("-m", "seppo_image", "rank")
     # what was ranked is what is trained on, and no sample of it can be drawn again with the judge's seeds of a prompt
-    assert option(ranking, "--out") == option(command, "--data.source") == "runs/demo/data/image/own"
+    assert option(ranking, "--out") == option(command, "--data.source") == "runs/demo/data/image/winners"
     assert option(tasks["image/train/continued"].command, "--data.source") == "runs/demo/data/image/continued"
     steps = {option(ranking, "--steps"), option(command, "--reference_samples.steps")}
     assert steps == {option(tasks["image/score/seppo"].command, "--steps")}
@@ -190,7 +186,7 @@ def test_resume_keeps_what_is_done_and_wants_the_same_settings(tmp_path):
 
 def test_all_that_is_written_is_cleared():
     paths, known = DemoPaths(Path()), [Path(name) for name in entries()]
-    for one in planned(tuple(ARMS)).values():
+    for one in planned(full=True).values():
         where = [Path(word).relative_to("runs/demo") for word in one.command if word.startswith("runs/demo/")]
         assert all(any(path.is_relative_to(entry) for entry in known) for path in where), one.name
     assert paths.picture("image") in known and paths.picture("video") in known
@@ -239,7 +235,10 @@ def test_training_is_followed_by_its_files(tmp_path):
     assert watch() is None
     source = (ROOT / ARMS["seppo"].path("image")).read_text(encoding="utf-8")
     (tmp_path / "config.yaml").write_text(source, encoding="utf-8")
-    loop, chunk = load_configs("image")["seppo"].loop, load_configs("image")["seppo"].reference_samples.batch_size
+    loop, chunk = (
+        load_configs("image", ("seppo",))["seppo"].loop,
+        load_configs("image", ("seppo",))["seppo"].reference_samples.batch_size,
+    )
     total = loop.iterations * loop.updates_per_iteration
     assert watch().share == 0
     buffer = tmp_path / "buffer" / f"iteration-0000-by-{chunk}"
@@ -278,133 +277,6 @@ def test_status_lines_say_stage_count_rate_and_time_left():
     assert time_left([task("w", weight=20)], [item], 10, 6, 2) == pytest.approx(12 * 16 / 16)
     assert time_left([], [item], 0, 0, 2) is None
     assert overall_line(State([item], 3, 9, 65, 70.2)) == "demo   3 of 9 steps done, 1:05 so far, about 1:10 left"
-
-
-# what comes out
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("finished")
-    for modality in ("image", "video"):
-        write_finished(out, modality)
-    return out
-
-
-def test_report_has_every_arm_and_agrees_with_the_scores(finished, capsys):
-    report = write_reports(finished, ("image", "video"), {"image/train/seppo": 12.5})
-    assert json.loads((finished / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(report))
-    for modality in ("image", "video"):
-        assert set(report[modality]) == set(SHORT)
-        for arm in report[modality].values():
-            assert arm["low"] <= arm["mean"] <= arm["high"] and 0 <= arm["win_rate"] <= 1
-        assert report[modality]["base"]["win_rate"] == 0.5
-    assert report["image"]["seppo"]["seconds"] == 12.5
-    protocol = report["meta"]["protocol"]["image"]
-    told = {v["text"].split(",")[0]: v["holds"] for v in protocol["verdicts"]}
-    assert told["SePPO above base"] is True and told["SePPO above continued"] is True
-    assert protocol["set_scores"] == {"winners": 0.75, "losers": 0.45, "continued": 0.67}
-    printed = capsys.readouterr().out
-    assert "images: 12 held-out prompts x 3 seeds" in printed and "SePPO above base, " in printed
-    table = (finished / "report.md").read_text(encoding="utf-8")
-    mean = report["video"]["seppo"]["mean"]
-    row = next(line for line in table.splitlines() if line.startswith("| **SePPO**"))
-    assert f"{mean:.3f} (" in row and row.count("|") == 6
-    with Image.open(finished / "images.png") as still, Image.open(finished / "clips.gif") as moving:
-        assert moving.n_frames == 8 and still.size == moving.size
-
-
-def test_the_page_is_there_while_the_demo_runs(tmp_path):
-    """It loads itself anew, with what is finished, and no longer once all is."""
-    from benchmarks.experiments.toy.demo import Reports
-
-    write_finished(tmp_path, "image", prompts=4, seeds=1)
-    demo = Demo()
-    tasks = plan(DemoPaths(tmp_path), demo.modalities, 0, demo.recipes, demo.arms)
-    (tmp_path / MARKER).write_text(
-        json.dumps({"made_by": "python -m benchmarks demo", "settings": demo.settings, "done": {}})
-    )
-    folder, page = DemoFolder(tmp_path, demo.settings, resume=True), tmp_path / "index.html"
-    reports = Reports(tmp_path, demo, tasks, folder, 0.0, 2)
-    assert 'http-equiv="refresh"' in page.read_text() and 'id="images"' not in page.read_text()
-    said: list[str] = []
-    for one in (one for one in tasks if one.modality == "image"):
-        reports.finished(one.name, 1.0, said.append)
-    assert "images: 4 held-out prompts" in "".join(said)
-    reports.progress(["video  ranking <b>"])
-    text = page.read_text(encoding="utf-8")
-    assert 'id="images"' in text and "ranking &lt;b&gt;" in text and 'http-equiv="refresh"' in text
-    write_finished(tmp_path, "video", prompts=4, seeds=1)
-    for one in (one for one in tasks if one.modality == "video"):
-        reports.finished(one.name, 1.0, said.append)
-    reports.write()
-    assert 'http-equiv="refresh"' not in page.read_text(encoding="utf-8")
-
-
-def test_an_unfavourable_result_is_told_and_is_no_failure(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("tests.benchmarks.demo_folder.NOISE", dict.fromkeys(SHORT, 0.3) | {"seppo": 0.5})
-    write_finished(tmp_path, "image", prompts=4, seeds=2)
-    report = write_reports(tmp_path, ("image",))
-    verdict = report["meta"]["protocol"]["image"]["verdicts"][0]
-    assert verdict["holds"] is False
-    assert "overlap: NO" in capsys.readouterr().out and report["image"]["seppo"]["win_rate"] == 0
-    assert "video" not in report
-
-
-def test_numbers_are_those_of_the_statistics(finished):
-    from benchmarks.experiments.toy.demo_results import load_results
-
-    result = load_results(DemoPaths(finished), "image", SHORT, {})
-    for arm in result.arms.values():
-        assert arm.mean == mean_interval(arm.scores) and arm.scores.shape == (12, 3)
-    assert [update for update, _ in result.arms["seppo"].curve] == [0, 30, 60]
-    value, low, _ = paired_difference(result.arms["seppo"].scores, result.arms["base"].scores)
-    assert f"{value:+.3f} ({low:+.3f} to" in str(result.verdicts[0])
-
-
-def test_samples_stand_where_their_names_say(finished):
-    """Every sample of the picture is found at its arm's row and its prompt's column, pixel by pixel."""
-    from benchmarks.experiments.toy import demo_picture
-    from benchmarks.experiments.toy.demo_results import load_results
-
-    result = load_results(DemoPaths(finished), "image", SHORT, {})
-    demo_picture.save_picture(result, finished / "again.png")
-    with Image.open(finished / "again.png") as image:
-        found = np.asarray(image)
-    side, each = demo_picture.SIDE, demo_picture.SIDE + demo_picture.GAP
-    row = each + demo_picture.LINE
-    top = len(found) - len(result.arms) * row
-    for number, arm in enumerate(result.arms.values()):
-        for column, prompt in enumerate(demo_picture.shown(result)):
-            x, y = demo_picture.LEFT + column * each, top + number * row
-            times = side // arm.samples.shape[2]
-            expected = arm.samples[prompt, 0].repeat(times, 0).repeat(times, 1)
-            assert (found[y : y + side, x : x + side] == expected).all(), (arm.name, prompt)
-
-
-def test_a_terminal_shows_the_mean_colours(finished):
-    from benchmarks.experiments.toy.demo_picture import CELL, IN_TERMINAL, in_terminal
-    from benchmarks.experiments.toy.demo_results import load_results
-
-    result = load_results(DemoPaths(finished), "image", SHORT, {})
-    flat = replace(result.arms["base"], samples=np.full_like(result.arms["base"].samples, (10, 20, 30)))
-    lines = in_terminal(replace(result, arms={**result.arms, "base": flat})).splitlines()
-    at = lines.index("  base")
-    assert lines[0] == f"  1  {result.prompts[0]}" and len(lines) == at + len(IN_TERMINAL) * (1 + CELL // 2)
-    assert lines[at + 1].count("\x1b[38;2;10;20;30m\x1b[48;2;10;20;30m▀") == at * CELL
-
-
-def test_arms_judged_on_other_prompts_are_refused(tmp_path):
-    from benchmarks.experiments.toy.demo_results import load_results
-
-    write_finished(tmp_path, "image", prompts=3, seeds=2)
-    scores = DemoPaths(tmp_path).scores("image")
-    other = tmp_path / "other"
-    write_finished(other, "image", prompts=4, seeds=2)
-    name = "seppo/update-000060.safetensors"
-    (scores / name).write_bytes((DemoPaths(other).scores("image") / name).read_bytes())
-    with pytest.raises(ValueError, match="other prompts or seeds"):
-        load_results(DemoPaths(tmp_path), "image", SHORT, {})
 
 
 # the command line

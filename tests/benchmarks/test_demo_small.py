@@ -20,8 +20,8 @@ from benchmarks.experiments.toy.demo_arms import ARMS, RECIPES
 if __name__ == "__main__":
     small = {"updates": 4, "batch": 2, "warmup": 1, "training": 6, "prompts": 4, "seeds": 2, "continued": 6}
     small["points"] = 2
-    recipes = {sys.argv[2]: replace(RECIPES[sys.argv[2]], **small)}
-    run_demo(Path(sys.argv[1]), Demo((sys.argv[2],), 0, tuple(ARMS), recipes), resume=len(sys.argv) > 3)
+    recipes = {sys.argv[2]: replace(RECIPES[sys.argv[2]], arms=tuple(ARMS), **small)}
+    run_demo(Path(sys.argv[1]), Demo((sys.argv[2],), 0, recipes), resume=len(sys.argv) > 3)
 """
 
 

@@ -8,53 +8,59 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.experiments.toy.demo_data import write_start
 from benchmarks.experiments.toy.task import captions
 from benchmarks.experiments.toy.task.mixture import draw_pairs
-from benchmarks.experiments.toy.task.sets import FRAMES_PER_SECOND, read_set, to_bytes, write_clip, write_sets
+from benchmarks.experiments.toy.task.sets import FRAMES_PER_SECOND, read_set, to_bytes, write_clip, write_set
+
+
+SIZES = {"image": 12, "video": 6}
+
+
+def drawn(modality):
+    known = captions.train_captions(modality)[: SIZES[modality]]
+    return draw_pairs(modality, known, torch.Generator().manual_seed(3))
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    return write_sets(tmp_path_factory.mktemp("sets"), seed=3, images=12, clips=6)
+    out = tmp_path_factory.mktemp("sets")
+    return {
+        modality: write_set(out / modality, modality, drawn(modality).winners, drawn(modality).captions)
+        for modality in SIZES
+    }
 
 
-@pytest.mark.parametrize(("modality", "size"), [("image", 12), ("video", 6)])
-def test_pairs_come_back_from_disk_to_within_rounding(written, modality, size):
-    known = captions.train_captions(modality)[:size]
-    pairs = draw_pairs(modality, known, torch.Generator().manual_seed(3))
-    for name, drawn in (("winners", pairs.winners), ("losers", pairs.losers)):
-        pixels, read = read_set(written[f"{modality}/{name}"])
-        assert read == known
-        assert (pixels - drawn).abs().max() <= 1 / 255 + 1e-6
+@pytest.mark.parametrize("modality", SIZES)
+def test_samples_come_back_from_disk_to_within_rounding(written, modality):
+    pixels, read = read_set(written[modality])
+    assert read == captions.train_captions(modality)[: SIZES[modality]]
+    assert (pixels - drawn(modality).winners).abs().max() <= 1 / 255 + 1e-6
 
 
 def test_pngs_hold_the_bytes(written):
-    folder = written["image/winners"]
+    folder = written["image"]
     row = json.loads((folder / "metadata.jsonl").read_text().splitlines()[0])
     assert set(row) == {"file_name", "caption"}
     with Image.open(folder / row["file_name"]) as image:
         assert (image.mode, image.size) == ("RGB", (32, 32))
 
 
-def test_a_seed_writes_the_same_and_another_seed_does_not(written, tmp_path):
-    again = write_sets(tmp_path / "again", seed=3, images=12, clips=6)
-    other = write_sets(tmp_path / "other", seed=4, images=12, clips=6)
-    for name in ("image/winners", "image/continued", "video/losers", "video/continued"):
-        assert torch.equal(read_set(again[name])[0], read_set(written[name])[0])
-        assert not torch.equal(read_set(other[name])[0], read_set(written[name])[0])
-
-
-def test_sets_use_training_captions_and_prompts_the_others(written):
-    for modality in ("image", "video"):
-        unseen = written[f"{modality}/prompts"].read_text().splitlines()
-        assert unseen == captions.held_out(modality)
-        for name in ("winners", "losers", "continued"):
-            assert set(read_set(written[f"{modality}/{name}"])[1]).isdisjoint(unseen)
-
-
 def test_a_full_folder_is_left_alone(written):
-    with pytest.raises(FileExistsError, match="winners is not empty"):
-        write_sets(written["image/winners"].parents[1], images=2, clips=2)
+    with pytest.raises(FileExistsError, match="image is not empty"):
+        write_set(written["image"], "image", drawn("image").winners, drawn("image").captions)
+
+
+@pytest.mark.parametrize("modality", SIZES)
+def test_a_demo_starts_from_training_captions_and_is_judged_on_the_others(tmp_path, modality):
+    """Equal seeds give equal draws, and no caption of the draws or of the ranking is one that is judged."""
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        write_start(tmp_path / name, modality, seed, count=6, training=4)
+    first, again, other = (read_set(tmp_path / name / "continued") for name in ("first", "again", "other"))
+    assert torch.equal(first[0], again[0]) and not torch.equal(first[0], other[0])
+    asked, judged = ((tmp_path / "first" / f"{name}.txt").read_text().splitlines() for name in ("training", "held-out"))
+    assert judged == captions.held_out(modality)
+    assert len(set(asked)) == 4 and {*asked, *first[1]}.isdisjoint(judged)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 32), (64, 64)])

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.experiments.toy.task.captions import Modality, train_captions
 from benchmarks.experiments.toy.task.mixture import draw_pairs, draw_samples, score_samples
-from benchmarks.experiments.toy.task.sets import read_set, write_set, write_sets
+from benchmarks.experiments.toy.task.sets import read_set, write_set
 from seppo_core.io.atomic import save_json, save_text
 
 REVISION = 1
@@ -110,22 +110,7 @@ def _table(path: Path, rows: list[dict]) -> None:
     save_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_demo_data(folder: Path, seed: int, images: int, clips: int) -> None:
-    """Writes the demo's sets, and `scores.json`: the mean exact score of each, read back from its files."""
-    means: dict[str, float] = {}
-    for name, path in write_sets(folder, seed, images, clips).items():
-        if path.is_dir():
-            pixels, captions = read_set(path)
-            modality = "image" if name.startswith("image/") else "video"
-            means[name] = round(score_samples(modality, pixels, captions).mean().item(), 4)
-            print(f"{name}: {len(captions)} files, mean score {means[name]}")
-    save_json(folder / "scores.json", means)
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "demo":
-        write_demo_data(Path(sys.argv[2]), *map(int, sys.argv[3:]))
-    else:
-        found = write_data(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-        for name, score in found["scores"].items():
-            print(f"{name}: mean score {score}")
+    found = write_data(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    for name, score in found["scores"].items():
+        print(f"{name}: mean score {score}")

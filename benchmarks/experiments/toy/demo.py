@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.experiments.toy.arms import ROOT
-from benchmarks.experiments.toy.demo_arms import ARMS, FULL, RECIPES, SHORT, DemoPaths, Recipe, entries
+from benchmarks.experiments.toy.demo_arms import FULL, RECIPES, DemoPaths, Recipe, entries
 from benchmarks.experiments.toy.demo_plan import Task, plan
 from benchmarks.experiments.toy.demo_runner import run_tasks
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
@@ -117,7 +117,6 @@ def main(argv: list[str] | None = None) -> int:
     demo = Demo(
         modalities=(chosen.only,) if chosen.only else get_args(Modality),
         seed=chosen.seed,
-        arms=tuple(ARMS) if chosen.full else SHORT,
         recipes=FULL if chosen.full else RECIPES,
     )
     try:
@@ -139,14 +138,13 @@ class Demo:
 
     modalities: tuple[Modality, ...] = get_args(Modality)
     seed: int = 0
-    arms: tuple[str, ...] = SHORT
     recipes: dict[Modality, Recipe] = field(default_factory=lambda: dict(RECIPES))
 
     @property
     def settings(self) -> dict:
         """What a resumed demo must have in common with the one that was begun."""
         recipes = {modality: vars(self.recipes[modality]) for modality in self.modalities}
-        return {"modalities": list(self.modalities), "seed": self.seed, "arms": list(self.arms), "recipes": recipes}
+        return {"modalities": list(self.modalities), "seed": self.seed, "recipes": recipes}
 
 
 def run_demo(out: Path, demo: Demo, resume: bool = False, workers: int = 2) -> dict:
@@ -155,7 +153,7 @@ def run_demo(out: Path, demo: Demo, resume: bool = False, workers: int = 2) -> d
     folder = DemoFolder(out, demo.settings, resume)
     launcher = Launcher(ROOT, PRELOAD)
     launcher.warm()
-    tasks = plan(DemoPaths(_for_children(out)), demo.modalities, demo.seed, demo.recipes, demo.arms)
+    tasks = plan(DemoPaths(_for_children(out)), demo.modalities, demo.seed, demo.recipes)
     reports = Reports(out, demo, tasks, folder, started, workers)
     print(f"demo   {len(tasks)} steps, {workers} at a time; watch {out / 'index.html'}", flush=True)
     run_tasks(
@@ -205,7 +203,7 @@ class Reports:
         if modality in self.found or not self.folder.done.keys() >= set(self.tasks[modality]):
             return
         paths = DemoPaths(self.out)
-        result = self.results.load_results(paths, modality, self.demo.arms, self.folder.done)
+        result = self.results.load_results(paths, modality, self.demo.recipes[modality].arms, self.folder.done)
         self.found[modality] = result
         self.pictures.save_picture(result, paths.picture(modality))
         self.sections.append(self.pages.section_of(result))

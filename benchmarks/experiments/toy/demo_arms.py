@@ -1,6 +1,6 @@
 """What the demo compares, how long each arm is trained, and where everything lies under the demo's folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ class DemoArm:
     about: str
     config: str | None
     """None is the base."""
-    data: Literal["own", "continued"] = "own"
+    data: Literal["winners", "continued"] = "winners"
     """The base's own samples, ranked, or fresh draws of what it was trained on."""
     options: tuple[str, ...] = ()
     """Options of `train`, beside those that all arms have."""
@@ -68,14 +68,13 @@ ARMS: dict[str, DemoArm] = {
         options=RIVAL,
     ),
 }  # fmt: skip
-SHORT = ("base", "continued", "sft", "seppo", "dpo", "anchor_off")
-"""The arms of `make demo`; `make demo-full` has all."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How much is drawn, trained and judged in one modality; the same for every arm."""
 
+    arms: tuple[str, ...]
     updates: int
     batch: int
     rate: float
@@ -107,27 +106,38 @@ class Recipe:
         return self.updates // self.iterations
 
 
+SHORT: dict[Modality, tuple[str, ...]] = {
+    "image": ("base", "continued", "sft", "seppo", "dpo", "anchor_off"),
+    "video": ("base", "continued", "sft", "seppo", "anchor_off"),
+}
 RECIPES: dict[Modality, Recipe] = {
-    "image": Recipe(updates=70, batch=16, rate=2e-3, warmup=10, steps=6, seeds=2, continued=384, at_once=64),
+    "image": Recipe(
+        SHORT["image"], updates=70, batch=16, rate=2e-3, warmup=10, steps=6, seeds=2, continued=384, at_once=64
+    ),
+    # few steps of ddim change these clips much; unipc's of half as many are as good
     "video": Recipe(
-        updates=24, batch=8, rate=1e-3, warmup=4, steps=8, seeds=1, continued=96, at_once=16, points=1, training=48,
-        scheduler="unipc",
+        SHORT["video"], updates=24, batch=8, rate=1e-3, warmup=4, steps=8, scheduler="unipc", seeds=1, continued=96,
+        at_once=16, points=1, training=48,
     ),
 }  # fmt: skip
+"""`make demo`: images within 90 seconds of two slow cores, clips within four minutes."""
 FULL: dict[Modality, Recipe] = {
-    "image": replace(RECIPES["image"], updates=400, iterations=4, seeds=8, points=4),
-    "video": replace(RECIPES["video"], updates=200, iterations=4, seeds=5, points=2),
-}
+    "image": replace(RECIPES["image"], arms=tuple(ARMS), updates=400, iterations=4, seeds=8, points=4),
+    "video": replace(
+        RECIPES["video"], arms=tuple(ARMS), updates=200, iterations=4, seeds=5, points=2, training=None
+    ),
+}  # fmt: skip
+"""`make demo-full`."""
 PASS: dict[Modality, float] = {"image": 0.0017, "video": 0.018}
 """Seconds of one slow core for a forward pass of one sample, a backward pass counted as two: for the time left."""
 
 
-def trained(arms: Mapping[str, DemoArm] | tuple[str, ...]) -> tuple[str, ...]:
+def trained(arms: Iterable[str]) -> tuple[str, ...]:
     """Those of `arms` that are trained."""
     return tuple(arm for arm in arms if ARMS[arm].config is not None)
 
 
-def load_configs(modality: Modality, arms: tuple[str, ...] = SHORT) -> dict[str, Config]:
+def load_configs(modality: Modality, arms: tuple[str, ...]) -> dict[str, Config]:
     """The trained arms' configs as their YAML has them; ValueError if the arms could not be compared."""
     configs = {arm: load_config(ROOT / ARMS[arm].path(modality), SCHEMAS[modality]) for arm in trained(arms)}
     for what, of in (
@@ -149,7 +159,7 @@ class DemoPaths:
     out: Path
 
     def data(self, modality: Modality, kind: str) -> Path:
-        """What `prepare` reads: kind is own, a folder that `rank` wrote, or continued, a captioned folder."""
+        """What `prepare` reads: kind is winners, a folder that `rank` wrote, or continued, a captioned folder."""
         return self.out / "data" / modality / kind
 
     def prompts(self, modality: Modality, kind: Literal["training", "held-out"]) -> Path:

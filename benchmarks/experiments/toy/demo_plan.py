@@ -29,19 +29,14 @@ class Task:
     watch: Watch = lambda: None
 
 
-def plan(
-    paths: DemoPaths,
-    modalities: tuple[Modality, ...],
-    seed: int,
-    recipes: dict[Modality, Recipe],
-    arms: tuple[str, ...],
-) -> list[Task]:
+def plan(paths: DemoPaths, modalities: tuple[Modality, ...], seed: int, recipes: dict[Modality, Recipe]) -> list[Task]:
     """All tasks, in the order in which they are best begun; the cheap way to see what the demo will do."""
     tasks = []
     for modality in modalities:
-        make = _Maker(paths, modality, seed, recipes[modality], load_configs(modality, arms))
-        order = [arm for arm in LONGEST_FIRST if arm in arms]
-        tasks += [make.start(), make.rank(), make.prepare("own"), make.prepare("continued")]
+        recipe = recipes[modality]
+        make = _Maker(paths, modality, seed, recipe, load_configs(modality, recipe.arms))
+        order = [arm for arm in LONGEST_FIRST if arm in recipe.arms]
+        tasks += [make.start(), make.rank(), make.prepare("winners"), make.prepare("continued")]
         tasks += [make.train(arm) for arm in order]
         tasks += [make.judge("base"), *map(make.judge, order)]
     return tasks
@@ -58,7 +53,7 @@ class _Maker:
     configs: dict[str, Config]
 
     def start(self) -> Task:
-        folder, recipe = self.paths.data(self.modality, "own").parent, self.recipe
+        folder, recipe = self.paths.data(self.modality, "winners").parent, self.recipe
         training = () if recipe.training is None else (str(recipe.training),)
         command = (
             "-m", "benchmarks.experiments.toy.demo_data", self.modality, str(folder), str(self.seed),
@@ -68,25 +63,25 @@ class _Maker:
 
     def rank(self) -> Task:
         """Preferences as people have them: the best and the worst of what the base itself draws for a prompt."""
-        recipe, own = self.recipe, self.paths.data(self.modality, "own")
+        recipe, ranked = self.recipe, self.paths.data(self.modality, "winners")
         command = (
             "-m", PROGRAMS[self.modality], "rank", str(ARMS["sft"].path(self.modality)),
             "--judge", JUDGES[self.modality], "--supervision", "pairs",
             "--prompt_file", str(self.paths.prompts(self.modality, "training")), "--samples", str(recipe.samples),
             "--first_seed", str(1000 * self.seed), *self._solver("--"), "--batch_size", str(recipe.at_once),
-            "--out", str(own),
+            "--out", str(ranked),
         )  # fmt: skip
         prompts = len(train_captions(self.modality)) if recipe.training is None else recipe.training
         count = prompts * recipe.samples
         return self._task(
             "rank", f"ranking {recipe.samples} samples of the base for each of {prompts} prompts", command, ("data",),
-            count * recipe.steps * PASS[self.modality], watch_lines(own / "samples" / "samples.jsonl", count),
+            count * recipe.steps * PASS[self.modality], watch_lines(ranked / "samples" / "samples.jsonl", count),
         )  # fmt: skip
 
     def prepare(self, kind: str) -> Task:
-        arm, needs = ("sft", "rank") if kind == "own" else ("continued", "data")
+        arm, needs = ("sft", "rank") if kind == "winners" else ("continued", "data")
         command = ("-m", PROGRAMS[self.modality], "prepare", str(ARMS[arm].path(self.modality)), *self._data(kind))
-        label = "encoding winners and losers" if kind == "own" else "encoding the control's data"
+        label = "encoding winners and losers" if kind == "winners" else "encoding the control's data"
         return self._task(f"prepare/{kind}", label, command, (needs,), 2)
 
     def train(self, arm: str) -> Task:
@@ -131,7 +126,7 @@ class _Maker:
     def _data(self, kind: str) -> tuple[str, ...]:
         source, cache = self.paths.data(self.modality, kind), self.paths.cache(self.modality, kind)
         # what learns from winners alone takes the winners of the pairs
-        form = ("--data.supervision", "pairs") if kind == "own" else ()
+        form = ("--data.supervision", "pairs") if kind == "winners" else ()
         return ("--data.source", str(source), "--data.cache", str(cache), *form)
 
     def _task(

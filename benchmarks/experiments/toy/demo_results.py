@@ -115,12 +115,12 @@ def load_results(
 
 
 def _set_scores(paths: DemoPaths, modality: Modality) -> dict[str, float]:
-    ranked = read_lines(paths.data(modality, "own") / "metadata.jsonl")
+    ranked = read_lines(paths.data(modality, "winners") / "metadata.jsonl")
     means = {
         "winners": np.mean([row["score"] for row in ranked]),
         "losers": np.mean([row["loser_score"] for row in ranked]),
     }
-    start = json.loads((paths.data(modality, "own").parent / "start.json").read_text(encoding="utf-8"))
+    start = json.loads((paths.data(modality, "winners").parent / "start.json").read_text(encoding="utf-8"))
     return {name: round(float(mean), 4) for name, mean in means.items()} | start
 
 
@@ -142,16 +142,21 @@ def markdown(results: Sequence[ModalityResult], when: str) -> str:
     """Table and verdicts as a page of text can take them; `when` says how the demo was run."""
     head = [f"{NAMES[r.modality]}: R | wins" for r in results]
     lines = [when, "", f"| | {' | '.join(head)} |", "|---" * (1 + 2 * len(results)) + "|"]
-    for arm in results[0].arms.values():
-        cells = []
-        for result in results:
-            value, low, high = result.arms[arm.arm].mean
-            wins = "" if arm.arm == "base" else f"{100 * result.arms[arm.arm].win_rate.value:.0f} %"
-            cells += [f"{value:.3f} ({low:.3f} to {high:.3f})", wins]
-        name = f"**{arm.name}**" if arm.arm == "seppo" else arm.name
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name, about in ARMS.items():
+        found = [result.arms.get(name) for result in results]
+        if any(found):
+            cells = [cell for arm in found for cell in _cells(arm)]
+            lines.append(f"| {f'**{about.name}**' if name == 'seppo' else about.name} | {' | '.join(cells)} |")
     told = [f"- {NAMES[result.modality]}: {verdict}" for result in results for verdict in result.verdicts]
     return "\n".join([*lines, "", *told, ""])
+
+
+def _cells(arm: ArmResult | None) -> tuple[str, str]:
+    if arm is None:
+        return "", ""
+    value, low, high = arm.mean
+    wins = "" if arm.arm == "base" else f"{100 * arm.win_rate.value:.0f} %"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})", wins
 
 
 def report_json(results: Sequence[ModalityResult], meta: dict) -> dict:

@@ -3,17 +3,26 @@ works out is there in all of them."""
 
 import os
 
+import torch
+
 from benchmarks.experiments.toy.demo_arms import load_configs
 from benchmarks.experiments.toy.judge import load_adapter
+from benchmarks.experiments.toy.task.captions import held_out
+from benchmarks.experiments.toy.task.render import FRAMES, SIZE
+from benchmarks.experiments.toy.task.score import score_videos
 
 
 def warm() -> None:
-    """Loads both bases and forgets them, without a word: what is wrong with one, the command that needs it says."""
+    """Loads both bases, and draws what clips are held against.
+
+    Without a word: what is wrong with a base, the command that needs it says.
+    """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         for modality in ("image", "video"):
             load_adapter(modality, load_configs(modality, ("sft",))["sft"])
+        score_videos(torch.zeros(1, 3, FRAMES, SIZE, SIZE), held_out("video")[:1])
     except (OSError, ValueError):
         pass
     finally:

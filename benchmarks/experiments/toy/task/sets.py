@@ -12,8 +12,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.experiments.toy.task.captions import Modality, held_out, train_captions
-from benchmarks.experiments.toy.task.mixture import draw_pairs, draw_samples
+from benchmarks.experiments.toy.task.captions import Modality
 
 FRAMES_PER_SECOND = 8
 LOSSLESS = {"qp": "0", "x264-params": "log-level=error"}
@@ -72,28 +71,3 @@ def read_set(folder: Path) -> tuple[Tensor, list[str]]:
                 samples.append(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
     pixels = rearrange(torch.from_numpy(np.stack(samples)), "n ... c -> n c ...").float()
     return pixels / 127.5 - 1, [row["caption"] for row in rows]
-
-
-def write_sets(folder: Path, seed: int = 0, images: int = 768, clips: int = 288) -> dict[str, Path]:
-    """Writes all sets under `folder` and returns them by name; the same seed gives the same pixels.
-
-    For each modality: `winners` and `losers`, the better and the worse of two draws of the mixture, under the same file
-    names, so that the pairs can be told; `continued`, as many fresh draws, the bases' own training data; and
-    `prompts.txt`, the held-out captions, one a line. The three sets use training captions only, all equally often
-    where the size is a multiple of their number (192 and 96).
-    """
-    written: dict[str, Path] = {}
-    sizes: dict[Modality, int] = {"image": images, "video": clips}
-    for modality, size in sizes.items():
-        generator = torch.Generator().manual_seed(seed)
-        known = train_captions(modality)
-        captions = [known[i % len(known)] for i in range(size)]
-        pairs = draw_pairs(modality, captions, generator)
-        continued = draw_samples(modality, captions, generator)
-        for name, pixels in (("winners", pairs.winners), ("losers", pairs.losers), ("continued", continued)):
-            target = Path(folder) / modality / name
-            written[f"{modality}/{name}"] = write_set(target, modality, pixels, captions)
-        prompts = Path(folder) / modality / "prompts.txt"
-        prompts.write_text("\n".join(held_out(modality)) + "\n", encoding="utf-8")
-        written[f"{modality}/prompts"] = prompts
-    return written
