@@ -13,7 +13,6 @@ from benchmarks.experiments.toy.task import captions
 from benchmarks.experiments.toy.task.mixture import draw_pairs
 from benchmarks.experiments.toy.task.sets import FRAMES_PER_SECOND, read_set, to_bytes, write_clip, write_set
 
-
 SIZES = {"image": 12, "video": 6}
 
 
