@@ -1,9 +1,11 @@
 """From a base on disk to an export: loading, refusals, and whole runs as the command line does them."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import diffusers
 import pytest
@@ -164,6 +166,8 @@ def test_the_method_s_timesteps_and_weights_reach_training(bases, tmp_path, monk
     seen = []
 
     class Seen:
+        previews = SimpleNamespace(telling_the_end=nullcontext)
+
         def __init__(self, parts):
             seen.append(parts.noise_path)
 

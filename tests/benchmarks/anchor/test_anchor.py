@@ -80,7 +80,7 @@ def test_measured_signs_and_samples_are_the_models_own(run, tmp_path):
     opened = open_run(run)
     point = points(opened, "initial")[-1]
     found = measure(opened, point, Plan((1, 4, 6), draws=4, samples=2, batch_size=2), tmp_path)
-    assert found.policy_samples.shape == (3, 2, 1, 16, 16, 3) and found.plus.shape == (3, 4)
+    assert found.policy_samples.shape == (3, 2, 1, 32, 32, 3) and found.plus.shape == (3, 4)
     assert torch.equal(found.plus, found.winner_gap < 0)
     # one draw in each quarter of the timesteps
     assert ((found.u * 4).long() == torch.arange(4)).all()
