@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 CORE := tests/test_floors.py tests/models tests/methods/test_losses.py tests/config tests/cache tests/image tests/data/test_source.py \
 	tests/video/test_frames.py tests/training/test_resume.py tests/training/test_precision.py
 
-.PHONY: demo demo-full test slow check times browser parity floors test-all install clean
+.PHONY: demo demo-full test slow check times browser parity floors docs test-all install clean
 
 demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
 	$(BIN)/python -m benchmarks demo $(DEMO)
@@ -45,7 +45,10 @@ parity: .venv-parity/installed  ## what needs other people's code, in an environ
 floors: .venv-floors/installed  ## the tests' core on torch as pinned and every other library at the least version asked for
 	.venv-floors/bin/python -m pytest -n $(PROCESSES) --dist loadfile $(CORE)
 
-test-all: test slow browser parity  ## every test that a CPU can run
+docs: .venv-docs/installed  ## the documentation as a site, build/docs/index.html; every warning is an error
+	.venv-docs/bin/sphinx-build -c docs/site -b html -W --keep-going -q . build/docs
+
+test-all: test slow browser parity docs  ## every test that a CPU can run
 
 install: $(STAMP)
 
@@ -71,5 +74,13 @@ $(STAMP): pyproject.toml constraints.txt
 	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -c constraints.txt -e ".[dev]"
 	touch .venv-floors/installed
 
+# The site needs nothing of the product, so that torch is not installed for it.
+.venv-docs/installed: pyproject.toml
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --upgrade pip
+	.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-docs/wanted.txt
+	.venv-docs/bin/python -m pip install --quiet -r .venv-docs/wanted.txt
+	touch .venv-docs/installed
+
 clean:  ## removes the environment and caches, never runs/
-	rm -rf .venv .venv-parity .venv-floors .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-floors .venv-docs build/docs .pytest_cache .ruff_cache .hypothesis
