@@ -29,7 +29,7 @@ LAYERS = [
     {"cli"},
 ]
 """Rooms of the core, lowest first: a room imports from those below it; rooms of one line do not know each other."""
-SIDE = {"judging", "report"}
+SIDE = {"judging", "report", "toy"}
 """Rooms beside the flow."""
 LINES = 350
 

@@ -9,11 +9,11 @@ from einops import rearrange
 from benchmarks.experiments.toy.demo import MARKER, Demo, DemoFolder, Reports
 from benchmarks.experiments.toy.demo_arms import SHORT, DemoPaths, trained
 from benchmarks.experiments.toy.demo_plan import plan
-from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
-from benchmarks.experiments.toy.task.render import caption_indices, clean_clips, clean_images
 from seppo_core.export.samples import to_frames
 from seppo_core.io.atomic import save_json, save_tensors, save_text
+from seppo_core.toy.captions import Modality, held_out
+from seppo_core.toy.render import caption_indices, clean_clips, clean_images
 
 NOISE = {"base": 0.35, "continued": 0.34, "sft": 0.2, "seppo": 0.15, "dpo": 0.17, "anchor_off": 0.6}
 UPDATES = 60

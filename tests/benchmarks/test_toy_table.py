@@ -13,8 +13,8 @@ from benchmarks.experiments.toy.main import write_report
 from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.publish import between, publish
 from benchmarks.experiments.toy.results import difference, load_table
-from benchmarks.experiments.toy.task.captions import held_out
 from benchmarks.experiments.toy.text import HEADINGS, cells, markdown
+from seppo_core.toy.captions import held_out
 from tests.benchmarks.toy_cells import small_plan, write_cell
 
 FEW = ("seppo", "sft", "dpo")

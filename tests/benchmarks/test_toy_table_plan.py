@@ -9,9 +9,9 @@ from benchmarks.experiments.toy.arms import ARMS
 from benchmarks.experiments.toy.data import training, validation, write_data
 from benchmarks.experiments.toy.plan import Cell, Plan, arm_config
 from benchmarks.experiments.toy.regimes import REGIMES, SCALES
-from benchmarks.experiments.toy.task.captions import held_out, train_captions
 from benchmarks.experiments.toy.task.mixture import score_samples
 from benchmarks.experiments.toy.task.sets import read_set
+from seppo_core.toy.captions import held_out, train_captions
 from tests.benchmarks.toy_cells import small_plan
 
 

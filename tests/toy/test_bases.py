@@ -7,8 +7,9 @@ import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline
 
 import seppo_core.models.patch_vae  # noqa: F401  the pipelines' VAE class
-from benchmarks.experiments.toy.task import bases, captions
-from benchmarks.experiments.toy.task.score import image_parts, video_parts
+from benchmarks.experiments.toy.task import bases
+from seppo_core.toy import captions
+from seppo_core.toy.score import image_parts, video_parts
 
 MEGABYTE = 2**20
 

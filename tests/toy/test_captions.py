@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from benchmarks.experiments.toy.task import captions
+from seppo_core.toy import captions
 
 MODALITIES = ("image", "video")
 
@@ -48,8 +48,8 @@ def test_a_foreign_caption_is_named():
 @pytest.mark.slow
 def test_imports_stay_light():
     code = (
-        "import sys, benchmarks.experiments.toy.task.captions; assert 'torch' not in sys.modules; "
-        "import benchmarks.experiments.toy.task.score, benchmarks.experiments.toy.task.mixture, "
+        "import sys, seppo_core.toy.captions; assert 'torch' not in sys.modules; "
+        "import seppo_core.toy.score, benchmarks.experiments.toy.task.mixture, "
         "benchmarks.experiments.toy.task.sets; "
         "assert 'diffusers' not in sys.modules"
     )

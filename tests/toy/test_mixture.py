@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from benchmarks.experiments.toy.task import captions
 from benchmarks.experiments.toy.task.mixture import (
     BAD,
     WRONG,
@@ -13,7 +12,8 @@ from benchmarks.experiments.toy.task.mixture import (
     draw_samples,
     score_samples,
 )
-from benchmarks.experiments.toy.task.render import caption_indices
+from seppo_core.toy import captions
+from seppo_core.toy.render import caption_indices
 
 
 def generator(seed=0):

@@ -5,9 +5,9 @@ import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline, UNetMotionModel
 
 from benchmarks.evaluation import tiny_models as models
-from benchmarks.experiments.toy.task import captions
 from benchmarks.experiments.toy.task.base_model import Base
 from benchmarks.experiments.toy.task.bases import CHANNELS as SHIPPED
+from seppo_core.toy import captions
 
 CHANNELS = (16, 16)
 

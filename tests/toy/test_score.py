@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.experiments.toy.task import captions, render
 from benchmarks.experiments.toy.task.mixture import draw_images, draw_videos
-from benchmarks.experiments.toy.task.score import image_parts, score_images, score_videos, video_parts
+from seppo_core.toy import captions, render
+from seppo_core.toy.score import image_parts, score_images, score_videos, video_parts
 
 
 def clean(modality, wanted):

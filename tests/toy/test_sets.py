@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from benchmarks.experiments.toy.demo_data import write_start
-from benchmarks.experiments.toy.task import captions
 from benchmarks.experiments.toy.task.mixture import draw_pairs
 from benchmarks.experiments.toy.task.sets import FRAMES_PER_SECOND, read_set, to_bytes, write_clip, write_set
+from seppo_core.toy import captions
 
 SIZES = {"image": 12, "video": 6}
 

@@ -12,9 +12,9 @@ from torch import nn
 from benchmarks.evaluation import tiny_models
 from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.processes import Launcher, read_log
-from benchmarks.experiments.toy.task.captions import train_captions
 from benchmarks.experiments.toy.task.mixture import draw_samples
 from benchmarks.experiments.toy.task.sets import write_set
+from seppo_core.toy.captions import train_captions
 
 IMAGES = 8
 CONFIG = """\

@@ -11,7 +11,6 @@ from diffusers.models import ModelMixin
 from torch import Tensor, nn
 
 from benchmarks.experiments.toy.task.bases import image_base, motion_adapter, video_base
-from benchmarks.experiments.toy.task.render import FRAMES
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.schema import Config, TuneConfig
 from seppo_core.io.rng import keyed_generator
@@ -19,6 +18,7 @@ from seppo_core.models.adapter import Adapter, Condition, CropInfo
 from seppo_core.models.vae import cast
 from seppo_core.plan.architecture import pipeline_architecture
 from seppo_core.plan.build import build_adapter, caption_condition
+from seppo_core.toy.render import FRAMES
 from seppo_image.config import ImageConfig, ImageData, ImageModel
 from seppo_video.config import VideoConfig, VideoData, VideoModel
 

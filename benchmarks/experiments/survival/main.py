@@ -119,9 +119,9 @@ def table(report: dict) -> str:
 def _write_images(folder: Path, seed: int) -> Path:
     import torch
 
-    from benchmarks.experiments.toy.task.captions import train_captions
     from benchmarks.experiments.toy.task.mixture import draw_samples
     from benchmarks.experiments.toy.task.sets import write_set
+    from seppo_core.toy.captions import train_captions
 
     captions = train_captions("image")[:IMAGES]
     pixels = draw_samples("image", captions, torch.Generator().manual_seed(seed))

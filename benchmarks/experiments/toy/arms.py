@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
 from seppo_core.config.schema import Config
+from seppo_core.toy.captions import Modality
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 

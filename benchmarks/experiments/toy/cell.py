@@ -23,13 +23,13 @@ from benchmarks.experiments.toy.judge import Judge
 from benchmarks.experiments.toy.plan import Cell, config_path
 from benchmarks.experiments.toy.regimes import STRONG
 from benchmarks.experiments.toy.sweep import BUSY
-from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
 from seppo_core.config.loader import load_config
 from seppo_core.io.locks import holder_of
 from seppo_core.report.provenance import provenance
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_metrics
+from seppo_core.toy.captions import Modality, held_out
 from seppo_image.__main__ import main as image_main
 from seppo_video.__main__ import main as video_main
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.experiments.toy.task.captions import Modality, train_captions
 from benchmarks.experiments.toy.task.mixture import draw_pairs, draw_samples, score_samples
 from benchmarks.experiments.toy.task.sets import read_set, write_set
 from seppo_core.io.atomic import save_json, save_text
+from seppo_core.toy.captions import Modality, train_captions
 
 REVISION = 1
 """Raised when a change here changes what is written."""

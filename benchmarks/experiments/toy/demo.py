@@ -17,9 +17,9 @@ from benchmarks.experiments.toy.demo_arms import FULL, RECIPES, DemoPaths, Recip
 from benchmarks.experiments.toy.demo_plan import Task, plan
 from benchmarks.experiments.toy.demo_runner import run_tasks
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.io.atomic import save_json, save_text
 from seppo_core.run.eta import clock
+from seppo_core.toy.captions import Modality
 
 DEFAULT = Path("runs/demo")
 MARKER = "demo.json"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.experiments.toy.arms import ROOT, SCHEMAS
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.config.loader import load_config
 from seppo_core.config.schema import Config
+from seppo_core.toy.captions import Modality
 
 CONFIGS = Path("configs/toy")
 

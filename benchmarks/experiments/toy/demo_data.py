@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.experiments.toy.task.captions import Modality, held_out, train_captions
 from benchmarks.experiments.toy.task.mixture import draw_samples, score_samples
 from benchmarks.experiments.toy.task.sets import read_set, write_set
 from seppo_core.io.atomic import save_json, save_text
+from seppo_core.toy.captions import Modality, held_out, train_captions
 
 
 def write_start(folder: Path, modality: Modality, seed: int, count: int, training: int | None = None) -> float:

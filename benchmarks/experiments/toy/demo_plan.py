@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from benchmarks.experiments.toy.arms import PROGRAMS, SCHEMAS, passes_per_item
 from benchmarks.experiments.toy.demo_arms import ARMS, PASS, DemoPaths, Recipe, load_configs, trained
 from benchmarks.experiments.toy.demo_watch import Watch, judge_progress, watch_judge, watch_lines, watch_training
-from benchmarks.experiments.toy.task.captions import Modality, held_out, train_captions
 from seppo_core.config.schema import Config
+from seppo_core.toy.captions import Modality, held_out, train_captions
 
 START = 1.5
 """Seconds of one core that a process takes beside its work."""
-SCORES = "benchmarks.experiments.toy.task.score"
+SCORES = "seppo_core.toy.score"
 JUDGES: dict[Modality, str] = {"image": f"{SCORES}:score_images", "video": f"{SCORES}:score_videos"}
 LONGEST_FIRST = ("published", "seppo", "anchor_off", "gt_pair", "dpo", "sft", "continued")
 """So that no worker is left with a long task at the end."""

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from benchmarks.experiments.toy.demo_arms import ARMS, DemoPaths, trained
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.report.statistics import Interval, mean_interval, paired_difference, sign_flip_test, win_rate
 from seppo_core.run.history import read_lines, read_metrics
+from seppo_core.toy.captions import Modality
 
 METHOD = "mean of the exact score over held-out prompts x seeds; 95 % t interval with the prompt as unit"
 WIN_RATE = "share of (prompt, seed) pairs that score above the base's sample from the same noise; ties count half"

@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.experiments.toy.demo_arms import load_configs
 from benchmarks.experiments.toy.judge import load_adapter
-from benchmarks.experiments.toy.task.captions import held_out
-from benchmarks.experiments.toy.task.render import FRAMES, SIZE
-from benchmarks.experiments.toy.task.score import score_videos
+from seppo_core.toy.captions import held_out
+from seppo_core.toy.render import FRAMES, SIZE
+from seppo_core.toy.score import score_videos
 
 
 def warm() -> None:

@@ -10,12 +10,12 @@ from safetensors.numpy import load_file
 from benchmarks.experiments.toy.arms import SCHEMAS
 from benchmarks.experiments.toy.data import SOURCES
 from benchmarks.experiments.toy.plan import Cell
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.config.loader import load_config
 from seppo_core.config.monitoring import HealthConfig
 from seppo_core.io.atomic import save_json
 from seppo_core.run.health import Health
 from seppo_core.run.history import read_metrics
+from seppo_core.toy.captions import Modality
 
 FORMAT = 2
 

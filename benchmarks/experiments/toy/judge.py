@@ -17,7 +17,6 @@ from torch import Tensor
 
 from benchmarks.experiments.toy.demo_arms import ARMS, DemoPaths, load_configs, trained
 from benchmarks.experiments.toy.demo_watch import judge_progress
-from benchmarks.experiments.toy.task.captions import Modality, held_out
 from benchmarks.experiments.toy.task.mixture import score_samples
 from seppo_core.config.schema import Config
 from seppo_core.export.samples import Draw, to_frames
@@ -26,6 +25,7 @@ from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import load_trainable_state, trainable_state
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.toy.captions import Modality, held_out
 from seppo_core.training.setup import tune
 
 NAME = "update-{:06d}.safetensors"

@@ -10,8 +10,8 @@ from benchmarks.experiments.toy.arms import ARMS, ROOT, TIERS
 from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
 from benchmarks.experiments.toy.regimes import REGIMES, SCALES
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.run.eta import clock
+from seppo_core.toy.captions import Modality
 
 DEFAULT = Path("runs/toy")
 STORE = Path("benchmarks/results/own")

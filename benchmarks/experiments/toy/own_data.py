@@ -19,15 +19,15 @@ import numpy as np
 from benchmarks.experiments.toy.arms import ARMS, ROOT
 from benchmarks.experiments.toy.data import training
 from benchmarks.experiments.toy.plan import config_path
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.io.atomic import save_json, save_text
 from seppo_core.run.history import read_lines
+from seppo_core.toy.captions import Modality
 from seppo_image.__main__ import main as image_main
 from seppo_video.__main__ import main as video_main
 
 JUDGES = {
-    "image": "benchmarks.experiments.toy.task.score:score_images",
-    "video": "benchmarks.experiments.toy.task.score:score_videos",
+    "image": "seppo_core.toy.score:score_images",
+    "video": "seppo_core.toy.score:score_videos",
 }
 BATCH = {"image": 64, "video": 16}
 

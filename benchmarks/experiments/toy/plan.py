@@ -11,10 +11,10 @@ import yaml
 
 from benchmarks.experiments.toy.arms import ARMS, ROOT, SCHEMAS, TIERS, Arm, passes_per_item
 from benchmarks.experiments.toy.regimes import OWN_DATA, REGIMES, STRONG, BaseName, Regime, Scale, Setting
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.config.aliases import FIRST
 from seppo_core.config.loader import load_config
 from seppo_core.config.schema import Config
+from seppo_core.toy.captions import Modality
 
 REVISION = 2
 """Raised when a change anywhere makes stored cells another experiment: they are then left aside and done anew."""

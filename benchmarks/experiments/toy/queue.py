@@ -9,8 +9,8 @@ from benchmarks.experiments.toy.arms import ARMS, PROGRAMS, Arm
 from benchmarks.experiments.toy.folder import Paths, is_done, read_result
 from benchmarks.experiments.toy.plan import TUNING_SEED, Cell, Plan, config_path
 from benchmarks.experiments.toy.regimes import BETAS, LADDER, WEIGHTS, Setting
-from benchmarks.experiments.toy.task.captions import Modality
 from seppo_core.io.atomic import save_json
+from seppo_core.toy.captions import Modality
 
 FORMS = {"pairs": "pairs", "labels": "labels", "own_pairs": "pairs", "own_labels": "labels"}
 """`data.supervision` of the kinds of data that are not winners."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.experiments.toy.arms import ARMS, TIERS
-from benchmarks.experiments.toy.task.captions import Modality
+from seppo_core.toy.captions import Modality
 
 LADDER = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 """Learning rates beyond those that every arm is tried at."""

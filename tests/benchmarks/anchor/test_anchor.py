@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 
 from benchmarks.evaluation.anchor.main import main
 from benchmarks.evaluation.anchor.measure import Plan, measure, open_run, points, spread
-from benchmarks.experiments.toy.task.captions import train_captions
 from benchmarks.experiments.toy.task.mixture import draw_samples
-from benchmarks.experiments.toy.task.score import score_images
 from benchmarks.experiments.toy.task.sets import write_set
 from seppo_core.config.loader import load_config
 from seppo_core.config.schema import TuneConfig
 from seppo_core.io.rng import keyed_normal
 from seppo_core.models.tuning import load_trainable_state
+from seppo_core.toy.captions import train_captions
+from seppo_core.toy.score import score_images
 from seppo_image import commands as image_commands
 from seppo_image.config import ImageConfig
 from seppo_video import commands as video_commands

@@ -1,1 +1,1 @@
-"""The embedded task: small captioned images and clips with an exact preference score, all offline."""
+"""The embedded task beside `seppo_core.toy`: what its bases learn, sets as files, the bases and their training."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from benchmarks.evaluation import tiny_models as models
-from benchmarks.experiments.toy.task.captions import Modality, all_captions
 from benchmarks.experiments.toy.task.mixture import draw_images, draw_videos
 from seppo_core.models.patch_vae import PatchVAE
+from seppo_core.toy.captions import Modality, all_captions
 
 WHITENING = 0.75
 

@@ -5,7 +5,7 @@ Their folders are written by `benchmarks.experiments.toy.task.train_base`.
 
 from pathlib import Path
 
-from benchmarks.experiments.toy.task.captions import Modality
+from seppo_core.toy.captions import Modality
 
 FOLDER = Path(__file__).resolve().parent / "bases"
 CHANNELS: dict[Modality, tuple[int, int]] = {"image": (48, 64), "video": (48, 64)}

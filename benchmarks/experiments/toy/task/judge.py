@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 
 from benchmarks.evaluation.metric_adapters import Judge, Sample
-from benchmarks.experiments.toy.task.score import score_images, score_videos
+from seppo_core.toy.score import score_images, score_videos
 
 
 class ToyJudge(Judge):

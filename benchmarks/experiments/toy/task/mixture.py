@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from benchmarks.experiments.toy.task.captions import ATTRIBUTES, Modality, sizes
-from benchmarks.experiments.toy.task.render import FRAMES, RADII, SIZE, caption_indices, clips, draw, positions
-from benchmarks.experiments.toy.task.score import score_images, score_videos
+from seppo_core.toy.captions import ATTRIBUTES, Modality, sizes
+from seppo_core.toy.render import FRAMES, RADII, SIZE, caption_indices, clips, draw, positions
+from seppo_core.toy.score import score_images, score_videos
 
 WRONG = 0.2
 BAD = 0.3

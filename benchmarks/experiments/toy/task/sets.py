@@ -12,7 +12,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.experiments.toy.task.captions import Modality
+from seppo_core.toy.captions import Modality
 
 FRAMES_PER_SECOND = 8
 LOSSLESS = {"qp": "0", "x264-params": "log-level=error"}

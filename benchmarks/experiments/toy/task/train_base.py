@@ -27,8 +27,8 @@ from transformers.utils.logging import disable_progress_bar
 from benchmarks.evaluation import tiny_models as models
 from benchmarks.experiments.toy.task.base_model import Base
 from benchmarks.experiments.toy.task.bases import CHANNELS, FOLDER
-from benchmarks.experiments.toy.task.captions import Modality, held_out, train_captions
 from benchmarks.experiments.toy.task.mixture import draw_samples, score_samples
+from seppo_core.toy.captions import Modality, held_out, train_captions
 
 BATCH_OF_EVALUATION = 64
 

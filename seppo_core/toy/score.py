@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from benchmarks.experiments.toy.task.captions import ATTRIBUTES, sizes
-from benchmarks.experiments.toy.task.render import (
+from seppo_core.toy.captions import ATTRIBUTES, sizes
+from seppo_core.toy.render import (
     CLIP_RADIUS,
     FRAMES,
     HEADINGS,

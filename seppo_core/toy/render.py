@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from benchmarks.experiments.toy.task.captions import ATTRIBUTES, COLOURS, Modality, indices
+from seppo_core.toy.captions import ATTRIBUTES, COLOURS, Modality, indices
 
 SIZE = 32
 FRAMES = 8

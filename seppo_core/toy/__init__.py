@@ -1,0 +1,1 @@
+"""The embedded task: captions, clean drawings and the exact score of small pictures and clips."""
