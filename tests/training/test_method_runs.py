@@ -148,7 +148,8 @@ def test_accumulation_changes_nothing(workshop, caches, tmp_path, name):
         commands.train(config_of(workshop, caches, tmp_path / str(micro), VARIANTS[name], "full", micro))
     for a, b in zip(*(read_metrics(tmp_path / str(micro)) for micro in (1, 4)), strict=True):
         for key in ("loss", "grad_norm", "margin"):
-            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-4), (a["update"], key)
+            # each update multiplies the rounding of those before; margins go up to 4 and pass through zero
+            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=2e-3 if key == "margin" else 1e-4), (a["update"], key)
         for key in ("share_s_plus", "share_desirable"):
             assert a.get(key) == b.get(key)
         if "one sign" in name:
@@ -168,7 +169,8 @@ def test_the_whole_batch_is_that_of_all_processes(workshop, caches, tmp_path, na
     assert len(two) == len(one) == 6
     for a, b in zip(two, one, strict=True):
         for key in ("loss", "grad_norm", "margin"):
-            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-4), (a["update"], key)
+            # each update multiplies the rounding of those before; margins go up to 4 and pass through zero
+            assert a[key] == pytest.approx(b[key], rel=1e-3, abs=2e-3 if key == "margin" else 1e-4), (a["update"], key)
         for key in ("share_s_plus", "share_desirable"):
             assert a.get(key) == b.get(key)
         if name == "kto":
