@@ -36,10 +36,10 @@ html_extra_path = ["start"]
 
 CONTENTS = {
     "Begin": ["install", "quickstart", "data"],
-    "Train": ["methods", "which_method", "watching", "memory", "several_processes", "python"],
+    "Train": ["methods", "which_method", "watching", "stop_and_resume", "memory", "several_processes", "python"],
     "Use": ["using_the_result", "families", "evaluation", "judges"],
     "Background": ["paper", "coming_from"],
-    "When it goes wrong": ["bad_inputs", "faults"],
+    "When it goes wrong": ["troubleshooting", "bad_inputs", "faults"],
     "Develop": ["/CONTRIBUTING", "parity", "full_size", "test_times", "/CHANGELOG", "/LOG"],
 }
 """The pages in the order of the side bar."""

@@ -1,0 +1,26 @@
+"""What stands in the documentation twice is the same in both places."""
+
+import re
+from pathlib import Path
+
+from seppo_core.run.folder import FREE_KEYS
+from tests.docs.pages import text_of
+from tools.write_troubleshooting import messages, parted
+
+
+def test_messages_are_those_of_the_tested_table():
+    """`python -m tools.write_troubleshooting` writes them."""
+    told = messages(text_of(Path("docs/bad_inputs.md")))
+    assert told in text_of(Path("docs/troubleshooting.md"))
+    assert told.count("\n| `") == text_of(Path("docs/bad_inputs.md")).count("\n| ") - told.count("\n| Message")
+
+
+def test_a_message_is_parted_behind_what_is_wrong():
+    assert parted("a (b; c) is wrong; mend it; or not") == ("a (b; c) is wrong", "mend it; or not")
+    assert parted('{"file": "0.png", "reason": "it is \\"new\\"; read it"}') == ('it is "new"', "read it")
+    assert parted("nothing helps") == ("nothing helps", "")
+
+
+def test_keys_that_may_change_are_those_of_the_code():
+    listed = text_of(Path("docs/stop_and_resume.md")).partition("<!-- free:begin -->")[2].partition("<!-- free:end")[0]
+    assert set(re.findall(r"`([\w.]+)`", listed)) == set(FREE_KEYS)
