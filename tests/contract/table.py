@@ -1,4 +1,4 @@
-"""The table of families in docs/families.md, which `python -m tests.contract.table` writes.
+"""The tables of docs/families.md, which `python -m tests.contract.table` writes.
 
 Nothing is written down twice: a row is a row of the contract, what it says of a family is read from its adapter.
 """
@@ -6,28 +6,21 @@ Nothing is written down twice: a row is a row of the contract, what it says of a
 from pathlib import Path
 
 from benchmarks.experiments.full_size.report import millions, read_results
+from benchmarks.experiments.toy.publish import between
 from tests.contract.family import Family
 from tests.contract.rows import FAMILIES
+from tests.plan.cases import planned
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docs" / "families.md"
 FULL_SIZE = ROOT / "docs" / "full_size.json"
 HEAD = """\
-# Families
-
-`tests/contract` runs every row: a tiny pipeline of the family's own diffusers class, with random weights, on a CPU. The
-cases hold the adapter to its pipeline, alone and in training; train a LoRA and the weights; and compare what plain
-diffusers draws from the exports. `python -m tests.contract.table` writes this file.
-
-- Pipeline: the diffusers class that a base has to be saved from, and that an export loads as.
-- LoRA: what loads an exported LoRA.
-- Trained: what training can be kept to (`tune.scope`).
-- Exports: what `export` writes.
-- Largest run: if `python -m benchmarks full_size` has run a published base's recipe on random weights, its parameters
-  and the size (docs/full_size.md has the rest); else the latents of the contract's cases, c × [f] × h × w.
-
 | Family | Pipeline | LoRA | Trained | Exports | Largest run |
 |---|---|---|---|---|---|
+"""
+RECIPES = """\
+| Recipe | Hardware | `prepare` | `train` | Hours |
+|---|---|---|---|---|
 """
 
 
@@ -56,10 +49,19 @@ def largest(family: Family) -> str:
     return f"{most.about}{less}: {millions(most.denoiser)} parameters, {most.size}"
 
 
-def table() -> str:
-    """The whole of docs/families.md."""
-    return HEAD + "".join(row(family) for family in FAMILIES)
+def recipe(path: Path) -> str:
+    """A recipe's line: what its header says."""
+    told = planned(path)
+    link = f"[{path.stem}](../{path.relative_to(ROOT).as_posix()})"
+    return f"| {link} | {told.hardware} | {told.prepare:g} GiB | {told.train:g} GiB | {told.hours:g} |\n"
+
+
+def page() -> str:
+    """The whole of docs/families.md: what is written by hand, with both tables."""
+    text = between(FILE.read_text(encoding="utf-8"), "families", (HEAD + "".join(map(row, FAMILIES))).strip())
+    paths = [*sorted(ROOT.glob("configs/image/*.yaml")), *sorted(ROOT.glob("configs/video/*.yaml"))]
+    return between(text, "recipes", (RECIPES + "".join(map(recipe, paths))).strip())
 
 
 if __name__ == "__main__":
-    FILE.write_text(table(), encoding="utf-8")
+    FILE.write_text(page(), encoding="utf-8")

@@ -1,16 +1,18 @@
 """docs/families.md says what the rows yield, and every family of a config has a row."""
 
 import json
+from dataclasses import fields
 
+from seppo_core.config.model import ModelConfig
 from seppo_image.config import ImageModel
 from seppo_video.config import VideoModel
 from tests.contract.curves import STORED
 from tests.contract.rows import FAMILIES
-from tests.contract.table import FILE, row, table
+from tests.contract.table import FILE, page, row
 
 
-def test_the_committed_table_is_what_the_rows_yield():
-    assert FILE.read_text(encoding="utf-8") == table(), "run python -m tests.contract.table"
+def test_the_committed_tables_are_what_rows_and_recipes_yield():
+    assert FILE.read_text(encoding="utf-8") == page(), "run python -m tests.contract.table"
 
 
 def test_every_family_of_a_config_has_a_row():
@@ -18,6 +20,13 @@ def test_every_family_of_a_config_has_a_row():
     assert {family.model.family for family in FAMILIES} == set(records)
     for family in FAMILIES:
         assert tuple(family.adapter_class.trainable) == family.model.spec.scopes
+
+
+def test_the_page_has_every_family_s_name_and_keys():
+    text = FILE.read_text(encoding="utf-8")
+    for record in (ImageModel.variants() | VideoModel.variants()).values():
+        own = {field.name for field in fields(record)} - {field.name for field in fields(ModelConfig)}
+        assert [name for name in (record.family, *own) if f"`{name}`" not in text] == []
 
 
 def test_every_family_has_its_curve():
