@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 CORE := tests/test_floors.py tests/models tests/methods/test_losses.py tests/config tests/cache tests/image tests/data/test_source.py \
 	tests/video/test_frames.py tests/training/test_resume.py tests/training/test_precision.py
 
-.PHONY: demo demo-full test slow check times browser parity floors docs test-all install clean
+.PHONY: dist demo demo-full test slow check times browser parity floors docs test-all install clean
 
 demo: $(STAMP)  ## align the two small bases and write runs/demo/index.html
 	$(BIN)/python -m benchmarks demo $(DEMO)
@@ -48,6 +48,10 @@ floors: .venv-floors/installed  ## the tests' core on torch as pinned and every 
 docs: .venv-docs/installed  ## the documentation as a site, build/docs/index.html; every warning is an error
 	.venv-docs/bin/sphinx-build -c docs/site -b html -W --keep-going -q . build/docs
 
+dist: .venv-dist/installed  ## the wheel and the source distribution, in dist/; tests/release installs the wheel elsewhere
+	rm -rf dist
+	.venv-dist/bin/python -m build --outdir dist .
+
 test-all: test slow browser parity docs  ## every test that a CPU can run
 
 install: $(STAMP)
@@ -64,7 +68,7 @@ $(STAMP): pyproject.toml constraints.txt
 .venv-parity/installed: pyproject.toml constraints.txt tests/parity/requirements.txt
 	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip install --quiet --upgrade pip
-	.venv-parity/bin/python -m pip install --quiet -c constraints.txt -r tests/parity/requirements.txt -e ".[dev]"
+	.venv-parity/bin/python -m pip install --quiet -c constraints.txt -r tests/parity/requirements.txt -e ".[dev,clip]"
 	touch .venv-parity/installed
 
 .venv-floors/installed: pyproject.toml constraints.txt tools/floors.py
@@ -82,5 +86,10 @@ $(STAMP): pyproject.toml constraints.txt
 	.venv-docs/bin/python -m pip install --quiet -r .venv-docs/wanted.txt
 	touch .venv-docs/installed
 
+.venv-dist/installed:
+	test -x .venv-dist/bin/python || $(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --upgrade pip build
+	touch .venv-dist/installed
+
 clean:  ## removes the environment and caches, never runs/
-	rm -rf .venv .venv-parity .venv-floors .venv-docs build/docs .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-parity .venv-floors .venv-docs .venv-dist build/docs dist .pytest_cache .ruff_cache .hypothesis

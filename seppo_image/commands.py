@@ -17,6 +17,7 @@ from seppo_core.config.options import (
     TrainRequest,
     VerifyRequest,
 )
+from seppo_core.data.media import MediaSource
 from seppo_core.data.open import open_source
 from seppo_core.io.atomic import whole_file
 from seppo_core.io.lazy import import_object
@@ -38,11 +39,15 @@ def media(config: ImageConfig) -> Media:
     return Media("image", write_image, read_image)
 
 
-def prepare(config: ImageConfig, request: PrepareRequest | None = None) -> None:
+def source_of(config: ImageConfig) -> MediaSource:
+    """The pictures that the config names, as `prepare` reads them."""
     d = config.data
     max_bytes = MAX_BYTES if d.max_file_mb is None else int(d.max_file_mb * 1024**2)
-    source = open_source(d, Pictures(d.height, d.width, max_bytes=max_bytes), config.seed)
-    commands.prepare(config, load, source, request is not None and request.overwrite)
+    return open_source(d, Pictures(d.height, d.width, max_bytes=max_bytes), config.seed)
+
+
+def prepare(config: ImageConfig, request: PrepareRequest | None = None) -> None:
+    commands.prepare(config, load, source_of(config), request is not None and request.overwrite)
 
 
 def verify(config: ImageConfig, request: VerifyRequest) -> None:

@@ -19,6 +19,7 @@ from seppo_core.config.options import (
     TrainRequest,
     VerifyRequest,
 )
+from seppo_core.data.media import MediaSource
 from seppo_core.data.open import open_source
 from seppo_core.io.lazy import import_object
 from seppo_core.judging.in_memory import Media
@@ -42,7 +43,8 @@ def media(config: VideoConfig) -> Media:
     return Media("video", partial(write_video, lossless=True, fps=config.model.fps), read_video)
 
 
-def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
+def source_of(config: VideoConfig) -> MediaSource:
+    """The clips that the config names, as `prepare` reads them."""
     d = config.data
     max_bytes = MAX_BYTES if d.max_file_mb is None else int(d.max_file_mb * 1024**2)
     clips = Clips(
@@ -55,8 +57,12 @@ def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
         seed=config.seed,
         max_bytes=max_bytes,
     )
-    source = open_source(d, clips, config.seed)
-    manifest = commands.prepare(config, load, source, request is not None and request.overwrite)
+    return open_source(d, clips, config.seed)
+
+
+def prepare(config: VideoConfig, request: PrepareRequest | None = None) -> None:
+    d = config.data
+    manifest = commands.prepare(config, load, source_of(config), request is not None and request.overwrite)
     if manifest.clip_times is not None and os.environ.get("RANK", "0") == "0":
         for line in times_text(ClipTimes.from_json(manifest.clip_times), d.frames, config.model.fps):
             print(line)

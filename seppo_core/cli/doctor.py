@@ -19,6 +19,7 @@ OPTIONAL = {
     "bitsandbytes": "8-bit AdamW, the extra gpu",
     "datasets": "Hub datasets, the extra data",
     "pyarrow": "parquet files, the extra data",
+    "open-clip-torch": "the scorers open_clip_score[MODEL:TAG], the extra clip",
     "scipy": "benchmarks, the extra bench",
     "wandb": "log.wandb",
 }

@@ -16,9 +16,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from seppo_core.cli import next_steps
 from seppo_core.cli.checks import Request, check_paths, check_prompts, check_request
 from seppo_core.cli.doctor import doctor
-from seppo_core.cli.next_steps import after_training
+from seppo_core.cli.init import USAGE as INIT_USAGE
+from seppo_core.cli.init import init
 from seppo_core.cli.watch import USAGE, status
 from seppo_core.config.keys import key_types
 from seppo_core.config.loader import MISSING, Draft, Words, read_draft
@@ -41,6 +43,7 @@ from seppo_core.io.disk_errors import explanation
 from seppo_core.io.quiet import quiet_loading_bars
 
 COMMANDS = {
+    "init": "write a config to begin with: for your own data, from a recipe, or a toy that trains offline in minutes",
     "plan": "estimate memory, work, disk and hours of a run; needs neither weights nor network",
     "prepare": "encode the winners of data.source once, into data.cache",
     "verify": "read data.cache, the base and the run in full again, and name what is damaged",
@@ -62,6 +65,8 @@ REQUESTS: dict[str, type[Request]] = {
     "export": ExportRequest,
 }
 """The options of the commands that take a config."""
+USAGES = {"init": INIT_USAGE, "status": USAGE, "doctor": "doctor"}
+"""How the commands that take none are called."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class Invocation:
     command: str
     config: Config
     request: Request
+    words: tuple[str, ...]
+    """The config file, and the options that changed its values."""
 
 
 def run(argv: list[str], program: str, schema: type[Config], commands_module: str) -> int:
@@ -104,9 +111,12 @@ def _run(argv: list[str], program: str, schema: type[Config], commands_module: s
         guess = nearest(command, list(COMMANDS))
         hint = f"did you mean {guess}?" if guess else f"use {', '.join(COMMANDS)}"
         raise ValueError(f"{command} is not a command; {hint}")
-    elif command in ("status", "doctor") and _wants_help(rest):
-        usage = USAGE if command == "status" else command
+    elif command in USAGES and _wants_help(rest):
+        usage = USAGES[command].format(program=program)
         print(f"usage: {program} {usage}\n\n{_sentence(COMMANDS[command])}")
+    elif command == "init":
+        name, words = (rest[0], rest[1:]) if rest and not rest[0].startswith("-") else (None, rest)
+        print(init(program, name, _options(words), schema, commands_module))
     elif command == "status":
         status(program, rest)
     elif command == "compare":
@@ -122,17 +132,37 @@ def _run(argv: list[str], program: str, schema: type[Config], commands_module: s
         for warning in noted:
             print(f"{program}: {warning.message}", file=sys.stderr)
         if invocation is not None:
-            check_paths(invocation.config, invocation.request)
-            if command == "plan":
-                # the plans of known recipes need no torch, which the other commands import
-                importlib.import_module("seppo_core.plan.report").print_plan(invocation.config, invocation.request)
-                return 0
-            commands = importlib.import_module(commands_module)
-            quiet_loading_bars()
-            result = getattr(commands, command)(invocation.config, invocation.request)
-            if command == "train" and result is not None and os.environ.get("RANK", "0") == "0":
-                print(after_training(program, result, argv[1], has_options=len(argv) > 2))
+            _call(invocation, program, commands_module, has_options=len(argv) > 2)
     return 0
+
+
+def _call(invocation: Invocation, program: str, commands_module: str, has_options: bool) -> None:
+    """Runs a command that takes a config, and says what comes next."""
+    command, config, request, words = (
+        invocation.command, invocation.config, invocation.request, invocation.words,
+    )  # fmt: skip
+    check_paths(config, request)
+    if command == "plan":
+        # the plans of known recipes need no torch, which the other commands import
+        plan = importlib.import_module("seppo_core.plan.report").print_plan(config, request)
+        if not request.json:
+            print(f"\n{next_steps.after_plan(program, words, plan)}")
+        return
+    commands = importlib.import_module(commands_module)
+    quiet_loading_bars()
+    result = getattr(commands, command)(config, request)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if command == "prepare":
+        print(next_steps.after_preparing(program, words))
+    elif command == "train" and result is not None:
+        print(next_steps.after_training(program, result, words[0], has_options))
+    elif command == "sample":
+        print(next_steps.after_sampling(program, words, config, request))
+    elif command == "rank":
+        print(next_steps.after_ranking(program, words, result, request))
+    elif command == "export":
+        print(next_steps.after_export(result, request))
 
 
 def _compare(words: list[str], program: str, schema: type[Config], commands_module: str) -> None:
@@ -153,7 +183,7 @@ def _compare(words: list[str], program: str, schema: type[Config], commands_modu
     check_prompts(request)
     quiet_loading_bars()
     page = importlib.import_module("seppo_core.cli.compare").compare(words[:options], request, schema, commands_module)
-    print(f"look at it: {page}")
+    print(f"look at it: {page}\n{next_steps.after_comparing(program, words[:options])}")
 
 
 def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | None:
@@ -164,7 +194,7 @@ def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | N
     command, *rest = argv
     path, words = (rest[0], rest[1:]) if rest and not rest[0].startswith("-") else (None, rest)
     if path is None and not _wants_help(words):
-        raise ValueError(f"{command} needs a config file: {program} {command} CONFIG.yaml; see the folder configs")
+        raise ValueError(f"{command} needs a config file: {program} {command} CONFIG.yaml; init writes one")
     request_type = REQUESTS[command]
     own = {field.name for field in fields(request_type)}
     options = _options(words)
@@ -177,7 +207,8 @@ def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | N
         return None
     config = draft.build()
     request = read_draft(None, request_type, {name: value for name, value in options.items() if name in own}).build()
-    return Invocation(command, config, check_request(config, request))
+    changed = [word for name, values in options.items() if name not in own for word in (f"--{name}", *values)]
+    return Invocation(command, config, check_request(config, request), (path, *changed))
 
 
 def _wants_help(words: list[str]) -> bool:
@@ -205,7 +236,8 @@ def _options(words: list[str]) -> dict[str, Words]:
 def _usage(program: str) -> str:
     commands = "\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())
     return (
-        f"usage: {program} COMMAND CONFIG.yaml [--section.key value ...]\n"
+        f"usage: {program} init toy, init mine --data FOLDER, or init --list\n"
+        f"       {program} COMMAND CONFIG.yaml [--section.key value ...]\n"
         f"       {program} status RUN [--watch]\n"
         f"       {program} compare RUN RUN\n"
         f"       {program} doctor\n\n{commands}\n\n"

@@ -134,4 +134,3 @@ def _tell(
     if failed:
         name, reason = next(iter(failed.items()))
         print(f"without a score: {counted(len(failed), 'sample')}, e.g. {name}: {reason}")
-    print(f"next: prepare with --data.source {out} --data.supervision {request.supervision}")

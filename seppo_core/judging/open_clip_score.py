@@ -104,7 +104,7 @@ def import_open_clip():
     try:
         import open_clip
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("this scorer needs open-clip-torch: pip install open-clip-torch") from error
+        raise ModuleNotFoundError("this scorer needs open-clip-torch: pip install 'seppo[clip]'") from error
     except (ImportError, RuntimeError) as error:
         # torchvision's Linux wheels link CUDA, and beside a CPU build of torch they break on import
         reason = str(error).splitlines()[0]

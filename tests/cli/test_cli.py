@@ -41,8 +41,9 @@ def calls(monkeypatch) -> list:
     """What the commands are called with."""
     recorded = []
     module = types.ModuleType("recording_commands")
+    results = {"plan": types.SimpleNamespace(fits=True)} | dict.fromkeys(("sample", "rank", "export"), Path("out"))
     for name in REQUESTS:
-        setattr(module, name, lambda *arguments, name=name: recorded.append((name, *arguments)))
+        setattr(module, name, lambda *arguments, name=name: recorded.append((name, *arguments)) or results.get(name))
     monkeypatch.setitem(sys.modules, "recording_commands", module)
     # it is called by itself, since the modules of commands import torch
     monkeypatch.setattr("seppo_core.plan.report.print_plan", module.plan)
@@ -62,7 +63,7 @@ def refused(capsys, *argv: str) -> str:
 
 
 def test_commands_are_pinned():
-    expected = "plan prepare verify train sample rank export status compare doctor"
+    expected = "init plan prepare verify train sample rank export status compare doctor"
     assert list(COMMANDS) == expected.split()
 
 
@@ -115,9 +116,9 @@ def test_an_option_gives_a_missing_key_and_cures_a_bad_value(config, calls):
         (["trian", "x.yaml"], "trian is not a command; did you mean train?"),
         (
             ["zzz"],
-            "zzz is not a command; use plan, prepare, verify, train, sample, rank, export, status, compare, doctor",
+            "zzz is not a command; use init, plan, prepare, verify, train, sample, rank, export, status, compare",
         ),
-        (["train"], "train needs a config file: seppo-image train CONFIG.yaml; see the folder configs"),
+        (["train"], "train needs a config file: seppo-image train CONFIG.yaml; init writes one"),
         (["train", "y.yaml"], "y.yaml does not exist; did you mean x.yaml?"),
         (["train", "x.yaml", "y.yaml"], "y.yaml follows the config file but is not an option"),
         (["train", "x.yaml", "--loop.itertions", "3"], "loop.itertions is not a key; did you mean loop.iterations?"),
@@ -212,7 +213,7 @@ def test_usage_and_version(capsys):
     for argv in ([], ["--help"], ["-h"]):
         assert image(*argv) == 0
         output = capsys.readouterr().out
-        assert "usage: seppo-image COMMAND CONFIG.yaml [--section.key value ...]" in output
+        assert "seppo-image COMMAND CONFIG.yaml [--section.key value ...]" in output
         assert all(f"\n  {command} " in output for command in COMMANDS)
     assert image("--version") == 0
     assert capsys.readouterr().out.startswith("seppo-image ")

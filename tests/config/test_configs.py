@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from seppo_core.cli.main import parse
+from seppo_core.cli.recipes import planned
 from seppo_core.config.gpus import GPUS
 from seppo_core.config.loader import load_config
 from seppo_image.config import ImageConfig, ImageModel
 from seppo_video.config import VideoConfig, VideoModel
-from tests.plan.cases import planned
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = {

@@ -17,12 +17,12 @@ import yaml
 
 from benchmarks.__main__ import COMMANDS
 from seppo_core.cli import main as cli
+from seppo_core.cli.recipes import planned
 from seppo_core.config.loader import load_config
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 from tests.config.test_configs import SCHEMAS, command_line, shell_lines
 from tests.docs.pages import PAGES, RECIPE, ROOT, blocks, pages_with, text_of, whole_config
-from tests.plan.cases import planned
 
 LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(([^)\s]+)\)")
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -54,6 +54,9 @@ def test_configs_of_a_page_load(page, tmp_path):
 def test_commands_of_a_page_parse(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    # what `init toy` writes
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy/toy.yaml").write_text((ROOT / "configs/toy/image_init.yaml").read_text(encoding="utf-8"))
     whole = [block for block in blocks(page, "yaml") if "run:" in block]
     (tmp_path / "mine.yaml").write_text(
         whole[0] if whole else (ROOT / RECIPE).read_text(encoding="utf-8"), encoding="utf-8"

@@ -2,14 +2,13 @@
 
 import json
 import math
-import re
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 
+from seppo_core.cli.recipes import planned
 from seppo_core.config.loader import load_config
 from seppo_core.models.adapter import Adapter
 from seppo_core.plan.architecture import pipeline_architecture
@@ -20,34 +19,8 @@ SECONDS = 90
 """Of one processor, that a plan may take."""
 
 
-PLANNED = re.compile(
-    r"Hardware: (.+?)\. Memory: prepare ([\d.]+) GiB, train ([\d.]+) GiB(?: each)?\. Hours: about ([\d.]+).*?"
-    r"\(`plan --gpu (\S+?)(?: --gpus (\d+))?`, not measured\)"
-)
-"""What the header of a config says of hardware, memory and hours."""
 CLOSE = 0.25
 """How far a header may be off its plan."""
-
-
-class Planned(NamedTuple):
-    """The figures of a header."""
-
-    hardware: str
-    prepare: float
-    train: float
-    hours: float
-    gpu: str
-    gpus: int
-
-
-def planned(path: Path) -> Planned | None:
-    """What the header of a config of ours says; None where it does not say it in the common words."""
-    header = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
-    found = PLANNED.search(header)
-    if found is None:
-        return None
-    hardware, prepare, train, hours, gpu, gpus = found.groups()
-    return Planned(hardware, float(prepare), float(train), float(hours), gpu, int(gpus or 1))
 
 
 def parameters(base: str, shipped: Path, kind: type) -> dict[str, float]:

@@ -1,0 +1,165 @@
+"""`init`: the list of recipes, a config for one's own data, and what `init toy` would write."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from seppo_core.cli.main import run
+from seppo_core.cli.own_config import fitting_size
+from seppo_core.cli.recipes import planned, recipes, shipped
+from seppo_core.cli.toy import SIZES, _config
+from seppo_core.cli.yaml_text import commented, scalar
+from seppo_core.config.loader import load_config
+from seppo_core.toy.captions import held_out
+from seppo_image.config import ImageConfig
+from seppo_video.config import VideoConfig
+
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
+SCHEMAS = {"image": ImageConfig, "video": VideoConfig}
+
+
+def init(*words: str, modality: str = "image") -> int:
+    return run(["init", *words], f"seppo-{modality}", SCHEMAS[modality], f"seppo_{modality}.commands")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A current folder with pictures of three sizes, one file that is none, and one without a caption."""
+    monkeypatch.chdir(tmp_path)
+    Path("own").mkdir()
+    for number, size in enumerate([(640, 480), (800, 600), (1200, 900), (400, 300)]):
+        Image.new("RGB", size, (50 * number, 90, 30)).save(f"own/{number}.png")
+        Path(f"own/{number}.txt").write_text(f"lighthouse: number {number // 2} #1\n")
+    Path("own/4.png").write_bytes(b"no picture")
+    Path("own/4.txt").write_text("broken")
+    Image.new("RGB", (60, 60)).save("own/5.png")
+    return tmp_path
+
+
+def test_the_list_has_every_recipe_with_the_figures_of_its_header_and_needs_no_torch():
+    code = (
+        "import sys; from seppo_image.__main__ import main; main(['init', '--list']); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line and not line.startswith(" ")}
+    assert len(recipes("image")) > 20
+    for name, path in recipes("image").items():
+        cost = planned(path)
+        assert rows[name].split()[1:] == [
+            *cost.hardware.split(), f"{max(cost.prepare, cost.train):g}", "GiB", f"{cost.hours:g}", "h",
+        ]  # fmt: skip
+
+
+def test_a_config_for_own_data_says_what_it_counted_and_loads(here, capsys):
+    assert init("mine", "--data", "own") == 0
+    told = capsys.readouterr().out
+    assert "own: 6 pictures with 3 different captions\n" in told
+    assert "300 x 400 to 900 x 1200, the middle one 600 x 800" in told
+    assert "not usable: 2 pictures, e.g. 4.png: " in told
+    assert "smaller than 448 x 576, so that they are enlarged: 1 of 4" in told
+    assert told.endswith("next: seppo-image plan mine.yaml --gpu rtx4090, then prepare and train with the same file\n")
+    config = load_config("mine.yaml", ImageConfig)
+    assert (config.data.source, config.data.height, config.data.width) == ("own", 448, 576)
+    assert (config.model.base, config.tune.mode) == ("stable-diffusion-v1-5/stable-diffusion-v1-5", "lora")
+    assert config.preview.prompts == ("lighthouse: number 0 #1", "lighthouse: number 1 #1", "broken")
+    assert Path("mine.yaml").read_text().count("# ") > 20
+
+    before = Path("mine.yaml").read_text()
+    assert init("mine", "--data", "own") == 2
+    assert "mine.yaml exists already and is not overwritten" in capsys.readouterr().err
+    assert Path("mine.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--base", "stabilityai/stable-diffusion-3.5-medium"], ("sd3", 896, 1152, "seppo", "winners")),
+        (["--base", SDXL, "--method", "sft"], ("sdxl", 896, 1152, "sft", "winners")),
+        (["--recipe", "sana_1600m_lora_seppo"], ("sana", 896, 1152, "seppo", "winners")),
+    ],
+)  # fmt: skip
+def test_the_family_is_that_of_the_base(here, words, found):
+    for number in range(4):
+        Image.new("RGB", (2000, 1500)).save(f"own/{number}.png")
+    assert init("it", "--data", "own", *words) == 0
+    config = load_config("it.yaml", ImageConfig)
+    d = config.data
+    assert (config.model.family, d.height, d.width, config.method.name, d.supervision) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["mine"], "init mine needs --data FOLDER, or --recipe NAME alone for a copy"),
+        ([], "init needs a name: seppo-image init toy, or seppo-image init mine --data FOLDER"),
+        (["mine", "--data", "nowhere"], "data.source=nowhere is not a folder"),
+        (["mine", "--data", "own", "--method", "seppoo"], "--method seppoo is not a method; did you mean seppo?"),
+        (["mine", "--data", "own", "--method", "dpo"], "the data hold winners, which cannot be read as pairs"),
+        (["mine", "--data", "own", "--base", "some/where"], "--base some/where: its family is not known"),
+        (["mine", "--data", "own", "--base", "./where"], "--base ./where: its family is not known"),
+        (["mine", "--recipe", "sdxl_lora_sepo"], "did you mean sdxl_lora_seppo?"),
+        (["mine", "--date", "own"], "--date is not an option of init; did you mean --data?"),
+        (["toy", "--data", "own"], "--data is not for `init toy`"),
+        (["--list", "--data", "own"], "init --list stands alone"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(here, capsys, words, message):
+    assert init(*words) == 2
+    told = capsys.readouterr()
+    assert message in told.err and told.err.count("\n") == 1 and told.out == ""
+    assert [path.name for path in Path().iterdir()] == ["own"]
+
+
+def test_a_copy_of_a_recipe_is_that_recipe(here):
+    assert init("copy", "--recipe", "sdxl_lora_seppo") == 0
+    recipe = shipped("configs/image/sdxl_lora_seppo.yaml")
+    assert load_config("copy.yaml", ImageConfig) == load_config(recipe, ImageConfig)
+    assert "prepare copy.yaml" in Path("copy.yaml").read_text()
+
+
+@pytest.mark.parametrize("modality", SIZES)
+def test_the_toy_config_names_its_own_folder_alone(modality, tmp_path):
+    out = Path("my toys: one/toy")
+    text = _config(shipped(f"configs/toy/{modality}_init.yaml"), modality, out)
+    path = tmp_path / "toy.yaml"
+    path.write_text(text)
+    config = load_config(path, SCHEMAS[modality])
+    assert [config.run, config.model.base, config.data.source, config.data.cache] == [
+        f"{out}/{name}" for name in ("run", "base", "winners", "cache")
+    ]
+    assert "benchmarks/" not in text and "runs/" not in text and "configs/" not in text
+    assert list(config.preview.prompts) == held_out(modality)[::3]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "native", "wanted"),
+    [
+        ([(600, 600)], (512, 512), (512, 512)),
+        # nearly square
+        ([(1000, 900)], (1024, 1024), (896, 896)),
+        ([(1080, 1920)], (512, 512), (384, 640)),
+        # no panorama is wider than two to one
+        ([(500, 5000)], (1024, 1024), (704, 1408)),
+        # smaller than the model's own
+        ([(300, 300)], (512, 512), (256, 256)),
+        ([(32, 32)], (32, 32), (32, 32)),
+        ([(20, 20)], (512, 512), (64, 64)),
+    ],
+)
+def test_sizes(sizes, native, wanted):
+    assert fitting_size(sizes, native) == wanted
+
+
+def test_written_values_come_back():
+    values = {
+        "run": "runs/a b", "data": {"source": "~/x: #1", "flip": True, "lr": 1e-05, "none": None, "word": "off"},
+        "preview": {"prompts": ["a: b", "yes", "- c"], "pair": [0.9, 1], "nested": {"a": "b c"}},
+    }  # fmt: skip
+    assert yaml.safe_load(commented(values, ["header"])) == json.loads(json.dumps(values))
+    assert scalar("toy/base") == "toy/base" and scalar("12") == '"12"' and scalar("-x") == '"-x"'
