@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+from benchmarks.evaluation.paper.published import TABLES
+from benchmarks.evaluation.paper.tables import markdown
+from benchmarks.evaluation.protocols import PROTOCOLS
 from seppo_core.run.folder import FREE_KEYS
 from tests.docs.pages import text_of
 from tools.write_troubleshooting import messages, parted
@@ -24,3 +27,14 @@ def test_a_message_is_parted_behind_what_is_wrong():
 def test_keys_that_may_change_are_those_of_the_code():
     listed = text_of(Path("docs/stop_and_resume.md")).partition("<!-- free:begin -->")[2].partition("<!-- free:end")[0]
     assert set(re.findall(r"`([\w.]+)`", listed)) == set(FREE_KEYS)
+
+
+def test_the_published_tables_are_those_that_the_commands_print():
+    text = text_of(Path("docs/paper.md"))
+    for table in TABLES.values():
+        rows = [line for line in markdown(table, []).splitlines() if line.startswith("|")]
+        assert "\n".join(rows) in text
+
+
+def test_every_protocol_is_told():
+    assert [name for name in PROTOCOLS if f"`{name}`" not in text_of(Path("docs/evaluation.md"))] == []

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import benchmarks.evaluation.cli as quality
+import benchmarks.evaluation.human.main as people
 from benchmarks.__main__ import COMMANDS
 from seppo_core.cli import main as cli
 from seppo_core.cli.recipes import planned
@@ -75,8 +77,21 @@ def test_commands_of_a_page_parse(page, tmp_path, monkeypatch):
             assert {word for word in words[1:] if "=" not in word} <= TARGETS, line
         elif words[1:2] == ["-m"] and words[2] == "benchmarks":
             assert words[3] in COMMANDS, line
+            _parse_benchmark(words[3], words[4:], monkeypatch)
         elif words[1:2] == ["-m"] and words[2].startswith(("seppo", "tests", "tools")):
             assert importlib.util.find_spec(words[2]) is not None, line
+
+
+def _parse_benchmark(name: str, arguments: list[str], monkeypatch) -> None:
+    """With the command's own parser, which ends the test if it does not take them."""
+    if name == "quality":
+        command = arguments[0] if arguments[0] in quality.COMMANDS else "run"
+        asked = quality.parser(command).parse_args(arguments[arguments[0] == command :])
+        assert (asked.protocol or asked.named) in {"smoke", *quality.PROTOCOLS}
+    elif name == "ab":
+        for work in ("_make", "_count"):
+            monkeypatch.setattr(people, work, lambda asked: 0)
+        assert people.main(arguments) == 0
 
 
 @pytest.mark.parametrize("page", pages_with("python"), ids=str)
