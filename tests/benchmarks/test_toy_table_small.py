@@ -100,7 +100,7 @@ def test_a_strong_base_is_what_training_and_judging_start_from(prepared, monkeyp
     )
     monkeypatch.chdir(ROOT)
     assert cell_main(["strong", str(prepared.out), "image"]) == 0
-    assert [path.name for path in prepared.strong("image").parent.iterdir()] == ["strong"]
+    assert [path.name for path in prepared.base("image", "strong").parent.iterdir()] == ["strong"]
     plan = Plan("image", Scale(8, 2, 2, 2, 1, noises=1, prompts=3, anchor_items=4), regimes=("strong",))
     base, trained = plan.base("strong"), plan.cell("strong", "seppo", (1e-3, None, None), 1, "final")
     scores = {}
@@ -110,7 +110,7 @@ def test_a_strong_base_is_what_training_and_judging_start_from(prepared, monkeyp
         scores[cell.label] = read_result(prepared, cell).scores
     assert len({values.tobytes() for values in scores.values()}) == 3
     began = load_config(prepared.cell(trained) / "run/config.yaml", ImageConfig)
-    assert began.model.base == str(prepared.strong("image"))
+    assert began.model.base == str(prepared.base("image", "strong"))
 
 
 ARMS_IN_SMALL = ("sft_matched", "seppo", "dpo", "kto")

@@ -66,7 +66,7 @@ def test_a_strong_base_is_trained_before_all_that_starts_from_it(tmp_path):
         elif "prepare" in job.command:
             save_json(Path(job.command[job.command.index("--data.cache") + 1]) / "manifest.json", {})
         else:
-            save_json(paths.strong("image") / "model_index.json", {})
+            save_json(paths.base("image", "strong") / "model_index.json", {})
     tuned_and_trained = ["strong-seppo"] * 3
     assert names == [
         "prepare-image-winners", "strong-image", "strong-base", *tuned_and_trained, "prepare-image-weak",
@@ -75,6 +75,29 @@ def test_a_strong_base_is_trained_before_all_that_starts_from_it(tmp_path):
     table = load_table(plan, paths)
     assert [row.arm for row in table.of("strong_weak") if row.seeds] == ["base", "seppo"]
     assert [one.second for one in table.comparisons if one.regime == "strong"] == ["base"]
+
+
+def test_the_large_base_is_trained_first_and_ranks_its_own_samples(tmp_path):
+    plan, paths = small_plan(only=("indicator_initial",), seeds=5, regimes=("large",)), Paths(tmp_path)
+    save_json(paths.data("image") / "data.json", {"scores": {}})
+    base, names = paths.base("image", "large"), []
+    while (job := next_job(plan, paths, ())) is not None:
+        names.append(job.name if job.cell is None else f"{job.cell.regime}-{job.cell.arm}")
+        if job.cell is not None:
+            write_cell(paths, job.cell, 0.6)
+        elif "prepare" in job.command:
+            assert job.command[-2:] == ("--model.base", str(base)), "its text encoder has learnt with it"
+            save_json(Path(job.command[job.command.index("--data.cache") + 1]) / "manifest.json", {})
+        elif job.name == "own-image":
+            assert job.command[-1] == str(base)
+            save_json(paths.data("image") / "own.json", {})
+        else:
+            save_json(base / "model_index.json", {})
+    cells = ["large-indicator_initial"] * (names.count("large-indicator_initial"))
+    assert names == ["large-image", "large-base", "own-image", "prepare-image-own_winners", *cells]
+    assert len(plan.seeds_of("large")) == 3
+    rows = {row.arm: row for row in load_table(plan, paths).of("large")}
+    assert rows["indicator_initial"].seeds == (1, 2, 3)
 
 
 def test_busy_cells_are_not_begun_twice_and_unknown_rates_wait(tmp_path):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.experiments.toy.task.base_model import Base
-from benchmarks.experiments.toy.task.train_base import SETTINGS, Trainer, _has_stopped, main, train
+from benchmarks.experiments.toy.task.base_settings import SETTINGS
+from benchmarks.experiments.toy.task.train_base import Trainer, _has_stopped, main, train
 
 TINY = dataclasses.replace(
     SETTINGS["image"], channels=(16, 16), batch=4, max_steps=4, cooldown=2, every=2, evaluation_steps=2
@@ -50,6 +51,30 @@ def test_a_short_run_saves_the_base_and_its_curve(tmp_path, monkeypatch, capsys)
     assert json.loads((tmp_path / "image_training.json").read_text()) == json.loads(json.dumps(report))
     assert (tmp_path / "image" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert "min left" in capsys.readouterr().out
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "benchmarks.experiments.toy.task.train_base.held_out", lambda _: ["a large red circle on black"]
+    )
+    settings = dataclasses.replace(TINY, evaluation_seeds=1)
+    whole = train("image", settings, tmp_path / "whole")
+    step = Trainer.step
+
+    def dying(self, *args, **kwargs):
+        if self.done == 3:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train("image", settings, tmp_path / "again")
+    again = train("image", settings, tmp_path / "again")
+    assert [row["score"] for row in again["curve"]] == [row["score"] for row in whole["curve"]]
+    name = "image/unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "again" / "image_state.pt").exists()
 
 
 def test_a_base_that_is_there_is_not_replaced_unasked(tmp_path, monkeypatch, capsys):

@@ -76,8 +76,10 @@ TIERS: dict[str, tuple[str, ...]] = {
         "seppo_initial", "seppo_latest", "sspo", "spin", "dro", "dpo", "dpo_guard", "poly_dpo", "dspo", "mapo", "kto",
         "seppo_sft", "anchor_off",
     ),
+    "D": ("sft_matched", "indicator_initial", "dpo_sft"),
 }  # fmt: skip
-"""Arms of the `own` regime: those that decide first, then the others."""
+"""Arms of the `own` regime: those that decide (A), then the others (B); D are those of the `large` regime, which asks
+whether it holds for a larger base."""
 
 
 def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig) -> int:

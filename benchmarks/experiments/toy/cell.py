@@ -1,6 +1,6 @@
 """`python -m benchmarks.experiments.toy.cell OUT CELL_FOLDER` trains one cell with the real command, and judges it.
 
-`... cell strong OUT MODALITY` trains the strong base that some regimes start from.
+`... cell strong OUT MODALITY` and `... cell large OUT MODALITY` train the bases that some regimes start from.
 """
 
 import json
@@ -23,7 +23,9 @@ from benchmarks.experiments.toy.judge import Judge
 from benchmarks.experiments.toy.plan import Cell, config_path
 from benchmarks.experiments.toy.regimes import STRONG
 from benchmarks.experiments.toy.sweep import BUSY
+from benchmarks.experiments.toy.task.base_settings import LARGE as LARGE_BASE
 from benchmarks.experiments.toy.task.mixture import score_samples
+from benchmarks.experiments.toy.task.train_base import train as train_base
 from seppo_core.config.loader import load_config
 from seppo_core.io.locks import holder_of
 from seppo_core.report.provenance import provenance
@@ -43,8 +45,8 @@ NOISE = 1000
 
 def main(arguments: list[str]) -> int:
     """The exit status: that of the command that failed, if one did."""
-    if arguments[0] == "strong":
-        return train_strong_base(Paths(Path(arguments[1])), arguments[2])
+    if arguments[0] in BASES:
+        return BASES[arguments[0]](Paths(Path(arguments[1])), arguments[2])
     paths, folder = Paths(Path(arguments[0]), *map(Path, arguments[2:])), Path(arguments[1])
     cell = read_spec(folder)
     run = folder / "run"
@@ -77,8 +79,8 @@ def train(paths: Paths, cell: Cell, run: Path) -> int:
         "train", cell.config, "--run", str(run), "--data.source", str(paths.source(cell.modality, cell.data)),
         "--data.cache", str(paths.cache(cell.modality, cell.data)), *cell.options,
     ]  # fmt: skip
-    if cell.base == "strong":
-        argv += ["--model.base", str(paths.strong(cell.modality))]
+    if cell.base != "main":
+        argv += ["--model.base", str(paths.base(cell.modality, cell.base))]
     print(f"seppo-{cell.modality} {' '.join(argv)}", flush=True)
     return (image_main if cell.modality == "image" else video_main)(argv)
 
@@ -94,8 +96,8 @@ def prompts_of(cell: Cell) -> list[str]:
 def judge(paths: Paths, cell: Cell, run: Path, folder: Path) -> list[tuple[int, float]]:
     """Writes scores.safetensors of the last checkpoint; the learning curve, from earlier ones' first noises."""
     config = load_config(cell.config or config_path(cell.modality, ARMS["sft"]), SCHEMAS[cell.modality])
-    if cell.base == "strong":
-        config = replace(config, model=replace(config.model, base=str(paths.strong(cell.modality))))
+    if cell.base != "main":
+        config = replace(config, model=replace(config.model, base=str(paths.base(cell.modality, cell.base))))
     noises = [NOISE + index for index in range(cell.noises)]
     judge = Judge(cell.modality, config, prompts_of(cell), noises, BATCH[cell.modality])
     found: list[tuple[int, float]] = []
@@ -150,7 +152,7 @@ def train_strong_base(paths: Paths, modality: Modality) -> int:
 
     Returns the exit status of the command that failed, or 0.
     """
-    folder = paths.strong(modality)
+    folder = paths.base(modality, "strong")
     run, config = folder.parent / "run", str(config_path(modality, ARMS["sft"]))
     where = (
         "--run", str(run), "--data.source", str(paths.source(modality, "winners")),
@@ -163,6 +165,21 @@ def train_strong_base(paths: Paths, modality: Modality) -> int:
     if status == 0:
         shutil.rmtree(run)
     return status
+
+
+def train_large_base(paths: Paths, modality: Modality) -> int:
+    """Writes the base of about twice the weights; goes on with one that was broken off. The exit status, 0."""
+    folder = paths.base(modality, "large")
+    begun = folder.parent / "large-begun"
+    begun.mkdir(parents=True, exist_ok=True)
+    train_base(modality, LARGE_BASE, begun)
+    (begun / f"{modality}_training.json").replace(folder.parent / "large_training.json")
+    (begun / modality).replace(folder)
+    shutil.rmtree(begun)
+    return 0
+
+
+BASES = {"strong": train_strong_base, "large": train_large_base}
 
 
 def _first(path: Path) -> float:

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from benchmarks.experiments.toy.arms import SCHEMAS
 from benchmarks.experiments.toy.data import SOURCES
 from benchmarks.experiments.toy.plan import Cell
+from benchmarks.experiments.toy.regimes import BaseName
 from seppo_core.config.loader import load_config
 from seppo_core.config.monitoring import HealthConfig
 from seppo_core.io.atomic import save_json
@@ -37,9 +38,9 @@ class Paths:
     def cache(self, modality: Modality, kind: str) -> Path:
         return self.out / "cache" / modality / kind
 
-    def strong(self, modality: Modality) -> Path:
-        """The strong base, a pipeline's folder."""
-        return self.out / "bases" / modality / "strong"
+    def base(self, modality: Modality, name: BaseName) -> Path:
+        """A base that is trained before the cells that start from it, a pipeline's folder."""
+        return self.out / "bases" / modality / name
 
     def cell(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.modality / cell.name

@@ -26,6 +26,7 @@ from wherever it was stopped. A table of what is there is always printed; one th
 EPILOG = """\
   python -m benchmarks toy                             the arms that decide, then the others; hours of two cores
   python -m benchmarks toy --tier A                    the arms that decide alone
+  python -m benchmarks toy --tier D                    three of them from a larger base, which is trained first
   python -m benchmarks toy --modality video            clips
   python -m benchmarks toy --budget 10                 begin no cell after ten minutes; call again to go on
   python -m benchmarks toy --budget 0                  print what is there
@@ -54,12 +55,15 @@ def _run(asked: argparse.Namespace) -> int:
     from benchmarks.experiments.toy.sweep import PRELOAD, sweep
 
     scale = asked.scale or ("quick" if asked.regimes else "own")
-    regimes = tuple(name for name in REGIMES if (name != "own") == asked.regimes)
+    regimes = tuple(name for name, about in REGIMES.items() if not about.own) if asked.regimes else ("own",)
+    if asked.tier == "D":
+        regimes = ("large",)
     plan = Plan(
         asked.modality, SCALES[asked.modality][scale], seeds=asked.seeds, regimes=regimes,
         regime_seeds=asked.regime_seeds, only=tuple(asked.only or (TIERS[asked.tier] if asked.tier else ())),
     )  # fmt: skip
-    out, store = asked.out.resolve(), None if asked.afresh else asked.store.resolve()
+    shown = asked.out if regimes != ("large",) else asked.out / "large"
+    out, store = shown.resolve(), None if asked.afresh else asked.store.resolve()
     # relative where it lies inside the checkout, where all processes run, so that folders can move
     paths = Paths(*(path.relative_to(ROOT) if path and path.is_relative_to(ROOT) else path for path in (out, store)))
     if asked.retry:
@@ -68,7 +72,7 @@ def _run(asked: argparse.Namespace) -> int:
     started = time.monotonic()
     done = sweep(plan, paths, Launcher(ROOT, PRELOAD), jobs=asked.jobs, budget=budget)
     elapsed = round(time.monotonic() - started, 1)
-    return write_report(plan, Paths(out, store), asked.out, done, elapsed, asked.publish)
+    return write_report(plan, Paths(out, store), shown, done, elapsed, asked.publish)
 
 
 def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, publishing: bool = False) -> int:
@@ -83,7 +87,8 @@ def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, pub
     from seppo_core.report.provenance import provenance
 
     table = load_table(plan, paths)
-    marker = paths.data(plan.modality) / ("own.json" if plan.regimes == ("own",) else "data.json")
+    own = all(REGIMES[name].own for name in plan.regimes)
+    marker = paths.data(plan.modality) / ("own.json" if own else "data.json")
     scores = json.loads(marker.read_text(encoding="utf-8"))["scores"] if marker.is_file() else {}
     origin = {**provenance(), "elapsed_seconds": elapsed}
     report = {
@@ -95,7 +100,8 @@ def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, pub
         "provenance": origin,
     }  # fmt: skip
     text = markdown(table, plan, scores)
-    kept = [] if paths.store is None or plan.regimes != ("own",) else [paths.store / f"{plan.modality}.json"]
+    name = plan.modality if plan.regimes == ("own",) else f"{plan.modality}_{plan.regimes[0]}"
+    kept = [] if paths.store is None or not own else [paths.store / f"{name}.json"]
     for path in (paths.out / "report.json", *kept):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_json(path, report)
@@ -105,7 +111,7 @@ def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, pub
         from benchmarks.experiments.toy.publish import publish
         from benchmarks.experiments.toy.text import how
 
-        publish(table, plan.modality, how(table, plan, scores))
+        publish(table, plan.modality, how(table, plan, scores), regime=plan.regimes[0])
     state = "complete" if not report["partial"] else "not complete: the same command goes on"
     print(f"\n{text}\n{state}, {clock(elapsed)} minutes now; look at {shown / 'index.html'}, numbers in report.json")
     return 1 if any(row.failures for row in table.rows) else 0
@@ -124,10 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=_positive, default=5, metavar="N", help="training seeds per arm (default: %(default)s)")
     add("--jobs", type=_positive, default=2, metavar="N", help="processes, of one thread each (default: %(default)s)")
     add("--budget", type=_minutes, metavar="MINUTES", help="begin no further cell after so long")
-    add("--tier", choices=list(TIERS), help="run these arms alone: those that decide (A), the others (B)")
+    add(
+        "--tier",
+        choices=list(TIERS),
+        help="the arms that decide (A), the others (B), or a larger base (D)",
+    )
     add("--store", type=Path, default=STORE, help="folder of finished cells' results (default: %(default)s)")
     add("--afresh", action="store_true", help="run all cells here, whatever the store holds, and add nothing to it")
-    others = ", ".join(regime.text for name, regime in REGIMES.items() if name != "own")
+    others = ", ".join(regime.text for regime in REGIMES.values() if not regime.own)
     add("--regimes", action="store_true", help=f"instead: {others}")
     add("--regime-seeds", type=_positive, default=3, metavar="N", help="training seeds there (default: %(default)s)")
     add("--scale", choices=["own", "quick", "full"], help="own, or short runs (quick), or as the configs say (full)")

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.experiments.toy.own_data FOLDER MODALITY SAMPLES ROUNDS` ranks samples of the base itself.
+"""`python -m benchmarks.experiments.toy.own_data FOLDER MODALITY SAMPLES ROUNDS [BASE]` ranks samples of a base itself.
 
     own/prompts.txt            the captions of the sets, one a line
     own/round-N/               what `rank` writes: samples, their exact scores, the table of pairs
@@ -32,8 +32,9 @@ JUDGES = {
 BATCH = {"image": 64, "video": 16}
 
 
-def write_own(folder: Path, modality: Modality, samples: int, rounds: int) -> dict[str, float]:
-    """Draws, ranks and writes the tables; returns the mean scores. Goes on with what was begun.
+def write_own(folder: Path, modality: Modality, samples: int, rounds: int, base: str | None = None) -> dict[str, float]:
+    """Draws, ranks and writes the tables; returns the mean scores. Goes on with what was begun. `base` None is the one
+    that the configs name.
 
     RuntimeError if the command fails.
     """
@@ -48,6 +49,7 @@ def write_own(folder: Path, modality: Modality, samples: int, rounds: int) -> di
             "rank", str(ROOT / config_path(modality, ARMS["sft"])), "--judge", JUDGES[modality],
             "--supervision", "pairs", "--prompt_file", str(own / "prompts.txt"), "--samples", str(samples),
             "--first_seed", str(number * samples), "--batch_size", str(BATCH[modality]), "--out", str(out),
+            *(() if base is None else ("--model.base", base)),
         ]  # fmt: skip
         if (image_main if modality == "image" else video_main)(arguments) != 0:
             raise RuntimeError(f"rank failed in {out}; what it said stands above")
@@ -79,5 +81,6 @@ def _table(path: Path, rows: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    for name, score in write_own(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])).items():
+    folder, modality, samples, rounds, *base = sys.argv[1:]
+    for name, score in write_own(Path(folder), modality, int(samples), int(rounds), *base).items():
         print(f"{name}: mean score {score}")

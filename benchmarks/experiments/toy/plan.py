@@ -11,6 +11,7 @@ import yaml
 
 from benchmarks.experiments.toy.arms import ARMS, ROOT, SCHEMAS, TIERS, Arm, passes_per_item
 from benchmarks.experiments.toy.regimes import OWN_DATA, REGIMES, STRONG, BaseName, Regime, Scale, Setting
+from benchmarks.experiments.toy.task.base_settings import LARGE
 from seppo_core.config.aliases import FIRST
 from seppo_core.config.loader import load_config
 from seppo_core.config.schema import Config
@@ -112,7 +113,7 @@ class Plan:
 
     def seeds_of(self, regime: str, arm: str | None = None) -> range:
         """Training seeds of the table; the one that settings are chosen with is not among them."""
-        second = regime != self.regimes[0] or (regime == "own" and arm in TIERS["B"])
+        second = regime not in ("own", self.regimes[0]) or regime == "large" or arm in TIERS["B"]
         count = min(self.seeds, self.regime_seeds) if second else self.seeds
         return range(TUNING_SEED + 1, TUNING_SEED + 1 + count)
 
@@ -122,7 +123,7 @@ class Plan:
 
     def base(self, name: BaseName = "main") -> Cell:
         """A base, judged once for all regimes that start from it."""
-        mark = base_mark(self.modality) if name == "main" else self._mark(ARMS["sft"], REGIMES["strong"])
+        mark = base_mark(self.modality) if name == "main" else self._mark(ARMS["sft"], REGIMES[name])
         return Cell(
             name, "base", None, 0, "final", self.modality, None, "winners", (), 0, self.scale.noises,
             self.scale.prompts, None, mark, name,
@@ -192,6 +193,8 @@ class Plan:
         settings = [content, self.scale.size, self.data_seed, base_mark(self.modality)]
         if conditions.own:
             settings += [self.scale.samples, self.scale.rounds]
+        if conditions.base == "large":
+            settings.append(asdict(LARGE))
         if conditions.base == "strong":
             settings += [_first_names(STRONG), _written(self.modality, ARMS["sft"])]
         return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -17,26 +17,28 @@ SHOWN = ("sft_matched", "indicator_initial", "seppo_indicator", "seppo", "sspo_i
 NOUN = {"image": "images", "video": "clips"}
 
 
-def publish(table: Table, modality: str, told: Sequence[str], page: Path = PAGE, figures: Path = FIGURES) -> None:
-    """Replaces what stands between the page's marks for this modality, and draws the figure.
+def publish(
+    table: Table, modality: str, told: Sequence[str], page: Path = PAGE, figures: Path = FIGURES, regime: str = "own"
+) -> None:
+    """Replaces what stands between the page's marks for this regime and modality, and draws the figure.
 
     ValueError if the page has no marks.
     """
-    rows = begun(table.of("own"))
-    figure = figures / f"score_against_passes_{modality}.svg"
+    rows = begun(table.of(regime))
+    figure = figures / f"score_against_passes_{modality}{'' if regime == 'own' else f'_{regime}'}.svg"
     save_text(figure, score_against_passes(rows, NOUN[modality]))
-    missing = not_begun(table.of("own"))
+    missing = not_begun(table.of(regime))
     lines = [
         f"![Score against forward passes on {NOUN[modality]}](figures/{figure.name})",
         "",
         *markdown_table(rows),
         "",
         *([f"Not run yet: {', '.join(missing)}.", ""] if missing else []),
-        *(f"- {one}" for one in table.comparisons if one.regime == "own"),
+        *(f"- {one}" for one in table.comparisons if one.regime == regime),
         "",
         *(f"{text}\n" for text in told),
     ]
-    save_text(page, between(page.read_text(encoding="utf-8"), f"own-{modality}", "\n".join(lines).strip()))
+    save_text(page, between(page.read_text(encoding="utf-8"), f"{regime}-{modality}", "\n".join(lines).strip()))
 
 
 def between(text: str, mark: str, content: str) -> str:

@@ -5,15 +5,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.experiments.toy.arms import ARMS, PROGRAMS, Arm
+from benchmarks.experiments.toy.arms import ARMS, PROGRAMS
 from benchmarks.experiments.toy.folder import Paths, is_done, read_result
 from benchmarks.experiments.toy.plan import TUNING_SEED, Cell, Plan, config_path
-from benchmarks.experiments.toy.regimes import BETAS, LADDER, WEIGHTS, Setting
+from benchmarks.experiments.toy.regimes import BETAS, LADDER, OWN_DATA, WEIGHTS, Setting
 from seppo_core.io.atomic import save_json
-from seppo_core.toy.captions import Modality
 
 FORMS = {"pairs": "pairs", "labels": "labels", "own_pairs": "pairs", "own_labels": "labels"}
 """`data.supervision` of the kinds of data that are not winners."""
+
+
+BASE_COSTS = {"strong": 28, "large": 3600}
+"""Expected seconds of one core that training a base takes."""
 
 
 @dataclass(frozen=True)
@@ -187,27 +190,31 @@ def _before(plan: Plan, paths: Paths, cell: Cell) -> Job | None:
     def is_missing(kind: str) -> bool:
         return not (paths.cache(cell.modality, kind) / "manifest.json").is_file()
 
-    if cell.data.startswith("own_") and not (paths.data(cell.modality) / "own.json").is_file():
+    base = None if cell.base == "main" else paths.base(cell.modality, cell.base)
+    if base is not None and not (base / "model_index.json").is_file():
+        if cell.base == "strong" and is_missing("winners"):
+            return _prepare(paths, cell, "winners", None)
+        command = ("-m", "benchmarks.experiments.toy.cell", cell.base, str(paths.out), cell.modality)
+        return Job(f"{cell.base}-{cell.modality}", f"training the {cell.base} base", command, BASE_COSTS[cell.base])
+    # the encoder of the large base has learnt with it, and its samples are its own; the strong one shares the main's
+    own_base = base if cell.base == "large" else None
+    if cell.data in OWN_DATA.values() and not (paths.data(cell.modality) / "own.json").is_file():
         command = (
             "-m", "benchmarks.experiments.toy.own_data", str(paths.data(cell.modality)), cell.modality,
-            str(plan.scale.samples), str(plan.scale.rounds),
+            str(plan.scale.samples), str(plan.scale.rounds), *(() if own_base is None else (str(own_base),)),
         )  # fmt: skip
         return Job(f"own-{cell.modality}", "drawing and ranking the base's samples", command, 40)
     if cell.config is not None and is_missing(cell.data):
-        return _prepare(paths, cell.modality, cell.data, ARMS[cell.arm])
-    if cell.base == "strong" and not (paths.strong(cell.modality) / "model_index.json").is_file():
-        if is_missing("winners"):
-            return _prepare(paths, cell.modality, "winners", ARMS["sft"])
-        command = ("-m", "benchmarks.experiments.toy.cell", "strong", str(paths.out), cell.modality)
-        return Job(f"strong-{cell.modality}", "training the strong base", command, 28)
+        return _prepare(paths, cell, cell.data, own_base)
     return None
 
 
-def _prepare(paths: Paths, modality: Modality, kind: str, arm: Arm) -> Job:
-    config: Path = config_path(modality, arm)
+def _prepare(paths: Paths, cell: Cell, kind: str, base: Path | None) -> Job:
+    modality = cell.modality
+    arm = ARMS["sft" if cell.arm == "base" or kind != cell.data else cell.arm]
     command = (
-        "-m", PROGRAMS[modality], "prepare", str(config),
+        "-m", PROGRAMS[modality], "prepare", str(config_path(modality, arm)),
         "--data.source", str(paths.source(modality, kind)), "--data.cache", str(paths.cache(modality, kind)),
-        "--data.supervision", FORMS.get(kind, "winners"),
+        "--data.supervision", FORMS.get(kind, "winners"), *(() if base is None else ("--model.base", str(base))),
     )  # fmt: skip
     return Job(f"prepare-{modality}-{kind}", f"encoding the {kind}", command, 6)

@@ -96,8 +96,8 @@ Setting = tuple[float | None, float | None, float | None]
 """Learning rate, beta, weight of the winner term; None is what the config says."""
 OWN_DATA = {"winners": "own_winners", "pairs": "own_pairs", "labels": "own_labels"}
 """Kinds of data in the `own` regime."""
-BaseName = Literal["main", "strong"]
-"""The base that ships, or that one tuned on the winners first."""
+BaseName = Literal["main", "strong", "large"]
+"""The base that ships, that one tuned on the winners first, or one of about twice the weights."""
 STRONG = ("--seed", "1000", "--optimizer.lr", "0.001", "--loop.iterations", "1", "--loop.updates_per_iteration", "400")
 """How the strong base is trained. Its score on validation prompts no longer rises after that (LOG.md)."""
 
@@ -125,10 +125,19 @@ OWN = Regime(
     own=True,
     arms=("base", *TIERS["A"], *TIERS["B"]),
 )
+LARGE = Regime(
+    "large",
+    "the same with a base of about twice the weights, ranking its own samples",
+    own=True,
+    base="large",
+    arms=("base", *TIERS["D"]),
+    modalities=("image",),
+)
 CORE = ("continued", "sft", "sft_matched", "seppo")
 MAIN = Regime("mixture", "as many winners as fit the captions evenly, the better of two draws of the mixture")
 REGIMES = {
     "own": OWN,
+    "large": LARGE,
     "mixture": MAIN,
     "few": Regime("few", "64 winners in place of all", winners="few", arms=CORE),
     "weak": Regime("weak", "weak winners: the middle one of three draws of the mixture", winners="weak", arms=CORE),

@@ -7,15 +7,15 @@ Plain denoising training of the UNet and its text encoder together, on fresh dra
 video base begins as the image base, as AnimateDiff begins as Stable Diffusion: it learns single frames of clips, and
 then clips with motion modules added. The learning rate stays level until the score of the averaged weights has stopped
 rising (or the cap is met), then falls to zero over a last stretch, so that more of the same training has nothing left
-to give. `--go-on` trains a base further. Results so far are saved at every evaluation; `<name>_training.json` beside
-the folders holds the settings and the curve.
+to give. `--go-on` trains a base further; one that was stopped goes on by itself. Results so far are saved at every
+evaluation; `<name>_training.json` beside the folders holds the settings and the curve.
 """
 
 import argparse
 import copy
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -26,58 +26,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.evaluation import tiny_models as models
 from benchmarks.experiments.toy.task.base_model import Base
-from benchmarks.experiments.toy.task.bases import CHANNELS, FOLDER
+from benchmarks.experiments.toy.task.base_settings import SETTINGS, Settings
+from benchmarks.experiments.toy.task.bases import FOLDER
 from benchmarks.experiments.toy.task.mixture import draw_samples, score_samples
 from seppo_core.toy.captions import Modality, held_out, train_captions
 
 BATCH_OF_EVALUATION = 64
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How one base is trained. `picture_steps` come before the others, on 64 single frames each.
-
-    `patience` counts evaluations without a rise of `rise` over the best before them. `timestep_draws`: the timestep is
-    the largest of so many uniform draws.
-    """
-
-    channels: tuple[int, int]
-    batch: int
-    max_steps: int
-    cooldown: int
-    every: int
-    picture_steps: int = 0
-    learning_rate: float = 2e-3
-    picture_learning_rate: float = 2e-3
-    motion_learning_rate: float = 2e-3
-    warmup: int = 100
-    ema: float = 0.998
-    drop: float = 0.12
-    clip: float = 1.0
-    patience: int = 4
-    rise: float = 0.003
-    timestep_draws: int = 2
-    evaluation_steps: int = 12
-    evaluation_seeds: int = 4
-    seed: int = 0
-
-
-SETTINGS: dict[Modality, Settings] = {
-    "image": Settings(CHANNELS["image"], batch=64, max_steps=5000, cooldown=1, every=500, evaluation_seeds=2),
-    "video": Settings(
-        CHANNELS["video"],
-        batch=8,
-        max_steps=2400,
-        cooldown=1600,
-        every=300,
-        picture_steps=3000,
-        learning_rate=5e-4,
-        picture_learning_rate=2e-3,
-        motion_learning_rate=3e-3,
-        evaluation_steps=10,
-        evaluation_seeds=2,
-    ),
-}
 
 
 @torch.no_grad()
@@ -176,6 +130,23 @@ class Trainer:
             torch._foreach_lerp_(self.averaged, self.weights, 1 - decay)
         return loss.detach()
 
+    def state(self) -> dict:
+        """What the next step hangs on, beside its number."""
+        return {
+            "base": self.base.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "done": self.done,
+        }
+
+    def load(self, state: dict) -> None:
+        self.base.load_state_dict(state["base"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.done = state["done"]
+
 
 def _learn_frames(base: Base, settings: Settings, generator: torch.Generator) -> None:
     """The picture half of the video base, on single frames; leaves `base` a motion UNet."""
@@ -196,16 +167,26 @@ def _learn_frames(base: Base, settings: Settings, generator: torch.Generator) ->
 
 
 def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = False) -> dict:
-    """Trains and saves one base, or goes on from the saved one; returns what `<modality>_training.json` gets."""
+    """Trains and saves one base; returns what `<modality>_training.json` gets. With `go_on` it begins
+    from the saved one.
+
+    What was stopped goes on from its last evaluation, to the same weights; ValueError if its settings were others.
+    """
     torch.manual_seed(settings.seed)
     generator = torch.Generator().manual_seed(settings.seed)
     base = Base(modality, settings.channels)
+    state_path = folder / f"{modality}_state.pt"
+    state = torch.load(state_path, weights_only=True) if state_path.is_file() else None
+    if state is not None and state["settings"] != _plain(settings):
+        raise ValueError(f"{state_path} is of a training with other settings; move it away to begin anew")
     mixed = [caption for caption in held_out(modality) for _ in range(8)]
     mixture = score_samples(modality, draw_samples(modality, mixed, generator), mixed).mean().item()
     start = time.monotonic()
     print(f"{modality}: the mixture scores {mixture:.4f} on the held-out captions")
     if go_on:
         base.load(folder, modality)
+    elif modality == "video" and state is not None:
+        base.add_motion()
     elif modality == "video":
         # as AnimateDiff does, motion goes on top of a trained picture model
         base.load(folder, "image")
@@ -219,6 +200,12 @@ def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = Fa
     print(f"{parameters} parameters")
 
     step, end, stage = 0, settings.max_steps, time.monotonic()
+    if state is not None:
+        trainer.load(state["trainer"])
+        step, end, report = state["step"], state["end"], json.loads(state["report"])
+        start -= report["curve"][-1]["seconds"]
+        print(f"goes on from step {step}")
+    begun_at = step
     losses: list[Tensor] = []
     while step < end:
         losses.append(trainer.step(settings.batch, min(1.0, (end - step) / settings.cooldown)))
@@ -234,7 +221,8 @@ def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = Fa
             if end == settings.max_steps and _has_stopped([r["score"] for r in report["curve"]], settings):
                 end = min(end, step + settings.cooldown)
                 report["stopped_rising_at"] = step
-            rate = step / (now - stage)
+            _save_state(state_path, trainer, settings, step, end, report)
+            rate = (step - begun_at) / (now - stage)
             print(
                 f"{step:6d}/{end}  loss {row['loss']:.4f}  held-out R {score:.4f}  {rate:.2f} steps/s  "
                 f"{(end - step) / rate / 60:.1f} min left"
@@ -243,7 +231,19 @@ def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = Fa
     report["guidance"] = {str(g): evaluate(trainer.average, settings, g, 5000) for g in (1.0, 1.25, 1.5, 2.0, 3.0)}
     print("held-out R by guidance:", {g: round(score, 4) for g, score in report["guidance"].items()})
     _write(folder / f"{modality}_training.json", report)
+    state_path.unlink(missing_ok=True)
     return report
+
+
+def _plain(settings: Settings) -> dict:
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def _save_state(path: Path, trainer: Trainer, settings: Settings, step: int, end: int, report: dict) -> None:
+    fresh = path.with_suffix(".new")
+    state = {"settings": _plain(settings), "step": step, "end": end, "report": json.dumps(report)}
+    torch.save(state | {"trainer": trainer.state()}, fresh)
+    fresh.replace(path)
 
 
 def main() -> None:
@@ -257,7 +257,8 @@ def main() -> None:
     parser.add_argument("--go-on", action="store_true", help="train the base that is there further")
     parser.add_argument("--max-steps", type=int, help="cap on the number of steps")
     chosen = parser.parse_args()
-    if (chosen.out / chosen.modality).exists() and not (chosen.force or chosen.go_on):
+    begun = (chosen.out / f"{chosen.modality}_state.pt").exists()
+    if (chosen.out / chosen.modality).exists() and not (chosen.force or chosen.go_on or begun):
         parser.error(f"{chosen.out / chosen.modality} exists; give --force to replace it, or another --out")
     settings = SETTINGS[chosen.modality]
     if chosen.max_steps is not None:
