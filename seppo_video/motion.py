@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from seppo_core.models.adapter import Adapter, SamplerChange
-from seppo_core.models.checks import check_size, latent_channels
+from seppo_core.models.checks import check_positions, check_size, latent_channels
 from seppo_core.models.latents import Posterior
 from seppo_core.models.loading import base_folder, base_kind, component_source, load_model, load_part, load_pipeline
 from seppo_core.models.noise_path import DiffusionNoisePath
@@ -112,9 +112,7 @@ class MotionFamily(Adapter):
         return rearrange(images, "(b f) c h w -> b c f h w", b=len(latents))
 
     def latent_shape(self, height: int, width: int, frames: int = 1) -> tuple[int, int, int, int]:
-        limit = self.pipeline.unet.config.motion_max_seq_length
-        if not 1 <= frames <= limit:
-            raise ValueError(f"{frames} frames do not fit motion modules that know {limit} positions; use 1 to {limit}")
+        check_positions(frames, self.pipeline.unet.config.motion_max_seq_length)
         factor = self.pipeline.vae_scale_factor
         check_size(height, width, factor)
         return latent_channels(self.pipeline.vae), frames, height // factor, width // factor

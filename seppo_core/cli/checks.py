@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from seppo_core.config.base_files import model_problems
+from seppo_core.config.geometry import misfits
 from seppo_core.config.messages import similar_path
-from seppo_core.config.model import ModelConfig
 from seppo_core.config.options import (
     CompareRequest,
     ExportRequest,
@@ -46,7 +46,7 @@ def check_paths(config: Config, request: Request) -> None:
         if reads and not Path(path).expanduser().exists() and not _may_be_hub_id(path):
             raise FileNotFoundError(f"{key}={path} does not exist{similar_path(Path(path))}")
     if not isinstance(request, VerifyRequest):
-        _check_model(config.model, isinstance(request, PlanRequest))
+        _check_model(config, isinstance(request, PlanRequest))
     if isinstance(request, PrepareRequest):
         find_source(config.data.source, config.data.format)
     if isinstance(request, TrainRequest | VerifyRequest):
@@ -81,8 +81,12 @@ def is_there(name: str) -> bool:
         return False
 
 
-def _check_model(model: ModelConfig, numbers_alone: bool) -> None:
-    """ValueError with all that keeps the files of the model from being loaded; `plan` reads its numbers alone."""
+def _check_model(config: Config, numbers_alone: bool) -> None:
+    """ValueError with all that keeps the files of the model from being loaded, or the items from fitting it.
+
+    `plan` reads its numbers alone.
+    """
+    model, data = config.model, config.data
     base = Path(model.base).expanduser()
     found = []
     if base.exists():
@@ -90,8 +94,22 @@ def _check_model(model: ModelConfig, numbers_alone: bool) -> None:
     problems = [f"model.base={model.base}: {one}" for one in found]
     if not numbers_alone and model.vae is not None and (vae := Path(model.vae).expanduser()).is_dir():
         problems += [f"model.vae={model.vae}: {one}" for one in model_problems(vae)]
+    if not problems:
+        problems = misfits(_known_parts(config), data.height, data.width, data.frames)
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _known_parts(config: Config) -> dict[str, dict]:
+    """Configs of the models that are loaded, as far as they are known without network."""
+    # it imports the hub's client, which takes longer than all else here
+    from seppo_core.plan.architecture import base_architecture, replacements
+
+    try:
+        return base_architecture(config).parts | replacements(config.model.parts(), config.model.bases)
+    except (FileNotFoundError, ValueError):
+        # what is not known here is checked when it is loaded
+        return {}
 
 
 def _need_folder(key: str, path: str, cure: str) -> None:

@@ -133,7 +133,8 @@ def file_problem(path: Path) -> str | None:
             return f"{path.name} is cut off, or no safetensors file ({size} bytes); download it again"
         try:
             header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            entries = [entry for name, entry in header.items() if name != "__metadata__"]
+            ends = [entry["data_offsets"][1] for entry in entries if entry["shape"] is not None and entry["dtype"]]
         except (ValueError, AttributeError, TypeError, KeyError, IndexError):
             return f"{path.name} has a damaged header; download it again"
     whole = 8 + length + max(ends, default=0)
@@ -154,12 +155,13 @@ def _part_problems(folder: Path, kind: str) -> list[str]:
     if pointers:
         return [f"holds Git LFS pointers in place of files ({_some(pointers)}); run `git lfs pull` in {folder}"]
     if kind.endswith("Scheduler"):
-        return _json_problems(folder / "scheduler_config.json")
+        # without any key, diffusers would take a class's defaults, which are no base's
+        return json_problems(folder / "scheduler_config.json", "_class_name")
     if "Tokenizer" in kind:
         return _tokenizer_problems(folder)
     if not _is_model(kind):
         return []
-    if problems := _json_problems(folder / CONFIG):
+    if problems := json_problems(folder / CONFIG):
         return problems
     variants = weight_files(folder)
     if not variants:
@@ -190,17 +192,24 @@ def _tokenizer_problems(folder: Path) -> list[str]:
         return [f"holds no vocabulary ({', '.join(_VOCABULARIES[:4])} …); {_COPY}"]
     if found == ["vocab.json"] and not (folder / "merges.txt").is_file():
         return [f"holds a vocab.json and no merges.txt; {_COPY}"]
-    return []
+    # older vocabularies have no config, or none but a config
+    needs = {"tokenizer.json": ("model",), "vocab.json": (), "tokenizer_config.json": ()}
+    there = {name: keys for name, keys in needs.items() if os.path.lexists(folder / name)}
+    return [problem for name, keys in there.items() for problem in json_problems(folder / name, *keys)]
 
 
-def _json_problems(path: Path) -> list[str]:
+def json_problems(path: Path, *keys: str) -> list[str]:
+    """What is wrong with a JSON file of names and values, in which at least `keys` have to be."""
     if not path.is_file():
-        return [f"holds no {path.name}; {_COPY}"]
+        what = "which is a folder, or a link to nothing" if os.path.lexists(path) else ""
+        return [f"holds no {path.name}{what and f', {what}'}; {_COPY}"]
     try:
         found = read_json(path)
     except ValueError as error:
         return [str(error)]
-    return [] if isinstance(found, dict) else [f"{path} holds no keys and values; download it again"]
+    if not isinstance(found, dict):
+        return [f"{path} holds no keys and values; download it again"]
+    return [f"{path} has no {key}; download it again" for key in keys if key not in found]
 
 
 def _is_model(kind: str) -> bool:

@@ -48,7 +48,7 @@ class ModelConfig(Variants):
     """Model family; if it is left out, the one whose pipeline the base is."""
     base: str
     """Base model or fine-tune to start from: a Hub id, a local diffusers folder, or one .safetensors file of a Stable
-    Diffusion 1.x, SDXL or Flux."""
+    Diffusion 1.x or 2.x, SDXL or Flux."""
     single_file_config: str | None = None
     """For a base in one file: a diffusers folder of its kind, which gives the tokenizers, and the models that the file
     lacks. Its configs, where it has any, take the place of those of the published model."""

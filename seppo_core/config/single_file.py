@@ -4,12 +4,23 @@ Such a file holds weights in the layout of the first release, without configs an
 """
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seppo_core.config.base_files import INDEX, file_problem, folder_problems, listed, parts_of, read_index, read_json
+from seppo_core.config.base_files import (
+    CONFIG,
+    INDEX,
+    file_problem,
+    folder_problems,
+    json_problems,
+    listed,
+    parts_of,
+    read_index,
+    read_json,
+)
 
 Header = Mapping[str, list[int]]
 """Shapes of tensors by name."""
@@ -28,6 +39,8 @@ class Layout:
     """Beginnings of the names of the denoiser's tensors, the more telling one first."""
     prefixes: Mapping[str, tuple[str, ...]]
     """Of the models that a file may hold beside the denoiser, the beginnings of names; those of no other are read."""
+    predicts: bool = True
+    """Whether it is known what the denoiser predicts, without the config of a scheduler."""
 
 
 _UNET = ("model.diffusion_model.",)
@@ -57,10 +70,22 @@ LAYOUTS = (
         denoiser=_UNET,
         prefixes={"vae": _VAE, "text_encoder": ("cond_stage_model.transformer.",)},
     ),
+    Layout(
+        pipeline="StableDiffusionPipeline",
+        numbers="stable-diffusion-2-1",
+        marks=("cond_stage_model.model.ln_final.weight",),
+        denoiser=_UNET,
+        prefixes={"vae": _VAE, "text_encoder": ("cond_stage_model.model.",)},
+        predicts=False,
+    ),
     Layout(pipeline="FluxPipeline", numbers="flux-1-dev", **_FLUX),
 )
 SCHNELL = "flux-1-schnell"
 """Numbers of a Flux that was distilled without guidance."""
+EPSILON_STEP = 875_000
+"""The step at which Stable Diffusion 2's first bases, which predict noise, were saved; diffusers tells them by it."""
+SCHEDULER = "scheduler/scheduler_config.json"
+_NEEDED = {"scheduler": ("_class_name",)}
 SUFFIX = ".safetensors"
 
 
@@ -79,15 +104,28 @@ def layout_of(file: Path, header: Header) -> Layout:
     """The kind of a file. ValueError if it is none that can be taken as a base."""
     for layout in LAYOUTS:
         if any(mark in header for mark in layout.marks) and any(begins(name, layout.denoiser) for name in header):
-            return layout
+            step = None if layout.predicts else _step(file)
+            if step is None:
+                return layout
+            return replace(layout, predicts=True, numbers=f"{layout.numbers}{'-base' if step == EPSILON_STEP else ''}")
     folder = "use it as a diffusers folder"
     found = {
         "lora": "is a LoRA; name it as model.lora, beside the base that it was made for",
         "motion_modules.": "holds motion modules; name a motion adapter's folder as model.motion_adapter",
-        "cond_stage_model.model.": f"is a Stable Diffusion 2 and does not say what it predicts; {folder}",
     }
     told = next((text for part, text in found.items() if any(part in name for name in header)), None)
-    raise ValueError(f"{file} {told or f'is no whole Stable Diffusion 1.x, SDXL or Flux as first released; {folder}'}")
+    raise ValueError(f"{file} {told or f'is no whole Stable Diffusion, SDXL or Flux as first released; {folder}'}")
+
+
+def _step(file: Path) -> int | None:
+    """The number of training steps that a file was saved after, if it says so."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        entry = json.loads(opened.read(length)).get("global_step")
+        if entry is None or entry["dtype"] not in ("I64", "I32"):
+            return None
+        opened.seek(8 + length + entry["data_offsets"][0])
+        return int.from_bytes(opened.read(int(entry["dtype"][1:]) // 8), "little", signed=True)
 
 
 def known_layout(file: Path) -> str | None:
@@ -142,13 +180,27 @@ def single_file_problems(file: Path, beside: str | None, shipped: Path, without:
     folder = Path(beside).expanduser()
     if not folder.is_dir():
         return [f"model.single_file_config={beside} is no folder here"]
+    if os.path.lexists(folder / INDEX) and (problems := json_problems(folder / INDEX)):
+        return [f"model.single_file_config={beside}: {problem}" for problem in problems]
     index = index_of(layout, header, folder, shipped)
     if index["_class_name"] != layout.pipeline:
         return [
             f"model.single_file_config={beside} is a {index['_class_name']}; name a {layout.pipeline}, as the file is"
         ]
-    parts_by_problem = defaultdict(list)
-    for name, (library, kind) in taken_from_folder(layout, header, index, without).items():
-        for problem in folder_problems(folder / name, library, kind):
+    if not layout.predicts and not (folder / SCHEDULER).is_file():
+        return [
+            "it is a Stable Diffusion 2 that does not say whether it predicts noise or velocity (no global_step); put "
+            f"{SCHEDULER} of the base that it was made from, with its prediction_type, into "
+            f"model.single_file_config={beside}"
+        ]
+    parts_by_problem, needed = defaultdict(list), taken_from_folder(layout, header, index, without)
+    for name, (library, kind) in parts_of(index, without).items():
+        config = folder / SCHEDULER if name == "scheduler" else folder / name / CONFIG
+        if name in needed:
+            found = folder_problems(folder / name, library, kind)
+        else:
+            # of what the file holds, a config beside it is used if there is one
+            found = json_problems(config, *_NEEDED.get(name, ())) if os.path.lexists(config) else []
+        for problem in found:
             parts_by_problem[problem].append(name)
     return [f"model.single_file_config={beside}, {listed(p)}: {problem}" for problem, p in parts_by_problem.items()]

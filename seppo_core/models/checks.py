@@ -4,6 +4,8 @@ from diffusers import AutoencoderTiny
 from diffusers.models import ModelMixin
 from torch import nn
 
+from seppo_core.config.geometry import DISTILLED, channels_problem, frames_problem, positions_problem, size_problem
+
 
 def check_channels(vae: ModelMixin, denoiser: nn.Module, packed: int = 1, variance: bool = False) -> None:
     """Raises ValueError unless the denoiser takes and gives the VAE's latents, `packed` of them in a token.
@@ -18,12 +20,9 @@ def check_channels(vae: ModelMixin, denoiser: nn.Module, packed: int = 1, varian
     taken, given = denoiser.config.in_channels, denoiser.config.out_channels or denoiser.config.in_channels
     fitting = {channels, channels // packed, *([2 * channels] if variance else [])}
     if taken != channels or given not in fitting:
-        raise ValueError(
-            f"the denoiser takes {taken} and gives {given} channels, the VAE's latents have {channels}; inpainting, "
-            "image-to-video, control and editing models are not supported, use a text-to-image or text-to-video base"
-        )
+        raise ValueError(channels_problem(taken, given, channels))
     if denoiser.config.get("time_cond_proj_dim") is not None:
-        raise ValueError("the denoiser is distilled with embedded guidance (LCM); use the base it was distilled from")
+        raise ValueError(DISTILLED)
 
 
 def check_unnormalised(vae: ModelMixin) -> None:
@@ -34,22 +33,22 @@ def check_unnormalised(vae: ModelMixin) -> None:
 
 def check_size(height: int, width: int, factor: int) -> None:
     """Raises ValueError, with the nearest size that fits, unless both are positive multiples of `factor` pixels."""
-    fitting = [max(factor, (size + factor // 2) // factor * factor) for size in (height, width)]
-    if [height, width] != fitting:
-        raise ValueError(
-            f"height × width = {height} × {width} does not fit a VAE that packs {factor} × {factor} pixels per latent; "
-            f"use e.g. {fitting[0]} × {fitting[1]}"
-        )
+    _refuse(size_problem(height, width, factor))
 
 
 def check_frames(frames: int, step: int) -> None:
     """Raises ValueError, with the nearest count that fits, unless `frames` are one and a multiple of `step`."""
-    fitting = max(0, (frames - 1 + step // 2) // step) * step + 1
-    if frames != fitting:
-        raise ValueError(
-            f"{frames} frames do not fit a VAE that takes one frame and then {step} at a time; "
-            f"use {step}k + 1, e.g. {fitting}"
-        )
+    _refuse(frames_problem(frames, step))
+
+
+def check_positions(frames: int, limit: int) -> None:
+    """Raises ValueError for clips that are longer than the `limit` positions that motion modules know."""
+    _refuse(positions_problem(frames, limit))
+
+
+def _refuse(problem: str | None) -> None:
+    if problem is not None:
+        raise ValueError(problem)
 
 
 def latent_channels(vae: ModelMixin) -> int:

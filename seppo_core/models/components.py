@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 
@@ -20,6 +21,8 @@ NOT_NEEDED = re.compile(
 """Tensors that a file may have in excess: tables that newer classes compute, second names of the embedding, and heads
 of the model that a text encoder was cut out of."""
 SHOWN = 3
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
+"""What the libraries raise where a config or a vocabulary is not what they expect."""
 
 
 def load_component(
@@ -48,8 +51,8 @@ def load_component(
         )
     except FileNotFoundError:
         raise
-    except (ValueError, RuntimeError, TypeError, KeyError, OSError, SafetensorError) as error:
-        raise ValueError(f"{what} could not be loaded as a {kind.__name__}: {_first_line(error)}; {_CURE}") from error
+    except (*DAMAGE, RuntimeError, OSError, SafetensorError) as error:
+        raise ValueError(f"{what} could not be loaded as a {kind.__name__}: {first_line(error)}; {_CURE}") from error
     check_loaded(module, info, what)
     return module
 
@@ -86,7 +89,8 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(shown) + (", …" if len(names) > SHOWN else "")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters; its kind if it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
 

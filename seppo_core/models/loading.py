@@ -15,7 +15,7 @@ from torch import nn
 from seppo_core.config.base_files import model_problems, part_variant, parts_of, read_index
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.single_file import layout_of, read_header
-from seppo_core.models.components import load_component
+from seppo_core.models.components import DAMAGE, first_line, load_component
 from seppo_core.models.single_file import load_single_file, load_unet
 from seppo_core.models.tokenizers import match_tokenizers
 from seppo_core.models.vae import cast
@@ -100,7 +100,15 @@ def _of_folder(
             # the VAE comes in float32 and steps down below if it may, so that no digits are lost on the way
             precision = torch.float32 if name == "vae" else dtype
             given[name] = load_part(model, folder, part, name, precision)
-    return kind.from_pretrained(str(folder), **given)
+    try:
+        return kind.from_pretrained(str(folder), **given)
+    except DAMAGE as error:
+        # the models are there: what is left are tokenizers and the scheduler
+        raise ValueError(
+            f"a tokenizer or the scheduler of base={model.base!r} cannot be loaded ({type(error).__name__}: "
+            f"{first_line(error)}); its files are damaged, or of another version: load the base anew, or upgrade "
+            "transformers"
+        ) from error
 
 
 def _of_file(model: ModelConfig, kind: type[DiffusionPipeline], dtype: torch.dtype, given: dict) -> DiffusionPipeline:

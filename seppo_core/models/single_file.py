@@ -32,7 +32,7 @@ from seppo_core.config.single_file import (
     read_header,
     taken_from_folder,
 )
-from seppo_core.models.components import load_component
+from seppo_core.models.components import DAMAGE, first_line, load_component
 
 _WHOLE = "nothing is trained on weights that are not the base's: download it again"
 _NAMES = {"scheduler": "scheduler_config.json"}
@@ -141,9 +141,8 @@ def _explained(what: str):
     except NotImplementedError as error:
         # what the file did not give was left without memory, and such tensors cannot be moved
         raise ValueError(f"{what} lacks tensors that its config asks for; {_WHOLE}") from error
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:300]
+    except (*DAMAGE, RuntimeError, OSError) as error:
         raise ValueError(
-            f"{what} does not fit its config ({type(error).__name__}: {reason}); name a folder with its configs as "
-            "model.single_file_config, or convert it to a diffusers folder"
+            f"{what} does not fit its config ({type(error).__name__}: {first_line(error)}); name a folder with its "
+            "configs as model.single_file_config, or convert it to a diffusers folder"
         ) from error

@@ -141,14 +141,16 @@ def runnable(fake: FakeTensorMode, *modules: nn.Module) -> None:
     Weights that modules share stay shared.
     """
     made: dict[int, Tensor] = {}
-    with fake:
-        for part in [part for module in modules for part in module.modules()]:
-            for weights in (part._parameters, part._buffers):
-                for name, tensor in weights.items():
-                    if tensor is None or isinstance(tensor, FakeTensor):
-                        continue
-                    if id(tensor) not in made:
-                        empty = torch.empty(tensor.shape, dtype=tensor.dtype)
-                        is_parameter = isinstance(tensor, nn.Parameter)
-                        made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-                    weights[name] = made[id(tensor)]
+    for part in [part for module in modules for part in module.modules()]:
+        for weights in (part._parameters, part._buffers):
+            for name, tensor in weights.items():
+                if tensor is None or isinstance(tensor, FakeTensor):
+                    continue
+                if id(tensor) not in made:
+                    # made by hand: in the dispatch of fake tensors, a parameter takes ten times as long
+                    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+                    one = FakeTensor(fake, empty, torch.device("cpu")).requires_grad_(tensor.requires_grad)
+                    if isinstance(tensor, nn.Parameter):
+                        one._is_param = True
+                    made[id(tensor)] = one
+                weights[name] = made[id(tensor)]

@@ -231,7 +231,7 @@ def test_help_shows_the_files_values(config, calls, capsys):
     assert "(default: 1e-06)" in text
     assert (
         "--model.base STR Base model or fine-tune to start from: a Hub id, a local diffusers folder, or one "
-        ".safetensors file of a Stable Diffusion 1.x, SDXL or Flux. (default: a/b)" in text
+        ".safetensors file of a Stable Diffusion 1.x or 2.x, SDXL or Flux. (default: a/b)" in text
     )
     assert "--prompts" not in text
     assert calls == []

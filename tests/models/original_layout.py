@@ -30,6 +30,36 @@ OPEN_CLIP = [
     ("self_attn.q_proj.", "attn.in_proj_"),
     ("self_attn", "attn"),
 ]
+FLUX = [
+    ("time_text_embed.timestep_embedder.linear_1", "time_in.in_layer"),
+    ("time_text_embed.timestep_embedder.linear_2", "time_in.out_layer"),
+    ("time_text_embed.text_embedder.linear_1", "vector_in.in_layer"),
+    ("time_text_embed.text_embedder.linear_2", "vector_in.out_layer"),
+    ("time_text_embed.guidance_embedder.linear_1", "guidance_in.in_layer"),
+    ("time_text_embed.guidance_embedder.linear_2", "guidance_in.out_layer"),
+    ("context_embedder", "txt_in"),
+    ("x_embedder", "img_in"),
+    ("norm1_context.linear", "txt_mod.lin"),
+    ("norm1.linear", "img_mod.lin"),
+    ("ff_context.net.0.proj", "txt_mlp.0"),
+    ("ff_context.net.2", "txt_mlp.2"),
+    ("ff.net.0.proj", "img_mlp.0"),
+    ("ff.net.2", "img_mlp.2"),
+    ("attn.to_out.0", "img_attn.proj"),
+    ("attn.to_add_out", "txt_attn.proj"),
+    ("attn.norm_added_q.weight", "txt_attn.norm.query_norm.scale"),
+    ("attn.norm_added_k.weight", "txt_attn.norm.key_norm.scale"),
+    ("attn.norm_q.weight", "img_attn.norm.query_norm.scale"),
+    ("attn.norm_k.weight", "img_attn.norm.key_norm.scale"),
+]
+FLUX_SINGLE = [
+    ("attn.norm_q.weight", "norm.query_norm.scale"), ("attn.norm_k.weight", "norm.key_norm.scale"),
+    ("proj_out", "linear2"), ("norm.linear", "modulation.lin"),
+]  # fmt: skip
+FUSED = {
+    "attn.to_q": ("img_attn.qkv", "attn.to_k", "attn.to_v"),
+    "attn.add_q_proj": ("txt_attn.qkv", "attn.add_k_proj", "attn.add_v_proj"),
+}
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
@@ -88,9 +118,19 @@ def clip(module: nn.Module, prefix: str) -> dict[str, Tensor]:
 
 
 def open_clip(module: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """SDXL's second text encoder: the three projections of a layer's attention are one."""
+    """The text encoders of SDXL (the second) and of Stable Diffusion 2: a layer's three projections are one.
+
+    That of Stable Diffusion 2 was saved whole, with a projection and a last layer that no pipeline uses.
+    """
     state = {key.removeprefix("text_model."): tensor for key, tensor in module.state_dict().items()}
-    found = {f"{prefix}logit_scale": torch.ones(()), f"{prefix}text_projection": state["text_projection.weight"].T}
+    width = module.config.hidden_size
+    unused = {
+        f"{prefix}transformer.resblocks.23.{name}": torch.ones(3 * width, width)
+        for name in ("attn.in_proj_weight", "attn.out_proj.weight")
+    }
+    projection = state.get("text_projection.weight", torch.ones(width, width)).T
+    found = {f"{prefix}logit_scale": torch.ones(()), f"{prefix}text_projection": projection}
+    found |= {} if "text_projection.weight" in state else unused
     for key, tensor in state.items():
         if key.endswith(("k_proj.weight", "k_proj.bias", "v_proj.weight", "v_proj.bias", "text_projection.weight")):
             continue
@@ -102,10 +142,44 @@ def open_clip(module: nn.Module, prefix: str) -> dict[str, Tensor]:
     return found
 
 
+def flux(module: nn.Module) -> dict[str, Tensor]:
+    """Query, key and value are one layer; in the blocks of one stream, the first layer of the MLP is in it too."""
+    state, found = module.state_dict(), {}
+    for key, tensor in state.items():
+        match = re.fullmatch(r"(single_)?transformer_blocks\.(\d+)\.(.+)\.(weight|bias)", key)
+        if match is None:
+            if key.startswith("norm_out.linear"):
+                # scale and shift stood the other way round
+                found[key.replace("norm_out.linear", "final_layer.adaLN_modulation.1")] = tensor.roll(
+                    len(tensor) // 2, 0
+                )
+            else:
+                found[_first(key.replace("proj_out", "final_layer.linear"), FLUX)] = tensor
+            continue
+        single, number, name, end = match.groups()
+        start = f"{'single' if single else 'double'}_blocks.{number}"
+        before = key.removesuffix(f"{name}.{end}")
+        if single and name == "attn.to_q":
+            parts = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")
+            found[f"{start}.linear1.{end}"] = torch.cat([state[f"{before}{part}.{end}"] for part in parts])
+        elif not single and name in FUSED:
+            fused, *others = FUSED[name]
+            found[f"{start}.{fused}.{end}"] = torch.cat([state[f"{before}{part}.{end}"] for part in (name, *others)])
+        elif name not in ("attn.to_k", "attn.to_v", "proj_mlp", "attn.add_k_proj", "attn.add_v_proj"):
+            found[f"{start}.{_first(f'{name}.{end}', FLUX_SINGLE if single else FLUX)}"] = tensor
+    return found
+
+
 def write(file: Path, *parts: dict[str, Tensor]) -> Path:
     tensors = {name: tensor.contiguous() for part in parts for name, tensor in part.items()}
     save_file(tensors, file, {"format": "pt"})
     return file
+
+
+def _first(key: str, names: list[tuple[str, str]]) -> str:
+    """`key` with the first of `names` that it begins with exchanged."""
+    ours, theirs = next((pair for pair in names if key.startswith(pair[0])), ("", ""))
+    return theirs + key.removeprefix(ours)
 
 
 def _resnet(rest: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -70,6 +71,45 @@ def test_a_run_can_be_made_longer(workshop, whole_run, tmp_path):
     longer = replace(config, loop=replace(config.loop, iterations=3))
     commands.train(longer, TrainRequest(accept_changes=("loop.iterations",)))
     assert [line["update"] for line in logged(tmp_path / "run")] == list(range(1, 10))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "section", "change", "updates"),
+    [
+        ("random", "loop", {"batch_size": 2}, 6),
+        ("random", "loop", {"batch_size": 8}, 6),
+        ("random", "loop", {"micro_batch_size": 4}, 6),
+        ("random", "loop", {"iterations": 3}, 9),
+        ("random", "loop", {"updates_per_iteration": 5}, 10),
+        ("initial", "loop", {"updates_per_iteration": 5}, 10),
+        ("latest", "method", {"reference": "random"}, 6),
+        ("random", "method", {"reference": "latest"}, 6),
+        ("random", "method", {"reference": "initial"}, 6),
+        ("initial", "method", {"reference": "latest"}, None),
+        ("random", "reference_samples", {"batch_size": 5}, 6),
+        ("random", "reference_samples", {"steps": 3}, 6),
+    ],
+    ids=str,
+)
+def test_an_accepted_change_works_to_the_end_or_is_refused_at_once(workshop, tmp_path, first, section, change, updates):
+    """From the middle of the second iteration on; `updates` are those of the whole run, None if it is refused."""
+    config = workshop.config(tmp_path / "run")
+    config = replace(config, method=replace(config.method, reference=first))
+    commands.train(config)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "update-000006")
+    before = (tmp_path / "run" / "config.yaml").read_text(), logged(tmp_path / "run")
+    changed = replace(config, **{section: replace(getattr(config, section), **change)})
+    request = TrainRequest(accept_changes=tuple(f"{section}.{key}" for key in change))
+    if updates is None:
+        with pytest.raises(ValueError, match=re.escape(f"{section}.{next(iter(change))}")):
+            commands.train(changed, request)
+        assert ((tmp_path / "run" / "config.yaml").read_text(), logged(tmp_path / "run")) == before
+        # and the run goes on as it was
+        changed, request, updates = config, TrainRequest(), 6
+    commands.train(changed, request)
+    assert [line["update"] for line in logged(tmp_path / "run")] == list(range(1, updates + 1))
+    commands.train(changed)
 
 
 def test_another_version_is_refused_or_accepted(workshop, begun, whole_run):

@@ -18,7 +18,15 @@ def of_another_family() -> None:
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "FluxPipeline"}))
 
 
+def of_inpainting() -> None:
+    config = own_base() / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"in_channels": 9}))
+
+
 CASES = [
+    Case("base", "a base for inpainting, and a size that no latent fits",
+         after(of_inpainting, *PREPARE, "--data.height", "60"),
+         says="takes 9 and gives 4 channels.*; height × width = 60"),
     Case("base", "a tokenizer without its vocabulary", after(no_vocabulary, *PREPARE), says="holds no vocabulary"),
     Case("base", "no VAE", after(lambda: shutil.rmtree(own_base() / "vae"), *PREPARE), says="vae: there is no such"),
     Case("base", "a variant that is not there", options(*PREPARE[:1], "--model.variant", "fp16"),

@@ -1,6 +1,7 @@
 """Any prompts, any models: what a folder holds is told by its content, and pictures of others are measured too."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from benchmarks.evaluation.native import native_side
 from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.samplers import check_fits
 from tests.benchmarks.quality.fake import protocol
+
+
+JUDGE = Path(__file__).with_name("judge_script.py")
 
 
 def fill(folder: Path, *names: str, config: dict | None = None) -> Path:
@@ -138,6 +142,20 @@ def test_pictures_alone_make_a_page_without_any_weights(tmp_path, capsys):
     assert main(["doctor", "own", "--prompts", str(tmp_path / "q.txt"), "--models", f"ours={ours}"]) == 1
     assert "lists “blue dog”, and none of the prompts (“green tree”, “brown bear”)" in capsys.readouterr().out
     assert "holds q.png, and no file of any prompt (ids " in error and "metadata.jsonl with file_name, prompt" in error
+
+
+def test_a_judge_that_fails_is_told_by_the_exit_status_and_leaves_the_report(tmp_path, capsys):
+    (tmp_path / "p.txt").write_text("red cat\nblue dog\n", encoding="utf-8")
+    made = pictures_of(tmp_path / "a", {"0.png": 10, "1.png": 20})
+    lines = [json.dumps({"file_name": f"{n}.png", "prompt": one}) for n, one in enumerate(("red cat", "blue dog"))]
+    (made / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    judges = ["--plugin", f"light={sys.executable} {JUDGE} --die-at d", "--plugin", f"other={sys.executable} {JUDGE}"]
+    asked = ["--prompts", str(tmp_path / "p.txt"), "--models", f"a={made}", *judges]
+    assert main(["own", *asked, "--out", str(tmp_path / "out")]) == 1
+    assert "warning: plug-in light" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert any(row["column"] == "other_light" and "mean" in row for row in report["scores"])
+    assert (tmp_path / "out" / "index.html").is_file()
 
 
 def test_metrics_judge_pictures_made_elsewhere_too(tmp_path):
