@@ -18,7 +18,6 @@ from benchmarks.evaluation.prompts import Prompt
 from benchmarks.evaluation.samplers import check_fits
 from tests.benchmarks.quality.fake import protocol
 
-
 JUDGE = Path(__file__).with_name("judge_script.py")
 
 
