@@ -17,6 +17,7 @@ from seppo_core.config.options import ExportRequest, SampleRequest, VerifyReques
 from seppo_core.config.schema import Config
 from seppo_core.data.source import Source
 from seppo_core.distributed.ranks import Ranks, make_accelerator, naming_the_lost
+from seppo_core.export.comfyui import write_comfyui
 from seppo_core.export.model_card import write_card
 from seppo_core.export.sample_folder import SampleFolder
 from seppo_core.export.samples import Draw, WriteSample, draw_samples
@@ -143,7 +144,9 @@ def export(config: Config, request: ExportRequest, load: Load) -> Path:
     """Writes what plain diffusers loads, a LoRA or the whole pipeline, with a model card; returns its folder."""
 
     def write(adapter: Adapter, folder: Path, kind: str) -> None:
-        if kind == "lora":
+        if request.format == "comfyui":
+            write_comfyui(adapter, folder, config.model.spec.comfyui)
+        elif kind == "lora":
             write_lora(adapter, folder)
         elif kind == "full":
             write_full(adapter, folder, None if request.dtype is None else getattr(torch, request.dtype))
@@ -160,12 +163,13 @@ def export_with(
     kind = request.kind or ("lora" if config.tune.mode == "lora" else "full")
     path = find_checkpoint(Path(config.run), request.checkpoint)
     name = checkpoint_label(path)
-    out = Path(config.run) / "export" / f"{kind}-{name}" if request.out is None else Path(request.out)
+    label = kind if request.format == "diffusers" else request.format
+    out = Path(config.run) / "export" / f"{label}-{name}" if request.out is None else Path(request.out)
     with whole_folder(out) as temporary:
         adapter = load(config)
         load_policy_into(adapter, config, request.checkpoint, request.weights, request.accept_changes)
         write(adapter, temporary, kind)
-        write_card(temporary, config, adapter, kind, name)
+        write_card(temporary, config, adapter, kind, name, request.format)
     print(f"{kind} of {name}: {out}")
     return out
 

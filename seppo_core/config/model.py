@@ -31,6 +31,11 @@ class FamilySpec:
     """Values that `tune.scope` may take."""
     image_pipeline: str | None = None
     """Name of the image pipeline that becomes one of this family with motion modules; None if there are no such."""
+    comfyui: str | None = None
+    """The function that names a LoRA's layers as ComfyUI does, as "package.module:function"; None where it has no
+    format for the family."""
+    comfyui_scopes: tuple[str, ...] = ("all",)
+    """Values of `tune.scope` whose LoRA is one file there."""
     usage: str = "seppo_core.export.snippets:usage"
     """The function that writes the Python of a model card, as "package.module:function"."""
 

@@ -189,6 +189,8 @@ class ExportRequest:
     kind: Literal["lora", "full", "motion"] | None = None
     """LoRA file (lora), whole pipeline with any LoRA merged in (full), or MotionAdapter of a video model (motion); None
     is lora or full, as the run was trained."""
+    format: Literal["diffusers", "comfyui"] = "diffusers"
+    """Whose names a LoRA's layers get: diffusers', or those that ComfyUI reads."""
     checkpoint: str = "latest"
     """Checkpoint: latest, best (of those kept, by preview.judge), a number of updates, a name such as snapshot-0002 (in
     the run's folder `pool`), or a path."""
@@ -225,5 +227,24 @@ def check_export(config: Config, request: ExportRequest) -> None:
         raise ValueError(f"--kind {request.kind} does not exist for this model; use {' or '.join(config.export_kinds)}")
     if request.dtype is not None and (request.kind or ("lora" if config.tune.mode == "lora" else "full")) != "full":
         raise ValueError(f"--dtype {request.dtype} is for whole pipelines; use --kind full, or leave it out")
+    if request.format == "comfyui":
+        _check_comfyui(config, request)
     if request.kind == "lora" and config.tune.mode == "full":
         raise ValueError("--kind lora needs a run with tune.mode=lora, this one trains the weights; use --kind full")
+
+
+def _check_comfyui(config: Config, request: ExportRequest) -> None:
+    spec, family = config.model.spec, config.model.family
+    if config.tune.mode == "full" or request.kind not in (None, "lora"):
+        kind = request.kind or "full"
+        raise ValueError(f"--format comfyui is for LoRAs, not for --kind {kind}; leave --format out")
+    if spec.comfyui is None:
+        raise ValueError(
+            f"--format comfyui: ComfyUI has no LoRA format for {family}; leave it out, or use --kind full for a "
+            "pipeline with the LoRA merged in"
+        )
+    if config.tune.scope not in spec.comfyui_scopes:
+        raise ValueError(
+            f"--format comfyui: a LoRA of tune.scope={config.tune.scope} has no single file there, one of tune.scope="
+            f"{' or '.join(spec.comfyui_scopes)} has; leave it out"
+        )

@@ -11,6 +11,7 @@ from peft import LoraConfig
 from seppo_core.cache.manifest import Manifest
 from seppo_core.config.loader import plain, resolved_yaml
 from seppo_core.config.schema import Config
+from seppo_core.export.comfyui import FILE
 from seppo_core.export.snippets import quoted, script
 from seppo_core.io.lazy import import_object
 from seppo_core.models.adapter import Adapter
@@ -26,13 +27,15 @@ LAST = 20
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
 
-def write_card(folder: Path, config: Config, adapter: Adapter, kind: str, checkpoint: str) -> None:
+def write_card(
+    folder: Path, config: Config, adapter: Adapter, kind: str, checkpoint: str, format: str = "diffusers"
+) -> None:
     """Writes README.md (the card) and config.yaml into `folder`, beside the export."""
-    (folder / "README.md").write_text(model_card(config, adapter, kind, checkpoint), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(config, adapter, kind, checkpoint, format), encoding="utf-8")
     (folder / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
 
 
-def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str) -> str:
+def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str, format: str = "diffusers") -> str:
     """The card in Markdown, from the template beside this file, with the metadata of the Hub in front."""
     method, base = config.method, config.model.base
     parts = _parts(config)
@@ -46,7 +49,7 @@ def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str) -> 
         ModelCardData(
             base_model=(models if len(models) > 1 else models[0]) if models else None,
             license=None if licences["base"] == UNKNOWN else licences["base"],
-            library_name="diffusers",
+            library_name=format,
             pipeline_tag="text-to-video" if config.data.frames > 1 else "text-to-image",
             tags=["preference-alignment", method.name, *(["lora"] if kind == "lora" else [])],
         ),
@@ -57,9 +60,10 @@ def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str) -> 
         checkpoint=checkpoint,
         base=_name(base),
         parts={name: _name(part) for name, part in parts.items() if name != "base"},
-        code=usage_code(config, adapter, kind),
+        code=usage_code(config, adapter, kind) if format == "diffusers" else None,
+        file=FILE,
         strength=_strength(adapter.denoiser.peft_config[POLICY])
-        if kind == "lora" and lora_layers(adapter.denoiser)
+        if kind == "lora" and format == "diffusers" and lora_layers(adapter.denoiser)
         else None,
         licences=licences,
         settings=_settings(config),

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
+from inspect import signature
 from math import sqrt
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from diffusers.utils import convert_unet_state_dict_to_peft
 from peft import LoraConfig, inject_adapter_in_model
 from peft.utils import load_peft_weights
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seppo_core.io.atomic import save_tensors
@@ -71,22 +73,57 @@ def load_lora_file(pipeline: DiffusionPipeline, component: str, source: str, nam
     them belong to no layer of the denoiser or a text encoder, or if none is the denoiser's.
     """
     denoiser = pipeline.components[component]
-    found = _read(pipeline, component, source)
+    given = _with_alphas_in(pipeline, component, source)
+    found = _read(pipeline, component, source, given)
     with warnings.catch_warnings():
         # alphas that diffusers put under names of no layer are set below
         warnings.filterwarnings("ignore", "The following alpha_pattern keys did not match", RuntimeWarning)
-        pipeline.load_lora_weights(source, adapter_name=name)
+        try:
+            pipeline.load_lora_weights(given, adapter_name=name)
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"lora={source!r} cannot be put on {type(denoiser).__name__} as diffusers reads it ({why}); give it in "
+                "diffusers' own format"
+            ) from error
     _check_values(denoiser, source, found.tensors, name)
     if found.alphas:
         _set_alphas(denoiser, found.alphas, name)
 
 
-def _read(pipeline: DiffusionPipeline, component: str, source: str) -> LoraTensors:
-    """The file's part for the denoiser, checked against its layers."""
+def _with_alphas_in(pipeline: DiffusionPipeline, component: str, source: str) -> str | dict[str, Tensor]:
+    """`source`, or for a file on this machine with alphas that diffusers' reader would stumble over, its tensors with
+    alpha / rank in the upper factors. The readers of UNets, and those that can be asked for alphas, know them."""
+    files = _files(source)
+    if component == "unet" or "return_alphas" in signature(pipeline.lora_state_dict).parameters or len(files) != 1:
+        return source
+    try:
+        tensors = load_file(files[0])
+    except SafetensorError:
+        # which is told when it is read
+        return source
+    alphas = {key: tensors.pop(key) for key in list(tensors) if key.endswith(".alpha")}
+    if not alphas:
+        return source
+    for key, alpha in alphas.items():
+        layer = key.removesuffix(".alpha")
+        for down, up in (("lora_A", "lora_B"), ("lora_down", "lora_up")):
+            if f"{layer}.{down}.weight" in tensors and f"{layer}.{up}.weight" in tensors:
+                tensors[f"{layer}.{up}.weight"] *= alpha / len(tensors[f"{layer}.{down}.weight"])
+                break
+        else:
+            raise ValueError(f"lora={source!r} has {key!r} and no factors beside it; give the whole file")
+    return tensors
+
+
+def _read(pipeline: DiffusionPipeline, component: str, source: str, given: str | dict[str, Tensor]) -> LoraTensors:
+    """The part of `given`, read from `source`, for the denoiser, checked against its layers."""
     # SDXL's kohya files number their blocks otherwise; Flux gives its alphas only if asked
     options = {"unet_config": pipeline.unet.config} if component == "unet" else {}
     try:
-        state, *more, _ = pipeline.lora_state_dict(source, return_lora_metadata=True, return_alphas=True, **options)
+        # some readers empty what they are given
+        copied = given if isinstance(given, str) else dict(given)
+        state, *more, _ = pipeline.lora_state_dict(copied, return_lora_metadata=True, return_alphas=True, **options)
         scales = _decomposed(source)
     # diffusers says OSError of damage and of what is not there alike
     except (OSError, SafetensorError) as error:
@@ -119,13 +156,19 @@ def _read(pipeline: DiffusionPipeline, component: str, source: str) -> LoraTenso
 
 def _decomposed(source: str) -> list[str]:
     """Names of the scales of a DoRA in files on this machine; diffusers drops them with a warning."""
-    path = Path(source)
-    files = [path] if path.suffix == ".safetensors" else sorted(path.glob("*.safetensors")) if path.is_dir() else []
     names = []
-    for file in files:
+    for file in _files(source):
         with safe_open(file, framework="pt") as opened:
             names += [name for name in opened.keys() if "dora_scale" in name]
     return names
+
+
+def _files(source: str) -> list[Path]:
+    """The safetensors files on this machine that `source` names."""
+    path = Path(source)
+    if path.is_dir():
+        return sorted(path.glob("*.safetensors"))
+    return [path] if path.suffix == ".safetensors" and path.is_file() else []
 
 
 def _peft_name(name: str) -> str:

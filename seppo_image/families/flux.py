@@ -15,6 +15,7 @@ class FluxModel(ImageModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_image.flux:Flux",
         pipeline="FluxPipeline",
+        comfyui="seppo_image.comfyui:flux",
         flow=True,
     )
     family: str = "flux"

@@ -15,6 +15,7 @@ class QwenImageModel(ImageModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_image.qwen_image:QwenImage",
         pipeline="QwenImagePipeline",
+        comfyui="seppo_image.comfyui:qwen_image",
         autoencoder="AutoencoderKLQwenImage",
         flow=True,
     )

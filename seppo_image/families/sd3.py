@@ -15,6 +15,7 @@ class StableDiffusion3Model(ImageModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_image.sd3:StableDiffusion3",
         pipeline="StableDiffusion3Pipeline",
+        comfyui="seppo_image.comfyui:sd3",
         flow=True,
     )
     family: str = "sd3"

@@ -14,5 +14,6 @@ class StableDiffusionXLModel(ImageModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_image.sdxl:StableDiffusionXL",
         pipeline="StableDiffusionXLPipeline",
+        comfyui="seppo_image.comfyui:unet",
     )
     family: str = "sdxl"

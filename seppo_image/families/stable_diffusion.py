@@ -14,6 +14,7 @@ class StableDiffusionModel(ImageModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_image.stable_diffusion:StableDiffusion",
         pipeline="StableDiffusionPipeline",
+        comfyui="seppo_image.comfyui:unet",
     )
     family: str = "stable-diffusion"
 

@@ -16,6 +16,8 @@ class AnimateDiffModel(MotionModel):
         pipeline="AnimateDiffPipeline",
         scopes=("all", "motion", "spatial"),
         image_pipeline="StableDiffusionPipeline",
+        comfyui="seppo_video.comfyui:animatediff",
+        comfyui_scopes=("motion",),
         usage="seppo_video.snippets:usage",
     )
     example: ClassVar[str] = "guoyww/animatediff-motion-adapter-v1-5-2"

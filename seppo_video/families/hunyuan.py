@@ -15,6 +15,7 @@ class HunyuanVideoModel(VideoModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_video.hunyuan:HunyuanVideo",
         pipeline="HunyuanVideoPipeline",
+        comfyui="seppo_video.comfyui:hunyuan",
         autoencoder="AutoencoderKLHunyuanVideo",
         flow=True,
     )

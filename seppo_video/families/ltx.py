@@ -15,6 +15,7 @@ class LTXModel(VideoModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_video.ltx:LTX",
         pipeline="LTXPipeline",
+        comfyui="seppo_video.comfyui:ltx",
         autoencoder="AutoencoderKLLTXVideo",
         flow=True,
     )

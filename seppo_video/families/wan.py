@@ -15,6 +15,7 @@ class WanModel(VideoModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_video.wan:Wan",
         pipeline="WanPipeline",
+        comfyui="seppo_video.comfyui:wan",
         autoencoder="AutoencoderKLWan",
         flow=True,
     )

@@ -61,6 +61,13 @@ def test_images_from_folder_to_export(workshop, written, tmp_path, mode, kind):
         plain.load_lora_weights(out)
     exported = plain_latents(plain, noise)
     assert (exported - base).abs().max() > 1e-3, "training left the model as it was"
+    if kind == "lora":
+        other = tmp_path / "comfyui"
+        assert seppo_image(["export", path, "--format", "comfyui", "--out", str(other)]) == 0
+        assert "`lora_comfyui.safetensors` goes into the folder `models/loras`" in (other / "README.md").read_text()
+        plain.unload_lora_weights()
+        plain.load_lora_weights(other)
+        torch.testing.assert_close(plain_latents(plain, noise), exported, rtol=1e-4, atol=1e-5)
 
     config = workshop.config(tmp_path / "run", mode)
     adapter = load(config)
