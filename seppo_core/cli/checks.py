@@ -33,6 +33,11 @@ def check_request(config: Config, request: Request) -> Request:
         raise ValueError("--judge is missing; give a scorer such as hps_v2.1, module:function, or NAME=COMMAND")
     if isinstance(request, ExportRequest):
         check_export(config, request)
+        if request.push is not None:
+            # read here, so that other commands do not wait for the Hub's library
+            from seppo_core.export.push import check_push
+
+            check_push(request.push)
     elif isinstance(request, PlanRequest | PrepareRequest):
         check_supervision(config)
     return request

@@ -19,6 +19,7 @@ from seppo_core.data.source import Source
 from seppo_core.distributed.ranks import Ranks, make_accelerator, naming_the_lost
 from seppo_core.export.comfyui import write_comfyui
 from seppo_core.export.model_card import write_card
+from seppo_core.export.push import push
 from seppo_core.export.sample_folder import SampleFolder
 from seppo_core.export.samples import Draw, WriteSample, draw_samples
 from seppo_core.export.weights import write_full, write_lora
@@ -171,6 +172,8 @@ def export_with(
         write(adapter, temporary, kind)
         write_card(temporary, config, adapter, kind, name, request.format)
     print(f"{kind} of {name}: {out}")
+    if request.push is not None:
+        print(f"pushed: {push(out, request.push, f'{kind} of {name}')}")
     return out
 
 

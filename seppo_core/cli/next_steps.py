@@ -70,7 +70,10 @@ def after_sampling(program: str, words: Sequence[str], config: Config, request: 
 
 def after_export(out: Path, request: ExportRequest) -> str:
     """How an export is used."""
-    return f"next: {out / 'README.md'} has the Python that loads it"
+    if request.format == "comfyui":
+        return f"next: {out / 'README.md'} says where ComfyUI takes it from"
+    told = f"next: {out / 'README.md'} has the Python that loads it"
+    return told if request.push else f"{told}; `hf upload OWNER/NAME {out}` puts it on the Hub"
 
 
 def after_ranking(program: str, words: Sequence[str], out: Path, request: RankRequest) -> str:

@@ -201,6 +201,9 @@ class ExportRequest:
     """Folder to write; None is a folder in the run, named after kind and checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Precision of the weights of a whole pipeline; None leaves each as it is."""
+    push: str | None = None
+    """Model on the Hugging Face Hub, owner/name, to commit the export to; one that is not there is made, private. The
+    token is that of HF_TOKEN or of `hf auth login`."""
     accept_changes: tuple[Literal["model"], ...] = ()
     """model: go on although the base, its VAE or its text encoder is not the one that the checkpoint was trained on."""
 
