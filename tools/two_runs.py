@@ -36,8 +36,8 @@ OPTIONS = (
 )  # fmt: skip
 METRICS = {
     "loss": ("Loss", "loss"),
-    "winner_error": ("Error on winners", "squared error"),
-    "held_out_error": ("Error on held-out winners", "squared error"),
+    "winner_error": ("Error on winners", "winner_error"),
+    "held_out_error": ("Error on held-out winners", "held_out_error"),
 }
 WINDOW = 10
 """Updates that loss and error of a batch are averaged over."""
@@ -76,7 +76,9 @@ def draw(runs: dict[str, Path], figures: Path) -> None:
         )
         for series, (name, found) in zip((5, 3), previews.items(), strict=True)
     ]  # fmt: skip
-    save_text(figures / "health_score.svg", standalone_chart("Score of the previews", lines, "updates", "mean score"))
+    save_text(
+        figures / "health_score.svg", standalone_chart("Score of the previews", lines, "updates", "preview_score")
+    )
     grid(previews).save(figures / "health_previews.png", optimize=True)
 
 

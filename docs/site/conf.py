@@ -31,14 +31,19 @@ html_title = "SePPO"
 html_static_path = ["style"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_show_copyright = False
 html_copy_source = False
 html_extra_path = ["start"]
 
 CONTENTS = {
-    "Begin": ["install", "quickstart", "data"],
+    "Begin": ["install", "quickstart", "quickstart_clips", "data"],
     "Train": ["methods", "which_method", "watching", "stop_and_resume", "memory", "several_processes", "python"],
     "Use": ["using_the_result", "families", "evaluation", "judges"],
     "Background": ["paper", "coming_from"],
+    "Reference": [
+        *("reference/config", "reference/commands", "reference/seppo_image", "reference/seppo_video"),
+        *("reference/seppo_core", "reference/seppo_core.judging"),
+    ],
     "When it goes wrong": ["troubleshooting", "bad_inputs", "faults"],
     "Develop": ["/CONTRIBUTING", "parity", "full_size", "test_times", "/CHANGELOG", "/LOG"],
 }

@@ -39,6 +39,8 @@ def describe(hint: Any, value: Any = None) -> str:
         return " or ".join("null" if part is NoneType else describe(part, value) for part in parts)
     if get_origin(hint) is tuple:
         inner = get_args(hint)
+        if get_origin(inner[0]) is Literal:
+            return f"a list of words among {', '.join(map(str, get_args(inner[0])))}"
         plural = {str: "texts", int: "whole numbers", float: "numbers"}[inner[0]]
         return f"a list of {plural}" if inner[1] is Ellipsis else f"a list of {len(inner)} {plural}"
     if dataclasses.is_dataclass(hint):

@@ -8,6 +8,7 @@ from benchmarks.evaluation.paper.tables import markdown
 from benchmarks.evaluation.protocols import PROTOCOLS
 from seppo_core.run.folder import FREE_KEYS
 from tests.docs.pages import text_of
+from tools.write_reference import pages
 from tools.write_troubleshooting import messages, parted
 
 
@@ -38,3 +39,9 @@ def test_the_published_tables_are_those_that_the_commands_print():
 
 def test_every_protocol_is_told():
     assert [name for name in PROTOCOLS if f"`{name}`" not in text_of(Path("docs/evaluation.md"))] == []
+
+
+def test_the_reference_is_that_of_the_code():
+    """`python -m tools.write_reference` writes it."""
+    for path, text in pages().items():
+        assert path.read_text(encoding="utf-8") == text, path.name

@@ -7,4 +7,6 @@ CASES = [
          says="--prompt_file pictures/metadata", needs="run"),
     Case("run", "a prompt given as a file of prompts", options("sample", "--prompt_file", "a red wall"), needs="run",
          says="use --prompts"),
+    Case("run", "a change that sample does not know",
+         options("sample", "--prompts", "a wall", "--accept_changes", "modl"), says="among model", needs="run"),
 ]  # fmt: skip
