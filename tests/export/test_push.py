@@ -80,7 +80,7 @@ def test_an_export_is_committed_with_its_card_and_the_token_goes_nowhere_else(hu
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("/me/mine")
     asked = {path.partition("?")[0]: body for path, _, body in hub.asked}
-    assert json.loads(asked["/api/repos/create"])["private"] is True
+    assert json.loads(asked["/api/repos/create"])["visibility"] == "private"
     lines = [json.loads(line) for line in asked["/api/models/me/mine/commit/main"].splitlines()]
     files = {one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in lines if one["key"] == "file"}
     assert files == {path.name: path.read_bytes() for path in folder.iterdir()}
