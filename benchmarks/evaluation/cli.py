@@ -61,7 +61,8 @@ def _command(command: str, protocol: Protocol, asked: argparse.Namespace, name: 
         if command == "doctor":
             found, missing = diagnose(evaluation)
             print(f"# {protocol.name}: {protocol.what}\n\n{prompt_line(evaluation.prompts)}\n\n{found}")
-            print("\n" + ("Nothing is missing." if not missing else "Missing:\n  " + "\n  ".join(missing)))
+            fine = f"Nothing is missing. next: python -m benchmarks quality run {name} with the same options"
+            print("\n" + (fine if not missing else "Missing:\n  " + "\n  ".join(missing)))
             return int(bool(missing))
         run(evaluation)
         if asked.shard is not None:
@@ -70,6 +71,7 @@ def _command(command: str, protocol: Protocol, asked: argparse.Namespace, name: 
     report = write_report(PlanFolder(out, cache), asked.baseline, asked.set_resamples)
     print(f"\n{(out / 'table.md').read_text(encoding='utf-8')}")
     print(f"report.json, table.md, table.tex, scores.csv and index.html are in {out}")
+    print(f"next: look at {out / 'index.html'}, or let people judge two models: python -m benchmarks ab make {out}")
     return 1 if any("mean" not in row for row in report["scores"]) else 0
 
 
