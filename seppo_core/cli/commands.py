@@ -29,13 +29,14 @@ from seppo_core.io.remembered import reading_all
 from seppo_core.judging.in_memory import Media
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import frozen_fingerprint
+from seppo_core.models.quantize import check_packages, quantize_denoiser, quantize_texts
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.report.wording import counted
 from seppo_core.run.checkpoint import weights_hash
 from seppo_core.run.damage import run_damage
 from seppo_core.run.find_checkpoint import checkpoint_label, find_checkpoint
 from seppo_core.training.preview import save_frames
-from seppo_core.training.setup import Load, build, load_encoders, load_policy_into
+from seppo_core.training.setup import Load, build, load_encoders, load_policy_into, model_dtype
 from seppo_core.training.trainer import Trainer
 
 
@@ -124,9 +125,13 @@ def sample(config: Config, request: SampleRequest, load: Load, write: WriteSampl
     folder = SampleFolder(out, settings)
     wanted = folder.missing(prompts, list(request.seeds))
     if wanted:
+        check_packages(config.model)
         adapter = load(config)
+        device = make_accelerator().device
         load_policy_into(adapter, config, request.checkpoint, request.weights, request.accept_changes)
-        adapter.pipeline.to(make_accelerator().device)
+        quantize_denoiser(adapter, config.model, model_dtype(config), device)
+        quantize_texts(adapter, config.model, device)
+        adapter.pipeline.to(device)
         draw = Draw(
             adapter,
             adapter.latent_shape(d.height, d.width, d.frames),

@@ -14,6 +14,15 @@ from seppo_core.config.base_files import base_problems, known_pipeline, read_ind
 from seppo_core.config.single_file import known_layout, layout_of, read_header, single_file_problems
 from seppo_core.config.variants import Variants
 
+Quantized = Literal["nf4", "int8", "int8wo", "float8wo"]
+PACKAGES: dict[Quantized, tuple[str, str]] = {
+    "nf4": ("bitsandbytes", "0.50"),
+    "int8": ("bitsandbytes", "0.50"),
+    "int8wo": ("torchao", "0.18"),
+    "float8wo": ("torchao", "0.18"),
+}
+"""The package that each form of quantised weights needs, and its least version."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FamilySpec:
@@ -27,6 +36,9 @@ class FamilySpec:
     """Name of the diffusers class that `model.vae` is loaded as."""
     flow: bool = False
     """Whether the denoiser is trained by flow matching; else it is a diffusion model."""
+    unet: bool = False
+    """Whether the denoiser is a UNet, on captions of CLIPs; else it is a row of transformer blocks, on captions of a
+    large language model."""
     scopes: tuple[str, ...] = ("all",)
     """Values that `tune.scope` may take."""
     image_pipeline: str | None = None
@@ -68,6 +80,14 @@ class ModelConfig(Variants):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the VAE, the text encoders and the weights under a LoRA; VAEs that overflow stay in float32. Full
     fine-tuning trains in float32, and `prepare` encodes in this precision for it too."""
+    quantize: Quantized | None = None
+    """Keep the frozen matrices under a LoRA in fewer bits: nf4 (4 bits) or int8 of bitsandbytes, int8wo or float8wo (8
+    bits, weights only) of torchao. Needs the extra `quantize`. The LoRA is exported for the plain base."""
+    offload: bool = False
+    """Keep the frozen blocks under a LoRA in CPU memory and bring each to the GPU when it computes, the next one ahead:
+    room for two blocks instead of all. For transformers, with loop.gradient_checkpointing."""
+    quantize_text: Quantized | None = None
+    """Keep text encoders other than CLIP in fewer bits, in the same forms. It changes the encoded captions a little."""
 
     @classmethod
     def inferred(cls, given: Mapping[str, Any]) -> str | None:
@@ -88,7 +108,9 @@ class ModelConfig(Variants):
 
     def encoding(self) -> dict[str, str | int | bool]:
         """The keys, beside what names weights, that decide what `prepare` caches."""
-        return {f"model.{key}": vars(self)[key] for key in ("dtype", "text_tokens", "t5") if key in vars(self)}
+        kept = {f"model.{key}": vars(self)[key] for key in ("dtype", "text_tokens", "t5") if key in vars(self)}
+        # named only if it is set, so that caches from before this key stay what they are
+        return kept | ({} if self.quantize_text is None else {"model.quantize_text": self.quantize_text})
 
     def replaced(self) -> set[str]:
         """The components of the base that are not loaded."""

@@ -41,6 +41,8 @@ class PlanRequest:
     """Number of winners; None counts those in data.cache or data.source, if they exist."""
     json: bool = False
     """Print all numbers as JSON, in bytes, FLOPs and hours."""
+    fit: bool = False
+    """Propose the cheapest settings with which the run fits the GPU, and plan with them. What is trained stays."""
 
     def __post_init__(self):
         for name, value in [("gpus", self.gpus), ("items", self.items)]:

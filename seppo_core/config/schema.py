@@ -89,14 +89,17 @@ class Config:
                 "loop.keep_best=true keeps the checkpoint whose preview scores best, and needs preview.judge and "
                 f"preview.every; set preview.{lacks}"
             )
-        if self.loop.sharded and self.optimizer.name == "adamw8bit":
-            raise ValueError("optimizer.name=adamw8bit does not support loop.sharded=true; use adamw, or do not shard")
+        if self.loop.sharded and self.optimizer.name != "adamw":
+            raise ValueError(
+                f"optimizer.name={self.optimizer.name} does not support loop.sharded=true; use adamw, or do not shard"
+            )
         if self.loop.offload_reference and (self.tune.mode == "lora" or not self.method.spec.uses_reference):
             raise ValueError(
                 f"loop.offload_reference=true has no effect with tune.mode={self.tune.mode} and method.name="
                 f"{self.method.name}, where the reference has no weights of its own; leave it out"
             )
         family, spec = self.model.family, self.model.spec
+        check_fits(self)
         if self.tune.scope not in spec.scopes:
             raise ValueError(f"tune.scope={self.tune.scope} should be {' or '.join(spec.scopes)} for {family}")
         if spec.flow:
@@ -114,6 +117,47 @@ class Config:
         """Where weights are loaded from, by config key: hub ids or local paths."""
         own = {"base": self.model.base, "vae": self.model.vae, "lora": self.model.lora} | self.model.parts()
         return {f"model.{key}": path for key, path in own.items()}
+
+
+def check_fits(config: Config) -> None:
+    """Raises ValueError if weights would be kept in a form or a place where they cannot be trained, sharded or used."""
+    model = config.model
+    if model.offload:
+        _check_offload(config)
+    if model.quantize is not None and config.tune.mode == "full":
+        raise ValueError(
+            f"model.quantize={model.quantize} is for a frozen base, and tune.mode=full trains it; set tune.mode=lora, "
+            "or leave model.quantize out"
+        )
+    if model.quantize is not None and config.loop.sharded:
+        raise ValueError(
+            f"model.quantize={model.quantize} does not support loop.sharded=true, which cuts plain weights; use one of "
+            "them"
+        )
+    if model.quantize_text is not None and model.spec.unet:
+        raise ValueError(
+            f"model.quantize_text={model.quantize_text} has no effect for {model.family}, whose text encoders are "
+            "small CLIPs; leave it out"
+        )
+
+
+def _check_offload(config: Config) -> None:
+    cures = {
+        f"tune.mode={config.tune.mode} trains the base": (config.tune.mode == "full", "set tune.mode=lora"),
+        f"the UNet of {config.model.family} has no blocks that are recomputed whole": (
+            config.model.spec.unet, "use model.quantize",
+        ),
+        "the backward pass would keep the weights of all blocks": (
+            not config.loop.gradient_checkpointing, "set loop.gradient_checkpointing=true",
+        ),
+        f"model.quantize={config.model.quantize} keeps weights in a form that is not moved": (
+            config.model.quantize is not None, "use one of them",
+        ),
+        "loop.sharded=true places the blocks itself": (config.loop.sharded, "use one of them"),
+    }  # fmt: skip
+    for reason, (holds, cure) in cures.items():
+        if holds:
+            raise ValueError(f"model.offload=true cannot work here: {reason}; {cure}, or leave it out")
 
 
 def check_supervision(config: Config) -> None:

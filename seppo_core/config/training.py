@@ -27,6 +27,9 @@ class LoopConfig:
     """Keep a reference of full weights in CPU memory while it is not used: less GPU memory, more time."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload_activations: bool = False
+    """Keep what recomputation starts from, the inputs of all blocks, in CPU memory until the backward pass: less GPU
+    memory for long sequences, more time. Needs gradient_checkpointing."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
     """Attention kernels; xformers works with UNets only, and needs CUDA and the extra `gpu`."""
     validate_every: int = 10
@@ -52,6 +55,11 @@ class LoopConfig:
         at_least("loop", self, 1, "validate_every", "validate_items")
         if self.sharded and self.offload_reference:
             raise ValueError("loop.offload_reference=true cannot be combined with loop.sharded=true; use one of them")
+        if self.offload_activations and not self.gradient_checkpointing:
+            raise ValueError(
+                "loop.offload_activations=true moves the inputs of recomputed blocks, and without "
+                "loop.gradient_checkpointing=true it would move every activation; set both, or neither"
+            )
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"loop.batch_size={self.batch_size} is not a multiple of "
@@ -62,10 +70,11 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW. Its moments, schedule and step count continue through all iterations."""
+    """AdamW, or Adafactor. Moments, schedule and step count continue through all iterations."""
 
-    name: Literal["adamw", "adamw8bit"] = "adamw"
-    """Optimiser; adamw8bit keeps its moments in 8 bits and needs bitsandbytes (the extra `gpu`)."""
+    name: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
+    """Optimiser; adamw8bit keeps its moments in 8 bits and needs bitsandbytes (the extra `gpu`). adafactor keeps a
+    second moment of rows and columns alone; betas and eps are not its."""
     lr: float = 1e-5
     """Learning rate as it is applied. Code with `scale_lr` quotes it before the multiplication by the batch size."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -88,6 +97,11 @@ class OptimizerConfig:
         at_least("optimizer", self, 0, "weight_decay", "warmup_updates")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"optimizer.ema_decay={self.ema_decay} must lie in (0, 1); use e.g. 0.999, or null")
+        if self.name == "adafactor" and (tuple(self.betas), self.eps) != ((0.9, 0.999), 1e-8):
+            raise ValueError(
+                f"optimizer.betas={list(self.betas)} and optimizer.eps={self.eps} are not adafactor's; leave them "
+                "out, or use adamw"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optimizer.betas={list(self.betas)} must lie in [0, 1); use e.g. [0.9, 0.999]")
 

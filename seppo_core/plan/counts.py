@@ -14,14 +14,14 @@ from typing import Any
 from seppo_core.config.loader import plain
 from seppo_core.config.schema import Config
 from seppo_core.plan.architecture import base_architecture, replacements
-from seppo_core.plan.step_costs import Block, Cost, StepCosts, Weights
+from seppo_core.plan.step_costs import Block, Cost, Matrices, StepCosts, Weights
 
 FILE = Path(__file__).with_name("counts.json")
 REVISION = 1
 """Raised when a change here or in `measure` makes the stored counts others."""
 SECTIONS = ("model", "data", "method", "reference_samples", "tune", "loop")
 IRRELEVANT = {
-    "model": ("base", "single_file_config", "revision", "variant", "lora"),
+    "model": ("base", "single_file_config", "revision", "variant", "lora", "quantize", "quantize_text", "offload"),
     "data": (
         "source", "cache", "format", "pick", "root", "caption_column", "first_column", "second_column", "label_column",
         "split", "subset", "revision", "streaming", "expected_rows", "expected_sha256", "max_file_mb", "workers",
@@ -31,7 +31,7 @@ IRRELEVANT = {
     "method": ("beta", "reference", "pool_window"),
     "loop": (
         "iterations", "updates_per_iteration", "batch_size", "sharded", "validate_every", "validate_items",
-        "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best",
+        "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations",
     ),
 }  # fmt: skip
 """Keys that change nothing of a count. Whatever is not named here does, keys of later versions too."""
@@ -85,6 +85,7 @@ def from_json(content: dict[str, Any]) -> StepCosts:
     weights = dict(content["weights"])
     for name in ("block", "outside"):
         weights[name] = Block(**weights[name])
+    weights["matrices"] = {name: Matrices(**one) for name, one in weights["matrices"].items()}
     one = {name: content[name] and Cost(**content[name]) for name in ("denoising", "previewing", "decoding")}
     return StepCosts(
         **content

@@ -11,6 +11,7 @@ from seppo_core.config.schema import Config
 from seppo_core.plan.architecture import base_architecture
 from seppo_core.plan.counts import costs_of
 from seppo_core.plan.memory import encode_batch, memory, moments, peak
+from seppo_core.plan.moving import moving
 from seppo_core.plan.notes import assumptions, expected_refusals, remarks, uses_half_precision
 from seppo_core.plan.result import Counts, Disk, Flops, Hours, Parameters, Plan
 from seppo_core.plan.step_costs import StepCosts
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 def make_plan(config: Config, request: PlanRequest) -> Plan:
     """Counts the costs of `config` on a model without memory; converts it to memory and hours on the requested GPUs."""
-    costs = costs_of(config)
+    return plan_of(config, request, costs_of(config))
+
+
+def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
+    """The plan of `config` by costs that were counted."""
     gpu = GPUS[request.gpu]
     phases = memory(config, costs, request.gpus, gpu.memory)
     flops, counts = _flops(config, costs), _counts(config, costs)
@@ -38,6 +43,7 @@ def make_plan(config: Config, request: PlanRequest) -> Plan:
         prepare=None
         if items.count is None
         else _encoding(config, costs, items.count) / (per_hour * _vae_rate(costs, gpu)),
+        moving=moving(config, costs, gpu, counts, request) / 3600 / request.gpus,
     )
     held = peak(phases)
     plan = Plan(
@@ -85,7 +91,9 @@ def _trained_weights(config: Config, costs: StepCosts) -> str:
 def _host(config: Config, costs: StepCosts) -> int:
     """Bytes that each process keeps in host memory."""
     vae = 0 if costs.decoding is not None else costs.weights.vae
-    return vae + config.loop.offload_reference * costs.weights.reference
+    base = costs.weights.base - costs.weights.outside.weights if config.model.offload else 0
+    inputs = costs.block_inputs if config.loop.offload_activations else 0
+    return vae + base + inputs + config.loop.offload_reference * costs.weights.reference
 
 
 def _counts(config: Config, costs: StepCosts) -> Counts:

@@ -23,6 +23,7 @@ from seppo_core.models.tuning import trainable_parameters
 from seppo_core.models.vae import tile_vae
 from seppo_core.plan.build import build_adapter, caption_condition, runnable
 from seppo_core.plan.counter import Cost, Counter, bytes_of, checkpointing, cost_of, counting, weights_of
+from seppo_core.plan.inputs import recording_inputs
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.plan.weights import count_weights, module_of
 from seppo_core.training.setup import build_model, weight_dtype
@@ -33,8 +34,9 @@ def measure(config: Config, only_step: bool = False) -> StepCosts:
 
     Raises FileNotFoundError if the architecture of the base is not known without network.
     """
-    # a LoRA to start from has the size of the one that is trained, and merging it changes no size
-    config = replace(config, model=replace(config.model, lora=None))
+    # a LoRA to start from has the size of the one that is trained, and merging it changes no size; `memory` knows what
+    # weights in fewer bits take
+    config = replace(config, model=replace(config.model, lora=None, quantize=None, quantize_text=None))
     adapter = build_adapter(config, weight_dtype(config))
     base = bytes_of(weights_of(adapter.denoiser))
     parameters = sum(parameter.numel() for parameter in adapter.denoiser.parameters())
@@ -62,6 +64,7 @@ def measure(config: Config, only_step: bool = False) -> StepCosts:
         steps={checkpointed: micro_batch.cost for checkpointed, micro_batch in steps.items()},
         step_reference=step.reference,
         reference_peak=step.reference_peak,
+        block_inputs=steps[True].inputs,
         observe=observe,
         denoising=denoising,
         calls=meter.calls,
@@ -85,6 +88,8 @@ class _MicroBatch(NamedTuple):
     """FLOPs of the policy's forward pass that the gradient goes through."""
     reference_peak: int
     """Peak bytes while the reference predicts."""
+    inputs: int
+    """Bytes of the inputs of all blocks."""
 
 
 class _Meter:
@@ -231,7 +236,8 @@ class _Meter:
         with counting(known, self.config.loop.mixed_precision) as counter:
             watched = None if self.reference is None else _WatchedReference(self.reference, counter, passes)
             batch = self._batch()
-            loss, metrics = self.method.loss(self.adapter, self.policy, watched, batch, observed)
+            with recording_inputs(self.adapter) as inputs:
+                loss, metrics = self.method.loss(self.adapter, self.policy, watched, batch, observed)
             forward = counter.flops - (0 if watched is None else watched.flops)
             loss.backward()
             del loss, metrics, batch
@@ -243,6 +249,7 @@ class _Meter:
             reference=0 if watched is None else watched.flops,
             policy=round(forward / (1 + anchors)),
             reference_peak=0 if watched is None else watched.peak,
+            inputs=sum(inputs.values()),
         )
 
     def _solver_step(self, denoiser: nn.Module, samples: int, guidance_scale: float) -> Cost:

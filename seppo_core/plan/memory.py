@@ -1,8 +1,9 @@
 """Memory of one GPU, by phase of a run and by part."""
 
 from seppo_core.config.gpus import GIB
+from seppo_core.config.model import Quantized
 from seppo_core.config.schema import Config
-from seppo_core.plan.step_costs import Block, Cost, StepCosts
+from seppo_core.plan.step_costs import Block, Cost, Matrices, StepCosts
 
 CONTEXT = GIB
 """Assumed for CUDA's context and the workspaces of its libraries."""
@@ -24,7 +25,8 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
     slices = gpus if sharded else 1
     reference = {"reference's own weights": -(-weights.reference // slices)}
     held = {
-        f"policy, {dtypes[costs.component]}": -(-weights.base // slices),
+        f"policy, {config.model.quantize or dtypes[costs.component]}": -(-held_base(config, costs) // slices),
+        "a matrix in full": transient(config, costs),
         "LoRA, float32": -(-weights.lora // slices),
         f"states of {config.optimizer.name}": -(-moments(config, costs) // slices),
         "EMA": -(-trained // slices) if config.optimizer.ema_decay is not None else 0,
@@ -43,9 +45,11 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
     }
     phases = {
         "prepare": preparing(config, costs, encode_batch(config, costs, of_gpu)),
-        "training": held | gradients | learning | {"activations": costs.steps[loop.gradient_checkpointing].peak},
-        # torch's AdamW computes the steps of all weights at once
-        "optimizer step": held | gradients | {"steps of all weights": -(-trained // slices)},
+        "training": held | gradients | learning | {"activations": activations(config, costs)},
+        # torch's AdamW computes the steps of all weights at once, Adafactor one after the other
+        "optimizer step": held
+        | gradients
+        | {"steps of all weights": -(-trained // slices) if config.optimizer.name != "adafactor" else 0},
     }
     if loop.offload_reference:
         phases["reference's errors"] = held | reference | gradients | {"activations": costs.reference_peak}
@@ -61,6 +65,14 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
     return {name: {part: size for part, size in parts.items() if size} for name, parts in phases.items()}
 
 
+def activations(config: Config, costs: StepCosts) -> int:
+    """Bytes of a micro-batch's activations on the GPU at their peak."""
+    peak = costs.steps[config.loop.gradient_checkpointing].peak
+    if not config.loop.offload_activations:
+        return peak
+    return max(peak - costs.block_inputs, costs.reference_peak)
+
+
 def preparing(config: Config, costs: StepCosts, batch: int) -> dict[str, int]:
     """Bytes of `prepare` by part, with so many items encoded at once: between those of one and of the config's batch,
     both of which were counted."""
@@ -68,7 +80,11 @@ def preparing(config: Config, costs: StepCosts, batch: int) -> dict[str, int]:
     one, all_of_them = costs.encoding_one.peak, costs.encoding.peak
     return {
         f"VAE, {weights.dtypes['vae']}": weights.vae,
-        **{f"{name}, {weights.dtypes[name]}": size for name, size in weights.texts.items()},
+        **{
+            f"{name}, {kind or weights.dtypes[name]}": in_fewer_bits(size, weights.matrices.get(name), kind)
+            for name, size in weights.texts.items()
+            for kind in [config.model.quantize_text if name in weights.matrices else None]
+        },
         "activations": one + round((all_of_them - one) * (batch - 1) / max(1, most - 1)),
         "CUDA context, assumed": CONTEXT,
     }
@@ -83,10 +99,36 @@ def encode_batch(config: Config, costs: StepCosts, of_gpu: int | None) -> int:
     return size
 
 
+def in_fewer_bits(size: int, matrices: Matrices | None, kind: Quantized | None) -> int:
+    """Bytes of a model of `size` bytes, its matrices in the form `kind`: nf4 has a float32 scale for every 64 numbers,
+    8 bits one for every row."""
+    if kind is None or matrices is None:
+        return size
+    numbers, rows = matrices.numbers, matrices.rows
+    held = numbers // 2 + 4 * (numbers // 64) if kind == "nf4" else numbers + 4 * rows
+    return size - matrices.weights + held
+
+
+def held_base(config: Config, costs: StepCosts) -> int:
+    """Bytes of the policy's base on the GPU: with `model.offload` those of two blocks, and what stands outside."""
+    if config.model.offload:
+        return costs.weights.outside.weights + 2 * costs.weights.block.weights
+    return in_fewer_bits(costs.weights.base, costs.weights.matrices.get(costs.component), config.model.quantize)
+
+
+def transient(config: Config, costs: StepCosts) -> int:
+    """Bytes of the largest matrix, which is computed with in half precision for a moment."""
+    found = costs.weights.matrices.get(costs.component)
+    return 0 if found is None or config.model.quantize is None else 2 * found.largest
+
+
 def moments(config: Config, costs: StepCosts) -> int:
-    """Bytes of AdamW's two moments: 4 each a weight, or 1 with a scale for every 256 of them."""
+    """Bytes of AdamW's two moments: 4 each a weight, or 1 with a scale for every 256 of them; of Adafactor's one, which
+    is kept for rows and columns alone."""
     if config.optimizer.name == "adamw8bit":
         return round(2 * costs.weights.trained * (1 + 4 / 256))
+    if config.optimizer.name == "adafactor":
+        return 4 * costs.weights.factored
     return 2 * 4 * costs.weights.trained
 
 

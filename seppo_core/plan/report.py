@@ -7,21 +7,27 @@ from seppo_core.config.gpus import GIB
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.estimate import make_plan
+from seppo_core.plan.fit import Proposal, propose, told
 from seppo_core.plan.result import Plan, span
 
 UNITS = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
 
 
 def print_plan(config: Config, request: PlanRequest) -> Plan:
-    """Computes and prints the plan of `config`."""
-    plan = make_plan(config, request)
-    print(as_json(plan) if request.json else as_text(plan))
+    """Computes and prints the plan of `config`, or of what it becomes to fit."""
+    found = propose(config, request) if request.fit else None
+    plan = make_plan(config, request) if found is None else found.plan
+    if request.json:
+        print(as_json(plan, found))
+    else:
+        print(as_text(plan) if found is None else "\n".join([*told(found), "", as_text(plan)]))
     return plan
 
 
-def as_json(plan: Plan) -> str:
+def as_json(plan: Plan, found: Proposal | None = None) -> str:
     """Every number of the plan in bytes, FLOPs and hours."""
-    return json.dumps(asdict(plan) | {"hours_in_all": plan.hours.total}, indent=2)
+    more = {} if found is None else {"fit": found.changes, "hours_as_it_is": found.before.hours.total}
+    return json.dumps(asdict(plan) | {"hours_in_all": plan.hours.total} | more, indent=2)
 
 
 def as_text(plan: Plan) -> str:
@@ -118,6 +124,9 @@ def _hours(plan: Plan) -> list[str]:
         _row("training", span(h.training)),
         _row("reference samples", span(h.generation)) if h.generation else "",
         _row("previews", span(h.previews), "on one GPU while the others wait") if h.previews else "",
+        _row("moving weights, activations", span(h.moving), "to and from the CPU, or out of fewer bits")
+        if h.moving
+        else "",
     ]
     return [*lines, _row("train in all", span(h.total), f"{h.total * plan.gpus:,.0f} GPU hours")]
 

@@ -52,11 +52,13 @@ class Hours:
     generation: float
     previews: float
     prepare: float | None
+    moving: float = 0.0
+    """Added to training and generation by weights that are kept in fewer bits or in CPU memory."""
 
     @property
     def total(self) -> float:
         """Hours of `train`; `prepare` runs once before it and is not included."""
-        return self.training + self.generation + self.previews
+        return self.training + self.generation + self.previews + self.moving
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,19 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Matrices:
+    """The frozen matrices of a model's blocks, which `model.quantize` and `model.quantize_text` keep in fewer bits."""
+
+    weights: int
+    """Bytes as they are loaded."""
+    numbers: int
+    rows: int
+    """Rows of all of them; 8-bit forms keep a scale for each."""
+    largest: int
+    """Numbers of the largest one."""
+
+
+@dataclass(frozen=True)
 class Weights:
     """Bytes and counts of the weights that stay in memory."""
 
@@ -51,6 +64,10 @@ class Weights:
     """Bytes of the text encoders by name."""
     dtypes: dict[str, str]
     """Dtype of most weights, by component."""
+    matrices: dict[str, Matrices]
+    """By component: of the denoiser under a LoRA, and of text encoders other than CLIP."""
+    factored: int
+    """Numbers that Adafactor keeps of the trained weights."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,8 @@ class StepCosts:
     """FLOPs of the reference's passes in one micro-batch."""
     reference_peak: int
     """Peak bytes allocated by the reference's forward passes in one micro-batch."""
+    block_inputs: int
+    """Bytes that recomputation starts from, the inputs of all blocks in one micro-batch; 0 for a UNet."""
     observe: int
     """FLOPs of one micro-batch in the pass that a method makes over the whole batch before its losses."""
     denoising: Cost | None

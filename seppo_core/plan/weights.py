@@ -1,15 +1,17 @@
 """Bytes of a model's weights that stay in memory, counted on a model without memory."""
 
 from collections import Counter as Frequencies
+from math import prod
 
 from torch import nn
 
 from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter
+from seppo_core.models.blocks import blocks
+from seppo_core.models.quantize import is_large_text, matrices
 from seppo_core.models.tuning import lora_layers, trainable_parameters
 from seppo_core.plan.counter import bytes_of, weights_of
-from seppo_core.plan.step_costs import Block, Weights
-from seppo_core.training.parallel import blocks
+from seppo_core.plan.step_costs import Block, Matrices, Weights
 
 
 def count_weights(adapter: Adapter, reference: Reference | None, base: int, parameters: int) -> Weights:
@@ -44,6 +46,12 @@ def count_weights(adapter: Adapter, reference: Reference | None, base: int, para
         vae=bytes_of(weights_of(adapter.pipeline.vae)),
         texts=texts,
         dtypes={name: _dtype(module) for name, module in modules.items()},
+        matrices={
+            name: _matrices(module)
+            for name, module in modules.items()
+            if (name == adapter.component and is_lora) or (name in texts and is_large_text(module))
+        },
+        factored=sum(_factored(parameter) for parameter in trained.values()),
     )
 
 
@@ -51,6 +59,20 @@ def module_of(reference: Reference) -> nn.Module:
     """The module that predicts as the reference."""
     with reference.active() as module:
         return module
+
+
+def _matrices(module: nn.Module) -> Matrices:
+    weights = [linear.weight for _, linear in matrices(module)]
+    numbers = [weight.numel() for weight in weights]
+    return Matrices(bytes_of(weights), sum(numbers), sum(len(weight) for weight in weights), max(numbers, default=0))
+
+
+def _factored(parameter: nn.Parameter) -> int:
+    """Numbers of Adafactor's second moments: a mean for each row and each column of the last two dimensions."""
+    if parameter.ndim < 2:
+        return parameter.numel()
+    *lead, rows, columns = parameter.shape
+    return prod(lead) * (rows + columns)
 
 
 def _block(module: nn.Module) -> Block:

@@ -21,8 +21,8 @@ def run_bytes(config: Config, trained: "Iterable[Tensor]", latent_bytes: int) ->
     """
     m, loop = config.method, config.loop
     weights = sum(tensor.numel() * tensor.element_size() for tensor in trained)
-    # AdamW's two moments, of one byte each in its 8-bit form
-    moments = weights // 2 if config.optimizer.name == "adamw8bit" else 2 * weights
+    # AdamW's two moments, of one byte each in its 8-bit form; Adafactor's one is no more than the weights
+    moments = {"adamw8bit": weights // 2, "adafactor": weights}.get(config.optimizer.name, 2 * weights)
     checkpoint = weights + moments + (weights if config.optimizer.ema_decay is not None else 0)
     samples = loop.updates_per_iteration * loop.batch_size if m.spec.counterpart == "generated" else 0
     return {

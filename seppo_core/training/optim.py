@@ -10,6 +10,7 @@ from diffusers.optimization import get_scheduler
 from packaging.version import Version
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers.optimization import Adafactor
 
 from seppo_core.config.training import OptimizerConfig
 from seppo_core.distributed.dtensor import to_full
@@ -22,7 +23,8 @@ EIGHT_BITS_ON_CPU = Version("0.50.0")
 
 
 def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), or bitsandbytes' with moments of 8 bits (Dettmers et al. 2022).
+    """AdamW (Loshchilov & Hutter 2019), bitsandbytes' with moments of 8 bits (Dettmers et al. 2022), or Adafactor
+    (Shazeer & Stern 2018) with the rate as it is given, as Diffusion-DPO's code trains SDXL.
 
     Raises ValueError if the latter is asked for and bitsandbytes is not installed, or does not support the device.
     """
@@ -30,6 +32,8 @@ def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter])
     values = list(parameters.values())
     if config.name == "adamw":
         return torch.optim.AdamW(values, **settings)
+    if config.name == "adafactor":
+        return Adafactor(values, clip_threshold=1.0, scale_parameter=False, relative_step=False, **settings)
     try:
         import bitsandbytes
     except ImportError as error:
@@ -45,6 +49,8 @@ def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter])
 
 
 def _settings(config: OptimizerConfig) -> dict[str, float | tuple[float, float]]:
+    if config.name == "adafactor":
+        return {"weight_decay": config.weight_decay}
     return {"betas": tuple(config.betas), "eps": config.eps, "weight_decay": config.weight_decay}
 
 
@@ -67,7 +73,8 @@ def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, tot
 def check_moments(config: OptimizerConfig, state: dict) -> None:
     """Raises ValueError if the state of a checkpoint's optimizer is not of the kind that `config` names."""
     names = {name for values in state["state"].values() for name in values}
-    if names and ("exp_avg" in names) is not (config.name == "adamw"):
+    kept = "adamw" if "exp_avg" in names else "adafactor" if "RMS" in names else "adamw8bit"
+    if names and kept != config.name:
         raise ValueError(
             f"optimizer.name={config.name} cannot go on with the checkpoint's moments, which another optimizer keeps "
             "in another form; go on with the old name, or name another folder as `run`"

@@ -6,11 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.autograd.graph import save_on_cpu
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from seppo_core.distributed.dtensor import shard_like, to_full
 from seppo_core.methods.reference import LoraView, Reference, SwappedWeightsReference, make_reference
+from seppo_core.models.blocks import blocks
+from seppo_core.models.offload import OffloadedBlocks
 from seppo_core.models.tuning import lora_layers
 
 
@@ -20,8 +23,14 @@ class ParallelStrategy(ABC):
     collective: bool
     """Whether a forward pass needs all processes at once."""
 
-    def __init__(self, accelerator: Accelerator, offload: bool = False):
-        self.accelerator, self.offload = accelerator, offload
+    def __init__(self, accelerator: Accelerator, offload_activations: bool = False):
+        self.accelerator, self.offload_activations = accelerator, offload_activations
+
+    def saving(self) -> AbstractContextManager:
+        """Context of the forward passes that a backward pass follows: where what it needs is kept."""
+        if not self.offload_activations:
+            return nullcontext()
+        return save_on_cpu(pin_memory=self.accelerator.device.type == "cuda")
 
     @abstractmethod
     def place(self, denoiser: nn.Module, with_reference: bool) -> Reference | None:
@@ -53,7 +62,16 @@ class Replicated(ParallelStrategy):
 
     collective = False
 
+    def __init__(
+        self, accelerator: Accelerator, offload: bool = False, offload_base: bool = False, offload_activations=False
+    ):
+        super().__init__(accelerator, offload_activations)
+        self.offload, self.offload_base = offload, offload_base
+
     def place(self, denoiser, with_reference):
+        if self.offload_base:
+            # first, so that no device ever holds the whole
+            OffloadedBlocks(denoiser, self.accelerator.device)
         denoiser.to(self.accelerator.device)
         # before prepare, which patches the forward that a frozen copy would then share
         return make_reference(denoiser, self.offload) if with_reference else None
@@ -84,8 +102,8 @@ class Sharded(ParallelStrategy):
 
     collective = True
 
-    def __init__(self, accelerator: Accelerator):
-        super().__init__(accelerator)
+    def __init__(self, accelerator: Accelerator, offload_activations: bool = False):
+        super().__init__(accelerator, offload_activations)
         if accelerator.num_processes < 2:
             raise ValueError("loop.sharded=true shares one model between processes, and there is one; launch several")
         if accelerator.mixed_precision == "fp16":
@@ -133,14 +151,14 @@ class Sharded(ParallelStrategy):
         fully_shard(model, mesh=self.mesh, reshard_after_forward=True)
 
 
-def make_strategy(accelerator: Accelerator, sharded: bool, offload: bool = False) -> ParallelStrategy:
-    """`offload` is the reference's, of a model that is not sharded."""
-    return Sharded(accelerator) if sharded else Replicated(accelerator, offload)
-
-
-def blocks(model: nn.Module) -> list[nn.Module]:
-    """The members of the model's outermost lists of modules: what runs as one and is gathered as one."""
-    found = []
-    for child in model.children():
-        found += list(child) if isinstance(child, nn.ModuleList) else blocks(child)
-    return found
+def make_strategy(
+    accelerator: Accelerator,
+    sharded: bool,
+    offload: bool = False,
+    offload_base: bool = False,
+    offload_activations: bool = False,
+) -> ParallelStrategy:
+    """`offload` is the reference's and `offload_base` that of the frozen blocks, of a model that is not sharded."""
+    if sharded:
+        return Sharded(accelerator, offload_activations)
+    return Replicated(accelerator, offload, offload_base, offload_activations)

@@ -23,6 +23,7 @@ from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
 from seppo_core.models.loading import wants_float32
 from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath, NoisePath
+from seppo_core.models.quantize import check_packages, quantize_denoiser, quantize_texts
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, merge_lora, tune_full, tune_lora
 from seppo_core.models.vae import cast, tile_vae
@@ -82,6 +83,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     """
     if config.log.wandb is not None:
         require_wandb()
+    check_packages(config.model)
     config.method.warn()
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
@@ -109,6 +111,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
         method = make_method(config.method)
         noise_path = with_method(adapter.path, method)
         _check_latents(config, cache, adapter)
+        quantize_texts(adapter, config.model, accelerator.device)
         preview = make_preview(config, adapter, folder)
         if preview is not None or config.reference_samples.reencode:
             adapter.pipeline.vae.to(accelerator.device)
@@ -116,6 +119,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
             _encode_as_prepared(adapter, config, cache)
         tune(adapter, config)
         _forget_text_encoders(adapter)
+        quantize_denoiser(adapter, config.model, compute_dtype(config), accelerator.device)
         set_attention(adapter, config.loop.attention, accelerator.device)
         if config.loop.gradient_checkpointing:
             adapter.denoiser.enable_gradient_checkpointing()
@@ -146,11 +150,13 @@ def build_model(config: Config, adapter: Adapter) -> ModelParts:
 
 def load_encoders(config: Config, load: Load, device: torch.device) -> Adapter:
     """The adapter for `prepare`: VAE and text encoders on `device`, tiled if asked for; a denoiser without memory."""
+    check_packages(config.model)
     # nothing is trained here, so that no weight has to be exact
     adapter = load(config, model_dtype(config))
     for name, module in adapter.pipeline.components.items():
         if isinstance(module, torch.nn.Module):
             module.to("meta" if name == adapter.component else device)
+    quantize_texts(adapter, config.model, device)
     if config.data.vae_tiling:
         tile_vae(adapter.pipeline.vae)
     return adapter
@@ -221,6 +227,11 @@ def load_policy_into(
 def model_dtype(config: Config) -> torch.dtype:
     """The dtype that model.dtype names."""
     return getattr(torch, config.model.dtype)
+
+
+def compute_dtype(config: Config) -> torch.dtype:
+    """The dtype that frozen matrices are multiplied in: autocast's, else that of the weights."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.loop.mixed_precision, model_dtype(config))
 
 
 def weight_dtype(config: Config) -> torch.dtype:

@@ -49,7 +49,9 @@ class Trainer:
         self.previews = PreviewRounds(parts)
         loop = config.loop
         self.accelerator = parts.accelerator
-        self.layout = make_strategy(self.accelerator, loop.sharded, loop.offload_reference)
+        self.layout = make_strategy(
+            self.accelerator, loop.sharded, loop.offload_reference, config.model.offload, loop.offload_activations
+        )
         self.ranks = Ranks.of(self.accelerator)
         self.share = self.ranks.share(loop.batch_size, loop.micro_batch_size)
         size = loop.micro_batch_size
@@ -212,7 +214,8 @@ class Trainer:
             is_last = number == count - 1
             sync = nullcontext() if is_last else self.layout.accumulating(self.policy)
             with sync, self.accelerator.autocast():
-                loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch, observed)
+                with self.layout.saving():
+                    loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch, observed)
                 self.accelerator.backward(loss / count)
                 if number == 0 and "gap_size" in metrics and self._looks_at_gap(update):
                     check_parted(self.adapter, self._denoiser, self.reference, batch, float(metrics["gap_size"]))

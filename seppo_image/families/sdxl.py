@@ -15,5 +15,6 @@ class StableDiffusionXLModel(ImageModel):
         adapter="seppo_image.sdxl:StableDiffusionXL",
         pipeline="StableDiffusionXLPipeline",
         comfyui="seppo_image.comfyui:unet",
+        unet=True,
     )
     family: str = "sdxl"

@@ -15,6 +15,7 @@ class StableDiffusionModel(ImageModel):
         adapter="seppo_image.stable_diffusion:StableDiffusion",
         pipeline="StableDiffusionPipeline",
         comfyui="seppo_image.comfyui:unet",
+        unet=True,
     )
     family: str = "stable-diffusion"
 

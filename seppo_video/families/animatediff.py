@@ -14,6 +14,7 @@ class AnimateDiffModel(MotionModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_video.animatediff:AnimateDiff",
         pipeline="AnimateDiffPipeline",
+        unet=True,
         scopes=("all", "motion", "spatial"),
         image_pipeline="StableDiffusionPipeline",
         comfyui="seppo_video.comfyui:animatediff",

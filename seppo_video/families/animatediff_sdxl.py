@@ -14,6 +14,7 @@ class AnimateDiffXLModel(MotionModel):
     spec: ClassVar[FamilySpec] = FamilySpec(
         adapter="seppo_video.animatediff_sdxl:AnimateDiffXL",
         pipeline="AnimateDiffSDXLPipeline",
+        unet=True,
         scopes=("all", "motion", "spatial"),
         image_pipeline="StableDiffusionXLPipeline",
         usage="seppo_video.snippets:usage",

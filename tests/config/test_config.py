@@ -237,9 +237,10 @@ def test_configs_are_frozen():
 def test_keys_are_pinned(schema):
     """A key that disappears breaks somebody's file: rename with care and say so in the changelog."""
     video = schema is VideoConfig
-    expected = {
+    keys = {
         "": "run seed draws",
-        "model": "family base single_file_config revision variant vae lora dtype" + " fps" * video,
+        "model": "family base single_file_config revision variant vae lora dtype quantize offload "
+        "quantize_text" + " fps" * video,
         "data": "source cache height width format supervision pick root caption_column first_column second_column "
         "label_column split subset revision streaming expected_rows expected_sha256 max_file_mb workers prefetch flip "
         "caption_dropout posterior validation validation_cache encode_batch_size vae_tiling cache_dtype "
@@ -248,17 +249,16 @@ def test_keys_are_pinned(schema):
         "reference_samples": "scheduler steps guidance_scale batch_size reencode",
         "tune": "mode scope rank alpha",
         "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
-        "offload_reference gradient_checkpointing attention validate_every validate_items checkpoint_every "
-        "keep_checkpoints keep_every keep_best",
+        "offload_reference gradient_checkpointing offload_activations attention validate_every validate_items "
+        "checkpoint_every keep_checkpoints keep_every keep_best",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
-        "preview": "prompts every per_prompt seed scheduler steps guidance_scale "
-        "judge judge_column judge_places judged_per_prompt",
+        "preview": "prompts every per_prompt seed scheduler steps guidance_scale judge judge_column judge_places "
+        "judged_per_prompt",
         "health": "window non_finite non_finite_updates winner_error winner_error_rise held_out held_out_rise margin "
         "margin_limit constant_sign sample_collapse sample_collapse_share",
         "log": "wandb",
     }
-    names = [f"{section}.{name}".removeprefix(".") for section, line in expected.items() for name in line.split()]
-    assert list(key_types(schema)) == names
+    assert list(key_types(schema)) == [f"{s}.{n}".removeprefix(".") for s, line in keys.items() for n in line.split()]
     assert [f.name for f in fields(schema)] == ["run", "seed", "draws", *list(expected)[1:]]
 
 

@@ -4,12 +4,14 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
 from torch import nn
 
 from seppo_core.config.training import OptimizerConfig
+from seppo_core.plan.weights import _factored
 from seppo_core.training.optim import Ema, apply_config, check_moments, make_optimizer, make_schedule
 
 
@@ -144,3 +146,29 @@ def test_a_resumed_optimizer_takes_other_betas():
     optimizer = make_optimizer(OLD, weights)
     apply_config(replace(OLD, betas=(0.5, 0.6)), optimizer, make_schedule(OLD, optimizer, 5))
     assert optimizer.param_groups[0]["betas"] == (0.5, 0.6)
+
+
+def test_adafactor_by_hand():
+    """Two steps of arXiv 1804.04235 (algorithms 4 and 5) with the rate as it is: no first moment, update clipped to an
+    RMS of 1, decay 1 − step^−0.8."""
+    config = OptimizerConfig(name="adafactor", lr=0.1, weight_decay=0.5)
+    weight = nn.Parameter(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]))
+    optimizer = make_optimizer(config, {"w": weight})
+    expected, rows, columns = weight.detach().double().numpy().copy(), 0.0, 0.0
+    for step, gradient in enumerate([[[1.0, -2.0, 0.5], [3.0, 1.0, 2.0]], [[-1.0, 1.0, 4.0], [0.5, 2.0, -3.0]]], 1):
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+        decay, square = 1 - step**-0.8, np.array(gradient) ** 2
+        rows = decay * rows + (1 - decay) * square.mean(1)
+        columns = decay * columns + (1 - decay) * square.mean(0)
+        update = np.array(gradient) / np.sqrt(np.outer(rows, columns) / rows.mean())
+        update /= max(1.0, np.sqrt((update**2).mean()))
+        expected = expected * (1 - 0.1 * 0.5) - 0.1 * update
+    np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-5)
+    held = [value for value in optimizer.state[weight].values() if torch.is_tensor(value) and value.ndim]
+    assert sum(value.numel() for value in held) == _factored(weight) == 5
+    check_moments(config, optimizer.state_dict())
+    with pytest.raises(ValueError, match=r"optimizer\.name=adamw8bit cannot go on"):
+        check_moments(replace(config, name="adamw8bit"), optimizer.state_dict())
+    apply_config(replace(config, lr=0.2, weight_decay=0.0), optimizer, make_schedule(config, optimizer, 5))
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]) == (0.2, 0.0)

@@ -34,6 +34,7 @@ comparisons:
 
   python -m benchmarks speed                                    about three minutes of one core
   python -m benchmarks speed --only methods parts
+  python -m benchmarks speed --plain --base stable-diffusion-v1-5 --height 256 --tune lora
   python -m benchmarks speed --base stable-diffusion-v1-5 --height 64 --only methods
   python -m benchmarks speed --base stable-diffusion-xl-base-1.0 --tune lora --height 1024 --device cuda
   python -m benchmarks speed --base stable-diffusion-v1-5 --frames 16 --height 256 --device cuda --dtype bf16
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status 0; 1 if a comparison failed or nothing could be written, 2 for a mistake, 130 for Ctrl-C."""
     parser = _parser()
     asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    if asked.plain and asked.only:
+        parser.error("--plain is a comparison of its own; leave out --only")
     if not asked.base:
         for name in ("height", "width", "frames", "motion"):
             if getattr(asked, name) is not None:
@@ -72,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = parser.add_argument
     add("--only", nargs="+", metavar="NAME", choices=list(NAMES), help="run these comparisons alone (named below)")
+    add("--plain", action="store_true", help="hold an update and its samples against a published script's way alone")
     add("--base", nargs="+", metavar="ID", help="hub ids (the last part is enough) or folders; random weights")
     add("--motion", metavar="ID", help="motion modules for an image base with --frames (default: the usual ones)")
     add("--height", type=_positive, metavar="PIXELS", help="of --base (default: 512, clips 256)")

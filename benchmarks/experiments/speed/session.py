@@ -83,6 +83,11 @@ def measure(asked: argparse.Namespace) -> int:
     if precision == "fp16" and device.type != "cuda":
         raise Mistake("--dtype fp16 needs CUDA: training in it scales its gradients; use bf16 or fp32")
     stages = [_stage(subject, device, precision, asked) for subject in _subjects(asked, device)]
+    if asked.plain:
+        # what the other comparisons do not need
+        from benchmarks.experiments.speed.plain_run import run
+
+        return run(stages, asked)
     plans = {stage.subject: names_of(asked.only or stage.subject.comparisons) for stage, _ in stages}
     names = list(dict.fromkeys(name for plan in plans.values() for name in plan))
     settings = _settings(asked, device, names)

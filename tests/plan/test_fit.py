@@ -1,0 +1,104 @@
+"""`plan --fit`, and what weights in fewer bits or on the CPU take and cost, on stored counts: no torch is needed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from seppo_core.config.gpus import GIB, GPUS
+from seppo_core.config.loader import load_config
+from seppo_core.config.options import PlanRequest
+from seppo_core.plan.counts import costs_of
+from seppo_core.plan.estimate import make_plan
+from seppo_core.plan.fit import candidates, propose
+from seppo_core.plan.memory import memory
+from seppo_core.plan.report import print_plan
+from seppo_image.config import ImageConfig
+
+FLUX = str(Path(__file__).parents[2] / "configs/image/flux_dev_lora_seppo.yaml")
+ON_24 = PlanRequest(gpu="rtx4090", items=20000, fit=True)
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(FLUX, ImageConfig)
+
+
+def with_model(config, **values):
+    return replace(config, model=replace(config.model, **values))
+
+
+def test_the_proposal_fits_and_is_the_cheapest(config):
+    found = propose(config, ON_24)
+    assert not found.before.fits and found.plan.fits
+    # blocks from the CPU come while others compute, and round nothing
+    assert found.changes == {"model.offload": True}
+    costs, room = costs_of(config), GPUS["rtx4090"].memory
+    for changes, changed in candidates(config, costs):
+        held = max(sum(parts.values()) for parts in memory(changed, costs, 1, room).values())
+        if held <= room:
+            hours = make_plan(changed, ON_24).hours.total
+            assert hours * 1.05 >= found.plan.hours.total, changes
+
+
+def test_a_run_that_fits_stays_and_one_that_cannot_is_told(config, capsys):
+    request = replace(ON_24, gpu="h200")
+    assert propose(config, request).changes == {}
+    print_plan(config, request)
+    assert capsys.readouterr().out.startswith("proposal: it fits as it is\n\nfits: ")
+    print_plan(config, replace(ON_24, gpu="rtx3080"))
+    assert capsys.readouterr().out.startswith("proposal: no set of these settings makes it fit")
+
+
+def test_it_is_said_in_words_and_as_json(config, capsys):
+    print_plan(config, ON_24)
+    out = capsys.readouterr().out
+    assert "\n  model.offload: true\n" in out and "instead of" in out
+    print_plan(config, replace(ON_24, json=True))
+    content = json.loads(capsys.readouterr().out)
+    assert content["fit"] == {"model.offload": True} and content["hours_as_it_is"] <= content["hours_in_all"]
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("nf4", 4.5), ("int8", 8), ("int8wo", 8), ("float8wo", 8)])
+def test_memory_of_a_base_in_fewer_bits(config, kind, bits):
+    costs = costs_of(config)
+    matrices = costs.weights.matrices["transformer"]
+    # 11.9 billion numbers, nearly all in matrices of blocks
+    assert 0.98 < matrices.numbers / costs.weights.parameters < 1 and matrices.weights == 2 * matrices.numbers
+    held = memory(with_model(config, quantize=kind), costs, 1)["training"][f"policy, {kind}"]
+    rest = costs.weights.base - 2 * matrices.numbers
+    assert held == pytest.approx(rest + matrices.numbers * bits / 8, rel=0.003)
+    texts = memory(with_model(config, quantize_text=kind), costs, 1)["prepare"]
+    assert texts[f"text_encoder_2, {kind}"] < costs.weights.texts["text_encoder_2"]
+    # a CLIP stays as it is
+    assert texts["text_encoder, bfloat16"] == costs.weights.texts["text_encoder"]
+
+
+def test_memory_of_blocks_on_the_cpu(config):
+    costs = costs_of(config)
+    offloaded = with_model(config, offload=True)
+    held = memory(offloaded, costs, 1)["training"]["policy, bfloat16"]
+    assert held == costs.weights.outside.weights + 2 * costs.weights.block.weights < 2 * GIB
+    host = make_plan(offloaded, ON_24).host - make_plan(config, ON_24).host
+    assert host == costs.weights.base - costs.weights.outside.weights
+
+
+def test_hours_of_what_moves_by_hand(config):
+    """Flux in nf4 on a 4090: 11.8e9 numbers read as half a byte and written as two, at 1008 GB/s, four times a
+    micro-batch (policy, reference, recomputed, backward) and once a solver step."""
+    costs = costs_of(config)
+    plan = make_plan(with_model(config, quantize="nf4"), ON_24)
+    each = costs.weights.matrices["transformer"].numbers * 2.5 / 1008e9
+    loop = config.loop
+    micro_batches = loop.iterations * loop.updates_per_iteration * loop.batch_size / loop.micro_batch_size
+    solver_steps = plan.counts.generated * config.reference_samples.steps / config.reference_samples.batch_size
+    assert config.loop.gradient_checkpointing and not costs.guided
+    assert plan.hours.moving == pytest.approx(each * (4 * micro_batches + solver_steps) / 3600, rel=1e-3)
+    # a link so slow that nothing hides it: three fetches a micro-batch
+    slow = replace(GPUS["rtx4090"], link=0.01)
+    fetched = (costs.weights.base - costs.weights.outside.weights) / 1e7
+    from seppo_core.plan.moving import moving
+
+    taken = moving(with_model(config, offload=True), costs, slow, plan.counts, ON_24)
+    assert taken == pytest.approx(fetched * (3 * micro_batches + solver_steps), rel=0.05)

@@ -1,0 +1,56 @@
+"""What takes less memory in a run: Adafactor, and activations that wait on the CPU."""
+
+from dataclasses import replace
+
+import seppo_core.training.parallel
+from seppo_core.run.history import read_metrics
+from seppo_core.training.trainer import Trainer
+from seppo_image import commands
+from tests.training.test_resume import assert_same_run, logged
+
+
+def test_activations_that_wait_on_the_cpu_change_nothing(workshop, tmp_path, monkeypatch):
+    asked = []
+    keep = seppo_core.training.parallel.save_on_cpu
+
+    def recording(**options):
+        asked.append(options)
+        return keep(**options)
+
+    monkeypatch.setattr(seppo_core.training.parallel, "save_on_cpu", recording)
+
+    def config(name: str, **loop):
+        whole = workshop.config(tmp_path / name, "lora")
+        return replace(whole, loop=replace(whole.loop, gradient_checkpointing=True, **loop))
+
+    commands.train(config("here"))
+    assert not asked
+    commands.train(config("there", offload_activations=True))
+    # every micro-batch of every update, and pinned memory with a GPU alone
+    assert asked == [{"pin_memory": False}] * 12
+    assert_same_run(tmp_path / "there", tmp_path / "here")
+
+
+def test_adafactor_trains_and_goes_on_bit_for_bit(workshop, tmp_path, monkeypatch):
+    def config(name: str):
+        whole = workshop.config(tmp_path / name)
+        return replace(whole, optimizer=replace(whole.optimizer, name="adafactor"))
+
+    commands.train(config("undisturbed"))
+    update = Trainer._update
+
+    def stopping(self, number, buffer):
+        if number == 4:
+            raise KeyboardInterrupt
+        return update(self, number, buffer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", stopping)
+        try:
+            commands.train(config("run"))
+        except KeyboardInterrupt:
+            pass
+    assert len(read_metrics(tmp_path / "run")) == 4
+    commands.train(config("run"))
+    assert_same_run(tmp_path / "run", tmp_path / "undisturbed")
+    assert logged(tmp_path / "run")[-1]["winner_gap"] != 0

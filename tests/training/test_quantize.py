@@ -1,0 +1,187 @@
+"""Frozen weights in fewer bits: what is learnt on them is what a plain base of the same values would have learnt.
+
+bitsandbytes and torchao speak up at every start beside a CPU's torch, so that `make parity` alone has them.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from seppo_core.cache.manifest import Manifest
+from seppo_core.cache.reader import WinnerCache
+from seppo_core.config.options import ExportRequest, SampleRequest
+from seppo_core.methods.reference import LoraView
+from seppo_core.models.quantize import matrices, quantize, quantize_texts
+from seppo_core.models.tuning import lora_layers, trainable_parameters, trainable_state, tune_lora
+from seppo_core.plan.memory import in_fewer_bits
+from seppo_core.plan.weights import _matrices
+from seppo_core.run.history import read_metrics
+from seppo_core.training.trainer import Trainer
+from seppo_image import commands
+from tests import tiny
+from tests.dying import Killed
+from tests.training.test_resume import assert_same_run, final
+
+bitsandbytes = pytest.importorskip("bitsandbytes", reason="not installed; `make parity` has it")
+torchao = pytest.importorskip("torchao", reason="not installed; `make parity` has it")
+CPU = torch.device("cpu")
+KINDS = ["nf4", "int8", "int8wo", "float8wo"]
+ERROR = {"nf4": 0.12, "int8": 0.02, "int8wo": 0.02, "float8wo": 0.05}
+"""Largest relative error of a matrix."""
+
+
+def tuned(base: nn.Module | None = None) -> nn.Module:
+    unet = base or tiny.unet()
+    tune_lora(unet, ["to_q", "to_k", "to_v", "to_out.0"], rank=2)
+    generator = torch.Generator().manual_seed(5)
+    for parameter in trainable_parameters(unet).values():
+        parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return unet.eval()
+
+
+def values(layer: nn.Module) -> Tensor:
+    """The numbers that a layer computes with, as its library gives them back."""
+    weight = layer.weight
+    if isinstance(layer, bitsandbytes.nn.Linear4bit):
+        return bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)
+    if isinstance(layer, bitsandbytes.nn.Linear8bitLt):
+        return weight.CB.float() * weight.SCB[:, None] / 127
+    return weight.dequantize()
+
+
+def learnt(unet: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+    """A prediction, and the gradients that reach the LoRA."""
+    generator = torch.Generator().manual_seed(1)
+    x, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 16, tiny.TEXT_WIDTH, generator=generator)
+    y = unet(x, torch.tensor([3, 700]), text).sample
+    y.square().mean().backward()
+    return y.detach(), {name: p.grad for name, p in trainable_parameters(unet).items()}
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_as_on_a_plain_base_of_the_same_values(kind):
+    unet, plain = tuned(), tuned()
+    before = {name: layer.weight.clone() for name, layer in matrices(unet)}
+    quantize(unet, kind, torch.float32, CPU)
+    assert not [name for name, _ in matrices(unet) if type(unet.get_submodule(name).weight) is nn.Parameter]
+    with torch.no_grad():
+        for name, weight in before.items():
+            held = values(unet.get_submodule(name)).reshape(weight.shape)
+            assert 0 < apart(held, weight) < ERROR[kind]
+            plain.get_submodule(name).weight.copy_(held)
+    (y, gradients), (expected, wanted) = learnt(unet), learnt(plain)
+    # LLM.int8() rounds what comes in, too
+    tolerance = 0.02 if kind == "int8" else 1e-5
+    assert apart(y, expected) < tolerance
+    assert gradients.keys() == wanted.keys()
+    assert max(apart(gradients[name], wanted[name]) for name in wanted) < 2 * tolerance
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_is_a_view_of_the_same_weights_and_ties(kind):
+    unet = tuned()
+    quantize(unet, kind, torch.float32, CPU)
+    parameters = sum(1 for _ in unet.parameters())
+    view = LoraView(unet)
+    assert sum(1 for _ in unet.parameters()) == parameters + 2 * len(lora_layers(unet))
+    view.load(trainable_state(unet))
+    arguments = torch.ones(1, 4, 8, 8), torch.tensor([5]), torch.ones(1, 16, tiny.TEXT_WIDTH)
+    with view.active() as frozen:
+        held = frozen(*arguments).sample
+    torch.testing.assert_close(unet(*arguments).sample, held)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_kept_is_what_plan_counts(kind):
+    model = nn.Module()
+    model.layers = nn.ModuleList([nn.Linear(1024, 512).requires_grad_(False) for _ in range(3)])
+    whole = sum(p.nbytes for p in model.parameters())
+    planned = in_fewer_bits(whole, _matrices(model), kind)
+    quantize(model, kind, torch.float32, CPU)
+    held = 0
+    for layer in model.layers:
+        weight = layer.weight
+        if kind == "nf4":
+            parts = [weight, weight.quant_state.absmax]
+        elif kind == "int8":
+            parts = [weight, weight.SCB]
+        else:
+            parts = [getattr(weight, name) for name in weight.__tensor_flatten__()[0]]
+        held += layer.bias.nbytes + sum(part.nbytes for part in parts if torch.is_tensor(part))
+    assert planned == pytest.approx(held, rel=0.005) and planned < 0.3 * whole
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8wo"])
+def test_a_run_on_it_goes_on_bit_for_bit_and_exports_a_lora_for_the_plain_base(workshop, tmp_path, monkeypatch, kind):
+    def config(name: str, quantize: str | None = kind):
+        whole = workshop.config(tmp_path / name, "lora")
+        return replace(whole, model=replace(whole.model, quantize=quantize))
+
+    commands.train(config("undisturbed"))
+    update = Trainer._update
+
+    def dying(self, number, buffer):
+        if number == 4:
+            raise Killed
+        return update(self, number, buffer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", dying)
+        with pytest.raises(Killed):
+            commands.train(config("run"))
+    commands.train(config("run"))
+    assert_same_run(tmp_path / "run", tmp_path / "undisturbed")
+
+    # the first update is of equal weights: an exact tie
+    first = read_metrics(tmp_path / "run")[0]
+    assert first["winner_gap"] == 0 and first["loss"] == pytest.approx(torch.log(torch.tensor(2.0)).item())
+
+    commands.train(config("plain", None))
+    a, b = final(tmp_path / "run"), final(tmp_path / "plain")
+    assert a.keys() == b.keys() and any(not torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(ValueError, match=r"model\.quantize"):
+        commands.train(config("run", None))
+
+    for name, form in (("run", kind), ("plain", None)):
+        commands.export(config(name, form), ExportRequest(kind="lora", out=str(tmp_path / f"{name}-lora")))
+    ours, plain = (load_file(next((tmp_path / f"{n}-lora").glob("*.safetensors"))) for n in ("run", "plain"))
+    assert {n: (t.shape, t.dtype) for n, t in ours.items()} == {n: (t.shape, t.dtype) for n, t in plain.items()}
+    pipeline = StableDiffusionPipeline.from_pretrained(workshop.base, safety_checker=None)
+    pipeline.load_lora_weights(tmp_path / "run-lora")
+    assert not [m for m in pipeline.unet.modules() if "bitsandbytes" in type(m).__module__]
+    commands.export(config("run"), ExportRequest(kind="full", out=str(tmp_path / "full")))
+    StableDiffusionPipeline.from_pretrained(tmp_path / "full", safety_checker=None)
+    commands.sample(config("run"), SampleRequest(prompts=("a red wall",), steps=2, out=str(tmp_path / "samples")))
+    assert list((tmp_path / "samples").rglob("*.png"))
+
+
+def test_text_encoders_but_for_their_widest_part(tmp_path):
+    from seppo_core.io.lazy import import_object
+    from tests.contract.families.flux import ROWS
+
+    row = ROWS[0]
+    adapters = [import_object(row.model.spec.adapter).configured(row.pipeline(tmp_path), row.model) for _ in range(2)]
+    quantize_texts(adapters[0], replace(row.model, quantize_text="int8wo"), CPU)
+    t5, clip = adapters[0].pipeline.text_encoder_2, adapters[0].pipeline.text_encoder
+    # transformers multiplies with wo in its own dtype
+    assert {name.rpartition(".")[2] for name, m in matrices(t5) if type(m.weight) is not nn.Parameter} == {
+        "q", "k", "v", "o", "wi",
+    }  # fmt: skip
+    assert all(type(m.weight) is nn.Parameter for _, m in matrices(clip))
+    ours, plain = (adapter.encode_prompts(["a red wall"]) for adapter in adapters)
+    assert torch.equal(ours["pooled"], plain["pooled"])
+    assert 0 < apart(ours["text"], plain["text"]) < 0.05
+
+
+def test_a_cache_says_that_its_captions_are_of_fewer_bits(workshop, tmp_path):
+    config = workshop.config(tmp_path / "run", "lora")
+    assert "model.quantize_text" not in Manifest.read(WinnerCache(workshop.cache).folder).settings
+    assert replace(config.model, quantize_text="nf4").encoding()["model.quantize_text"] == "nf4"
