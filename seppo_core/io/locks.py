@@ -15,6 +15,8 @@ from typing import TextIO
 
 from filelock import FileLock, Timeout
 
+from seppo_core.io.disk_errors import explain_disk_errors
+
 try:
     import fcntl
 except ImportError:
@@ -260,7 +262,7 @@ def _local_holders(path: Path) -> str | None:
 def _write_holder(folder: Path, name: str = LOCK) -> None:
     about = {"process": os.getpid(), "machine": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     # on Windows nobody else can write to a locked file, and it is only for messages
-    with suppress(PermissionError):
+    with explain_disk_errors(folder / name), suppress(PermissionError):
         (folder / name).write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 

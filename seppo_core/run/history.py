@@ -6,6 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from seppo_core.io.disk_errors import explain_disk_errors
+
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 
@@ -60,5 +62,5 @@ def append_line(path: Path, entry: dict) -> None:
     """Appends one JSON object to a file of one a line, on a line of its own even if a kill or a full disk broke off the
     line before."""
     broken = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-    with path.open("a", encoding="utf-8") as file:
+    with explain_disk_errors(path), path.open("a", encoding="utf-8") as file:
         file.write("\n" * broken + json.dumps(entry, ensure_ascii=False) + "\n")

@@ -47,6 +47,29 @@ def test_a_disk_that_fills_up(workshop, whole_run, disk, tmp_path, monkeypatch, 
     assert_same_run(disk / "run", whole_run)
 
 
+@pytest.mark.slow
+def test_a_new_run_on_a_full_disk_begins_as_soon_as_there_is_room(workshop, whole_run, disk, tmp_path, capsys):
+    """Full at each of its first files in turn: the lock, config.yaml, winners.json, hashes, versions, model.json."""
+    path, answers = tmp_path / "config.yaml", []
+    path.write_text(resolved_yaml(workshop.config(disk / "run")))
+    with (disk / "filler").open("wb") as filler:
+        for pages in range(12):
+            left = os.statvfs(disk)
+            filler.truncate(os.fstat(filler.fileno()).st_size + (left.f_bavail - pages) * left.f_frsize)
+            os.posix_fallocate(filler.fileno(), 0, os.fstat(filler.fileno()).st_size)
+            assert os.statvfs(disk).f_bavail == pages
+            assert main(["train", str(path)]) == 2
+            errors = capsys.readouterr().err.splitlines()
+            assert not any("Traceback" in line for line in errors)
+            answers.append(errors[-1])
+    # first a file that has no room, in the end what the whole run needs
+    assert "its disk is full" in answers[0] and "its disk is full" not in answers[-1], answers
+    assert len({answer.partition(" could not be written")[0] for answer in answers}) >= 4, answers
+    (disk / "filler").unlink()
+    assert main(["train", str(path)]) == 0
+    assert_same_run(disk / "run", whole_run)
+
+
 def test_a_disk_that_becomes_read_only(workshop, whole_run, disk, tmp_path, monkeypatch, capsys):
     path = tmp_path / "config.yaml"
     path.write_text(resolved_yaml(workshop.config(disk / "run")))

@@ -143,17 +143,23 @@ def test_pictures_alone_make_a_page_without_any_weights(tmp_path, capsys):
     assert "holds q.png, and no file of any prompt (ids " in error and "metadata.jsonl with file_name, prompt" in error
 
 
+@pytest.mark.slow
 def test_a_judge_that_fails_is_told_by_the_exit_status_and_leaves_the_report(tmp_path, capsys):
-    (tmp_path / "p.txt").write_text("red cat\nblue dog\n", encoding="utf-8")
-    made = pictures_of(tmp_path / "a", {"0.png": 10, "1.png": 20})
-    lines = [json.dumps({"file_name": f"{n}.png", "prompt": one}) for n, one in enumerate(("red cat", "blue dog"))]
+    """One judge dies at two of the samples, another at every one, and the third is well."""
+    prompts = [f"red cat {number}" for number in range(10)] + ["blue dog", "brown dog"]
+    (tmp_path / "p.txt").write_text("\n".join(prompts), encoding="utf-8")
+    made = pictures_of(tmp_path / "a", {f"{number}.png": 20 * number for number in range(12)})
+    lines = [json.dumps({"file_name": f"{number}.png", "prompt": one}) for number, one in enumerate(prompts)]
     (made / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    judges = ["--plugin", f"light={sys.executable} {JUDGE} --die-at d", "--plugin", f"other={sys.executable} {JUDGE}"]
-    asked = ["--prompts", str(tmp_path / "p.txt"), "--models", f"a={made}", *judges]
-    assert main(["own", *asked, "--out", str(tmp_path / "out")]) == 1
-    assert "warning: plug-in light" in capsys.readouterr().out
+    command = ["own", "--prompts", str(tmp_path / "p.txt"), "--models", f"a={made}", "--out", str(tmp_path / "out")]
+    judges = {"some": "--die-at dog", "none": "--die-at d", "well": ""}
+    for name, how in judges.items():
+        command += ["--plugin", f"{name}={sys.executable} {JUDGE} {how}"]
+    assert main(command) == 1
+    assert "warning: plug-in none answers nothing: the judge ended with status 3" in capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
-    assert any(row["column"] == "other_light" and "mean" in row for row in report["scores"])
+    scored = {row["column"]: row["prompts"] for row in report["scores"]}
+    assert scored["well_light"] == 12 and scored["some_light"] == 10 and scored["none_light"] == 0
     assert (tmp_path / "out" / "index.html").is_file()
 
 
