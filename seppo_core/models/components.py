@@ -4,13 +4,16 @@ The libraries only log what a file lacked, fill it with random numbers and go on
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -42,13 +45,14 @@ def load_component(
     """
     given = {"subfolder": subfolder, "revision": revision, "variant": variant}
     try:
-        module, info = kind.from_pretrained(
-            source,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype=dtype,
-            **{key: value for key, value in given.items() if value is not None},
-        )
+        with _quiet():
+            module, info = kind.from_pretrained(
+                source,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=dtype,
+                **{key: value for key, value in given.items() if value is not None},
+            )
     except FileNotFoundError:
         raise
     except (*DAMAGE, RuntimeError, OSError, SafetensorError) as error:
@@ -75,6 +79,18 @@ def check_loaded(module: nn.Module, info: dict[str, Any], what: str) -> None:
     if found:
         # one tensor is no plural
         raise ValueError(f"{' and '.join(found).replace(' 1 tensors', ' 1 tensor')}; {_CURE}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the libraries from advice on tensors that a file lacks (to train them): it is told, and refused, here."""
+    before = diffusers_logging.get_verbosity(), transformers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error(), transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(before[0])
+        transformers_logging.set_verbosity(before[1])
 
 
 def _tied(module: nn.Module, missing: Iterable[str]) -> set[str]:

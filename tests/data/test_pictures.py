@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 
@@ -92,6 +94,33 @@ def test_large_pictures_are_converted_in_strips_to_the_same_pixels(monkeypatch):
     monkeypatch.setattr(pictures, "STRIP", 33)
     monkeypatch.setattr(pictures, "LARGE", 100)
     assert (np.asarray(read_picture(content)) == whole).all()
+
+
+READ = """
+import sys
+from pathlib import Path
+from seppo_core.data.pictures import read_picture
+small, large = (Path(name).read_bytes() for name in sys.argv[1:])
+# what getrusage says begins with the process that this one was forked from
+peak = lambda: int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+read_picture(small)
+before = peak()
+read_picture(large)
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_small_file_of_a_large_picture_takes_no_more_than_it_and_its_copy(tmp_path):
+    sizes = (16, 16), (8000, 6000)
+    files = [tmp_path / f"{width}.png" for width, _ in sizes]
+    for file, size in zip(files, sizes, strict=True):
+        Image.new("RGBA", size, (200, 40, 40, 128)).save(file, compress_level=1)
+    assert files[1].stat().st_size < 2e6
+    done = subprocess.run([sys.executable, "-c", READ, *map(str, files)], capture_output=True, text=True, check=True)
+    # Pillow keeps both, RGBA and RGB, in four bytes a pixel; what a strip takes does not grow with the picture
+    assert 0 < int(done.stdout) - 8 * 8000 * 6000 < 100e6
 
 
 @pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP"])
