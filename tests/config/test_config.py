@@ -259,7 +259,7 @@ def test_keys_are_pinned(schema):
         "log": "wandb",
     }
     assert list(key_types(schema)) == [f"{s}.{n}".removeprefix(".") for s, line in keys.items() for n in line.split()]
-    assert [f.name for f in fields(schema)] == ["run", "seed", "draws", *list(expected)[1:]]
+    assert [f.name for f in fields(schema)] == ["run", "seed", "draws", *list(keys)[1:]]
 
 
 METHOD_KEYS = {
