@@ -29,7 +29,7 @@ from benchmarks.experiments.toy.task.train_base import train as train_base
 from seppo_core.config.loader import load_config
 from seppo_core.io.locks import holder_of
 from seppo_core.report.provenance import provenance
-from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.run.checkpoint import CheckpointFolder, load_weights
 from seppo_core.run.history import read_metrics
 from seppo_core.toy.captions import Modality, held_out
 from seppo_image.__main__ import main as image_main
@@ -107,10 +107,10 @@ def judge(paths: Paths, cell: Cell, run: Path, folder: Path) -> list[tuple[int, 
         found.append((0, _first(folder / "scores.safetensors")))
     else:
         *checkpoints, last = CheckpointFolder(run / "checkpoints").list()
-        judge.score(load_policy(last), folder / "scores.safetensors", noises, _silent)
+        judge.score(load_weights(last), folder / "scores.safetensors", noises, _silent)
         found.append((_updates(last), _first(folder / "scores.safetensors")))
     for checkpoint in checkpoints if cell.role == "final" else []:
-        judge.score(load_policy(checkpoint), folder / "point.safetensors", noises[:CURVE], _silent)
+        judge.score(load_weights(checkpoint), folder / "point.safetensors", noises[:CURVE], _silent)
         found.append((_updates(checkpoint), _first(folder / "point.safetensors")))
     (folder / "point.safetensors").unlink(missing_ok=True)
     return sorted(found)

@@ -160,6 +160,7 @@ class Plan:
             *(() if beta is None else ("--method.beta", f"{beta:g}")),
             *(() if weight is None else ("--method.sft_weight", f"{weight:g}")),
             *(() if self.scale.schedule is None else ("--optimizer.schedule", self.scale.schedule)),
+            *(() if self.scale.ema is None else ("--optimizer.ema_decay", f"{self.scale.ema:g}")),
             *(() if self.scale.warmup is None else ("--optimizer.warmup_updates", str(self.scale.warmup))),
             # what the run looks out for is not part of the comparison; a loss that is not finite still ends it
             "--health.winner_error", "off", "--health.margin", "off", "--health.constant_sign", "off",

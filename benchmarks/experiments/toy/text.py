@@ -84,8 +84,9 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
     return [
         *(["**Partial:** † marks arms with fewer training seeds than asked for."] if table.is_partial else []),
         f"R is the exact score, 0 to 1, on {table.prompts} held-out prompts with the same {table.noises} noises for "
-        f"every arm. Every arm trains for {iterations} x {updates} updates of {batch} from the same base; the "
-        f"compute-matched SFT for {iterations} x {longer}, which costs as many forward passes as SePPO (a backward "
+        f"every arm. Every arm trains for {iterations} x {updates} updates of {batch} from the same "
+        f"base{_averaged(scale)}; the compute-matched SFT for {iterations} x {longer}, which costs as many forward "
+        "passes as SePPO (a backward "
         f"pass counts as two; generation and the reference count too){_in_seconds(table)}. Mean score of the data: "
         f"{sets}.",
         f"Settings: every arm is tried at learning rates of {rates} with one further seed on validation prompts that "
@@ -101,6 +102,12 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         "whatever s says. core s: processor time of `train`, samples and checkpoints among it. gates: in how many "
         "of the runs a health gate would have spoken at its default limits; they were off.",
     ]
+
+
+def _averaged(scale: Scale) -> str:
+    if scale.ema is None:
+        return ""
+    return f", at a level rate, and a running average of its weights (decay {scale.ema:g}) is judged"
 
 
 def _further(scale: Scale) -> str:
