@@ -1,6 +1,7 @@
 """`init`: the list of recipes, a config for one's own data, and what `init toy` would write."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from seppo_core.config.loader import load_config
 from seppo_core.toy.captions import held_out
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
+from tests.video.clips import encode, moving
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 SCHEMAS = {"image": ImageConfig, "video": VideoConfig}
@@ -91,6 +93,19 @@ def test_the_family_is_that_of_the_base(here, words, found):
     config = load_config("it.yaml", ImageConfig)
     d = config.data
     assert (config.model.family, d.height, d.width, config.method.name, d.supervision) == found
+
+
+def test_clips_get_the_size_that_their_model_knows_and_short_ones_are_told(here, capsys):
+    Path("clips").mkdir()
+    for name, frames in (("a", 80), ("b", 80), ("c", 20)):
+        encode(Path(f"clips/{name}.mp4"), moving(frames), "libx264", "yuv420p")
+        Path(f"clips/{name}.txt").write_text(f"clip {name}")
+    assert init("mine", "--data", "clips", modality="video") == 0
+    told = capsys.readouterr().out
+    assert "clips: 3 clips with 3 different captions\n  height x width: 32 x 48 to 32 x 48" in told
+    assert re.search(r"not usable: 1 clip, e\.g\. c\.mp4: .*\b20\b", told) and "at 480 x 832, 33 frames" in told
+    config = load_config("mine.yaml", VideoConfig)
+    assert (config.model.family, config.data.frames, config.data.stride) == ("wan", 33, 2)
 
 
 @pytest.mark.parametrize(
