@@ -41,6 +41,8 @@ from seppo_core.methods.mapo import Mapo as Mapo
 from seppo_core.methods.mapo import mapo_loss as mapo_loss
 from seppo_core.methods.mapo import mapo_push as mapo_push
 from seppo_core.methods.method import Method as Method
+from seppo_core.methods.nft import Nft as Nft
+from seppo_core.methods.nft import nft_loss as nft_loss
 from seppo_core.methods.poly_dpo import PolyDpo as PolyDpo
 from seppo_core.methods.poly_dpo import poly_dpo_loss as poly_dpo_loss
 from seppo_core.methods.reference import FrozenCopy as FrozenCopy

@@ -114,7 +114,7 @@ class ItemEncoder:
         for view in VIEWS[self.source.form]:
             encoded = self._encode_view([item.views[view] for item in items])
             whose = "the loser: " if view == "loser" else ""
-            for place, finite in enumerate(_finite(encoded)):
+            for place, finite in enumerate(_finite(encoded) if "mean" in encoded else ()):
                 if not finite and problems[place] is None:
                     problems[place] = whose + NOT_FINITE
             tensors |= {f"{view}.{name}": tensor for name, tensor in encoded.items()}
@@ -124,13 +124,16 @@ class ItemEncoder:
         return {name: tensor[usable] for name, tensor in tensors.items()}, problems
 
     def _encode_view(self, views: list[View]) -> dict[str, Tensor]:
+        condition = self.adapter.size_condition([view.crop for view in views])
+        stored = {CONDITION[1:] + name: as_stored(tensor, self.dtype) for name, tensor in condition.items()}
+        if self.source.form == "prompts":
+            return stored
         pixels = torch.stack([view.pixels for view in views])
         posteriors = [self._posterior(pixels)] + ([self._posterior(pixels.flip(-1))] if self.flip else [])
-        condition = self.adapter.size_condition([view.crop for view in views])
         return {
             "mean": torch.stack([posterior.mean for posterior in posteriors], dim=1).to(self.dtype),
             "logvar": torch.stack([posterior.logvar for posterior in posteriors], dim=1).to(self.dtype),
-            **{CONDITION[1:] + name: as_stored(tensor, self.dtype) for name, tensor in condition.items()},
+            **stored,
         }
 
     def _posterior(self, pixels: UInt8[Tensor, "b 3 *shape"]) -> Posterior:

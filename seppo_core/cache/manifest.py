@@ -3,7 +3,8 @@
     manifest.json             written last: a folder without it is not a cache
     items-00000.safetensors   "VIEW.mean", "VIEW.logvar" (n, m, c, [f], h, w), m = 2 if the mirrored picture follows the
                               picture, else 1; "VIEW.condition.KEY" (n, …); "label" (n,) for labelled items. VIEW is
-                              "winner", for pairs also "loser", for labelled items "item"
+                              "winner", for pairs also "loser", for labelled items "item"; for captions alone
+                              "prompt", which has no latents
     text-00000.safetensors    one row per distinct caption and tensor of the condition; row 0 is the empty caption. For
                               "KEY" with "KEY.starts": the tokens of all rows one after the other, without padding
     index.safetensors         per item: caption, its row in the text shards; line, the byte in items.jsonl. If any has
@@ -108,7 +109,8 @@ class Manifest:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Names of an item's views: ("winner",), ("winner", "loser") for pairs, ("item",) for labelled items."""
+        """Names of an item's views: ("winner",), ("winner", "loser") for pairs, ("item",) for labelled items, and
+        ("prompt",) for captions alone."""
         return VIEWS[self.form]
 
     @property

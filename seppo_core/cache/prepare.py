@@ -77,7 +77,8 @@ def prepare(
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
     shape = adapter.latent_shape(source.height, source.width, source.frames)
-    item_bytes = (1 + (source.form == "pairs")) * 2 * (1 + flip) * math.prod(shape) * DTYPES[dtype].itemsize
+    halves = {"pairs": 2, "prompts": 0}.get(source.form, 1)
+    item_bytes = halves * 2 * (1 + flip) * math.prod(shape) * DTYPES[dtype].itemsize
     shard_size = shard_size or _rows_in_shard(item_bytes)
     settings = {
         "version": FINGERPRINT_VERSION,
@@ -205,7 +206,8 @@ class _Preparation:
     def _encode_items(self, missing: list[int], progress: RankProgress) -> None:
         mine = missing[self.ranks.rank :: self.ranks.world]
         done = len(self.source) - sum(len(self.shards[number]) for number in missing)
-        progress.begin("encode", len(self.source), done, {"image": " images", "video": " clips"}[self.source.kind])
+        unit = {"image": " images", "video": " clips"}[self.source.kind]
+        progress.begin("encode", len(self.source), done, " prompts" if self.source.form == "prompts" else unit)
         before = _count(self._notes())
         positions = chain.from_iterable(self.shards[number] for number in mine)
         with closing(self.items.read_ahead(positions)) as items:
@@ -326,7 +328,7 @@ def _count(notes: Iterable[ShardNote]) -> _Count:
 
 
 def _rows_in_shard(row_bytes: int) -> int:
-    return max(1, min(4096, SHARD_BYTES // row_bytes))
+    return max(1, min(4096, SHARD_BYTES // max(1, row_bytes)))
 
 
 def _items(number: int) -> str:

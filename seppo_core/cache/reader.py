@@ -20,7 +20,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
-from seppo_core.cache.manifest import CAPTIONS, CONDITION, LABEL, STARTS, Manifest, StoredFile, stored_names
+from seppo_core.cache.manifest import (
+    CAPTIONS,
+    CONDITION,
+    LABEL,
+    STARTS,
+    Manifest,
+    StoredFile,
+    captions_of,
+    stored_names,
+)
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.source import Kind
 from seppo_core.io.remembered import THREADS
@@ -76,7 +85,7 @@ class WinnerCache:
 
     @property
     def form(self) -> Supervision:
-        """Whether the items are winners alone, pairs of winner and loser, or labelled good or bad."""
+        """Whether the items are winners alone, pairs of winner and loser, labelled good or bad, or captions alone."""
         return self.manifest.form
 
     @property
@@ -95,6 +104,8 @@ class WinnerCache:
         Raises ValueError if the cache has no such view, or no mirrored pictures but one is asked for.
         """
         view = self._view(view)
+        if self.form == "prompts":
+            raise ValueError(f"the cache at {self.folder} holds captions alone (data.supervision=prompts), no latents")
         if any(flipped) and not self.manifest.mirrored:
             raise ValueError(f"the cache at {self.folder} has no mirrored pictures; run `prepare` with data.flip=true")
         wanted = list(zip(indices, flipped, strict=True))
@@ -159,8 +170,10 @@ class WinnerCache:
         """The empty caption's text, (1, …) each; `condition` with all dropped adds the items' crop."""
         return self._text([0])
 
-    def captions(self, indices: list[int]) -> list[str]:
-        return [self._about(index)["caption"] for index in indices]
+    def captions(self, indices: list[int], chosen: list[int] | None = None) -> list[str]:
+        """The captions, of items with several the `chosen` ones, by default the first."""
+        chosen = [0] * len(indices) if chosen is None else chosen
+        return [captions_of(self._about(index))[choice] for index, choice in zip(indices, chosen, strict=True)]
 
     def ids(self, indices: list[int]) -> list[str]:
         """Names of the items that stay the same when the data set grows or is reordered."""

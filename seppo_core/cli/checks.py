@@ -53,7 +53,7 @@ def check_paths(config: Config, request: Request) -> None:
     if not isinstance(request, VerifyRequest):
         _check_model(config, isinstance(request, PlanRequest))
     if isinstance(request, PrepareRequest):
-        find_source(config.data.source, config.data.format)
+        find_source(config.data.source, config.data.format, config.data.supervision == "prompts")
     if isinstance(request, TrainRequest | VerifyRequest):
         _need_folder("data.cache", config.data.cache, "run `prepare` with the same config first")
     names_run = isinstance(request, SampleRequest | RankRequest | ExportRequest)

@@ -24,8 +24,9 @@ class DataConfig:
     format: Literal["auto", "folder", "parquet", "webdataset", "hub"] = "auto"
     """Format of source; auto finds it out. A dataset of the Hugging Face Hub needs hub."""
     supervision: Supervision = "winners"
-    """What is cached: winners, pairs of winner and loser, or items labelled good or bad (labels). A source of pairs can
-    be read as any of these."""
+    """What is cached: winners, pairs of winner and loser, items labelled good or bad (labels), or captions alone
+    (prompts) for loop.judge, which source may also be a text file of, one a line. A source of pairs can be read as any
+    of these."""
     pick: Literal["winner", "random"] = "winner"
     """Item of a pair that is read as the winner: the one that won, or a random one, drawn by the seed."""
     root: str | None = None
@@ -102,6 +103,13 @@ class DataConfig:
             )
         if self.pick == "random" and self.supervision != "winners":
             raise ValueError(f"data.pick=random is for data.supervision=winners, not {self.supervision}; leave it out")
+        if self.supervision == "prompts":
+            for name in ("flip", "validation", "validation_cache"):
+                if value := vars(self)[name]:
+                    raise ValueError(
+                        f"data.{name}={str(value).lower()} needs pictures or clips, and data.supervision=prompts has "
+                        "captions alone; leave it out"
+                    )
         if self.expected_sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", self.expected_sha256):
             raise ValueError(
                 f"data.expected_sha256={self.expected_sha256[:70]} is not a SHA-256, which has 64 hexadecimal digits"

@@ -64,6 +64,10 @@ class MethodConfig(Variants):
         """Further draws of timestep and noise that decide the anchor's signs."""
         return 0
 
+    def snapshot_decay(self, iteration: int) -> float:
+        """Weight of the snapshot before in that of `iteration`, the rest being the policy's; 0 keeps the policy."""
+        return 0.0
+
     def signs(self, batch_size: int) -> int:
         """How many signs an anchor decides in an update of `batch_size` pairs."""
         return 0

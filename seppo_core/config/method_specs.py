@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Supervision = Literal["winners", "pairs", "labels"]
-"""Content of a data set: winners alone, pairs of winner and loser, or items labelled good or bad."""
+Supervision = Literal["winners", "pairs", "labels", "prompts"]
+"""Content of a data set: winners alone, pairs of winner and loser, items labelled good or bad, or captions alone."""
+Ranking = Literal["winners", "pairs", "labels"]
+"""What a judge's choice among samples of one caption can become."""
 Counterpart = Literal["generated", "loser", "none"]
 """The counterpart of the winner in the loss: a sample of the reference, the loser of the pair, or nothing."""
 Strategy = Literal["random", "latest", "initial"]
@@ -36,6 +38,14 @@ class MethodSpec:
         """Whether the loss sets a winner against a counterpart."""
         return self.counterpart != "none"
 
+    @property
+    def pairs_candidates(self) -> bool:
+        """Whether a judge's best of several samples is one item; else each of them is an item with its score."""
+        return self.supervision != "prompts"
+
     def learns_from(self, supervision: Supervision) -> bool:
-        """Whether a cache of `supervision` serves. A pair contains a winner; a labelled item need not be one."""
+        """Whether a cache of `supervision` serves. A pair contains a winner; a labelled item need not be one. For
+        captions alone a judge chooses winners, and losers, among the policy's samples."""
+        if supervision == "prompts":
+            return self.supervision != "labels"
         return supervision == self.supervision or (self.supervision, supervision) == ("winners", "pairs")

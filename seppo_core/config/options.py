@@ -7,7 +7,7 @@ from seppo_core.config.aliases import RENAMED
 from seppo_core.config.gpus import GpuName
 from seppo_core.config.messages import nearest
 from seppo_core.config.method import SchedulerName
-from seppo_core.config.method_specs import Supervision
+from seppo_core.config.method_specs import Ranking
 from seppo_core.config.schema import Config
 
 
@@ -118,7 +118,7 @@ class RankRequest:
     """Column that counts, for a process with several."""
     places: tuple[str, ...] = ()
     """Where a scorer's files are, as METRIC.PART=PLACE, e.g. pickscore.weights=/data/PickScore_v1."""
-    supervision: Supervision = "winners"
+    supervision: Ranking = "winners"
     """Rows to write: the best sample of each prompt (winners), the best with the worst (pairs), or both as good and bad
     items (labels)."""
     samples: int = 4

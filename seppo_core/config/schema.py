@@ -89,11 +89,12 @@ class Config:
                 "loop.keep_best=true keeps the checkpoint whose preview scores best, and needs preview.judge and "
                 f"preview.every; set preview.{lacks}"
             )
+        self._check_judged()
         if self.loop.sharded and self.optimizer.name != "adamw":
             raise ValueError(
                 f"optimizer.name={self.optimizer.name} does not support loop.sharded=true; use adamw, or do not shard"
             )
-        if self.loop.offload_reference and (self.tune.mode == "lora" or not self.method.spec.uses_reference):
+        if self.loop.offload_reference and (self.tune.mode == "lora" or not self.holds_reference):
             raise ValueError(
                 f"loop.offload_reference=true has no effect with tune.mode={self.tune.mode} and method.name="
                 f"{self.method.name}, where the reference has no weights of its own; leave it out"
@@ -107,6 +108,31 @@ class Config:
             _check_flow_solvers(self)
         else:
             check_not_flow(self.method, family)
+
+    @property
+    def holds_reference(self) -> bool:
+        """Whether a run keeps earlier weights beside the policy: for its loss, or to draw what its judge scores."""
+        return self.method.spec.uses_reference or self.loop.judge is not None
+
+    def _check_judged(self) -> None:
+        judge, supervision = self.loop.judge, self.data.supervision
+        if judge is None and supervision == "prompts":
+            raise ValueError(
+                "data.supervision=prompts has captions alone, of which the policy's samples are judged; set loop.judge "
+                "to what scores them"
+            )
+        if judge is not None and supervision != "prompts":
+            raise ValueError(
+                f"loop.judge={judge} makes winners of captions alone, and data.supervision={supervision} has them "
+                "already; set data.supervision=prompts, or leave the judge out"
+            )
+
+        size = self.loop.updates_per_iteration * self.loop.batch_size
+        if judge is not None and not self.method.spec.pairs_candidates and size % self.loop.judge_samples:
+            raise ValueError(
+                f"loop.judge_samples={self.loop.judge_samples} does not divide the {size} samples of an iteration "
+                f"(loop.updates_per_iteration x loop.batch_size), all of which method.name={self.method.name} trains on"
+            )
 
     @property
     def export_kinds(self) -> tuple[str, ...]:

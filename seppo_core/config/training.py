@@ -4,7 +4,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seppo_core.config.method import SchedulerName
+from seppo_core.config.method_specs import MethodSpec
 from seppo_core.config.validators import above, at_least
+
+
+def _check_judge(section: str, config: object, judge: str | None, depending: tuple[str, ...]) -> None:
+    """ValueError if `judge` is empty, or None while the section has values for keys that depend on it."""
+    if judge is None:
+        for name in depending:
+            if value := vars(config)[name]:
+                raise ValueError(f"{section}.{name}={value} needs {section}.judge; name a judge, or leave it out")
+    elif not judge.strip():
+        raise ValueError(f"{section}.judge is empty; name a scorer, module:function or NAME=COMMAND, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +59,33 @@ class LoopConfig:
     """Write and keep the checkpoint whose preview has the highest mean score (preview.judge), the earlier one of
     equals, beside the newest; `--checkpoint best` takes it. The highest of many scores is higher than it would be on
     other seeds."""
+    judge: str | None = None
+    """What scores samples of the policy at the start of every iteration, for data.supervision=prompts: a scorer such as
+    hps_v2.1, module:function of pixels and prompts, or NAME=COMMAND of a judge that is a process. Its best sample of a
+    caption is the winner, and its worst the loser."""
+    judge_samples: int = 4
+    """Number of samples of each caption that loop.judge chooses among."""
+    judge_column: str | None = None
+    """Column that counts, for a process with several."""
+    judge_places: tuple[str, ...] = ()
+    """Where a scorer's files are, as METRIC.PART=PLACE, e.g. pickscore.weights=/data/PickScore_v1."""
+
+    def candidates(self, method: MethodSpec) -> int:
+        """Number of samples of an iteration that the judge scores; 0 without one."""
+        each = self.judge_samples if method.pairs_candidates else 1
+        return 0 if self.judge is None else self.updates_per_iteration * self.batch_size * each
+
+    def generated(self, method: MethodSpec) -> int:
+        """Number of samples that an iteration draws: those that are judged, and those of the reference."""
+        counterparts = self.updates_per_iteration * self.batch_size if method.counterpart == "generated" else 0
+        return counterparts + self.candidates(method)
 
     def __post_init__(self):
+        _check_judge("loop", self, self.judge, ("judge_column", "judge_places"))
+        if self.judge_samples < 2:
+            raise ValueError(
+                f"loop.judge_samples={self.judge_samples} must be at least 2: a preference is among several"
+            )
         at_least("loop", self, 1, "iterations", "updates_per_iteration", "batch_size", "micro_batch_size")
         at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints", "keep_every")
         at_least("loop", self, 1, "validate_every", "validate_items")
@@ -138,13 +174,8 @@ class PreviewConfig:
     def __post_init__(self):
         at_least("preview", self, 1, "per_prompt", "steps", "judged_per_prompt")
         at_least("preview", self, 0, "every", "guidance_scale")
-        if self.judge is None:
-            for name in ("judge_column", "judge_places", "judged_per_prompt"):
-                if value := vars(self)[name]:
-                    raise ValueError(f"preview.{name}={value} needs preview.judge; name a judge, or leave it out")
-        elif not self.judge.strip():
-            raise ValueError("preview.judge is empty; name a scorer, module:function or NAME=COMMAND, or null")
-        elif len(set(self.prompts)) < 2:
+        _check_judge("preview", self, self.judge, ("judge_column", "judge_places", "judged_per_prompt"))
+        if self.judge is not None and len(set(self.prompts)) < 2:
             raise ValueError(
                 f"preview.judge={self.judge} scores over prompts and needs 2 or more different ones; preview.prompts "
                 f"has {len(set(self.prompts))}"

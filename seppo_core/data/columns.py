@@ -102,16 +102,16 @@ def choose_columns(
             f"{where} has the columns {_listed(available)}; it needs file_name, {', '.join(_SINGLE[1:9])}, or a pair "
             "such as jpg_0, jpg_1 and label_0; or name yours: data.first_column, second_column, label_column"
         )
-    usual = (*CAPTIONS, *(VIDEO_ID_CAPTIONS if first == VIDEO_ID else ()))
-    captions = (caption,) if caption is not None else tuple(name for name in usual if name in available)
-    if not captions and (other := _named(available, (*usual, *_MORE_CAPTIONS))) is not None:
-        captions = (other,)
-    if not captions:
-        raise ValueError(
-            f"{where} has the columns {_listed(available)}; it needs a caption in one of {', '.join(usual)}; or name "
-            "yours: data.caption_column"
-        )
-    return Columns(first, second, label, captions)
+    return Columns(first, second, label, _captions(available, where, caption, first))
+
+
+def caption_columns(available: Iterable[str], where: str, caption: str | None = None) -> Columns:
+    """The columns of captions alone: the one named, or those of the usual names. ValueError if there are none."""
+    available = list(available)
+    if caption is not None and caption not in available:
+        raise ValueError(f"{where} has no column {caption}; it has {_listed(available)}")
+    captions = _captions(available, where, caption, VIDEO_ID if VIDEO_ID in available else None)
+    return Columns(captions[0], None, None, captions)
 
 
 def media_of(value: object, root: Path, row: str, column: str) -> Media:
@@ -134,6 +134,19 @@ def media_of(value: object, root: Path, row: str, column: str) -> Media:
     if not isinstance(value, str):
         raise BadItem(row, f"{column} {value!r:.40} is not text")
     return find_file(root, value)
+
+
+def _captions(available: list[str], where: str, caption: str | None, first: str | None) -> tuple[str, ...]:
+    usual = (*CAPTIONS, *(VIDEO_ID_CAPTIONS if first == VIDEO_ID else ()))
+    captions = (caption,) if caption is not None else tuple(name for name in usual if name in available)
+    if not captions and (other := _named(available, (*usual, *_MORE_CAPTIONS))) is not None:
+        captions = (other,)
+    if not captions:
+        raise ValueError(
+            f"{where} has the columns {_listed(available)}; it needs a caption in one of {', '.join(usual)}; or name "
+            "yours: data.caption_column"
+        )
+    return captions
 
 
 def label_value(value: object) -> float | None:

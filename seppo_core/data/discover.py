@@ -13,6 +13,8 @@ from seppo_core.data.walk import is_leftover, walk_files
 
 Format = Literal["folder", "parquet", "webdataset", "hub"]
 
+PROMPTS = ".txt"
+"""Suffix of a text file with one prompt a line."""
 TABLES = (".jsonl", ".csv", ".tsv")
 _JSON = ("metadata.json", "captions.json", "meta_cap.json")
 """Names of tables in JSON, since folders hold many other files of JSON; any name will do if it is given."""
@@ -38,8 +40,9 @@ class Found(NamedTuple):
     remark: str = ""
 
 
-def find_source(source: str, format: Format | Literal["auto"] = "auto") -> Found:
-    """Finds `source`: a folder, a file, or a pattern such as data/train-*.parquet or shard-{000..041}.tar.
+def find_source(source: str, format: Format | Literal["auto"] = "auto", prompts: bool = False) -> Found:
+    """Finds `source`: a folder, a file, or a pattern such as data/train-*.parquet or shard-{000..041}.tar; if
+    `prompts`, for captions alone, also a text file with one a line.
 
     Raises FileNotFoundError if nothing does; ValueError if it is of another format than `format`, or could be of two;
     both in one line, with the cure.
@@ -51,6 +54,8 @@ def find_source(source: str, format: Format | Literal["auto"] = "auto") -> Found
         return Found("hub", path)
     if path.is_dir():
         return _in_folder(source, path, format)
+    if prompts and path.suffix.lower() == PROMPTS and path.is_file():
+        return Found("folder", path.parent, (path,))
     if path.is_file():
         return _checked(source, format, path.parent, [path])
     if any(mark in source for mark in "*?[{"):

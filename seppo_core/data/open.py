@@ -8,13 +8,15 @@ from pathlib import Path
 
 from seppo_core.config.data import DataConfig
 from seppo_core.data.beside import CaptionFiles
-from seppo_core.data.columns import Columns, choose_columns
+from seppo_core.data.columns import Columns, caption_columns, choose_columns
 from seppo_core.data.csv_jsonl import text_table
-from seppo_core.data.discover import Found, find_source
+from seppo_core.data.discover import PROMPTS, Found, find_source
 from seppo_core.data.hub import fetched, is_saved, streamed
 from seppo_core.data.media import Decoder, MediaSource
 from seppo_core.data.parquet import ParquetTable, Shard
+from seppo_core.data.prompts import PromptLines, Prompts
 from seppo_core.data.records import Records
+from seppo_core.data.source import Source
 from seppo_core.data.tables import Place, Table, TableRecords, find_place
 from seppo_core.data.tar import TarRecords
 from seppo_core.io.hashing import sha256_file
@@ -22,28 +24,37 @@ from seppo_core.io.hashing import sha256_file
 Choose = Callable[[Sequence[str], str], Columns]
 
 
-def open_source(config: DataConfig, decoder: Decoder, seed: int) -> MediaSource:
-    """Opens the items that the `data` section names. Reads tables, footers and headers, but no pixels.
+def open_source(config: DataConfig, decoder: Decoder, seed: int) -> Source:
+    """Opens the items that the `data` section names; of captions alone `decoder` says the size that is drawn. Reads
+    tables, footers and headers, but no pixels.
 
     Raises FileNotFoundError, ValueError or ModuleNotFoundError, in one line, if that is impossible, if the rows do not
     suit data.supervision, or if data.expected_rows or data.expected_sha256 do not hold.
     """
-    found = find_source(config.source, config.format)
+    alone = config.supervision == "prompts"
+    found = find_source(config.source, config.format, alone)
     records = open_records(config, found)
     for name, reason in records.problems.lost.items():
         # nobody knows how many items it held, so that rejected.jsonl can only name the file
         print(f"{name} is left out from where it cannot be read: {reason}", file=sys.stderr)
     for remark in records.problems.remarks:
         print(remark, file=sys.stderr)
-    source = MediaSource(records, decoder, form=config.supervision, pick=config.pick, seed=seed)
+    if alone:
+        source: Source = Prompts(records, decoder)
+    else:
+        source = MediaSource(records, decoder, form=config.supervision, pick=config.pick, seed=seed)
     check_expected(config, records)
     return source
 
 
 def open_records(config: DataConfig, found: Found) -> Records:
     """Opens the rows of the files that `find_source` found."""
+    # a table of captions alone needs no files, and none of those that it names
+    alone = config.supervision == "prompts"
 
     def choose(available: Sequence[str], where: str) -> Columns:
+        if alone:
+            return caption_columns(available, where, config.caption_column)
         return choose_columns(
             available,
             where,
@@ -57,7 +68,8 @@ def open_records(config: DataConfig, found: Found) -> Records:
     if not root.is_dir() and found.format != "hub":
         raise FileNotFoundError(f"data.root={root} is not a folder; name the one that the table's files lie in")
     if found.format == "folder":
-        return open_folder(found if config.root is None else found._replace(root=root), choose, config.root is None)
+        placed = found if config.root is None else found._replace(root=root)
+        return open_folder(placed, choose, search=config.root is None and not alone, unique=not alone)
     if found.format == "webdataset":
         if config.first_column is not None or config.second_column is not None:
             raise ValueError(
@@ -76,17 +88,19 @@ def open_records(config: DataConfig, found: Found) -> Records:
     return TableRecords(table, table.choice, root if root.is_dir() else Path.cwd())
 
 
-def open_folder(found: Found, choose: Choose = choose_columns, search: bool = True) -> TableRecords:
+def open_folder(
+    found: Found, choose: Choose = choose_columns, search: bool = True, unique: bool = True
+) -> TableRecords:
     """The rows of a table, or of captions in files beside the media; with `search` the files of a table that lie in a
-    folder below it are found there."""
+    folder below it are found there. `unique` is that of `TableRecords`."""
     if not found.files:
         rows: Table = CaptionFiles(found.root)
-        return TableRecords(rows, choose(rows.columns, str(found.root)), found.root, unique=True)
-    rows = text_table(found.files[0])
+        return TableRecords(rows, choose(rows.columns, str(found.root)), found.root, unique=unique)
+    rows = PromptLines(found.files[0]) if found.files[0].suffix.lower() == PROMPTS else text_table(found.files[0])
     columns = choose(rows.columns, str(found.files[0]))
     place = find_place(rows, columns, found.root) if search else Place(found.root)
     rows.problems.remarks += [line for line in (found.remark, place.remark) if line]
-    return TableRecords(rows, columns, place.root, unique=True, prefix=place.prefix)
+    return TableRecords(rows, columns, place.root, unique=unique, prefix=place.prefix)
 
 
 def check_expected(config: DataConfig, records: Records) -> None:

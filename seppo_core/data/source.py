@@ -12,8 +12,11 @@ from seppo_core.models.adapter import CropInfo
 Kind = Literal["image", "video"]
 
 
-VIEWS: dict[Supervision, tuple[str, ...]] = {"winners": ("winner",), "pairs": ("winner", "loser"), "labels": ("item",)}
-"""Names of an item's views, by what the items are. A labelled item is neither winner nor loser."""
+VIEWS: dict[Supervision, tuple[str, ...]] = {
+    "winners": ("winner",), "pairs": ("winner", "loser"), "labels": ("item",), "prompts": ("prompt",),
+}  # fmt: skip
+"""Names of an item's views, by what the items are. A labelled item is neither winner nor loser, and a caption alone has
+a view without pixels."""
 
 
 class BadItem(Exception):
@@ -48,7 +51,8 @@ class Timing(NamedTuple):
 class View(NamedTuple):
     """One picture or clip of an item, and how it was cut from the original."""
 
-    pixels: UInt8[Tensor, "3 *frames h w"]
+    pixels: UInt8[Tensor, "3 *frames h w"] | None
+    """None of a caption alone, whose crop is that of a whole picture."""
     crop: CropInfo
     timing: Timing | None = None
     """None for pictures, and for clips that do not tell it."""

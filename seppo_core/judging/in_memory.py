@@ -30,12 +30,13 @@ def judge_frames(
     seeds: Sequence[int],
     write: Callable[[Path, UInt8[Tensor, "f h w 3"]], Path],
     scratch: Path,
-    answered: Callable[[], None] = lambda: None,
+    answered: Callable[[int, float | str], None] = lambda number, score: None,
 ) -> list[float | str]:
     """The score of each sample in order, or the reason why it has none.
 
     A judge that reads files gets them in the new folder `scratch`, which is removed afterwards. `answered` is called
-    after every answer, and may raise to break off. RuntimeError if the judge answers nothing at all.
+    after every answer, with the number of the sample and the answer, and may raise to break off. RuntimeError if the
+    judge answers nothing at all.
     """
     found: dict[int, float | str] = {}
     try:
@@ -47,7 +48,7 @@ def judge_frames(
 
         def add(sample: DrawnSample, score: float | str) -> None:
             found[numbers[sample.file]] = score
-            answered()
+            answered(numbers[sample.file], score)
 
         with torch.no_grad():
             judge.score(samples, add)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from seppo_core.config.method_specs import Supervision
+from seppo_core.config.method_specs import Ranking
 
 
 class Scored(NamedTuple):
@@ -22,7 +22,7 @@ class Ranked(NamedTuple):
     left_out: dict[str, str]
 
 
-def rank(scored: Sequence[Scored], supervision: Supervision, min_gap: float = 0.0) -> Ranked:
+def rank(scored: Sequence[Scored], supervision: Ranking, min_gap: float = 0.0) -> Ranked:
     """Ranks each prompt's samples by score, the earlier seed first where scores are equal.
 
     `winners` takes the best, `pairs` the best and the worst, `labels` both of these as good and bad. A prompt with

@@ -58,11 +58,12 @@ class Method(MethodConfig, ABC):
         needed = {
             "counterpart": spec.contrastive,
             "desirable": spec.supervision == "labels",
+            "reward": spec.supervision == "prompts",
             "anchor_t": self.anchor_draws > 0,
         }
         missing = [field for field, is_needed in needed.items() if is_needed and vars(batch)[field] is None]
         if missing:
-            cure = {"counterpart": "counterpart=samples", "desirable": "desirable=labels"}
+            cure = {"counterpart": "counterpart=samples", "desirable": "desirable=labels", "reward": "reward=rewards"}
             given = [cure.get(field, f"anchor_draws={self.anchor_draws}") for field in missing]
             raise ValueError(f"{name} needs {', '.join(missing)} in the batch; give Batch.of {', '.join(given)}")
         sizes = {key: len(value) for key, value in batch.condition.items() if len(value) != len(batch.x0)}

@@ -1,5 +1,6 @@
 """The pool of references: earlier policies, kept on disk as snapshots, one of which is drawn every iteration."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class ReferencePool:
 
     `sampled_from` is the strategy by which the one that generates is chosen, if it is not the loss's.
 
+    `decay` gives the weight of the entry before in the one of an iteration, the rest being the policy's: entries are
+    then moving averages. Above 0, an iteration needs the entry before it too.
+
+    `judged` says that the newest entry too generates samples of every iteration, which a judge scores.
+
     `window` makes "random" another method than the paper's: it draws from the newest so many entries, and those
     before can be deleted (`forget`).
     """
@@ -41,6 +47,8 @@ class ReferencePool:
         sampled_from: Strategy | None = None,
         ledger: Ledger | None = None,
         draws: Draws = NEWEST,
+        judged: bool = False,
+        decay: Callable[[int], float] = lambda iteration: 0.0,
     ):
         if window is not None and (window < 1 or strategy != "random"):
             raise ValueError(f"window={window} needs strategy random and at least 1; the strategy is {strategy}")
@@ -51,10 +59,12 @@ class ReferencePool:
         self.sampled_from = sampled_from or strategy
         self.ledger = ledger
         self.draws = draws
+        self.judged = judged
+        self.decay = decay
 
     def keeps(self, iteration: int) -> bool:
         """Whether entry `iteration` can ever be drawn, so that it is worth its disk."""
-        return iteration == 0 or {self.strategy, self.sampled_from} != {"initial"}
+        return iteration == 0 or self.judged or {self.strategy, self.sampled_from} != {"initial"}
 
     def save(self, iteration: int, state: dict[str, Tensor]) -> None:
         """Writes entry `iteration` whole or not at all; an entry that is there stays as it is, unless it is damaged.
@@ -62,6 +72,9 @@ class ReferencePool:
         FloatingPointError, and nothing is written, if a value is not finite.
         """
         path = self.path(iteration)
+        if iteration and (weight := self.decay(iteration)):
+            before = self.load(iteration - 1)
+            state = {name: torch.lerp(value, before[name].to(value), weight) for name, value in state.items()}
         if path.exists():
             if not self._is_damaged(iteration, state):
                 return
@@ -136,7 +149,10 @@ class ReferencePool:
 
     def drawn(self, iteration: int) -> set[int]:
         """The entries that `iteration` reads."""
-        return {self.choose(iteration), self.choose_sampler(iteration)}
+        newest = {iteration} if self.judged else set()
+        if iteration and self.decay(iteration):
+            newest |= {iteration - 1}
+        return {self.choose(iteration), self.choose_sampler(iteration)} | newest
 
     def holds(self, index: int) -> bool:
         """Whether entry `index` is there and, as far as can be seen, as it was written."""

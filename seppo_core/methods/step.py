@@ -45,6 +45,8 @@ class Batch:
     """None if it is the winners' own; a loser has its own size and crop."""
     desirable: Bool[Tensor, " b"] | None = None
     """Whether the label is good, for unpaired items."""
+    reward: Float[Tensor, " b"] | None = None
+    """In [0, 1], for samples that a judge has scored: how each compares with the others of its caption."""
     anchor_t: Num[Tensor, "m b"] | None = None
     """Further timesteps that the anchor alone looks at, m draws for each winner."""
     anchor_noise: Tensor | None = None
@@ -63,6 +65,7 @@ class Batch:
         counterpart_noise: Float[Tensor, "b c *shape"] | None = None,
         counterpart_condition: Condition | None = None,
         desirable: Bool[Tensor, " b"] | None = None,
+        reward: Float[Tensor, " b"] | None = None,
         anchor_draws: int = 0,
         generator: Generator | None = None,
     ) -> "Batch":
@@ -95,6 +98,7 @@ class Batch:
             counterpart_noise=counterpart_noise,
             counterpart_condition=counterpart_condition,
             desirable=desirable,
+            reward=reward,
             anchor_t=torch.stack([t for t, _ in draws]) if draws else None,
             anchor_noise=torch.stack([noise for _, noise in draws]) if draws else None,
         )
@@ -133,9 +137,14 @@ def observed_guard(
     return {"guard_squared": squared.mean(), "guard_inner": inner.mean()}
 
 
+def item_pass(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> Pass:
+    """The denoiser on the items alone, without their counterparts."""
+    return denoise(adapter, denoiser, batch.noise_path, batch.x0, batch.noise, batch.t, batch.condition)
+
+
 def item_errors(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
     """The denoiser's errors on the items alone, without their counterparts, (b,)."""
-    return denoise(adapter, denoiser, batch.noise_path, batch.x0, batch.noise, batch.t, batch.condition).errors
+    return item_pass(adapter, denoiser, batch).errors
 
 
 def both_item_errors(

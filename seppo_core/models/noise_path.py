@@ -46,6 +46,11 @@ class NoisePath(ABC):
         alpha, sigma = self._spread(t, x_0)
         return alpha * x_0 + sigma * noise
 
+    def clean_scale(self, t: Num[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """|∂x_0 / ∂prediction| at `t`, float64: what a residual of the prediction is in terms of x_0."""
+        one = torch.ones(len(t), 1, dtype=torch.float64, device=t.device)
+        return self.recover(torch.zeros_like(one), one, t).abs()[:, 0]
+
     def weight(self, t: Num[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Factor on the mean squared error at `t`, float32; ones unless a path says otherwise."""
         return torch.ones(t.shape, device=t.device)

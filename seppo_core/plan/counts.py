@@ -31,7 +31,8 @@ IRRELEVANT = {
     "method": ("beta", "reference", "pool_window"),
     "loop": (
         "iterations", "updates_per_iteration", "batch_size", "sharded", "validate_every", "validate_items",
-        "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations",
+        "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations", "judge",
+        "judge_samples", "judge_column", "judge_places",
     ),
 }  # fmt: skip
 """Keys that change nothing of a count. Whatever is not named here does, keys of later versions too."""
@@ -70,6 +71,8 @@ def key_of(config: Config) -> str:
     }
     preview = config.preview
     kept["preview"] = [bool(preview.prompts), preview.per_prompt, preview.guidance_scale]
+    if config.loop.judge is not None:
+        kept["judge"] = True
     kept["numbers"] = [numbers.index, numbers.parts, replacements(parts, config.model.bases)]
     kept["revision"] = REVISION
     return sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -99,10 +99,10 @@ def _host(config: Config, costs: StepCosts) -> int:
 def _counts(config: Config, costs: StepCosts) -> Counts:
     loop = config.loop
     updates = loop.iterations * loop.updates_per_iteration
-    generated = loop.updates_per_iteration * loop.batch_size if config.method.spec.counterpart == "generated" else 0
+    generated = loop.generated(config.method.spec)
     return Counts(
         updates, loop.iterations, loop.batch_size, updates * loop.batch_size, generated, generated * loop.iterations,
-        costs.calls,
+        costs.calls, loop.candidates(config.method.spec),
     )  # fmt: skip
 
 
@@ -117,6 +117,12 @@ def _flops(config: Config, costs: StepCosts) -> Flops:
         if config.reference_samples.reencode and costs.decoding is not None:
             again = costs.decoding.flops // costs.decoded + costs.encoding.flops // config.data.encode_batch_size
             sample += again
+    # a judge sees pixels
+    judged = (
+        0
+        if not counts.judged_per_iteration or costs.decoding is None
+        else (counts.iterations * counts.judged_per_iteration * costs.decoding.flops // costs.decoded)
+    )
     p = config.preview
     drawings = 2 + ((counts.updates - 1) // p.every if p.every else 0) if p.prompts else 0
     samples = max(p.per_prompt, p.judged_per_prompt or 0)
@@ -128,14 +134,14 @@ def _flops(config: Config, costs: StepCosts) -> Flops:
         update_reference=micro_batches * costs.step_reference,
         generated_sample=sample,
         training=update * counts.updates,
-        generation=sample * counts.generated,
+        generation=sample * counts.generated + judged,
         previews=drawings * len(p.prompts) * (row + decoded),
     )
 
 
 def _encoding(config: Config, costs: StepCosts, items: int) -> int:
     """FLOPs that the VAE spends on encoding the whole data set."""
-    halves = 2 if config.data.supervision == "pairs" else 1
+    halves = {"pairs": 2, "prompts": 0}.get(config.data.supervision, 1)
     return items * halves * (1 + config.data.flip) * costs.encoding.flops // config.data.encode_batch_size
 
 
@@ -161,7 +167,8 @@ def _items(config: Config, request: PlanRequest) -> _Items:
         return _Items(manifest.items, f"the cache {cache}", manifest)
     source = Path(config.data.source).expanduser()
     if source.exists() and config.data.format != "hub":
-        records = open_records(config.data, find_source(config.data.source, config.data.format))
+        alone = config.data.supervision == "prompts"
+        records = open_records(config.data, find_source(config.data.source, config.data.format, alone))
         return _Items(len(records), f"the rows of {source}")
     return _Items(None, "unknown; give --items")
 

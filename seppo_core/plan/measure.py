@@ -102,8 +102,8 @@ class _Meter:
         self.calls = self._calls()
         parts = build_model(config, adapter)
         self.method, self.noise_path, self.policy = parts.method, parts.noise_path, adapter.denoiser
-        self.generates = self.method.spec.counterpart == "generated"
-        self.reference = make_reference(self.policy) if self.method.spec.uses_reference else None
+        self.generates = config.loop.generated(self.method.spec) > 0
+        self.reference = make_reference(self.policy) if config.holds_reference else None
         self.caption = caption_condition(adapter)
         whole = CropInfo(data.height, data.width, 0, 0, data.height, data.width)
         self.crop = adapter.size_condition([whole])
@@ -112,7 +112,8 @@ class _Meter:
         runnable(self.fake, self.policy, self.vae, *([] if referring is None else [referring]))
         self.known = weights_of(self.policy, referring)
         rows = [config.preview.per_prompt] if config.preview.prompts else []
-        batches = [config.reference_samples.batch_size] if config.reference_samples.reencode and self.generates else []
+        through_pixels = config.reference_samples.reencode or config.loop.judge is not None
+        batches = [config.reference_samples.batch_size] if through_pixels and self.generates else []
         self.decoded = max(rows + batches, default=0)
 
     @property
@@ -127,9 +128,9 @@ class _Meter:
     def item_bytes(self) -> int:
         """Bytes of one item in the cache: mean and variance of its latents, and its crop."""
         data = self.config.data
-        halves = 2 if data.supervision == "pairs" else 1
+        halves = {"pairs": 2, "prompts": 0}.get(data.supervision, 1)
         latents = 2 * (1 + data.flip) * math.prod(self.shape) * self._dtype.itemsize
-        return halves * (latents + self._stored(self.crop))
+        return halves * latents + max(1, halves) * self._stored(self.crop)
 
     def caption_bytes(self) -> int:
         """Bytes of one encoded caption in the cache."""
@@ -189,7 +190,7 @@ class _Meter:
 
     def _calls(self) -> int:
         samples = self.config.reference_samples
-        if self.config.method.spec.counterpart != "generated":
+        if not self.config.loop.generated(self.config.method.spec):
             return 0
         scheduler = deepcopy(make_scheduler(samples.scheduler, self.adapter.scheduler))
         # some solvers, PNDM among them, add warm-up steps
@@ -215,6 +216,7 @@ class _Meter:
             counterpart=torch.randn(count, *self.shape) if spec.contrastive else None,
             counterpart_noise=torch.randn(count, *self.shape) if spec.contrastive else None,
             desirable=torch.ones(count, dtype=torch.bool) if spec.supervision == "labels" else None,
+            reward=torch.ones(count) if spec.supervision == "prompts" else None,
             anchor_t=torch.stack([_timesteps(self.noise_path, count)] * draws) if draws else None,
             anchor_noise=torch.randn(draws, count, *self.shape) if draws else None,
         )

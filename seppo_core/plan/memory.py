@@ -60,7 +60,8 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
             phases[name] = held | with_it | predicting | {"activations": cost.peak}
     if costs.decoding is not None:
         # samples that go through pixels are decoded while the reference is still there
-        again = config.reference_samples.reencode and costs.denoising is not None
+        pixels = config.reference_samples.reencode or config.loop.judge is not None
+        again = pixels and costs.denoising is not None
         phases["decoding"] = held | (reference if again else {}) | {"activations": costs.decoding.peak}
     return {name: {part: size for part, size in parts.items() if size} for name, parts in phases.items()}
 

@@ -71,10 +71,19 @@ def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, costs: S
 def assumptions(config: Config, request: PlanRequest, gpu: Gpu) -> list[str]:
     """Assumptions behind the hours, the activations and the cache size."""
     rate, precision = (gpu.half, "half") if uses_half_precision(config) else (gpu.single, "single")
+    judge = (
+        []
+        if config.loop.judge is None
+        else [
+            f"loop.judge={config.loop.judge} needs memory and time of its own, which are not included: it scores "
+            f"{config.loop.candidates(config.method.spec):,} samples an iteration on the first process, and others wait"
+        ]
+    )
     return [
         f"{request.utilisation:.0%} of the {rate:g} TFLOPS of {gpu.title} in {precision} precision (--utilisation); "
         "time for reading data, communication between GPUs and text encoding is not included",
         "activations are counted op by op with fused attention (SDPA, xformers), plus 1 GiB for CUDA's context and "
         "workspaces; fragmentation, which adds 5 to 10 %, is not included",
         "every item is assumed to have its own caption in the cache",
+        *judge,
     ]

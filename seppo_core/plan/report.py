@@ -91,11 +91,16 @@ def _work(plan: Plan) -> list[str]:
     ]
     if c.generated:
         lines += [
-            _row("reference samples per iteration", f"{c.generated_per_iteration:,}", f"{c.generated:,} in all"),
+            _row(f"{_samples(plan)} per iteration", f"{c.generated_per_iteration:,}", f"{c.generated:,} in all"),
+            _row("of these, scored by loop.judge", f"{c.judged_per_iteration:,}") if c.judged_per_iteration else "",
             _row("forward passes per sample", f"{c.calls}", "steps, and guidance's second pass"),
-            _row("FLOPs per reference sample", flops(f.generated_sample)),
+            _row(f"FLOPs per {_samples(plan)[:-1]}", flops(f.generated_sample)),
         ]
     return [*lines, _row("FLOPs in all", flops(f.training + f.generation + f.previews))]
+
+
+def _samples(plan: Plan) -> str:
+    return "generated samples" if plan.counts.judged_per_iteration else "reference samples"
 
 
 def _share_of_reference(plan: Plan) -> str:
@@ -110,7 +115,7 @@ def _disk(plan: Plan) -> list[str]:
     return [
         "disk",
         _row("cache", cache, f"{items}; {d.per_item / 1e6:,.2f} MB each"),
-        _row("reference samples", gib(d.samples), "one iteration at a time") if d.samples else "",
+        _row(_samples(plan), gib(d.samples), "one iteration at a time") if d.samples else "",
         _row("snapshots of the pool", gib(d.pool)) if d.pool else "",
         _row("checkpoints", gib(d.checkpoints), "one more than is kept, during writing"),
     ]
@@ -122,7 +127,7 @@ def _hours(plan: Plan) -> list[str]:
         f"time on {plan.gpus} x {plan.gpu}",
         _row("prepare, VAE only", "unknown" if h.prepare is None else span(h.prepare), "on one GPU"),
         _row("training", span(h.training)),
-        _row("reference samples", span(h.generation)) if h.generation else "",
+        _row(_samples(plan), span(h.generation)) if h.generation else "",
         _row("previews", span(h.previews), "on one GPU while the others wait") if h.previews else "",
         _row("moving weights, activations", span(h.moving), "to and from the CPU, or out of fewer bits")
         if h.moving

@@ -27,6 +27,8 @@ class Counts:
     generated_per_iteration: int
     generated: int
     calls: int
+    judged_per_iteration: int = 0
+    """Of those generated, samples of the policy that loop.judge scores."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Disk:
     per_item: int
     """Bytes of one item in the cache, its own caption included."""
     samples: int
-    """Reference samples of one iteration; they are deleted when it ends."""
+    """Generated samples of one iteration; they are deleted when it ends."""
     pool: int
     checkpoints: int
 

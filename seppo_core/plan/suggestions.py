@@ -38,7 +38,7 @@ def _in_shards(gpu: Gpu, gpus: int) -> Change:
 
 
 def _with_reference_offloaded(config: Config) -> Config:
-    if config.loop.sharded or config.tune.mode == "lora" or not config.method.spec.uses_reference:
+    if config.loop.sharded or config.tune.mode == "lora" or not config.holds_reference:
         return config
     return _set("loop", offload_reference=True)(config)
 

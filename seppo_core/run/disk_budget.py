@@ -17,27 +17,28 @@ PARTS = ("pool", "checkpoints", "buffer")
 def run_bytes(config: Config, trained: "Iterable[Tensor]", latent_bytes: int) -> dict[str, int]:
     """The most bytes that a run holds at once, by part.
 
-    `trained` are the trained weights, whole; `latent_bytes` is one reference sample, which the buffer keeps in float32.
+    `trained` are the trained weights, whole; `latent_bytes` is one generated sample, which the buffer keeps in float32.
     """
     m, loop = config.method, config.loop
+    candidates = loop.candidates(m.spec)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in trained)
     # AdamW's two moments, of one byte each in its 8-bit form; Adafactor's one is no more than the weights
     moments = {"adamw8bit": weights // 2, "adafactor": weights}.get(config.optimizer.name, 2 * weights)
     checkpoint = weights + moments + (weights if config.optimizer.ema_decay is not None else 0)
-    samples = loop.updates_per_iteration * loop.batch_size if m.spec.counterpart == "generated" else 0
     return {
         "snapshots of the pool": pool_entries(config) * weights,
         "checkpoints": checkpoints_held(config) * checkpoint,
-        "reference samples": samples * latent_bytes,
+        "reference samples": (loop.generated(m.spec) - candidates) * latent_bytes,
+        "judged samples": candidates * latent_bytes,
     }
 
 
 def pool_entries(config: Config) -> int:
     """The most snapshots that the pool holds at once."""
     m, iterations = config.method, config.loop.iterations
-    if m.strategy is None:
+    if not config.holds_reference:
         return 0
-    if {m.strategy, m.sampled_from} == {"initial"}:
+    if config.loop.judge is None and {m.strategy, m.sampled_from} == {"initial"}:
         return 1
     # those that the newest checkpoints need, and the new one before one is forgotten
     return iterations if m.pool_window is None else min(iterations, m.pool_window + config.loop.keep_checkpoints)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from seppo_core.io.progress import progress_bar
 from seppo_core.run.eta import TimeLeft, clock
 
-SHOWN = ("loss", "winner_error", "held_out_error", "share_s_plus", "margin", "grad_norm")
+SHOWN = ("loss", "winner_error", "held_out_error", "judge_score", "share_s_plus", "margin", "grad_norm")
 
 
 class UpdateDisplay:

@@ -131,13 +131,11 @@ def check_snapshots(folder: Path, config: Config, checkpoint: Path, changed: str
     `changed` tells which changes of the config were accepted: with another strategy, for one, a run may draw what it
     never saved.
     """
-    m, loop = config.method, config.loop
-    if m.strategy is None:
+    loop = config.loop
+    if not config.holds_reference:
         return
     update = load_progress(checkpoint).update
-    pool = ReferencePool(
-        folder / POOL, m.strategy, config.seed, m.pool_window, m.sampled_from, Ledger(folder), config.draws or NEWEST
-    )
+    pool = run_pool(folder, config)
     for entry in pool.missing(update, loop.updates_per_iteration, loop.iterations):
         # an iteration begins with the policy of the checkpoint before it
         same = folder / CHECKPOINTS / checkpoint_name(entry * loop.updates_per_iteration)
@@ -167,6 +165,17 @@ def check_snapshots(folder: Path, config: Config, checkpoint: Path, changed: str
     ]
     back = f", move away the checkpoints after {earlier[-1]}, from which it goes on then," if earlier else ""
     raise ValueError(f"{what}; bring it back{back} or name another folder as `run`")
+
+
+def run_pool(folder: Path, config: Config) -> ReferencePool:
+    """The snapshots of the run in `folder`."""
+    m, judged = config.method, config.loop.judge is not None
+    # of a method without a reference nothing is drawn but what a judge scores
+    strategy = m.strategy or ("latest" if judged else "initial")
+    return ReferencePool(
+        folder / POOL, strategy, config.seed, m.pool_window, m.sampled_from, Ledger(folder), config.draws or NEWEST,
+        judged, m.snapshot_decay,
+    )  # fmt: skip
 
 
 def _differences(folder: Path, config: Config, winners: str, version: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from seppo_core.io.disk_errors import explain_disk_errors
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 
-EventName = Literal["started", "samples", "checkpoint", "unscored", "alarm", "stopped", "failed", "finished"]
+EventName = Literal["started", "samples", "judged", "checkpoint", "unscored", "alarm", "stopped", "failed", "finished"]
 
 
 def read_metrics(folder: Path) -> list[dict]:

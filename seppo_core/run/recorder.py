@@ -116,7 +116,7 @@ class RunRecorder(AbstractContextManager):
             wandb = None if project is None else WeightsAndBiases(project, folder, plain(config))
             self._log = self._stack.enter_context(RunLog(folder, done, wandb))
             events.add("started", update=done, process=os.getpid())
-        samples = loop.updates_per_iteration * loop.batch_size if method.spec.counterpart == "generated" else 0
+        samples = loop.generated(method.spec)
         self._pace = TimeLeft(loop.iterations * loop.updates_per_iteration, loop.updates_per_iteration, samples)
         self._display = UpdateDisplay(self._pace, done, description=f"{method.name} on {folder.name}", visible=is_main)
         self._stack.callback(self._display.close)
@@ -134,9 +134,16 @@ class RunRecorder(AbstractContextManager):
         self._display.pause()
 
     def sampled(self, count: int, seconds: float) -> None:
-        """Records that `count` reference samples took so many `seconds`."""
+        """Records that `count` generated samples took so many `seconds`."""
         self._pace.samples(count, seconds)
         self.events.add("samples", count=count, seconds=round(seconds, 3))
+
+    def judged(self, iteration: int, count: int, seconds: float, told: str) -> None:
+        """Records that the judge took so many `seconds` for `count` samples of `iteration`; shows what it `told`."""
+        # the time of a sample is that of drawing and of scoring it
+        self._pace.samples(0, seconds)
+        self.events.add("judged", iteration=iteration, count=count, seconds=round(seconds, 3))
+        self._display.say(told)
 
     def updated(self, done: int, metrics: dict[str, float | int]) -> None:
         """After every update: logs, shows, looks at its health. UnhealthyRun if a gate says stop."""

@@ -11,6 +11,7 @@ from seppo_core.cache.cut_captions import of_cache
 from seppo_core.config.loader import read_values
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.monitoring import HealthConfig
+from seppo_core.config.training import LoopConfig
 from seppo_core.io.ledger import Ledger
 from seppo_core.io.locks import holder_of
 from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
@@ -21,6 +22,8 @@ from seppo_core.run.history import EVENTS, METRICS, as_recorded, read_events, re
 from seppo_core.run.previews import Previews, best_text, read_previews, score_text
 
 LINES = 5
+BUFFER, CANDIDATES = "buffer", "candidates"
+"""Folder of an iteration's samples in that of the run, and in it the one of those that a judge scores."""
 PAGE = "report.html"
 """The run's own page, in its folder."""
 _NEEDED = {
@@ -65,6 +68,8 @@ class Status:
     held_out: dict | None
     """The newest line of metrics with an error on held-out items."""
     previews: Previews
+    judged: str | None = None
+    """What loop.judge says of the policy's samples; None without one."""
     damaged: tuple[str, ...] = ()
     """Files that are not as they were written."""
     cut: tuple[str, ...] = ()
@@ -78,16 +83,21 @@ def read_status(folder: Path) -> Status:
     health, method = _section(HealthConfig, config.get("health")), _method(config["method"])
     size, per_iteration = loop["batch_size"], loop["updates_per_iteration"]
     total = loop["iterations"] * per_iteration
-    samples = per_iteration * size if method.spec.counterpart == "generated" else 0
+    judged = _section(LoopConfig, loop)
+    samples = judged.generated(method.spec)
     metrics, events, previews = read_metrics(folder), read_events(folder), read_previews(folder)
     update = metrics[-1]["update"] if metrics else 0
     pace = TimeLeft(total, per_iteration, samples)
     for line in metrics:
         pace.update(line["seconds"], line.get("data_seconds"))
     for event in events:
-        if event["event"] == "samples":
-            pace.samples(event["count"], event["seconds"])
-    missing = _missing(folder, min(update // per_iteration, loop["iterations"] - 1), samples, sampled)
+        if event["event"] in ("samples", "judged"):
+            pace.samples(event["count"] if event["event"] == "samples" else 0, event["seconds"])
+    now, candidates = min(update // per_iteration, loop["iterations"] - 1), judged.candidates(method.spec)
+    missing = _missing(folder / BUFFER, now, samples - candidates, sampled)
+    if candidates:
+        # they come first
+        missing = _missing(folder / BUFFER / CANDIDATES, now, candidates, sampled) or missing
     state, detail = _state(folder, events, update, total)
     watched = Health.of(health, method, size, metrics)
     per_update = pace.seconds_per_update
@@ -113,6 +123,7 @@ def read_status(folder: Path) -> Status:
         last=tuple(metrics[-LINES:]),
         held_out=next((line for line in reversed(metrics) if line.get("held_out_error") is not None), None),
         previews=previews,
+        judged=None if loop.get("judge") is None else _judged_text(metrics),
         damaged=(*_damaged(folder, events), *previews.complaints()),
         cut=tuple(of_cache(Path(config.get("data", {}).get("cache", "")))),
     )
@@ -141,7 +152,8 @@ def status_rows(status: Status, now: float | None = None) -> list[tuple[str, str
                  f"{status.iterations}"),
     ]  # fmt: skip
     if status.missing:
-        rows.append(("sampling", f"{status.samples - status.missing} of {status.samples} reference samples"))
+        what = "reference samples" if status.judged is None else "samples of this iteration"
+        rows.append(("sampling", f"{status.samples - status.missing} of {status.samples} {what}"))
     if status.sign_of_life is not None:
         rows.append(("last sign", f"{clock(max(0, now - status.sign_of_life))} ago"))
     if status.seconds_per_update is not None:
@@ -160,6 +172,8 @@ def status_rows(status: Status, now: float | None = None) -> list[tuple[str, str
     if status.held_out is not None:
         rows.append(("held out", _held_out_text(status.held_out)))
     rows += _score_rows(status.previews)
+    if status.judged is not None:
+        rows.append(("judge", status.judged))
     rows += [("captions", line) for line in status.cut]
     newest = status.checkpoints[-1] if status.checkpoints else "none yet"
     rows.append(("checkpoint", newest + (f" ({len(status.checkpoints)} kept)" if status.checkpoints else "")))
@@ -182,6 +196,15 @@ def _score_rows(previews: Previews) -> list[tuple[str, str]]:
     if best is not there:
         told += ", whose checkpoint is not kept (loop.keep_best)"
     return [*rows, ("best", told)]
+
+
+def _judged_text(metrics: list[dict]) -> str:
+    scored = [line for line in metrics if line.get("judge_score") is not None]
+    if not scored:
+        return "nothing is scored yet"
+    first, last = scored[0], scored[-1]
+    told = f"mean score {last['judge_score']:.4g} of the samples of iteration {last['iteration'] + 1}"
+    return told if first["iteration"] == last["iteration"] else f"{told}, {first['judge_score']:.4g} of the first"
 
 
 def _held_out_text(line: dict) -> str:
@@ -260,8 +283,8 @@ def _method(values: dict) -> MethodConfig:
     return _section(MethodConfig.variants()[values.get("name", MethodConfig.chosen())], values)
 
 
-def _missing(folder: Path, iteration: int, samples: int, sampled: dict) -> int:
-    found = list((folder / "buffer").glob(f"iteration-{iteration:04d}-by-*"))
+def _missing(buffer: Path, iteration: int, samples: int, sampled: dict) -> int:
+    found = list(buffer.glob(f"iteration-{iteration:04d}-by-*"))
     if not samples or not found:
         return 0
     chunk = int(found[0].name.rpartition("-")[2]) if sampled else 1

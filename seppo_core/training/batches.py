@@ -1,7 +1,7 @@
 """Which winners an update sees and what is drawn for them: all of it a function of (seed, update, index)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -15,6 +15,7 @@ from seppo_core.io import purposes
 from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.methods.step import Batch
 from seppo_core.models.noise_path import NoisePath
+from seppo_core.training.judged import Judged
 from seppo_core.training.sample_buffer import SampleBuffer
 
 
@@ -30,10 +31,20 @@ class WinnerOrder:
     draws: Draws = NEWEST
     items: Tensor | None = None
     """Their indices in the cache, (length,); None if they are all of it."""
+    each: int = 1
+    """Number of positions in a row that have one winner."""
+
+    def of_each(self, count: int) -> "WinnerOrder":
+        """This order with `count` positions for each of its own."""
+        return replace(self, each=self.each * count)
+
+    def captions(self, positions: Iterable[int]) -> list[int]:
+        """Keys by which `chosen_captions` draws: positions of one winner in a row have one."""
+        return [position // self.each for position in positions]
 
     def item(self, position: int) -> int:
         """Index in the cache of the winner at `position`."""
-        epoch, offset = divmod(position, self.length)
+        epoch, offset = divmod(position // self.each, self.length)
         number = int(_epoch_order(self.length, self.seed, epoch, self.draws)[offset])
         return number if self.items is None else int(self.items[number])
 
@@ -103,15 +114,25 @@ class BatchMaker:
     """Whether the counterpart is the loser of the cache's pair."""
     labels: bool = False
     """Whether items come with their label."""
+    reward_clip: float | None = None
+    """That of the judge's rewards, if every sample is an item that comes with one (`Judged.rewards`)."""
     anchor_draws: int = 0
     """Further timesteps and noises for the anchor."""
     draws: Draws = NEWEST
 
-    def make(self, update: int, indices: range, buffer: SampleBuffer | None, device: torch.device) -> Batch:
+    def make(
+        self,
+        update: int,
+        indices: range,
+        buffer: SampleBuffer | None,
+        device: torch.device,
+        judged: Judged | None = None,
+    ) -> Batch:
         """The batch of global-batch `indices` at `update` (0-based, counted over the whole run).
 
         Winner and counterpart share the timestep, the flip and whether their caption is dropped. With a buffer, the
-        counterpart is the sample generated for the winner's position.
+        counterpart is the sample generated for the winner's position. Winners and losers are those of `judged` if that
+        is given.
         """
         positions = [update * self.batch_size + index for index in indices]
         items = [self.order.item(position) for position in positions]
@@ -120,11 +141,17 @@ class BatchMaker:
         flipped = [draw["flipped"] for draw in draws]
         dropped = [draw["dropped"] for draw in draws]
         to_device = lambda condition: {key: value.to(device) for key, value in condition.items()}  # noqa: E731
-        chosen = chosen_captions(self.cache, items, positions, self.seed, self.draws)
-        winner = self.cache.posterior(items, flipped).sample(torch.stack([draw["posterior_noise"] for draw in draws]))
+        chosen = chosen_captions(self.cache, items, self.order.captions(positions), self.seed, self.draws)
+        if judged is not None:
+            winner = judged.winners(positions) if self.reward_clip is None else judged.buffer.read(positions)
+        else:
+            noise = torch.stack([draw["posterior_noise"] for draw in draws])
+            winner = self.cache.posterior(items, flipped).sample(noise)
         counterpart, counterpart_condition = None, None
         if buffer is not None:
             counterpart = buffer.read(positions)
+        elif self.losers and judged is not None:
+            counterpart = judged.losers(positions)
         elif self.losers:
             noise = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
             counterpart = self.cache.posterior(items, flipped, "loser").sample(torch.stack(noise))
@@ -140,6 +167,7 @@ class BatchMaker:
             counterpart_noise=None if counterpart is None else stack("counterpart_noise"),
             counterpart_condition=counterpart_condition,
             desirable=self.cache.labels(items).to(device) if self.labels else None,
+            reward=None if self.reward_clip is None else judged.rewards(positions, self.reward_clip).to(device),
             anchor_t=None if anchor is None else anchor[0].to(device),
             anchor_noise=None if anchor is None else anchor[1].to(device),
         )

@@ -55,7 +55,7 @@ class PreviewJudge:
                 [column for _, column in whole],
                 self.media.write,
                 self.folder / SCRATCH,
-                answered,
+                lambda *_: answered(),
             )
             found = dict(zip(whole, scores, strict=True))
         # of a library or a process that is not ours: a run of days must not end for it

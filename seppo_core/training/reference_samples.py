@@ -48,19 +48,23 @@ class ReferenceSampler:
     posterior: Literal["draw", "mode"] = "draw"
     """How training takes the latents of the winners, and so those of samples that are encoded again."""
     draws: Draws = NEWEST
+    purpose: str = purposes.SAMPLE
+    """Purpose of the initial noise: two samplers of a run draw other samples if theirs are others."""
 
     def about(self, snapshot: str) -> str:
         """A hash of all that samples at one position depend on; `snapshot` is that of the reference's weights."""
         settings = vars(self.settings) | {"batch_size": None}
         on = (snapshot, self.cache.fingerprint, self.seed, self.draws, self.posterior, sorted(settings.items()))
+        if self.purpose != purposes.SAMPLE:
+            on += (self.purpose, self.order.each)
         return sha256(repr(on).encode()).hexdigest()
 
     def steps(self, reference: nn.Module, iteration: int, positions: range) -> Iterator[Tensor]:
         """Latents for `positions`, (n, c, [f], h, w), after each step of the solver, in the cache's latent space; the
         last are the samples."""
         items = [self.order.item(position) for position in positions]
-        noise = self._noise(purposes.SAMPLE, iteration, positions)
-        chosen = chosen_captions(self.cache, items, positions, self.seed, self.draws)
+        noise = self._noise((self.purpose,), iteration, positions)
+        chosen = chosen_captions(self.cache, items, self.order.captions(positions), self.seed, self.draws)
         condition = self.cache.condition(items, [False] * len(items), chosen=chosen)
         for latents in sample_steps(
             self.adapter,
@@ -71,7 +75,7 @@ class ReferenceSampler:
             guidance_scale=self.settings.guidance_scale,
             unconditional={key: value.to(self.device) for key, value in self.cache.unconditional().items()},
             scheduler=make_scheduler(self.settings.scheduler, self.adapter.scheduler),
-            generators=[keyed_generator(self.seed, purposes.SAMPLER, iteration, p) for p in positions],
+            generators=[keyed_generator(self.seed, *self._own(purposes.SAMPLER), iteration, p) for p in positions],
         ):
             yield latents
         if self.settings.reencode:
@@ -85,12 +89,23 @@ class ReferenceSampler:
         posterior = self.adapter.encode(pixels)
         if self.posterior == "mode":
             return posterior.mean
-        return posterior.sample(self._noise(purposes.REENCODE, iteration, positions).to(posterior.mean))
+        noise = self._noise(self._own(purposes.REENCODE), iteration, positions)
+        return posterior.sample(noise.to(posterior.mean))
 
-    def _noise(self, purpose: str, iteration: int, positions: range) -> Tensor:
+    def captions(self, positions: range) -> list[str]:
+        """The captions that the samples at `positions` are of."""
+        items = [self.order.item(position) for position in positions]
+        chosen = chosen_captions(self.cache, items, self.order.captions(positions), self.seed, self.draws)
+        return self.cache.captions(items, chosen)
+
+    def _own(self, purpose: str) -> tuple[str, ...]:
+        """The key of a further draw."""
+        return (purpose,) if self.purpose == purposes.SAMPLE else (purpose, self.purpose)
+
+    def _noise(self, purpose: tuple[str, ...], iteration: int, positions: range) -> Tensor:
         shape = self.cache.latent_shape
         return torch.stack(
-            [keyed_stream(self.draws, self.seed, purpose, iteration, p).normal(shape) for p in positions]
+            [keyed_stream(self.draws, self.seed, *purpose, iteration, p).normal(shape) for p in positions]
         )
 
 
@@ -126,15 +141,19 @@ class ReferenceSamples:
         started, count = time.perf_counter(), sum(map(len, missing))
         recorder.pause_display()
         bar = progress_bar(
-            count, unit="sample", description=f"samples for iteration {iteration}", visible=self.ranks.is_main
+            count,
+            unit="sample",
+            description=f"{self.sampler.purpose}s for iteration {iteration}",
+            visible=self.ranks.is_main,
         )
+        work = f"{self.sampler.purpose}s of iteration {iteration}"
         with stop.independent(), bar, reference.active() as denoiser, self.layout.accelerator.autocast():
 
             def generate(positions: range) -> Tensor:
                 return stop.drain(self.sampler.steps(denoiser, iteration, positions))
 
             collective, chunks = self.layout.collective, len(missing)
-            for number in self._rounds(chunks) if collective else self._claims(chunks, iteration, stop.store):
+            for number in self._rounds(chunks) if collective else self._claims(chunks, work, stop.store):
                 stop.check_local()
                 if number is None:
                     generate(missing[0])
@@ -157,9 +176,9 @@ class ReferenceSamples:
         buffer.remove_leftovers()
         return buffer.missing()
 
-    def _claims(self, chunks: int, iteration: int, store: RunStore) -> Iterator[int]:
+    def _claims(self, chunks: int, work: str, store: RunStore) -> Iterator[int]:
         """Numbers of chunks that this process is the first to take, for as long as there are any."""
-        while (number := store.next_index(f"samples of iteration {iteration}")) < chunks:
+        while (number := store.next_index(work)) < chunks:
             yield number
 
     def _rounds(self, chunks: int) -> Iterator[int | None]:

@@ -18,6 +18,7 @@ from seppo_core.io.lazy import import_object
 from seppo_core.io.ledger import Ledger
 from seppo_core.io.locks import FolderLock
 from seppo_core.judging.in_memory import Media
+from seppo_core.judging.sample_judge import SampleJudge
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
@@ -33,6 +34,7 @@ from seppo_core.run.folder import holds_run, open_run, with_draws
 from seppo_core.run.logging import require_wandb
 from seppo_core.run.previews import Drawing
 from seppo_core.training.batches import open_validation, split_items
+from seppo_core.training.judged import open_loop_judge
 from seppo_core.training.preview import Preview
 from seppo_core.training.preview_judge import PreviewJudge
 from seppo_core.training.same_base import check_base, check_run_base
@@ -71,6 +73,10 @@ class RunParts(ModelParts):
     """None if the config names no prompts."""
     judge: PreviewJudge | None
     """What scores previews; on the first process alone, and if the config names one."""
+    loop_judge: SampleJudge | None
+    """What scores the policy's samples (loop.judge); on the first process alone, and if the config names one."""
+    media: Media | None
+    """How samples become files; for judges."""
     accelerator: Accelerator
 
 
@@ -98,6 +104,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     lock = FolderLock(folder)
     changes: list[Callable[[], None]] = []
     judges: list[PreviewJudge] = []
+    loop_judges: list[SampleJudge] = []
     with ExitStack() as on_error:
         on_error.callback(lock.release)
         # what the first process refuses must not leave the others waiting for it
@@ -106,6 +113,12 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
             if media is None:
                 raise ValueError("preview.judge is set, but nothing says how samples become files; give `media`")
             ranks.run_on_main(lambda: judges.append(PreviewJudge.open(config, media, folder, accelerator.device)))
+        if config.loop.judge is not None:
+            if media is None:
+                raise ValueError("loop.judge is set, but nothing says how samples become files; give `media`")
+            ranks.run_on_main(
+                lambda: loop_judges.append(open_loop_judge(config.loop, media, folder, accelerator.device))
+            )
         adapter = load(config)
         ranks.run_on_main(lambda: check_base(config, cache, adapter, accept_changes))
         method = make_method(config.method)
@@ -113,7 +126,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
         _check_latents(config, cache, adapter)
         quantize_texts(adapter, config.model, accelerator.device)
         preview = make_preview(config, adapter, folder)
-        if preview is not None or config.reference_samples.reencode:
+        if preview is not None or config.reference_samples.reencode or config.loop.judge is not None:
             adapter.pipeline.vae.to(accelerator.device)
         if config.reference_samples.reencode:
             _encode_as_prepared(adapter, config, cache)
@@ -128,7 +141,8 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     return RunParts(
         adapter=adapter, noise_path=noise_path, method=method, config=config, folder=folder, lock=lock,
         put_down_changes=lambda: [put() for put in changes], cache=cache, validation=validation, preview=preview,
-        judge=judges[0] if judges else None, accelerator=accelerator,
+        judge=judges[0] if judges else None, loop_judge=loop_judges[0] if loop_judges else None, media=media,
+        accelerator=accelerator,
     )  # fmt: skip
 
 
@@ -274,6 +288,12 @@ def _check_form(config: Config, cache: WinnerCache) -> None:
             f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
         )
     needed = config.method.spec.supervision
+    if (cache.form == "prompts") != (config.loop.judge is not None):
+        asked = config.data.supervision
+        raise ValueError(
+            f"data.supervision={asked}, but {config.data.cache} holds {cache.form}; prepare the data with this config "
+            "into another data.cache"
+        )
     if not config.method.spec.learns_from(cache.form):
         raise ValueError(
             f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "

@@ -12,17 +12,19 @@ from accelerate.utils import broadcast_object_list
 
 from seppo_core.distributed.ranks import Ranks, naming_the_lost
 from seppo_core.distributed.signals import Stopped
-from seppo_core.io.ledger import Ledger
-from seppo_core.methods.reference_pool import ReferencePool
 from seppo_core.methods.step import Batch, check_parted
 from seppo_core.models.tuning import load_trainable_state, trainable_parameters, trainable_state
 from seppo_core.run.checkpoint import Checkpoint, CheckpointFolder, Progress, load_checkpoint
 from seppo_core.run.checkpoint_names import update_of
 from seppo_core.run.disk_budget import check_run_space, run_bytes
+from seppo_core.run.folder import run_pool
 from seppo_core.run.previews import best_checkpoint, read_previews, rewind_previews
 from seppo_core.run.recorder import RunEvents, RunRecorder
+from seppo_core.run.status import BUFFER
 from seppo_core.run.stopping import StopCoordinator
 from seppo_core.training.batches import BatchMaker, WinnerOrder, split_items
+from seppo_core.training.judged import Judged
+from seppo_core.training.loop_judge import judged_samples
 from seppo_core.training.optim import Ema, Stepper, apply_config, check_moments, make_optimizer, make_schedule
 from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
@@ -59,7 +61,7 @@ class Trainer:
         self.total = loop.iterations * loop.updates_per_iteration
 
         denoiser = adapter.denoiser
-        self.reference = self.layout.place(denoiser, method.spec.uses_reference)
+        self.reference = self.layout.place(denoiser, config.holds_reference)
         self.parameters = trainable_parameters(denoiser)
         decay = config.optimizer.ema_decay
         self.ema = None if decay is None else Ema(self.parameters, decay)
@@ -75,35 +77,30 @@ class Trainer:
         )  # fmt: skip
 
         # without a reference nothing is ever drawn from it
-        self.pool = ReferencePool(
-            folder / "pool", method.strategy or "initial", config.seed, method.pool_window, method.sampled_from,
-            Ledger(folder), config.draws,
-        )  # fmt: skip
+        self.pool = run_pool(folder, config)
         best = partial(best_checkpoint, folder) if loop.keep_best else lambda: None
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints, loop.keep_every, best)
         data = config.data
         items, held_out = split_items(len(cache), data.validation, config.seed, config.draws)
-        order = WinnerOrder(len(items), config.seed, config.draws, items if data.validation else None)
+        # samples of one caption lie in a row if each is an item of its own
+        each = 1 if method.spec.pairs_candidates else loop.judge_samples
+        order = WinnerOrder(len(items), config.seed, config.draws, items if data.validation else None, each)
         self.validation = make_validation(parts, self.layout, order, held_out)
         self.start: dict[str, float] = {}
         self.batches = BatchMaker(
             cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
             caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
             losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
-            anchor_draws=method.anchor_draws, draws=config.draws,
+            reward_clip=vars(method).get("reward_clip"), anchor_draws=method.anchor_draws, draws=config.draws,
         )  # fmt: skip
         s = config.reference_samples
         sampler = ReferenceSampler(
             adapter=adapter, cache=cache, order=order, seed=config.seed, settings=s, device=self.accelerator.device,
             posterior=data.posterior, draws=config.draws,
         )  # fmt: skip
-        self.samples = ReferenceSamples(
-            folder / "buffer",
-            self.layout,
-            sampler,
-            size=loop.updates_per_iteration * loop.batch_size,
-            chunk=s.batch_size,
-        )
+        positions = loop.updates_per_iteration * loop.batch_size
+        self.samples = ReferenceSamples(folder / BUFFER, self.layout, sampler, size=positions, chunk=s.batch_size)
+        self.judged = judged_samples(parts, self.layout, sampler) if loop.judge is not None else None
         self.progress = Progress()
         self.stop = StopCoordinator(self.accelerator, collective=self.layout.collective)
 
@@ -135,6 +132,8 @@ class Trainer:
                     raise Stopped(stopped.signum, where) from stopped
             if self.is_main:
                 self.samples.remove()
+                if self.judged is not None:
+                    self.judged.remove()
             self.accelerator.wait_for_everyone()
 
     def _train(self, recorder: RunRecorder) -> None:
@@ -149,7 +148,7 @@ class Trainer:
     def _iterate(self, iteration: int, recorder: RunRecorder) -> None:
         loop = self.config.loop
         first, last = iteration * loop.updates_per_iteration, (iteration + 1) * loop.updates_per_iteration
-        drawn, sampler, buffer = None, None, None
+        drawn, sampler, buffer, judged = None, None, None, None
         if self.reference is not None:
             if self.progress.update == first and self.pool.keeps(iteration):
                 state = trainable_state(self._denoiser, keep=self.is_main)
@@ -157,6 +156,11 @@ class Trainer:
                     self.pool.save(iteration, state)
                     self._forget(iteration)
             self.accelerator.wait_for_everyone()
+            if self.judged is not None:
+                self.reference.load(self.pool.load(iteration))
+                content = self.pool.content(iteration)
+                judged = self.judged.fill(iteration, self.reference, content, self.stop, recorder)
+        if self.method.spec.uses_reference:
             drawn, sampler = self.pool.choose(iteration), self.pool.choose_sampler(iteration)
             self.reference.load(self.pool.load(sampler))
             if self.method.spec.counterpart == "generated":
@@ -172,8 +176,10 @@ class Trainer:
             about["sampler"] = sampler
         if buffer is not None and (variance := sample_variance(buffer)) is not None:
             about["sample_variance"] = variance
+        if judged is not None:
+            about |= judged.metrics()
         updates = range(self.progress.update, last)
-        with self._feed(updates, buffer) as batches:
+        with self._feed(updates, buffer, judged) as batches:
             for update in updates:
                 started, waited = time.perf_counter(), batches.waited
                 metrics = self._update(update, batches) | about
@@ -187,8 +193,9 @@ class Trainer:
                 self.stop.check_all_ranks()
                 self._draw(recorder)
         self.accelerator.wait_for_everyone()
-        if buffer and self.is_main:
-            buffer.remove()
+        for used in (buffer, judged and judged.buffer):
+            if used and self.is_main:
+                used.remove()
 
     def _forget(self, iteration: int) -> None:
         """Deletes the snapshots that neither this iteration and those after draw nor a run that goes on from one of the
@@ -196,12 +203,12 @@ class Trainer:
         kept = [update_of(path) // self.config.loop.updates_per_iteration for path in self.checkpoints.newest()]
         self.pool.forget(min([iteration, *kept]))
 
-    def _feed(self, updates: range, buffer: SampleBuffer | None) -> Prefetch:
+    def _feed(self, updates: range, buffer: SampleBuffer | None, judged: Judged | None) -> Prefetch:
         """The micro-batches of `updates` in the order that `_update` asks for them, made ahead of it."""
         passes = 2 if self.method.observes else 1
         keys = ((update, indices) for update in updates for _ in range(passes) for indices in self.micro_batches)
         device = self.accelerator.device
-        return Prefetch(lambda key: self.batches.make(*key, buffer, device), keys, self.config.data.prefetch)
+        return Prefetch(lambda key: self.batches.make(*key, buffer, device, judged), keys, self.config.data.prefetch)
 
     def _update(self, update: int, batches: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step on the global batch, accumulated over this process's micro-batches."""

@@ -26,6 +26,9 @@ def make_validation(
     """The validation of a run on a cache of its own or on the items `held_out`; without either, of a method without a
     reference, what measures the start on the first winners of `order`. None if nothing is to be measured."""
     config, method = parts.config, parts.method
+    if config.data.supervision == "prompts":
+        # there are no winners but those that a judge will choose
+        return None
     loop, cache = config.loop, parts.validation or parts.cache
     if parts.validation is not None:
         items = keyed_stream(config.draws, config.seed, purposes.HELD_OUT).permutation(len(cache)).tolist()

@@ -250,7 +250,7 @@ def test_keys_are_pinned(schema):
         "tune": "mode scope rank alpha",
         "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
         "offload_reference gradient_checkpointing offload_activations attention validate_every validate_items "
-        "checkpoint_every keep_checkpoints keep_every keep_best",
+        "checkpoint_every keep_checkpoints keep_every keep_best judge judge_samples judge_column judge_places",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale judge judge_column judge_places "
         "judged_per_prompt",
@@ -266,15 +266,13 @@ METHOD_KEYS = {
     "sft": "",
     "seppo": "noise guard guard_scope sft_weight beta reference pool_window anchor_draws anchor_scope flipper",
     "sspo": "noise guard guard_scope sft_weight beta reference pool_window anchor_draws anchor_scope",
-    "dpo": "noise guard guard_scope sft_weight beta",
-    "spin": "noise guard guard_scope sft_weight beta",
-    "ditto": "noise guard guard_scope sft_weight beta",
-    "gt_pair": "noise guard guard_scope sft_weight beta",
+    **dict.fromkeys(("dpo", "spin", "ditto", "gt_pair"), "noise guard guard_scope sft_weight beta"),
     "dro": "noise guard guard_scope sft_weight margin sampled_from",
     "mapo": "noise guard guard_scope beta",
     "poly_dpo": "noise guard guard_scope sft_weight beta alpha",
     "dspo": "beta",
     "kto": "beta kto_weights",
+    "nft": "beta normalise reward_clip old_decay old_decay_rise",
 }
 
 

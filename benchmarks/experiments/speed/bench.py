@@ -100,6 +100,7 @@ class Bench:
             counterpart=latents() if second else None,
             counterpart_noise=latents() if second else None,
             desirable=torch.arange(count, device=self.device) % 2 == 0 if spec.supervision == "labels" else None,
+            reward=torch.rand(count, device=self.device) if spec.supervision == "prompts" else None,
             anchor_t=torch.stack([self._timesteps(count) for _ in range(draws)]) if draws else None,
             anchor_noise=latents(draws) if draws else None,
         )
