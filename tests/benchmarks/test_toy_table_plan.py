@@ -72,7 +72,7 @@ def test_image_arms_cover_every_method_from_one_base_and_batch():
     assert ["base", *plan.arms("mixture")] == list(ARMS)
     configs = {arm: arm_config("image", ARMS[arm]) for arm in plan.arms("mixture")}
     assert {config.method.name for config in configs.values()} == {
-        "seppo", "sspo", "sft", "dpo", "spin", "ditto", "mapo", "kto", "gt_pair", "dro", "poly_dpo", "dspo",
+        "seppo", "sspo", "sft", "dpo", "spin", "ditto", "mapo", "kto", "gt_pair", "dro", "poly_dpo", "dspo", "nft",
     }  # fmt: skip
     assert len({(config.model, config.preview, config.reference_samples.steps) for config in configs.values()
                 if config.method.spec.counterpart == "generated"}) == 1  # fmt: skip

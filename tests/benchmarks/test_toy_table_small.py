@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from benchmarks.experiments.toy import cell as cell_module
-from benchmarks.experiments.toy.arms import ARMS, BACKWARD, ROOT, passes_per_item
+from benchmarks.experiments.toy.arms import ARMS, BACKWARD, ROOT, judged_per_item, passes_per_item
 from benchmarks.experiments.toy.cell import main as cell_main
 from benchmarks.experiments.toy.data import write_data
 from benchmarks.experiments.toy.folder import Paths, read_result, write_spec
@@ -88,7 +88,11 @@ def test_cost_is_what_the_denoiser_sees(arm, prepared, tmp_path, monkeypatch):
               "--data.cache", str(prepared.cache("image", cell.data)))  # fmt: skip
     assert image_main(["train", cell.config, "--run", str(tmp_path / "run"), *paths, *cell.options]) == 0
     config = arm_config("image", ARMS[arm])
-    assert counted == cell.passes == 2 * 2 * 2 * passes_per_item(config.method, config.reference_samples)
+    assert (
+        counted
+        == cell.passes
+        == 2 * 2 * 2 * passes_per_item(config.method, config.reference_samples, judged_per_item(config))
+    )
 
 
 @pytest.mark.slow

@@ -151,4 +151,4 @@ def test_an_example_is_read_as_the_page_says(name, request, tmp_path, monkeypatc
 
 
 def test_every_kind_of_source_has_an_example():
-    assert len(SECTIONS) == 11
+    assert len(SECTIONS) == 12

@@ -16,6 +16,7 @@ from seppo_core.config.methods.dspo import DspoConfig
 from seppo_core.config.methods.gt_pair import GtPairConfig
 from seppo_core.config.methods.kto import KtoConfig
 from seppo_core.config.methods.mapo import MapoConfig
+from seppo_core.config.methods.nft import NftConfig
 from seppo_core.config.methods.poly_dpo import PolyDpoConfig
 from seppo_core.config.methods.seppo import SeppoConfig
 from seppo_core.config.methods.sft import SftConfig
@@ -47,6 +48,7 @@ VARIANTS = {
     "mapo": MapoConfig(),
     "mapo, guarded": MapoConfig(guard=0.1, noise="shared"),
     "kto": KtoConfig(beta=50),
+    "nft": NftConfig(),
 }
 
 
@@ -62,6 +64,7 @@ def caches(workshop, tmp_path_factory) -> dict[str, Path]:
     tables = {
         "pairs": [row | {"loser_file_name": rows[(i + 1) % len(rows)]["file_name"]} for i, row in enumerate(rows)],
         "labels": [row | {"label": i % 2} for i, row in enumerate(rows)],
+        "prompts": rows,
     }
     caches = {"winners": workshop.cache}
     for form, table in tables.items():
@@ -71,24 +74,26 @@ def caches(workshop, tmp_path_factory) -> dict[str, Path]:
             (source / row["file_name"]).symlink_to(workshop.source / row["file_name"])
         (source / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
         caches[form] = root / f"{form}-cache"
-        config = workshop.config(root / "unused")
-        commands.prepare(replace(config, data=data_of(config, source, caches[form], form)))
+        commands.prepare(of_form(workshop.config(root / "unused"), source, caches[form], form))
     return caches
 
 
 def data_of(config, source, cache, form):
-    return replace(config.data, source=str(source), cache=str(cache), supervision=form)
+    flip = config.data.flip and form != "prompts"
+    return replace(config.data, source=str(source), cache=str(cache), supervision=form, flip=flip)
+
+
+def of_form(config, source, cache, form):
+    judge = "tests.judges:redness" if form == "prompts" else None
+    loop = replace(config.loop, judge=judge)
+    return replace(config, data=data_of(config, source, cache, form), loop=loop)
 
 
 def config_of(workshop, caches, run: Path, method: MethodConfig, mode: str = "lora", micro: int = 2):
     config = workshop.config(run, mode)
     form = method.spec.supervision
-    return replace(
-        config,
-        method=method,
-        data=data_of(config, workshop.source, caches[form], form),
-        loop=replace(config.loop, micro_batch_size=micro),
-    )
+    config = replace(config, loop=replace(config.loop, micro_batch_size=micro))
+    return replace(of_form(config, workshop.source, caches[form], form), method=method)
 
 
 def final(run: Path) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCHEMAS: dict[Modality, type[Config]] = {"image": ImageConfig, "video": VideoConfig}
 PROGRAMS: dict[Modality, str] = {"image": "seppo_image", "video": "seppo_video"}
 
-Data = Literal["winners", "pairs", "either", "labels", "continued"]
+Data = Literal["winners", "pairs", "either", "labels", "continued", "prompts"]
 Group = Literal["controls", "SePPO and its ablations", "further options", "rivals"]
 BACKWARD = 2
 """Cost of a backward pass, in forward passes."""
@@ -61,6 +61,11 @@ ARMS = {
     "dspo": Arm("DSPO, pairs", "dspo", "pairs", "rivals"),
     "mapo": Arm("MaPO, pairs", "mapo", "pairs", "rivals"),
     "kto": Arm("KTO, labels", "kto", "labels", "rivals"),
+    "online_dpo": Arm("DPO, online: best and worst of 4", "online_dpo", "prompts", "rivals"),
+    "nft": Arm("DiffusionNFT, online", "nft", "prompts", "rivals"),
+    "online_seppo": Arm(
+        "SePPO, indicator, initial reference, online: best of 4", "online_seppo", "prompts", "further options"
+    ),
     "seppo_draws": Arm("SePPO, sign of 4 draws", "seppo_draws", "winners", "further options"),
     "seppo_batch": Arm("SePPO, sign per batch", "seppo_batch", "winners", "further options"),
     "seppo_sft": Arm("SePPO + SFT", "seppo_sft", "winners", "further options"),
@@ -74,7 +79,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     ),
     "B": (
         "seppo_initial", "seppo_latest", "sspo", "spin", "dro", "dpo", "dpo_guard", "poly_dpo", "dspo", "mapo", "kto",
-        "seppo_sft", "anchor_off",
+        "seppo_sft", "anchor_off", "online_dpo", "online_seppo", "nft",
     ),
     "D": ("sft_matched", "indicator_initial", "dpo_sft"),
 }  # fmt: skip
@@ -82,19 +87,27 @@ TIERS: dict[str, tuple[str, ...]] = {
 whether it holds for a larger base."""
 
 
-def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig) -> int:
+def judged_per_item(config: Config) -> int:
+    """Samples that loop.judge scores for one item of a batch; 0 without one."""
+    if config.loop.judge is None:
+        return 0
+    return config.loop.judge_samples if config.method.spec.pairs_candidates else 1
+
+
+def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig, judged: int = 0) -> int:
     """Forward passes of one sample through the denoiser that training on one item of a batch costs.
 
-    Counted: generating the second sample, all passes of reference and policy, and the backward pass as two. Not
-    counted: the VAE, the optimiser and the text encoder, which `prepare` has done with.
+    Counted: generating the second sample, and the `judged` ones that a judge chooses among, all passes of reference and
+    policy, and the backward pass as two. Not counted: the VAE, the judge, the optimiser and the text encoder, which
+    `prepare` has done with.
     """
     spec = method.spec
     halves = 2 if spec.contrastive else 1
     passes = halves * (1 + BACKWARD)
     if spec.uses_reference:
         passes += halves
-    if spec.counterpart == "generated":
-        passes += samples.steps * (1 if samples.guidance_scale == 1 else 2)
+    generated = (spec.counterpart == "generated") + judged
+    passes += generated * samples.steps * (1 if samples.guidance_scale == 1 else 2)
     if method.anchor_draws:
         passes += 2 * method.anchor_draws
     elif method.signs(2) == 1 or method.name == "kto":

@@ -33,6 +33,7 @@ SOURCES = {
     "pairs": "pairs.jsonl",
     "either": "pairs.jsonl",
     "labels": "labels.jsonl",
+    "prompts": "pairs.jsonl",
     "continued": "continued",
     "few": "few.jsonl",
     "weak": "weak",
@@ -41,7 +42,7 @@ SOURCES = {
     "own_labels": "own/labels.jsonl",
 }
 """The folder or table to give to `data.source`, by kind of data. `either` is read by a config with
-`data.pick: random`."""
+`data.pick: random`, and of `prompts` the captions alone."""
 
 
 def validation(modality: Modality) -> list[str]:

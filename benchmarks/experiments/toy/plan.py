@@ -9,7 +9,7 @@ from typing import Literal
 
 import yaml
 
-from benchmarks.experiments.toy.arms import ARMS, ROOT, SCHEMAS, TIERS, Arm, passes_per_item
+from benchmarks.experiments.toy.arms import ARMS, ROOT, SCHEMAS, TIERS, Arm, judged_per_item, passes_per_item
 from benchmarks.experiments.toy.regimes import OWN_DATA, REGIMES, STRONG, BaseName, Regime, Scale, Setting
 from benchmarks.experiments.toy.task.base_settings import LARGE
 from seppo_core.config.aliases import FIRST
@@ -168,7 +168,8 @@ class Plan:
         )  # fmt: skip
         anchored = config.method.signs(batch) > 0
         anchor = (self.scale.anchor_items, self.scale.anchor_draws) if final and anchored else None
-        passes = iterations * updates * batch * passes_per_item(config.method, config.reference_samples)
+        per_item = passes_per_item(config.method, config.reference_samples, judged_per_item(config))
+        passes = iterations * updates * batch * per_item
         return Cell(
             regime, arm, rate, seed, role, self.modality, str(config_path(self.modality, about)), data, options, passes,
             self.scale.noises if final else self.scale.tuning_noises, self.scale.prompts, anchor,

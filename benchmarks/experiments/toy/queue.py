@@ -11,7 +11,7 @@ from benchmarks.experiments.toy.plan import TUNING_SEED, Cell, Plan, config_path
 from benchmarks.experiments.toy.regimes import BETAS, LADDER, OWN_DATA, WEIGHTS, Setting
 from seppo_core.io.atomic import save_json
 
-FORMS = {"pairs": "pairs", "labels": "labels", "own_pairs": "pairs", "own_labels": "labels"}
+FORMS = {"pairs": "pairs", "labels": "labels", "prompts": "prompts", "own_pairs": "pairs", "own_labels": "labels"}
 """`data.supervision` of the kinds of data that are not winners."""
 
 
