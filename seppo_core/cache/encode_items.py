@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from seppo_core.cache.manifest import CONDITION, LABEL
+from seppo_core.cache.manifest import CONDITION, LABEL, NOISE
 from seppo_core.data.source import VIEWS, BadItem, Item, LeftOut, Source, View
 from seppo_core.models.adapter import Adapter, Posterior
 from seppo_core.models.vae import slice_vae, vae_on_cpu
@@ -78,7 +78,9 @@ class ItemEncoder:
                 for (place, item), problem in zip(waiting, problems, strict=True):
                     if problem is None:
                         line = {"id": item.id, "file": item.file, "caption": item.caption}
-                        kept.append(line | ({"captions": [item.caption, *item.more]} if item.more else {}))
+                        noises = {name: view.noise for name, view in item.views.items() if view.noise is not None}
+                        several = {"captions": [item.caption, *item.more]} if item.more else {}
+                        kept.append(line | several | ({NOISE: noises} if noises else {}))
                         times.extend([item.file, *view.timing] for view in item.views.values() if view.timing)
                     else:
                         rejected.append((place, {"file": item.file, "reason": problem}))

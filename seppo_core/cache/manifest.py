@@ -9,7 +9,8 @@
                               "KEY" with "KEY.starts": the tokens of all rows one after the other, without padding
     index.safetensors         per item: caption, its row in the text shards; line, the byte in items.jsonl. If any has
                               several captions: "captions", the rows of all, and "captions.starts" (n + 1,)
-    items.jsonl               id, file and caption of every item; "captions" if it has several
+    items.jsonl               id, file and caption of every item; "captions" if it has several; "noise" of samples that
+                              `rank` drew
     rejected.jsonl            file and reason of every item that could not be used or was excluded on request
     parts/                    a note about every shard, with which `prepare` continues and mends; training ignores it
 
@@ -38,6 +39,8 @@ STARTS = ".starts"
 """Suffix of a text tensor whose padding is not stored: where each row's tokens begin, (n + 1,)."""
 CAPTIONS = "captions"
 """Tensor of the index with the text rows of all captions, one item's after the other's."""
+NOISE = "noise"
+"""In a line of items.jsonl: by view, the key of the noise that `rank` drew it from, and its size."""
 LABEL = "label"
 """Tensor that says whether an item is desirable, (n,) uint8."""
 

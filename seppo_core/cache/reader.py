@@ -24,6 +24,7 @@ from seppo_core.cache.manifest import (
     CAPTIONS,
     CONDITION,
     LABEL,
+    NOISE,
     STARTS,
     Manifest,
     StoredFile,
@@ -174,6 +175,10 @@ class WinnerCache:
         """The captions, of items with several the `chosen` ones, by default the first."""
         chosen = [0] * len(indices) if chosen is None else chosen
         return [captions_of(self._about(index))[choice] for index, choice in zip(indices, chosen, strict=True)]
+
+    def noise(self, index: int, view: str | None = None) -> dict | None:
+        """Of an item's view that `rank` drew: `key` of its noise, and its `size` (height, width, frames); else None."""
+        return self._about(index).get(NOISE, {}).get(self._view(view))
 
     def ids(self, indices: list[int]) -> list[str]:
         """Names of the items that stay the same when the data set grows or is reordered."""

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from seppo_core.cli import commands
+from seppo_core.config.method import NOISY_SCHEDULERS
 from seppo_core.config.options import RankRequest, SampleRequest
 from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import make_accelerator
 from seppo_core.export.sample_folder import INDEX
-from seppo_core.export.samples import WriteSample
+from seppo_core.export.samples import WriteSample, noise_key
 from seppo_core.io.atomic import save_text
 from seppo_core.io.hashing import sha256_file
 from seppo_core.io.progress import progress_bar
@@ -39,9 +40,13 @@ def rank(config: Config, request: RankRequest, load: Load, write: WriteSample, r
     _claim(out, config, request, judge)
     samples = _drawn(config, request, load, write, out / "samples")
     scores = _scored(judge, samples, out)
+    size = [config.data.height, config.data.width, config.data.frames]
+    # of a solver that draws more between its steps no one noise gives the sample
+    known = (request.scheduler or config.preview.scheduler) not in NOISY_SCHEDULERS
+    noise = lambda one: {"key": noise_key(one.prompt, one.seed), "size": size} if known else None  # noqa: E731
     ranked = rank_samples(
         [
-            Scored(f"samples/{one.file.name}", one.prompt, one.seed, score)
+            Scored(f"samples/{one.file.name}", one.prompt, one.seed, score, noise(one))
             for one in samples
             if isinstance(score := scores[one.file.name], float)
         ],

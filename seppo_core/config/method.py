@@ -13,7 +13,9 @@ from seppo_core.config.validators import above, at_least
 from seppo_core.config.variants import Variants
 
 SchedulerName = Literal["default", "ddim", "pndm", "euler", "euler_ancestral", "dpm++", "unipc", "ddpm"]
-Noise = Literal["independent", "shared"]
+Noise = Literal["independent", "shared", "tracked"]
+NOISY_SCHEDULERS = ("euler_ancestral", "ddpm")
+"""Those that draw noise between their steps, so that no one noise gives the sample."""
 AnchorScope = Literal["sample", "batch"]
 GuardScope = Literal["sample", "batch"]
 
@@ -51,7 +53,7 @@ class MethodConfig(Variants):
 
     @property
     def noise(self) -> Noise:
-        """Whether winner and counterpart get two noises or one."""
+        """Whether winner and counterpart get two noises, one, or those that they were drawn from."""
         return "independent"
 
     @property
@@ -87,7 +89,9 @@ class CounterpartConfig(MethodConfig):
     """Options of the methods that set a winner against a counterpart."""
 
     noise: Noise = "independent"
-    """Whether a winner and its counterpart get two noises (the paper) or the same one (Diffusion-DPO's code)."""
+    """Whether a winner and its counterpart get two noises (the paper), the same one (Diffusion-DPO's code), or each the
+    one that it was drawn from (tracked, as PNAPO); a winner that comes from elsewhere then gets that of the own
+    sample."""
     guard: float | None = None
     """Winner-preserving guard of Diffusion-SDPO: share of the winner's own descent to keep, 0 to 1; null turns it off.
     It compares directions of errors, which independent noises make all but orthogonal: use it with noise=shared."""
@@ -112,7 +116,7 @@ class CounterpartConfig(MethodConfig):
         if self.guard is None or self.noise == "shared":
             return None
         return (
-            f"method.guard={self.guard} does hardly anything with method.noise=independent (its mean scale is 0.97 on "
+            f"method.guard={self.guard} does hardly anything with method.noise={self.noise} (its mean scale is 0.97 on "
             "the toy task, and 0.84 with one noise); set method.noise=shared"
         )
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from seppo_core.config.data import DataConfig
 from seppo_core.config.method import (
+    NOISY_SCHEDULERS,
     AnchoredConfig,
     MethodConfig,
     ReferenceSamplesConfig,
@@ -115,6 +116,12 @@ class Config:
         return self.method.spec.uses_reference or self.loop.judge is not None
 
     def _check_judged(self) -> None:
+        solver = self.reference_samples.scheduler
+        if self.method.noise == "tracked" and solver in NOISY_SCHEDULERS and self.loop.generated(self.method.spec):
+            raise ValueError(
+                f"method.noise=tracked needs samples that one noise gives, and reference_samples.scheduler={solver} "
+                "draws more between its steps; use ddim, euler or dpm++"
+            )
         judge, supervision = self.loop.judge, self.data.supervision
         if judge is None and supervision == "prompts":
             raise ValueError(

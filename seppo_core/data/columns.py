@@ -24,6 +24,8 @@ _SINGLE = (
 )  # fmt: skip
 _MORE_CAPTIONS = ("captions", "texts", "prompts", "description", "tags")
 """Names that are looked for if none of `CAPTIONS` is there."""
+NOISES = ("noise_key", "loser_noise_key")
+"""Columns of `rank` with the key of the noise that a sample was drawn from, and the sample's size."""
 _ADDRESSES = ("url", "image_url", "img_url", "video_url")
 
 
@@ -36,6 +38,8 @@ class Columns:
     second: str | None
     label: str | None
     captions: tuple[str, ...]
+    noises: tuple[str | None, str | None] = (None, None)
+    """Columns with the noises that `rank` drew the first and the second from, if there are any."""
 
     @property
     def form(self) -> Supervision:
@@ -43,7 +47,9 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.first, self.second, self.label, *self.captions) if name is not None)
+        return tuple(
+            name for name in (self.first, self.second, self.label, *self.captions, *self.noises) if name is not None
+        )
 
     def texts(self, row: dict, file: str) -> tuple[str, ...]:
         """The row's caption, or its captions if it has a list, without repeats. Raises BadItem if it has none."""
@@ -60,6 +66,17 @@ class Columns:
         if not texts:
             raise BadItem(file, "empty caption")
         return texts
+
+    def noise(self, row: dict, half: int, file: str) -> dict | None:
+        """What the row says of the noise that its first (0) or second (1) half was drawn from; BadItem if that is not
+        what `rank` writes."""
+        column = self.noises[half]
+        found = None if column is None else row.get(column)
+        if found is None:
+            return None
+        if not isinstance(found, dict) or not all(isinstance(found.get(name), list) for name in ("key", "size")):
+            raise BadItem(file, f"{column} {str(found)[:40]!r} is not what rank writes")
+        return {"key": found["key"], "size": found["size"]}
 
     def verdict(self, row: dict, file: str) -> bool:
         """Whether the first of a pair won, or whether an item is good; LeftOut for a tie, BadItem for anything else."""
@@ -102,7 +119,11 @@ def choose_columns(
             f"{where} has the columns {_listed(available)}; it needs file_name, {', '.join(_SINGLE[1:9])}, or a pair "
             "such as jpg_0, jpg_1 and label_0; or name yours: data.first_column, second_column, label_column"
         )
-    return Columns(first, second, label, _captions(available, where, caption, first))
+    noises = tuple(
+        name if half is not None and name in available else None
+        for name, half in zip(NOISES, (first, second), strict=True)
+    )
+    return Columns(first, second, label, _captions(available, where, caption, first), noises)
 
 
 def caption_columns(available: Iterable[str], where: str, caption: str | None = None) -> Columns:

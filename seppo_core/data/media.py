@@ -153,7 +153,7 @@ class MediaSource(Source):
         try:
             decoded = self.decoder.decode(media.name, media.load())
             self.records.problems.note_read()
-            return decoded
+            return decoded._replace(noise=media.noise)
         except (BadItem, SourceLost, MemoryError):
             raise
         # decoders answer a damaged file with whatever comes to hand: OSError, SyntaxError, struct.error, EOFError, …
@@ -163,7 +163,7 @@ class MediaSource(Source):
                 raise
         # … and one that they could not read for a moment just so
         self._read_through(media)
-        return self.decoder.decode(media.name, media.content)
+        return self.decoder.decode(media.name, media.content)._replace(noise=media.noise)
 
     def _read_through(self, media: Media) -> None:
         """Reads a file to its end, with retries, to tell damage from a failing disk.

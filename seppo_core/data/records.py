@@ -72,6 +72,8 @@ class Media(NamedTuple):
     content: Path | bytes | Span
     size: int
     """Size in bytes."""
+    noise: dict | None = None
+    """Of a sample that `rank` drew, the key of its noise (`noise_key`)."""
 
     def load(self) -> Path | bytes:
         return self.content.file.read(*self.content[1:]) if isinstance(self.content, Span) else self.content

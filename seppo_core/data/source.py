@@ -56,6 +56,9 @@ class View(NamedTuple):
     crop: CropInfo
     timing: Timing | None = None
     """None for pictures, and for clips that do not tell it."""
+    noise: dict | None = None
+    """Of a sample that `rank` drew: `key` of the noise that it was drawn from, and its `size` (height, width,
+    frames)."""
 
 
 class Item(NamedTuple):

@@ -123,7 +123,9 @@ class TableRecords(Records):
     def _record(self, row: Row, name: str) -> Record:
         c = self.columns
         first = self._media(row, c.first, name)
+        first = first._replace(noise=c.noise(row, 0, first.name))
         second = None if c.second is None else self._media(row, c.second, name)
+        second = second and second._replace(noise=c.noise(row, 1, second.name))
         # a file's own name goes with it wherever its row moves to
         files = [media.name for media in (first, second) if media is not None]
         identity = " ".join(files) if isinstance(first.content, Path) else name
@@ -154,7 +156,7 @@ class TableRecords(Records):
                 if isinstance(row, BadItem):
                     raise row
                 record = self._record(row, self.table.name(position))
-                halves = [(media.name, media.size) if media else None for media in (record.winner, record.loser)]
+                halves = [media and _identity(media) for media in (record.winner, record.loser)]
                 content = [record.id, record.caption, halves, *record.more]
                 more += [hash64(caption.encode()) for caption in record.more]
                 hashes[position], captions[position] = hash64(record.id.encode()), hash64(record.caption.encode())
@@ -182,6 +184,10 @@ class TableRecords(Records):
 
     def _rows_of(self, first: int) -> list[int]:
         return [first, *self._captions_of.get(first, ())]
+
+
+def _identity(media: Media) -> tuple:
+    return (media.name, media.size) if media.noise is None else (media.name, media.size, media.noise)
 
 
 def _distinct(hashes: Iterable[int]) -> int:

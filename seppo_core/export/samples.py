@@ -21,6 +21,11 @@ WriteSample = Callable[[Path, UInt8[Tensor, "f h w 3"]], Path]
 """Writes frames (one for an image) as a file named after a stem, and returns the file's path."""
 
 
+def noise_key(prompt: str, seed: int) -> tuple[int | str, ...]:
+    """The key of the noise that a sample is drawn from, for `keyed_normal`."""
+    return seed, purposes.DRAW, prompt
+
+
 class Draw:
     """Draws pixels for (prompt, seed) pairs. A sample's noise depends on its seed and prompt alone, not on the order
     or batch that it is drawn in, so that models can be compared sample by sample."""
@@ -44,7 +49,7 @@ class Draw:
     @torch.no_grad()
     def __call__(self, pairs: list[tuple[str, int]]) -> Float[Tensor, " b 3 *pixels"]:
         """Pixels in [-1, 1] for `pairs` of prompt and seed, float32 on the CPU."""
-        keys = [(seed, purposes.DRAW, prompt) for prompt, seed in pairs]
+        keys = [noise_key(*pair) for pair in pairs]
         device = self.adapter.device
         condition = self.adapter.encode_prompts([prompt for prompt, _ in pairs])
         latents = sample(

@@ -7,12 +7,14 @@ from seppo_core.config.method_specs import Ranking
 
 
 class Scored(NamedTuple):
-    """A sample's file, relative to the table, with its prompt, seed and score."""
+    """A sample's file, relative to the table, with its prompt, seed and score; `noise` is what the table says of the
+    noise that it was drawn from, if anything."""
 
     file: str
     prompt: str
     seed: int
     score: float
+    noise: Mapping[str, Any] | None = None
 
 
 class Ranked(NamedTuple):
@@ -50,4 +52,5 @@ def rank(scored: Sequence[Scored], supervision: Ranking, min_gap: float = 0.0) -
 
 
 def _row(one: Scored) -> Mapping[str, Any]:
-    return {"file_name": one.file, "caption": one.prompt, "score": one.score, "seed": one.seed}
+    told = {} if one.noise is None else {"noise_key": one.noise}
+    return {"file_name": one.file, "caption": one.prompt, "score": one.score, "seed": one.seed} | told

@@ -110,6 +110,14 @@ def sample_steps(
         yield latents
 
 
+def adds_noise(scheduler: SchedulerMixin) -> bool:
+    """Whether a solver draws noise between its steps, so that the noise it begins with does not give the sample."""
+    name = type(scheduler).__name__
+    return any(part in name for part in ("Ancestral", "DDPM", "LCM", "TCD", "SDE")) or "sde" in str(
+        scheduler.config.get("algorithm_type", "")
+    )
+
+
 def make_scheduler(name: str | None, base: SchedulerMixin) -> SchedulerMixin:
     """The solver called `name` on the betas, prediction and time grid of `base`; None or "default" is `base` itself.
 

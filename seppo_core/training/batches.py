@@ -1,6 +1,6 @@
 """Which winners an update sees and what is drawn for them: all of it a function of (seed, update, index)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -11,12 +11,17 @@ from torch import Tensor
 
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.data import DataConfig
+from seppo_core.config.method import Noise
 from seppo_core.io import purposes
 from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.methods.step import Batch
 from seppo_core.models.noise_path import NoisePath
 from seppo_core.training.judged import Judged
 from seppo_core.training.sample_buffer import SampleBuffer
+
+Tracked = Callable[[Sequence[int], Sequence[int], Sequence[bool], Judged | None, bool], tuple[Tensor, Tensor]]
+"""Gives the noises that winners and counterparts were drawn from: of training positions, their items in the cache,
+whether each is mirrored, what a judge chose, and whether the counterparts are losers."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,27 @@ def open_validation(data: DataConfig, cache: WinnerCache) -> WinnerCache | None:
     return validation
 
 
+def check_tracked(cache: WinnerCache, data: DataConfig, losers: bool) -> None:
+    """ValueError if the noise of an item is not known: that of a loser, of the winner of such a pair, or of a winner
+    that `rank` drew at another size."""
+    size = [data.height, data.width, data.frames]
+    for index in range(len(cache)):
+        for view in cache.manifest.views if losers else cache.manifest.views[:1]:
+            noise = cache.noise(index, view)
+            name = cache.ids([index])[0]
+            if noise is None and losers:
+                raise ValueError(
+                    f"method.noise=tracked needs the noise that each half of a pair was drawn from, and {data.cache} "
+                    f"does not tell that of {name} ({view}); prepare pairs that `rank` drew, or set method.noise=shared"
+                )
+            if noise is not None and noise["size"] != size:
+                was, now = (" x ".join(map(str, one)) for one in (noise["size"], size))
+                raise ValueError(
+                    f"method.noise=tracked: {name} of {data.cache} was drawn as {was} (height x width x frames) and is "
+                    f"prepared as {now}, so that its noise has another shape; prepare it as it was drawn"
+                )
+
+
 def chosen_captions(
     cache: WinnerCache, items: list[int], positions: Iterable[int], seed: int, draws: Draws
 ) -> list[int]:
@@ -109,7 +135,9 @@ class BatchMaker:
     caption_dropout: float = 0.0
     flip: bool = False
     posterior: Literal["draw", "mode"] = "draw"
-    noise: Literal["independent", "shared"] = "independent"
+    noise: Noise = "independent"
+    tracked: Tracked | None = None
+    """What makes the noises of pairs again where `noise` is "tracked"."""
     losers: bool = False
     """Whether the counterpart is the loser of the cache's pair."""
     labels: bool = False
@@ -145,26 +173,30 @@ class BatchMaker:
         if judged is not None:
             winner = judged.winners(positions) if self.reward_clip is None else judged.buffer.read(positions)
         else:
-            noise = torch.stack([draw["posterior_noise"] for draw in draws])
-            winner = self.cache.posterior(items, flipped).sample(noise)
+            drawn = torch.stack([draw["posterior_noise"] for draw in draws])
+            winner = self.cache.posterior(items, flipped).sample(drawn)
         counterpart, counterpart_condition = None, None
         if buffer is not None:
             counterpart = buffer.read(positions)
         elif self.losers and judged is not None:
             counterpart = judged.losers(positions)
         elif self.losers:
-            noise = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
-            counterpart = self.cache.posterior(items, flipped, "loser").sample(torch.stack(noise))
+            drawn = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
+            counterpart = self.cache.posterior(items, flipped, "loser").sample(torch.stack(drawn))
             counterpart_condition = to_device(self.cache.condition(items, dropped, "loser", chosen))
+        noise, counterpart_noise = stack("noise"), None if counterpart is None else stack("counterpart_noise")
+        if self.tracked is not None:
+            both = self.tracked(positions, items, flipped, judged, self.losers)
+            noise, counterpart_noise = (one.to(device) for one in both)
         anchor = self._anchor(update, indices) if self.anchor_draws else None
         return Batch(
             x0=winner.to(device),
             condition=to_device(self.cache.condition(items, dropped, chosen=chosen)),
             t=self.noise_path.timesteps(torch.stack([draw["u"] for draw in draws])).to(device),
-            noise=stack("noise"),
+            noise=noise,
             noise_path=self.noise_path,
             counterpart=None if counterpart is None else counterpart.to(device),
-            counterpart_noise=None if counterpart is None else stack("counterpart_noise"),
+            counterpart_noise=counterpart_noise,
             counterpart_condition=counterpart_condition,
             desirable=self.cache.labels(items).to(device) if self.labels else None,
             reward=None if self.reward_clip is None else judged.rewards(positions, self.reward_clip).to(device),

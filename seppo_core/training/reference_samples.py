@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -63,7 +63,7 @@ class ReferenceSampler:
         """Latents for `positions`, (n, c, [f], h, w), after each step of the solver, in the cache's latent space; the
         last are the samples."""
         items = [self.order.item(position) for position in positions]
-        noise = self._noise((self.purpose,), iteration, positions)
+        noise = self.noise(iteration, positions)
         chosen = chosen_captions(self.cache, items, self.order.captions(positions), self.seed, self.draws)
         condition = self.cache.condition(items, [False] * len(items), chosen=chosen)
         for latents in sample_steps(
@@ -92,6 +92,10 @@ class ReferenceSampler:
         noise = self._noise(self._own(purposes.REENCODE), iteration, positions)
         return posterior.sample(noise.to(posterior.mean))
 
+    def noise(self, iteration: int, positions: Sequence[int]) -> Tensor:
+        """The noise that each of these samples is drawn from, (n, c, [f], h, w)."""
+        return self._noise((self.purpose,), iteration, positions)
+
     def captions(self, positions: range) -> list[str]:
         """The captions that the samples at `positions` are of."""
         items = [self.order.item(position) for position in positions]
@@ -102,7 +106,7 @@ class ReferenceSampler:
         """The key of a further draw."""
         return (purpose,) if self.purpose == purposes.SAMPLE else (purpose, self.purpose)
 
-    def _noise(self, purpose: tuple[str, ...], iteration: int, positions: range) -> Tensor:
+    def _noise(self, purpose: tuple[str, ...], iteration: int, positions: Sequence[int]) -> Tensor:
         shape = self.cache.latent_shape
         return torch.stack(
             [keyed_stream(self.draws, self.seed, *purpose, iteration, p).normal(shape) for p in positions]

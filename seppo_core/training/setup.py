@@ -33,7 +33,7 @@ from seppo_core.run.find_checkpoint import checkpoint_label, find_checkpoint
 from seppo_core.run.folder import holds_run, open_run, with_draws
 from seppo_core.run.logging import require_wandb
 from seppo_core.run.previews import Drawing
-from seppo_core.training.batches import open_validation, split_items
+from seppo_core.training.batches import check_tracked, open_validation, split_items
 from seppo_core.training.judged import open_loop_judge
 from seppo_core.training.preview import Preview
 from seppo_core.training.preview_judge import PreviewJudge
@@ -299,6 +299,8 @@ def _check_form(config: Config, cache: WinnerCache) -> None:
             f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
             f"prepare the data with data.supervision={needed} into another data.cache"
         )
+    if config.method.noise == "tracked" and config.loop.judge is None:
+        check_tracked(cache, config.data, config.method.spec.counterpart == "loser")
 
 
 def _check_latents(config: Config, cache: WinnerCache, adapter: Adapter) -> None:

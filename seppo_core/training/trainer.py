@@ -32,6 +32,7 @@ from seppo_core.training.preview_rounds import PreviewRounds
 from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, sample_variance
 from seppo_core.training.sample_buffer import SampleBuffer
 from seppo_core.training.setup import RunParts
+from seppo_core.training.tracked_noise import tracked_noise
 from seppo_core.training.validation import make_validation
 
 
@@ -70,13 +71,11 @@ class Trainer:
             self.reference.track(optimizer)
         self.schedule = make_schedule(config.optimizer, optimizer, self.total, config.draws)
         self.policy, self.optimizer = self.layout.wrap(denoiser, optimizer)
-
         self.stepper = Stepper(
             self.layout, self.optimizer, self.schedule, list(self.parameters.values()),
             config.optimizer.max_grad_norm,
         )  # fmt: skip
 
-        # without a reference nothing is ever drawn from it
         self.pool = run_pool(folder, config)
         best = partial(best_checkpoint, folder) if loop.keep_best else lambda: None
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints, loop.keep_every, best)
@@ -87,12 +86,6 @@ class Trainer:
         order = WinnerOrder(len(items), config.seed, config.draws, items if data.validation else None, each)
         self.validation = make_validation(parts, self.layout, order, held_out)
         self.start: dict[str, float] = {}
-        self.batches = BatchMaker(
-            cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
-            caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
-            losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
-            reward_clip=vars(method).get("reward_clip"), anchor_draws=method.anchor_draws, draws=config.draws,
-        )  # fmt: skip
         s = config.reference_samples
         sampler = ReferenceSampler(
             adapter=adapter, cache=cache, order=order, seed=config.seed, settings=s, device=self.accelerator.device,
@@ -101,6 +94,13 @@ class Trainer:
         positions = loop.updates_per_iteration * loop.batch_size
         self.samples = ReferenceSamples(folder / BUFFER, self.layout, sampler, size=positions, chunk=s.batch_size)
         self.judged = judged_samples(parts, self.layout, sampler) if loop.judge is not None else None
+        self.batches = BatchMaker(
+            cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
+            caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
+            losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
+            reward_clip=vars(method).get("reward_clip"), anchor_draws=method.anchor_draws, draws=config.draws,
+            tracked=tracked_noise(config, cache, sampler, self.judged) if method.noise == "tracked" else None,
+        )  # fmt: skip
         self.progress = Progress()
         self.stop = StopCoordinator(self.accelerator, collective=self.layout.collective)
 

@@ -69,7 +69,7 @@ def test_every_arm_has_cells_of_its_own(modality, scale):
 
 def test_image_arms_cover_every_method_from_one_base_and_batch():
     plan = Plan("image", SCALES["image"]["quick"], regimes=("mixture",))
-    assert ["base", *plan.arms("mixture")] == list(ARMS)
+    assert ["base", *plan.arms("mixture")] == [name for name, arm in ARMS.items() if not arm.drawn]
     configs = {arm: arm_config("image", ARMS[arm]) for arm in plan.arms("mixture")}
     assert {config.method.name for config in configs.values()} == {
         "seppo", "sspo", "sft", "dpo", "spin", "ditto", "mapo", "kto", "gt_pair", "dro", "poly_dpo", "dspo", "nft",

@@ -1,5 +1,6 @@
 """What training relies on, for every family: ties at equal weights, what a LoRA reaches, what an export loads as."""
 
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from seppo_core.export.weights import write_full, write_lora
 from seppo_core.methods.contrastive import seppo_loss
 from seppo_core.methods.errors import Errors, anchor_sign
+from seppo_core.methods.nft import Nft
 from seppo_core.methods.reference import FrozenCopy, LoraView, Reference, SwappedWeightsReference, make_reference
 from seppo_core.methods.step import Batch, pair_errors
 from seppo_core.models.adapter import Adapter
@@ -111,6 +113,34 @@ def test_lora_step_reaches_only_the_policy_s_lora(family, tmp_path):
     policy_loras = {name for name in before if ".policy." in name}
     # every one of them: a switch of adapters between forward and backward would drop some or all
     assert changed == policy_loras
+
+
+@pytest.mark.parametrize("normalise", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_nft_is_its_formula_on_what_is_predicted(family, tmp_path, normalise):
+    """Of diffusions and flows alike: the errors of x_0 that both implicit policies come to, each by hand."""
+    adapter, beta = lora_policy(family, tmp_path), 0.3
+    reference = make_reference(adapter.denoiser)
+    reference.load(shaken(trainable_state(adapter.denoiser), seed=2))
+    batch = replace(batch_of(adapter, family), reward=torch.tensor([0.2, 1.0]), counterpart=None)
+    loss, metrics = Nft(beta=beta, normalise=normalise).loss(adapter, adapter.denoiser, reference, batch)
+    path, t = adapter.path, batch.t
+    x_t = path.add_noise(batch.x0, batch.noise, t)
+    with torch.no_grad():
+        own = adapter.predict(adapter.denoiser, x_t, t, batch.condition)
+        with reference.active() as frozen:
+            old = adapter.predict(frozen, x_t, t, batch.condition)
+    expected = 0.0
+    for share, side in ((batch.reward, own - old), (1 - batch.reward, old - own)):
+        off = old + beta * side - path.target(batch.x0, batch.noise, t)
+        if normalise:
+            off = path.recover(x_t.double(), (old + beta * side).double(), t) - batch.x0
+        error = off.double().square().flatten(1).mean(1)
+        size = off.double().abs().flatten(1).mean(1) if normalise else 1
+        expected = expected + (share * error / size / beta).mean()
+    assert loss.item() == pytest.approx(float(expected), rel=2e-3)
+    assert (
+        metrics["drift"].item() == pytest.approx(float((own - old).square().mean()), rel=1e-4) and metrics["drift"] > 0
+    )
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

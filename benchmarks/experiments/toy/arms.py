@@ -32,6 +32,8 @@ class Arm:
     """The arm whose passes it is given: it makes so many more updates."""
     weighted: bool = False
     """Whether the weight of its winner term is tuned too."""
+    drawn: bool = False
+    """Whether it needs pairs that the base has drawn itself."""
 
 
 ARMS = {
@@ -66,6 +68,10 @@ ARMS = {
     "online_seppo": Arm(
         "SePPO, indicator, initial reference, online: best of 4", "online_seppo", "prompts", "further options"
     ),
+    "seppo_tracked": Arm(
+        "SePPO, indicator, initial reference, tracked noise", "seppo_tracked", "winners", "further options"
+    ),
+    "dpo_tracked": Arm("DPO, pairs, tracked noise", "dpo_tracked", "pairs", "further options", drawn=True),
     "seppo_draws": Arm("SePPO, sign of 4 draws", "seppo_draws", "winners", "further options"),
     "seppo_batch": Arm("SePPO, sign per batch", "seppo_batch", "winners", "further options"),
     "seppo_sft": Arm("SePPO + SFT", "seppo_sft", "winners", "further options"),
@@ -80,6 +86,7 @@ TIERS: dict[str, tuple[str, ...]] = {
     "B": (
         "seppo_initial", "seppo_latest", "sspo", "spin", "dro", "dpo", "dpo_guard", "poly_dpo", "dspo", "mapo", "kto",
         "seppo_sft", "anchor_off", "online_dpo", "online_seppo", "nft",
+        "seppo_tracked", "dpo_tracked",
     ),
     "D": ("sft_matched", "indicator_initial", "dpo_sft"),
 }  # fmt: skip

@@ -57,7 +57,8 @@ def write_own(folder: Path, modality: Modality, samples: int, rounds: int, base:
         for row in read_lines(out / "metadata.jsonl"):
             rows.append(row | {key: f"{out.name}/{row[key]}" for key in ("file_name", "loser_file_name")})
     _table(own / "winners.jsonl", [_item(row, "file_name") for row in rows])
-    _table(own / "pairs.jsonl", [_item(row, "file_name") | {"loser_file_name": row["loser_file_name"]} for row in rows])
+    losers = ("loser_file_name", "loser_noise_key")
+    _table(own / "pairs.jsonl", [_item(row, "file_name") | {key: row[key] for key in losers} for row in rows])
     _table(
         own / "labels.jsonl",
         [_item(row, key) | {"label": key == "file_name"} for row in rows for key in ("file_name", "loser_file_name")],
@@ -73,7 +74,8 @@ def write_own(folder: Path, modality: Modality, samples: int, rounds: int, base:
 
 
 def _item(row: dict, key: str) -> dict:
-    return {"file_name": row[key], "caption": row["caption"]}
+    noise = row["noise_key" if key == "file_name" else "loser_noise_key"]
+    return {"file_name": row[key], "caption": row["caption"], "noise_key": noise}
 
 
 def _table(path: Path, rows: list[dict]) -> None:

@@ -142,7 +142,11 @@ LARGE = Regime(
     modalities=("image",),
 )
 CORE = ("continued", "sft", "sft_matched", "seppo")
-MAIN = Regime("mixture", "as many winners as fit the captions evenly, the better of two draws of the mixture")
+MAIN = Regime(
+    "mixture",
+    "as many winners as fit the captions evenly, the better of two draws of the mixture",
+    arms=tuple(name for name, arm in ARMS.items() if not arm.drawn),
+)
 REGIMES = {
     "own": OWN,
     "large": LARGE,
