@@ -8,6 +8,8 @@ import pytest
 from seppo_image import commands
 from seppo_video.frames import write_clip
 from tests import tiny
+from tests.training.judged_runs import WORDS, config_of, watched
+from tests.workshop import Workshop
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,25 @@ loop: {{iterations: 2, updates_per_iteration: 2, batch_size: 2, micro_batch_size
 optimizer: {{lr: 1.0e-3}}
 """)
     return root
+
+
+@pytest.fixture(scope="session")
+def prompts(workshop, tmp_path_factory) -> Workshop:
+    """The workshop with a cache of prompts alone."""
+    folder = tmp_path_factory.mktemp("prompts")
+    (folder / "prompts.txt").write_text("\n".join(WORDS))
+    made = Workshop(workshop.base, folder / "prompts.txt", folder / "cache")
+    commands.prepare(config_of(made, folder / "unused"))
+    return made
+
+
+@pytest.fixture(scope="session")
+def judged_whole(prompts, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        return watched(config_of(prompts, tmp_path_factory.mktemp("whole") / "run"), patch)
+
+
+@pytest.fixture
+def judged_run(judged_whole) -> Path:
+    """Folder of a finished run with a judge; not to be written to."""
+    return judged_whole.run

@@ -12,9 +12,10 @@ from PIL import Image
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.options import RankRequest
 from seppo_core.models.sampling import make_scheduler, sample
+from seppo_core.training.batches import WinnerOrder
 from seppo_image import commands
 from tests.judges import PROMPTS
-from tests.training.test_loop_judge import config_of, prompts, watched  # noqa: F401
+from tests.training.judged_runs import config_of, watched
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,6 @@ def shown(path) -> torch.Tensor:
 
 def rows_of(made, folder) -> list[dict]:
     """The table's row of each training position."""
-    from seppo_core.training.batches import WinnerOrder
-
     config, cache = made.parts.config, made.parts.cache
     order = WinnerOrder(len(cache), config.seed, config.draws)
     table = {row["file_name"]: row for row in map(json.loads, (folder / "metadata.jsonl").read_text().splitlines())}
@@ -119,7 +118,7 @@ def test_winners_of_rank_and_from_elsewhere_beside_the_own_sample(workshop, tmp_
 
 
 @pytest.mark.slow
-def test_halves_that_a_judge_chose(prompts, tmp_path, monkeypatch):  # noqa: F811
+def test_halves_that_a_judge_chose(prompts, tmp_path, monkeypatch):
     method = MethodConfig.variants()["dpo"](beta=5, noise="tracked")
     config = replace(config_of(prompts, tmp_path / "run", iterations=1), method=method)
     config = replace(
