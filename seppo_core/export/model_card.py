@@ -84,6 +84,7 @@ def _settings(config: Config) -> dict[str, Any]:
         **{key: value for key, value in plain(m).items() if key not in ("name", "reference", "pool_window")},
         "reference": m.strategy if m.pool_window is None else f"{m.strategy} of the newest {m.pool_window}",
         "counterpart": m.spec.counterpart,
+        "winners chosen by": None if loop.judge is None else f"{loop.judge}, {loop.judge_samples} samples a caption",
         "trained": f"{tune.mode}, {tune.scope}" + (f", rank {tune.rank}" if tune.mode == "lora" else ""),
         "iterations x updates x batch": f"{loop.iterations} x {loop.updates_per_iteration} x {loop.batch_size}",
         "optimiser": f"{optimizer.name}, lr {optimizer.lr:g}, {optimizer.schedule}",

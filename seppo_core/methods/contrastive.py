@@ -18,10 +18,10 @@ from seppo_core.methods.step import (
     Batch,
     anchor_gap,
     both_item_errors,
+    observed_drift,
     observed_guard,
     pair_of,
     pair_pass,
-    reference_pair,
 )
 from seppo_core.models.adapter import Adapter
 
@@ -61,20 +61,23 @@ class Contrastive(ReferenceLossConfig, Method, ABC):
     def compute(self, adapter, policy, reference, batch, observed):
         # every pass of the reference, and every one without gradient, before the one that the gradient goes through
         better = self._better(adapter, policy, reference, batch, observed)
-        held = reference_pair(adapter, reference, batch)
+        with reference.active() as frozen:
+            held = pair_pass(adapter, frozen, batch)
         winner, counterpart = pair_pass(adapter, policy, batch)
-        errors = pair_of(reference, winner.errors, counterpart.errors, *held)
+        errors = pair_of(reference, winner.errors, counterpart.errors, *(one.errors for one in held))
+        metrics = {"drift": observed_drift(reference, held[0], winner, batch)}
+        # the reference's residuals are not kept through the backward pass
+        del held
         if better is None:
             sign = anchor_sign(errors, self.flipper)
         else:
             sign = flip(better, self.flipper, errors.policy_winner.dtype)
-        metrics = {}
         if self.guard is not None:
             scale = guard_scale(winner.residuals, counterpart.residuals, sign, mu=self.guard)
             if self.guards_batch:
                 scale = guard_limit(observed["guard_squared"], observed["guard_inner"], mu=self.guard).expand_as(scale)
             errors = errors._replace(policy_sample=scale_gradient(errors.policy_sample, scale))
-            metrics = {"guard_scale": scale.mean()}
+            metrics |= {"guard_scale": scale.mean()}
         loss, watched = self.preference(errors, sign)
         if self.flipper == "off":
             # nothing has decided them

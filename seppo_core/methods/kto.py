@@ -9,7 +9,7 @@ from torch import Tensor
 from seppo_core.config.methods.kto import KtoConfig
 from seppo_core.methods.errors import accuracy, at_least_float32
 from seppo_core.methods.method import Method
-from seppo_core.methods.step import both_item_errors
+from seppo_core.methods.step import both_item_errors, item_pass, observed_drift, tied
 
 
 class LabelledErrors(NamedTuple):
@@ -69,5 +69,12 @@ class Kto(KtoConfig, Method):
         return {"gain": (held - own).mean()}
 
     def compute(self, adapter, policy, reference, batch, observed):
-        errors = LabelledErrors(*both_item_errors(adapter, policy, reference, batch), batch.desirable)
-        return kto_loss(errors, beta=self.beta, baseline=observed["gain"], weights=self.kto_weights)
+        with reference.active() as frozen:
+            held = item_pass(adapter, frozen, batch)
+        own = item_pass(adapter, policy, batch)
+        moved = {"drift": observed_drift(reference, held, own, batch)}
+        errors = LabelledErrors(own.errors, tied(reference, held.errors, own.errors), batch.desirable)
+        # the reference's residuals are not kept through the backward pass
+        del held
+        loss, metrics = kto_loss(errors, beta=self.beta, baseline=observed["gain"], weights=self.kto_weights)
+        return loss, metrics | moved

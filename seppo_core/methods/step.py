@@ -262,3 +262,9 @@ def drift(reference: Reference, held: Pass, own: Pass, batch: Batch) -> Float[Te
     if reference.equals_policy:
         return torch.zeros_like(held.errors)
     return batch.noise_path.weight(batch.t) * squared_error(own.residuals - held.residuals)
+
+
+@torch.no_grad()
+def observed_drift(reference: Reference, held: Pass, own: Pass, batch: Batch) -> Float[Tensor, ""]:
+    """The mean of `drift` over the batch, to watch."""
+    return drift(reference, held, own, batch).mean()

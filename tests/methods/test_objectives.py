@@ -114,6 +114,19 @@ def test_a_method_on_one_s_own_batch_is_the_paper_s_formula(adapter, reference):
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", [Seppo(beta=20.0), Dpo(beta=20.0, guard=0.1, noise="shared"), Kto(beta=20.0)])
+def test_drift_is_how_far_policy_and_reference_predict_apart(adapter, reference, method):
+    batch = batch_of(adapter)
+    metrics = method.loss(adapter, adapter.denoiser, reference, batch)[1]
+    x_t = adapter.path.add_noise(batch.x0, batch.noise, batch.t)
+    with torch.no_grad():
+        own, held = (
+            adapter.predict(one, x_t, batch.t, batch.condition) for one in (adapter.denoiser, reference.module)
+        )
+    assert metrics["drift"].item() == pytest.approx((own - held).double().square().mean().item(), rel=1e-4)
+    assert not metrics["drift"].requires_grad
+
+
 def test_a_batch_draws_what_it_is_not_given(adapter):
     latents, condition = normal(2, 4, 8, 8, seed=1), adapter.encode_prompts(["a", "b"])
     make = lambda **given: Batch.of(  # noqa: E731
