@@ -115,12 +115,15 @@ class JudgedSamples:
     def _judge(self, buffer: SampleBuffer, stop: StopCoordinator) -> int:
         """Has those scored that have no score yet, and writes down the scores of all; how many were asked for."""
         found = self._answers(buffer)
-        asked = 0
+        asked, path = 0, buffer.folder / ANSWERS
+        # a kill may have broken off the last line
+        whole = path.read_bytes().endswith(b"\n")
         size = buffer.stop - buffer.start
         with (
-            (buffer.folder / ANSWERS).open("a", encoding="utf-8") as lines,
+            path.open("a", encoding="utf-8") as lines,
             progress_bar(size, unit="sample", description=self.judge.name) as bar,
         ):
+            lines.write("" if whole else "\n")
             bar.update(len(found))
             for part in self._parts(buffer):
                 reasons: dict[int, str] = {}
