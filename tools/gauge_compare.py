@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 from safetensors.torch import load_file
 
+LATER = ("drift",)
+"""Metrics that the old commit does not log."""
 SHOWN = 160
 """Characters of a value that a difference shows."""
 
@@ -52,7 +54,7 @@ def run_facts(run: Path, signs: bool = True) -> dict[str, Any]:
             {
                 key: value
                 for key, value in json.loads(line).items()
-                if "second" not in key and key != "lr" and (signs or not key.startswith("share_s_"))
+                if "second" not in key and key not in ("lr", *LATER) and (signs or not key.startswith("share_s_"))
             }
             for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         ],

@@ -120,12 +120,13 @@ def test_winners_of_rank_and_from_elsewhere_beside_the_own_sample(workshop, tmp_
 @pytest.mark.slow
 def test_halves_that_a_judge_chose(prompts, tmp_path, monkeypatch):
     method = MethodConfig.variants()["dpo"](beta=5, noise="tracked")
-    config = replace(config_of(prompts, tmp_path / "run", iterations=1), method=method)
+    config = replace(config_of(prompts, tmp_path / "run", updates_per_iteration=3), method=method)
     config = replace(
         config, data=replace(config.data, caption_dropout=0.0), optimizer=replace(config.optimizer, warmup_updates=0)
     )
     made = watched(config, monkeypatch)
-    for batch, place in made.places.values():
+    # in the second iteration another policy has drawn them
+    for batch, place in [made.places[position] for position in range(6)]:
         one = slice(place, place + 1)
         condition = {name: value[one] for name, value in batch.condition.items()}
         for noise, latents in ((batch.noise, batch.x0), (batch.counterpart_noise, batch.counterpart)):
