@@ -51,6 +51,7 @@ def test_the_table_holds_the_judge_s_best_and_worst_and_prepare_reads_it(worksho
         reds = {name: red_of(out / name) for name in reds}
         assert row["file_name"] == max(reds, key=reds.get)
         assert row["loser_file_name"] == min(reds, key=reds.get)
+        assert row["noise_key"] == {"key": [row["seed"], "draw", row["caption"]], "size": [64, 64, 1]}
     assert f"3 rows of pairs: {out / 'metadata.jsonl'}" in capsys.readouterr().out
     data = replace(config.data, source=str(out), cache=str(tmp_path / "cache"), supervision="pairs")
     commands.prepare(replace(config, data=data))
