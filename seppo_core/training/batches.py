@@ -12,6 +12,7 @@ from torch import Tensor
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.data import DataConfig
 from seppo_core.config.method import Noise
+from seppo_core.config.schema import Config
 from seppo_core.io import purposes
 from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.methods.step import Batch
@@ -88,6 +89,28 @@ def open_validation(data: DataConfig, cache: WinnerCache) -> WinnerCache | None:
                 f"{there}; prepare it with this config, but for data.source and data.cache"
             )
     return validation
+
+
+def check_form(config: Config, cache: WinnerCache) -> None:
+    """ValueError if the method does not learn from what the cache holds."""
+    if config.data.flip and not cache.manifest.mirrored:
+        raise ValueError(
+            f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
+        )
+    needed = config.method.spec.supervision
+    if (cache.form == "prompts") != (config.loop.judge is not None):
+        asked = config.data.supervision
+        raise ValueError(
+            f"data.supervision={asked}, but {config.data.cache} holds {cache.form}; prepare the data with this config "
+            "into another data.cache"
+        )
+    if not config.method.spec.learns_from(cache.form):
+        raise ValueError(
+            f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
+            f"prepare the data with data.supervision={needed} into another data.cache"
+        )
+    if config.method.noise == "tracked" and config.loop.judge is None:
+        check_tracked(cache, config.data, config.method.spec.counterpart == "loser")
 
 
 def check_tracked(cache: WinnerCache, data: DataConfig, losers: bool) -> None:

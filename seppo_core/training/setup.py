@@ -33,7 +33,7 @@ from seppo_core.run.find_checkpoint import checkpoint_label, find_checkpoint
 from seppo_core.run.folder import holds_run, open_run, with_draws
 from seppo_core.run.logging import require_wandb
 from seppo_core.run.previews import Drawing
-from seppo_core.training.batches import check_tracked, open_validation, split_items
+from seppo_core.training.batches import check_form, open_validation, split_items
 from seppo_core.training.judged import open_loop_judge
 from seppo_core.training.preview import Preview
 from seppo_core.training.preview_judge import PreviewJudge
@@ -94,7 +94,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
     config = with_draws(config, folder)
-    _check_form(config, cache)
+    check_form(config, cache)
     split_items(len(cache), config.data.validation, config.seed, config.draws)
     validation = open_validation(config.data, cache)
     # the first Accelerator of a process fixes its precision
@@ -280,27 +280,6 @@ def make_preview(config: Config, adapter: Adapter, folder: Path) -> Preview | No
 def _same_preview(config: Config, folder: Path) -> bool:
     """Whether the run began with these prompts, seed and solver, so that its first picture is of the same samples."""
     return Drawing.of(load_config(folder / "config.yaml", type(config), warn=False)) == Drawing.of(config)
-
-
-def _check_form(config: Config, cache: WinnerCache) -> None:
-    if config.data.flip and not cache.manifest.mirrored:
-        raise ValueError(
-            f"data.flip=true, but {config.data.cache} was prepared without it; prepare again with data.flip"
-        )
-    needed = config.method.spec.supervision
-    if (cache.form == "prompts") != (config.loop.judge is not None):
-        asked = config.data.supervision
-        raise ValueError(
-            f"data.supervision={asked}, but {config.data.cache} holds {cache.form}; prepare the data with this config "
-            "into another data.cache"
-        )
-    if not config.method.spec.learns_from(cache.form):
-        raise ValueError(
-            f"method.name={config.method.name} learns from {needed}, but {config.data.cache} holds {cache.form}; "
-            f"prepare the data with data.supervision={needed} into another data.cache"
-        )
-    if config.method.noise == "tracked" and config.loop.judge is None:
-        check_tracked(cache, config.data, config.method.spec.counterpart == "loser")
 
 
 def _check_latents(config: Config, cache: WinnerCache, adapter: Adapter) -> None:

@@ -81,7 +81,6 @@ class Trainer:
         self.checkpoints = CheckpointFolder(folder / "checkpoints", loop.keep_checkpoints, loop.keep_every, best)
         data = config.data
         items, held_out = split_items(len(cache), data.validation, config.seed, config.draws)
-        # samples of one caption lie in a row if each is an item of its own
         each = 1 if method.spec.pairs_candidates else loop.judge_samples
         order = WinnerOrder(len(items), config.seed, config.draws, items if data.validation else None, each)
         self.validation = make_validation(parts, self.layout, order, held_out)
@@ -131,9 +130,8 @@ class Trainer:
                     where = f"after update {self.progress.update} of {self.total}"
                     raise Stopped(stopped.signum, where) from stopped
             if self.is_main:
-                self.samples.remove()
-                if self.judged is not None:
-                    self.judged.remove()
+                for samples in filter(None, (self.samples, self.judged)):
+                    samples.remove()
             self.accelerator.wait_for_everyone()
 
     def _train(self, recorder: RunRecorder) -> None:
@@ -176,8 +174,7 @@ class Trainer:
             about["sampler"] = sampler
         if buffer is not None and (variance := sample_variance(buffer)) is not None:
             about["sample_variance"] = variance
-        if judged is not None:
-            about |= judged.metrics()
+        about |= {} if judged is None else judged.metrics()
         updates = range(self.progress.update, last)
         with self._feed(updates, buffer, judged) as batches:
             for update in updates:
