@@ -109,7 +109,11 @@ def _with_alphas_in(pipeline: DiffusionPipeline, component: str, source: str) ->
         layer = key.removesuffix(".alpha")
         for down, up in (("lora_A", "lora_B"), ("lora_down", "lora_up")):
             if f"{layer}.{down}.weight" in tensors and f"{layer}.{up}.weight" in tensors:
-                tensors[f"{layer}.{up}.weight"] *= alpha / len(tensors[f"{layer}.{down}.weight"])
+                rank = len(tensors[f"{layer}.{down}.weight"])
+                tensors[f"{layer}.{up}.weight"] *= alpha / rank
+                if down == "lora_down":
+                    # without one, readers of kohya's names stumble
+                    tensors[key] = torch.tensor(float(rank))
                 break
         else:
             raise ValueError(f"lora={source!r} has {key!r} and no factors beside it; give the whole file")
@@ -129,6 +133,13 @@ def _read(pipeline: DiffusionPipeline, component: str, source: str, given: str |
     except (OSError, SafetensorError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"lora={source!r} cannot be read ({why}); if it is there, copy it again") from error
+    # of converters that meet names or sizes which they do not expect
+    except (KeyError, IndexError, RuntimeError, AssertionError, NotImplementedError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(
+            f"lora={source!r} has names or sizes that diffusers' converter does not know ({why}); give it in "
+            "diffusers' own format"
+        ) from error
     if scales:
         raise ValueError(
             f"lora={source!r} is a DoRA, whose {len(scales)} scales ({_named(scales)}) diffusers leaves out; "

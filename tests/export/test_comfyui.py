@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers.loaders.lora_conversion_utils import _convert_hunyuan_video_lora_to_diffusers
 from diffusers.loaders.single_file_utils import convert_animatediff_checkpoint_to_diffusers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from seppo_core.config.options import ExportRequest, check_export
@@ -29,6 +29,13 @@ READ = {
 }  # fmt: skip
 """Rows whose file diffusers reads as it is, and how its keys begin."""
 QUICK = ("stable-diffusion", "wan")
+QKV = ("to_q", "to_k", "to_v")
+WAN_BLOCK = {"blocks_0_ffn_0": ["blocks.0.ffn.net.0.proj"], "blocks_0_ffn_2": ["blocks.0.ffn.net.2"]} | {
+    f"blocks_0_{own}_attn_{one}": [f"blocks.0.{theirs}.{projection}"]
+    for own, theirs in (("self", "attn1"), ("cross", "attn2"))
+    for one, projection in zip("qkvo", (*QKV, "to_out.0"), strict=True)
+}
+"""All layers of a block by the model's own names, which its reader wants to be there."""
 
 
 def trained(name: str, folder, scope: str = "all"):
@@ -170,3 +177,42 @@ def test_what_comfyui_cannot_read_is_refused_in_words():
     ]:
         with pytest.raises(ValueError, match=message):
             check_export(config, asked)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        # in the original model's names, where query, key and value are one matrix
+        ("flux-dev", {"double_blocks_0_img_attn_qkv": [f"transformer_blocks.0.attn.{one}" for one in QKV],
+                      "double_blocks_0_txt_attn_proj": ["transformer_blocks.0.attn.to_add_out"]}),
+        ("wan", WAN_BLOCK),
+    ],
+)  # fmt: skip
+def test_kohyas_files_of_transformers_act_at_alpha_by_rank(tmp_path, name, layers):
+    adapter = ROWS[name].adapter(tmp_path)
+    generator, tensors, expected = torch.Generator().manual_seed(3), {}, {}
+    for number, (key, modules) in enumerate(layers.items()):
+        shapes = [adapter.denoiser.get_submodule(one).weight.shape for one in modules]
+        rows, columns = sum(shape[0] for shape in shapes), shapes[0][1]
+        down = torch.randn((2, columns), generator=generator)
+        up, alpha = torch.randn((rows, 2), generator=generator), (1.0, 4.0)[number % 2]
+        tensors |= {f"lora_unet_{key}.lora_down.weight": down, f"lora_unet_{key}.lora_up.weight": up}
+        tensors[f"lora_unet_{key}.alpha"] = torch.tensor(alpha)
+        change = alpha / 2 * (up.double() @ down.double())
+        expected |= dict(zip(modules, change.chunk(len(modules)), strict=True))
+    save_file(tensors, tmp_path / "kohya.safetensors")
+    adapter.load_lora(str(tmp_path / "kohya.safetensors"), POLICY)
+    found = changes(policy_layers(adapter.denoiser))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[module], expected[module]) for module in found)
+
+
+@pytest.mark.slow
+def test_a_file_that_a_converter_does_not_know_is_one_line(tmp_path):
+    adapter = ROWS["wan"].adapter(tmp_path)
+    save_file({"lora_unet_blocks_0_self_attn_q.lora_down.weight": torch.zeros(2, 24)}, tmp_path / "part.safetensors")
+    with pytest.raises(
+        ValueError, match=r"names or sizes that diffusers' converter does not know \(KeyError: .*lora_up"
+    ):
+        adapter.load_lora(str(tmp_path / "part.safetensors"), POLICY)
