@@ -13,10 +13,17 @@ def nearest(name: str, valid: list[str]) -> str | None:
 
 
 def similar_path(path: Path) -> str:
-    """ "; did you mean …?" if the first missing part of `path` is similar to an existing name; else nothing."""
+    """ "; did you mean …?" if the first missing part of `path` is similar to an existing name; else nothing.
+
+    A link to nothing is said to be one.
+    """
     for parent in path.parents:
         if parent.is_dir():
             missing = path.relative_to(parent).parts[0]
+            if (parent / missing).is_symlink() and not (parent / missing).exists():
+                return f"; {parent / missing} is a link to {(parent / missing).readlink()}, which is not there"
+            if (parent / missing).exists():
+                return ""
             guess = nearest(missing, sorted(entry.name for entry in parent.iterdir()))
             return f"; did you mean {parent / guess}?" if guess else ""
     return ""
