@@ -29,9 +29,11 @@ FREQUENT = frozenset(
     {
         aten._to_copy.default, aten.mm.default, aten.addmm.default, aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor,
         aten.div.Tensor, aten.silu.default, aten.silu_backward.default, aten.gelu.default, aten.gelu_backward.default,
+        aten.native_group_norm.default, aten.native_group_norm_backward.default, aten.native_layer_norm.default,
+        aten.native_layer_norm_backward.default, aten.convolution.default, aten.convolution_backward.default,
     }
 )  # fmt: skip
-"""Operations that with `VIEWS` make up nearly all of a model's; each makes one new tensor out of shapes alone."""
+"""Operations that with `VIEWS` make up nearly all of a model's; each makes new tensors out of shapes alone."""
 
 
 @contextmanager
@@ -91,7 +93,7 @@ class Counter(TorchDispatchMode):
     """
 
     _results: ClassVar[dict[tuple, tuple]] = {}
-    """Shape, stride and dtype of what operations gave, by those of their arguments."""
+    """Whether an operation gives several tensors, and their `_numbers`, by those of its arguments."""
 
     def __init__(self, known: Iterable[Tensor]):
         super().__init__()
@@ -133,19 +135,20 @@ class Counter(TorchDispatchMode):
         if func in VIEWS:
             with in_kernel_invocation_manager(mode):
                 return FakeTensor(mode, func(*args, **kwargs), device)
-        key = (
-            func,
-            *((x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else (type(x), x) for x in args),
-            *kwargs.items(),
-        )
+        key = (func, *map(_numbers, args), *kwargs.items())
         made = self._results.get(key)
         if made is None:
             result = func(*args, **kwargs)
-            self._results[key] = (result.shape, result.stride(), result.dtype)
+            several = isinstance(result, tuple)
+            self._results[key] = several, [_numbers(x) for x in (result if several else (result,))]
             return result
-        shape, stride, dtype = made
+        several, outputs = made
         with in_kernel_invocation_manager(mode):
-            return FakeTensor(mode, torch.empty_strided(shape, stride, dtype=dtype, device="meta"), device)
+            results = [
+                x and FakeTensor(mode, torch.empty_strided(x[0], x[1], dtype=x[2], device="meta"), device)
+                for x in outputs
+            ]
+        return tuple(results) if several else results[0]
 
     def _see(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
@@ -160,6 +163,16 @@ class Counter(TorchDispatchMode):
     def _gone(self, key: int, size: int) -> None:
         self._seen.discard(key)
         self.live -= size
+
+
+def _numbers(x: Any) -> Any:
+    """Shape, stride and dtype of a tensor, or what else an operation takes, in a form to look up by."""
+    if isinstance(x, Tensor):
+        return x.shape, x.stride(), x.dtype
+    if isinstance(x, list | tuple):
+        return tuple(x)
+    # 1, 1.0 and True are equal, and dtypes come out by their types
+    return None if x is None else (type(x), x)
 
 
 class GpuKernels(TorchFunctionMode):
