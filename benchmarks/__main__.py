@@ -36,6 +36,7 @@ COMMANDS = {
     "table2": Command(TABLES, "SD-1.5 on the HPSv2 benchmark and PartiPrompts", ("2",)),
     "table3": Command(TABLES, "AnimateDiff on ChronoMagic-Bench-150", ("3",)),
     "table4": Command(TABLES, "the ablation", ("4",)),
+    "gpu": Command("benchmarks.gpu.main", "prove on one GPU what a CPU cannot, in calls of seven minutes"),
     "speed": Command(
         "benchmarks.experiments.speed.main", "measure what training costs, part by part, as ratios within one run"
     ),

@@ -59,7 +59,7 @@ class _Block:
         self.device = device
         self.parameters = [p for p in module.parameters() if not p.requires_grad]
         pinned = device.type == "cuda"
-        self.held = [p.data.pin_memory() if pinned else p.data for p in self.parameters]
+        self.held = [p.data.cpu().pin_memory() if pinned else p.data for p in self.parameters]
         self.empty = [torch.empty(0, dtype=p.dtype, device=device) for p in self.parameters]
         self.there = True
         self.arrived: torch.cuda.Event | None = None

@@ -101,12 +101,12 @@ def encode_batch(config: Config, costs: StepCosts, of_gpu: int | None) -> int:
 
 
 def in_fewer_bits(size: int, matrices: Matrices | None, kind: Quantized | None) -> int:
-    """Bytes of a model of `size` bytes, its matrices in the form `kind`: nf4 has a float32 scale for every 64 numbers,
-    8 bits one for every row."""
+    """Bytes of a model of `size` bytes, its matrices in the form `kind`: nf4 has a scale of 8 bits for every 64
+    numbers, and a float32 one for every 256 of these; 8 bits have a float32 one for every row."""
     if kind is None or matrices is None:
         return size
     numbers, rows = matrices.numbers, matrices.rows
-    held = numbers // 2 + 4 * (numbers // 64) if kind == "nf4" else numbers + 4 * rows
+    held = numbers // 2 + numbers // 64 + 4 * (numbers // 16384) if kind == "nf4" else numbers + 4 * rows
     return size - matrices.weights + held
 
 

@@ -110,7 +110,7 @@ def test_what_is_kept_is_what_plan_counts(kind):
     for layer in model.layers:
         weight = layer.weight
         if kind == "nf4":
-            parts = [weight, weight.quant_state.absmax]
+            parts = [weight, weight.quant_state.absmax, weight.quant_state.state2.absmax]
         elif kind == "int8":
             parts = [weight, weight.SCB]
         else:

@@ -1,0 +1,1 @@
+"""What one card can prove, in calls of minutes that go on from one another."""

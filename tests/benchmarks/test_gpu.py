@@ -1,0 +1,64 @@
+"""What is to run on a card, as far as a CPU can show it: steps that go on, wheels in parts, memory beside its plan."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu import memory
+from benchmarks.gpu.main import join, main, split
+from benchmarks.gpu.steps import Step, Work, all_steps
+
+
+def python(name: str, code: str, seconds: float = 1) -> Step:
+    return Step(name, ("-S", "-c", code), seconds)
+
+
+def test_calls_go_on_from_one_another(tmp_path, capsys):
+    steps = [
+        python("first", "print('once'); open(r'{out}/made', 'x')"),
+        python("failing", "raise SystemExit(3)"),
+        python("long", "print('later')", seconds=1000),
+    ]
+    assert not Work(tmp_path, steps).call(60)
+    # the long one waits for a call of its own; what is done is not done again
+    work = Work(tmp_path, steps)
+    assert {name: one.code for name, one in work.outcomes.items()} == {"first": 0, "failing": 3}
+    assert (tmp_path / "first" / "made").exists() and "once" in work.outcomes["first"].tail
+    assert work.call(60) and work.outcomes["long"].code == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("first: 0, ")
+
+
+def test_a_step_ends_with_its_call(tmp_path):
+    work = Work(tmp_path, [python("endless", "import time; time.sleep(60)")])
+    assert work.call(16.5) and work.outcomes["endless"].code == 124 and work.outcomes["endless"].seconds < 30
+
+
+def test_steps_name_commands_that_are_there(tmp_path, capsys):
+    names = [step.name for step in all_steps()]
+    assert len(names) == len(set(names)) and names[0] == "tests"
+    assert main(["--list", "--out", str(tmp_path)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(names)
+    with pytest.raises(SystemExit):
+        main(["--only", "nothing"])
+
+
+def test_files_in_parts_come_back(tmp_path):
+    content = bytes(range(256)) * 5
+    large, small = tmp_path / "large.whl", tmp_path / "small.whl"
+    large.write_bytes(content)
+    small.write_bytes(b"x")
+    for file in (large, small):
+        split(file, 512)
+    assert not large.exists() and small.exists()
+    assert [path.stat().st_size for path in sorted(tmp_path.glob("*.part-*"))] == [512, 512, 256]
+    join(tmp_path)
+    assert large.read_bytes() == content and not list(tmp_path.glob("*.part-*"))
+
+
+def test_memory_beside_its_plan(tmp_path, capsys):
+    assert memory.main(["--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "memory.json").read_text())
+    assert 0.7 < found["share"] < 1.3
+    assert "planned" in capsys.readouterr().out
+    assert Path(tmp_path / "memory.json").stat().st_size < 10_000
