@@ -70,7 +70,7 @@ def test_bytes_and_file_give_the_same_pixels(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded("jpeg"))
     pictures = Pictures(12, 8)
     for content in (tmp_path / "a.jpg", encoded("jpeg")):
-        pixels, framing, _ = pictures.decode("a", content)
+        pixels, framing, *_ = pictures.decode("a", content)
         assert framing[:2] == (64, 64)
         assert (np.asarray(pixels) == np.asarray(pictures.decode("a", encoded("jpeg"))[0])).all()
     with pytest.raises(BadItem, match="64x64 is smaller than 65x12"):

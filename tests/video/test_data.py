@@ -61,7 +61,7 @@ def test_a_window_depends_on_seed_and_name_alone(folder):
 
 
 def test_frames_are_cropped_alike(folder):
-    pixels, crop, _ = ClipFolder(folder, 32, 32, frames=2).item(0).views["winner"]
+    pixels, crop, *_ = ClipFolder(folder, 32, 32, frames=2).item(0).views["winner"]
     assert (frames_of(pixels) == moving(20)[[0, 19], :, 8:40]).all() and crop.left == 8
 
 
