@@ -178,8 +178,11 @@ def status_rows(status: Status, now: float | None = None) -> list[tuple[str, str
     newest = status.checkpoints[-1] if status.checkpoints else "none yet"
     rows.append(("checkpoint", newest + (f" ({len(status.checkpoints)} kept)" if status.checkpoints else "")))
     rows.append(("health", _health_text(status)))
-    if (status.folder / PAGE).is_file():
-        rows.append(("page", str(status.folder / PAGE)))
+    page = status.folder / PAGE
+    if page.is_file():
+        rows.append(("page", str(page)))
+    elif status.previews.all:
+        rows.append(("page", f"{page} is gone; the next preview writes it anew, or `status --page` now"))
     return rows
 
 

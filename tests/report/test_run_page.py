@@ -7,6 +7,7 @@ import pytest
 
 from seppo_core.io.locks import FolderLock
 from seppo_core.report.run_page import REFRESH, write_run_page
+from seppo_core.run.status import read_status, status_rows
 from tests.benchmarks.test_report import Tags
 from tests.report.run_folder import PROMPTS, write_run
 
@@ -23,6 +24,9 @@ def test_while_it_runs_and_after(tmp_path):
     assert f'<meta http-equiv="refresh" content="{REFRESH}"/>' in text
     assert "running, update 8 of 12, about 0:12 left" in text
     assert "refresh" not in write_run_page(run).read_text()
+    assert ("page", str(run / "report.html")) in status_rows(read_status(run))
+    (run / "report.html").unlink()
+    assert "report.html is gone" in dict(status_rows(read_status(run)))["page"]
     assert paths(text) == {f"previews/update-{n:06d}.png" for n in (0, 4, 8)}
     assert all((run / path).is_file() for path in paths(text))
     assert "http" not in text.replace("http-equiv", "")
