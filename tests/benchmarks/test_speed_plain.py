@@ -30,6 +30,7 @@ def test_both_ways_compute_the_same_loss():
     assert theirs == pytest.approx(mine, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_of_it_says_what_was_measured(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["speed", "--plain", "--tune", "lora", "--batch", "1", "--rounds", "1", "--out", str(out)]) == 0

@@ -53,6 +53,7 @@ def test_a_short_run_saves_the_base_and_its_curve(tmp_path, monkeypatch, capsys)
     assert "min left" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "benchmarks.experiments.toy.task.train_base.held_out", lambda _: ["a large red circle on black"]

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 import seppo_core.training.parallel
 from seppo_core.run.history import read_metrics
 from seppo_core.training.trainer import Trainer
@@ -31,6 +33,7 @@ def test_activations_that_wait_on_the_cpu_change_nothing(workshop, tmp_path, mon
     assert_same_run(tmp_path / "there", tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_adafactor_trains_and_goes_on_bit_for_bit(workshop, tmp_path, monkeypatch):
     def config(name: str):
         whole = workshop.config(tmp_path / name)

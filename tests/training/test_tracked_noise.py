@@ -69,6 +69,7 @@ def rows_of(made, folder) -> list[dict]:
     return [table[file] for file in files]
 
 
+@pytest.mark.slow
 def test_both_halves_of_a_pair_that_rank_drew(workshop, tmp_path, monkeypatch, ranked):
     config = trained_on(workshop, tmp_path, ranked, MethodConfig.variants()["dpo"](beta=5, noise="tracked"), "pairs")
     commands.prepare(config)
@@ -134,6 +135,7 @@ def test_halves_that_a_judge_chose(prompts, tmp_path, monkeypatch):
             torch.testing.assert_close(again, latents[one], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_known_is_refused(workshop, tmp_path, ranked, monkeypatch):
     dpo = MethodConfig.variants()["dpo"](beta=5, noise="tracked")
     config = trained_on(workshop, tmp_path, ranked, dpo, "pairs", flip=False)
