@@ -113,6 +113,7 @@ def commands_page() -> str:
     for name, told in COMMANDS.items():
         request = CompareRequest if name == "compare" else REQUESTS.get(name)
         usage = USAGES.get(name, "compare RUN RUN [OPTIONS]" if name == "compare" else f"{name} CONFIG.yaml [OPTIONS]")
+        usage = usage.replace("{program}", "seppo-image")
         parts += [f"## {name}\n", f"{_text(told[0].upper() + told[1:])}.\n", f"```text\nseppo-image {usage}\n```\n"]
         if request is not None:
             rows = "".join(_row(request, one, "--") for one in fields(request))

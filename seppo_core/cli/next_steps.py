@@ -53,7 +53,7 @@ def after_training(program: str, run: Path, config_file: str, has_options: bool)
         [
             *lines,
             f'  look at it:      {_line(program, "sample", config)} --prompts "..."',
-            f"  put it out:      {_line(program, 'export', config)}",
+            f"  export it:       {_line(program, 'export', config)}",
         ]
     )
 

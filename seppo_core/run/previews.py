@@ -211,7 +211,7 @@ def best_text(best: PreviewRecord, previews: Previews) -> str:
     rivals = [one for one in previews.scored if one.update and one.complete]
     told = f"{checkpoint_name(best.update)}, {interval_text(best.mean)}"
     if len(rivals) > 1:
-        told += f", the highest of {len(rivals)} and so likely too high"
+        told += f", chosen as the best of {len(rivals)}, so likely too high"
     if previews.start is not None and previews.start.mean.value >= best.mean.value:
         told += "; no higher than the start"
     return told

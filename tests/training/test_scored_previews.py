@@ -99,7 +99,7 @@ def test_the_best_stays_and_is_found_and_all_is_told(runs, workshop, tmp_path, c
     assert [event.step for event in shown] == [2, 4, 6]
     told = status_text(read_status(run))
     assert "score       tests.training.test_scored_previews:like_target -" in told
-    assert "best        update-000002, " in told and "the highest of 3 and so likely too high" in told
+    assert "best        update-000002, " in told and "chosen as the best of 3, so likely too high" in told
     request = SampleRequest(prompts=PROMPTS[:1], checkpoint="best", steps=2, out=str(tmp_path / "samples"))
     commands.sample(config_of(workshop, run, preview), request)
     assert "from update-000002" in capsys.readouterr().out
