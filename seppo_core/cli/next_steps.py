@@ -77,8 +77,9 @@ def after_export(out: Path, request: ExportRequest) -> str:
 
 
 def after_ranking(program: str, words: Sequence[str], out: Path, request: RankRequest) -> str:
-    """How a table of preferences goes on; it gets a cache of its own."""
-    options = ("--data.source", str(out), "--data.supervision", request.supervision, "--data.cache", f"{out}-cache")
+    """How a table of preferences goes on; it gets a cache and a run of its own, since it holds other winners."""
+    own = ("--data.cache", f"{out}-cache", "--run", f"{out}-run")
+    options = ("--data.source", str(out), "--data.supervision", request.supervision, *own)
     return f"next: {_line(program, 'prepare', *words, *options)}"
 
 

@@ -42,7 +42,8 @@ def test_each_command_names_its_own_next():
         next_steps.after_export(Path("o"), ExportRequest(format="comfyui")):
             f"next: {Path('o/README.md')} says where ComfyUI takes it from",
         next_steps.after_ranking(program, words, Path("o"), ranked):
-            "next: seppo-image prepare x.yaml --data.source o --data.supervision pairs --data.cache o-cache",
+            "next: seppo-image prepare x.yaml --data.source o --data.supervision pairs --data.cache o-cache "
+            "--run o-run",
     }  # fmt: skip
     assert all(told == expected for told, expected in cases.items())
 
