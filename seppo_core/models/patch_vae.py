@@ -1,5 +1,7 @@
 """A linear autoencoder of patches, for small models that do not need a learned one."""
 
+import logging
+
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
@@ -77,3 +79,9 @@ class PatchVAE(ModelMixin, ConfigMixin):
         """Nothing to slice: encoding moves memory only."""
 
     disable_slicing = enable_tiling = disable_tiling = enable_slicing
+
+
+# it takes an autoencoder's place on purpose
+logging.getLogger("diffusers.pipelines.pipeline_utils").addFilter(
+    lambda record: "got <class 'seppo_core.models.patch_vae.PatchVAE'>" not in record.getMessage()
+)
