@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from seppo_core.report.text_table import markdown_table
+from seppo_core.report.wording import counted
 
 LARGE = 250_000_000
 """Bytes of a page from which on people are warned: Chromium holds at most 512 MB of text in one piece."""
@@ -137,8 +138,8 @@ def table(count) -> str:
     votes, judges = sum(count.judges.values()), len(count.judges)
     lines = [*markdown_table(headings, rows), ""]
     lines.append(
-        f"{votes} votes of {judges} judges on {count.study.label}; 95 % intervals, ties count half; "
-        "p by sign flips over pairs."
+        f"{counted(votes, 'vote')} of {counted(judges, 'judge')} on {count.study.label}; 95 % intervals, "
+        "ties count half; p by sign flips over pairs."
     )
     if count.left is not None:
         value, low, high = (f"{100 * part:.0f}" for part in count.left)
@@ -146,5 +147,5 @@ def table(count) -> str:
     if count.study.identical:
         lines.append(f"{count.study.identical} pairs had equal samples and were not shown.")
     if count.rejected:
-        lines.append(f"{len(count.rejected)} lines need a look: {count.rejected[0]}.")
+        lines.append(f"{counted(len(count.rejected), 'line needs', 'lines need')} a look: {count.rejected[0]}.")
     return "\n".join(lines)

@@ -165,7 +165,9 @@ def test_the_page_does_not_say_which_model_is_which(drawn, tmp_path, capsys):
     file = votes_file(tmp_path / "votes.csv", rows)
     capsys.readouterr()
     assert main(["count", str(folder.folder / "ab" / "ab-key.json"), str(file)]) == 0
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| tuned over base |"))
+    told = capsys.readouterr().out
+    row = next(line for line in told.splitlines() if line.startswith("| tuned over base |"))
+    assert "3 votes of 1 judge on " in told
     assert "100" in row and "| 3 / 0 / 0 | 3 | 1 |" in row
     assert main(["count", str(folder.folder / "ab" / "ab-key.json"), str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["comparisons"][0]["wins"] == 3
