@@ -59,19 +59,20 @@ def tuning_cells(plan: Plan, paths: Paths, regime: str, arm: str) -> list[Cell]:
 
     Learning rates of the grid first. Once all are settled and the best is the lowest or the highest, the next one
     beyond, as often as the plan's scale allows. Then beta at the best rate, one step to either side and beyond in the
-    same way, if it is tuned; then the weight of the winner term.
+    same way, if it is tuned, and the rate at that beta again; then the weight of the winner term.
     """
     cells = plan.tuning(regime, arm)
     if not _extend(plan, paths, regime, arm, cells, 0, LADDER):
         return cells
-    for axis, ladder in ((1, BETAS), (2, WEIGHTS)):
+    # rates once more at the beta that was found: a smaller beta asks for a larger rate
+    for axis, ladder in ((1, BETAS), (0, LADDER), (2, WEIGHTS)):
         best = _best(paths, cells)
-        if best is None or best.setting[axis] is None:
+        if best is None or best.setting[axis or 1] is None:
             continue
         at = ladder.index(best.setting[axis])
         for value in ladder[max(0, at - 1) : at + 2]:
             setting = _with(best.setting, axis, value)
-            if value != best.setting[axis]:
+            if setting not in [cell.setting for cell in cells]:
                 cells.append(plan.cell(regime, arm, setting, TUNING_SEED, "tune"))
         if not _extend(plan, paths, regime, arm, cells, axis, ladder):
             return cells
