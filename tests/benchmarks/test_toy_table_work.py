@@ -159,7 +159,7 @@ def test_beta_is_tuned_at_the_best_rate_and_the_weight_at_the_best_of_both(tmp_p
         write_cell(paths, job.cell, score(*job.cell.setting))
     assert tried == [
         (1e-3, 10, 10), (3e-3, 10, 10), (3e-4, 10, 10), (1e-3, 1, 10), (1e-3, 100, 10), (1e-3, 0.1, 10),
-        (1e-3, 0.1, 3), (1e-3, 0.1, 30),
+        (3e-4, 0.1, 10), (3e-3, 0.1, 10), (1e-3, 0.1, 3), (1e-3, 0.1, 30),
     ]  # fmt: skip
     assert job.cell.setting == (1e-3, 0.1, 10) and job.cell.data == "own_winners"
     assert ("--method.beta", "0.1", "--method.sft_weight", "10") == job.cell.options[16:20]

@@ -115,8 +115,8 @@ def _further(scale: Scale) -> str:
         return ""
     shorter = "" if scale.tuning_iterations is None else f", all in runs of {scale.tuning_iterations} iterations"
     return (
-        f"; then at a tenth and ten times its first beta of {scale.beta:g}, and beyond in the same way, and at the rates "
-        "beside the best at that beta; then at a "
+        f"; then at a tenth and ten times its first beta of {scale.beta:g}, and beyond in the same way, and at the "
+        "rates beside the best at that beta; then at a "
         f"third and three times the winner term's first weight of {scale.weight:g}, where a method has one{shorter}"
     )
 
