@@ -11,11 +11,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
+import pytest
+
+from seppo_core.training.trainer import Trainer
+
 CHANGING = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "link", "truncate", "ftruncate", "fsync")
 
 
 class Killed(BaseException):
     """Stands for a process that is gone: nothing in the product catches it."""
+
+
+@contextmanager
+def killed_before_update(number: int) -> Iterator[None]:
+    """What is trained within it is killed before that update; a failure if it ends without coming there."""
+    update = Trainer._update
+
+    def dying(self, at, batches):
+        if at == number:
+            raise Killed
+        return update(self, at, batches)
+
+    with mock.patch.object(Trainer, "_update", dying), pytest.raises(Killed):
+        yield
 
 
 class Operations:

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.experiments.toy.arms import ARMS, ROOT
+from benchmarks.experiments.toy.demo_picture import wrapped
 from benchmarks.experiments.toy.own_data import write_own
 from benchmarks.experiments.toy.plan import config_path
 from seppo_core.io.atomic import save_text
@@ -91,7 +92,7 @@ def grid(runs: dict[str, Previews]) -> Image.Image:
     image = Image.new("RGB", size, (255, 255, 255))
     drawing = ImageDraw.Draw(image)
     for column, prompt in enumerate(PROMPTS[::2]):
-        for number, line in enumerate(_wrapped(prompt, SIDE, font)):
+        for number, line in enumerate(wrapped(prompt, SIDE, font)):
             drawing.text((LEFT + column * (SIDE + GAP), number * LINE), line, (34, 34, 34), font)
     for row, (name, found, update) in enumerate(rows):
         y = top + row * (SIDE + GAP)
@@ -106,16 +107,6 @@ def grid(runs: dict[str, Previews]) -> Image.Image:
             tile = sheet.crop((left, 2 * column * side, left + side, (2 * column + 1) * side))
             image.paste(tile.resize((SIDE, SIDE), Image.Resampling.NEAREST), (LEFT + column * (SIDE + GAP), y))
     return image
-
-
-def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ BASES = {
 """Bases of the memory and speed tables, with the options that name base and size."""
 ENDS = 15
 """Seconds before a call's limit at which a step is ended, so that its state is written."""
+TIMED_OUT = 124
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def all_steps() -> list[Step]:
 
 @dataclass
 class Outcome:
-    """How a step ended; `code` is the command's own, or 124 for one that took longer than a whole call."""
+    """How a step ended; `code` is the command's own, or TIMED_OUT for one that took longer than a whole call."""
 
     code: int
     seconds: float
@@ -75,17 +76,21 @@ class Work:
     def call(self, limit: float) -> bool:
         """Works for at most `limit` seconds; whether all steps have an outcome.
 
-        A step that the rest of this call has no time for is left to the next one, unless it is the call's first.
+        A step that the rest of this call is too short for, as expected or as it turns out, is left to the next one,
+        unless it is the call's first.
         """
         began = time.monotonic()
         for number, step in enumerate(self.left()):
             rest = limit - ENDS - (time.monotonic() - began)
             if number and step.seconds > rest:
                 break
-            self.outcomes[step.name] = self._run(step, rest)
+            outcome = self._run(step, rest)
+            if number and outcome.code == TIMED_OUT:
+                break
+            self.outcomes[step.name] = outcome
             self.folder.mkdir(parents=True, exist_ok=True)
             save_json(self.file, {name: asdict(one) for name, one in self.outcomes.items()})
-            print(f"{step.name}: {self.outcomes[step.name].code}, {self.outcomes[step.name].seconds:.0f} s", flush=True)
+            print(f"{step.name}: {outcome.code}, {outcome.seconds:.0f} s", flush=True)
         return not self.left()
 
     def _run(self, step: Step, seconds: float) -> Outcome:
@@ -99,6 +104,6 @@ class Work:
                     line, stdout=log, stderr=subprocess.STDOUT, timeout=max(1.0, seconds), check=False
                 ).returncode
             except subprocess.TimeoutExpired:
-                code = 124
+                code = TIMED_OUT
         text = (out / "log.txt").read_text(encoding="utf-8", errors="replace")
         return Outcome(code, time.monotonic() - began, text[-2000:])

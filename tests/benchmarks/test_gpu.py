@@ -34,6 +34,14 @@ def test_a_step_ends_with_its_call(tmp_path):
     assert work.call(16.5) and work.outcomes["endless"].code == 124 and work.outcomes["endless"].seconds < 30
 
 
+def test_a_step_that_the_rest_of_a_call_was_too_short_for_has_a_call_of_its_own(tmp_path):
+    steps = [python("quick", ""), python("slow", "import time; time.sleep(4)", seconds=0.1)]
+    assert not Work(tmp_path, steps).call(17)
+    work = Work(tmp_path, steps)
+    assert [step.name for step in work.left()] == ["slow"]
+    assert work.call(40) and work.outcomes["slow"].code == 0
+
+
 def test_steps_name_commands_that_are_there(tmp_path, capsys):
     names = [step.name for step in all_steps()]
     assert len(names) == len(set(names)) and names[0] == "tests"

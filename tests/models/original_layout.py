@@ -4,11 +4,14 @@ Written from the published files' names; it shares no table with diffusers.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from tests import tiny
 
 RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
@@ -174,6 +177,17 @@ def write(file: Path, *parts: dict[str, Tensor]) -> Path:
     tensors = {name: tensor.contiguous() for part in parts for name, tensor in part.items()}
     save_file(tensors, file, {"format": "pt"})
     return file
+
+
+def lay_out(room: Path, *more: dict[str, Tensor]):
+    """Writes a tiny Stable Diffusion as a diffusers folder, `base`, and in one file, `one.safetensors`, that has the
+    tensors `more` too; `rest` holds what the file lacks. The pipeline itself."""
+    pipeline = tiny.stable_diffusion(room / "words")
+    pipeline.save_pretrained(room / "base")
+    shutil.copytree(room / "base", room / "rest", ignore=shutil.ignore_patterns("*.safetensors"))
+    encoder = clip(pipeline.text_encoder, "cond_stage_model.transformer.")
+    write(room / "one.safetensors", unet(pipeline.unet), vae(pipeline.vae), encoder, *more)
+    return pipeline
 
 
 def _first(key: str, names: list[tuple[str, str]]) -> str:

@@ -13,7 +13,6 @@ import pytest
 
 from seppo_core.config.loader import resolved_yaml
 from seppo_image.__main__ import main
-from tests import tiny
 from tests.models import original_layout
 from tests.workshop import write_pictures
 
@@ -123,15 +122,7 @@ HARMLESS = {
 @pytest.fixture(scope="module")
 def template(workshop, tmp_path_factory) -> Path:
     room = tmp_path_factory.mktemp("bases")
-    pipeline = tiny.stable_diffusion(room / "words")
-    pipeline.save_pretrained(room / "base")
-    shutil.copytree(room / "base", room / "rest", ignore=shutil.ignore_patterns("*.safetensors"))
-    original_layout.write(
-        room / "one.safetensors",
-        original_layout.unet(pipeline.unet),
-        original_layout.vae(pipeline.vae),
-        original_layout.clip(pipeline.text_encoder, "cond_stage_model.transformer."),
-    )
+    original_layout.lay_out(room)
     write_pictures(room / "pictures", 2)
     (room / "config.yaml").write_text(resolved_yaml(workshop.config(Path("run"))))
     return room

@@ -37,16 +37,7 @@ def room(tmp_path_factory) -> Path:
     `two.safetensors` holds the same as a Stable Diffusion 2 does.
     """
     room = tmp_path_factory.mktemp("single")
-    pipeline = tiny.stable_diffusion(room / "words")
-    pipeline.save_pretrained(room / "base")
-    shutil.copytree(room / "base", room / "rest", ignore=shutil.ignore_patterns("*.safetensors"))
-    original_layout.write(
-        room / "one.safetensors",
-        original_layout.unet(pipeline.unet),
-        original_layout.vae(pipeline.vae),
-        original_layout.clip(pipeline.text_encoder, "cond_stage_model.transformer."),
-        {"model_ema.decay": torch.ones(())},
-    )
+    pipeline = original_layout.lay_out(room, {"model_ema.decay": torch.ones(())})
     original_layout.write(
         room / "two.safetensors",
         original_layout.unet(pipeline.unet),

@@ -13,8 +13,8 @@ from seppo_core.plan.memory import moments
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run.history import read_metrics
 from seppo_core.training.optim import make_optimizer
-from seppo_core.training.trainer import Trainer
 from seppo_image import commands
+from tests.dying import killed_before_update
 from tests.training.test_resume import assert_same_run, final
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="not installed; `make parity` has it")
@@ -72,28 +72,15 @@ def tensors(state: object) -> Iterator[torch.Tensor]:
             yield from tensors(value)
 
 
-class Killed(BaseException):
-    """Stands for a process that is gone."""
-
-
 @pytest.mark.parametrize("mode", ["full", "lora"])
-def test_a_run_goes_on_as_if_it_had_never_been_stopped(workshop, tmp_path, monkeypatch, mode):
+def test_a_run_goes_on_as_if_it_had_never_been_stopped(workshop, tmp_path, mode):
     def config(name: str, optimizer: str = "adamw8bit"):
         whole = workshop.config(tmp_path / name, mode)
         return replace(whole, optimizer=replace(whole.optimizer, name=optimizer))
 
     commands.train(config("undisturbed"))
-    update = Trainer._update
-
-    def dying(self, number, buffer):
-        if number == 4:
-            raise Killed
-        return update(self, number, buffer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", dying)
-        with pytest.raises(Killed):
-            commands.train(config("run"))
+    with killed_before_update(4):
+        commands.train(config("run"))
     commands.train(config("run"))
     assert_same_run(tmp_path / "run", tmp_path / "undisturbed")
 

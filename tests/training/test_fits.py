@@ -6,8 +6,8 @@ import pytest
 
 import seppo_core.training.parallel
 from seppo_core.run.history import read_metrics
-from seppo_core.training.trainer import Trainer
 from seppo_image import commands
+from tests.dying import killed_before_update
 from tests.training.test_resume import assert_same_run, logged
 
 
@@ -34,25 +34,14 @@ def test_activations_that_wait_on_the_cpu_change_nothing(workshop, tmp_path, mon
 
 
 @pytest.mark.slow
-def test_adafactor_trains_and_goes_on_bit_for_bit(workshop, tmp_path, monkeypatch):
+def test_adafactor_trains_and_goes_on_bit_for_bit(workshop, tmp_path):
     def config(name: str):
         whole = workshop.config(tmp_path / name)
         return replace(whole, optimizer=replace(whole.optimizer, name="adafactor"))
 
     commands.train(config("undisturbed"))
-    update = Trainer._update
-
-    def stopping(self, number, buffer):
-        if number == 4:
-            raise KeyboardInterrupt
-        return update(self, number, buffer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", stopping)
-        try:
-            commands.train(config("run"))
-        except KeyboardInterrupt:
-            pass
+    with killed_before_update(4):
+        commands.train(config("run"))
     assert len(read_metrics(tmp_path / "run")) == 4
     commands.train(config("run"))
     assert_same_run(tmp_path / "run", tmp_path / "undisturbed")

@@ -8,10 +8,9 @@ import torch
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.method import MethodConfig
 from seppo_core.run.history import read_events, read_metrics
-from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from seppo_video.__main__ import main as seppo_video
-from tests.dying import Killed
+from tests.dying import killed_before_update
 from tests.judges import process_judge
 from tests.training.judged_runs import COUNT, JUDGE, assert_same, config_of, drawn_here, red, watched
 from tests.training.test_processes import trained
@@ -51,9 +50,7 @@ def test_a_process_that_breaks_loses_no_run(prompts, tmp_path, judged_run):
 @pytest.mark.parametrize(
     ("method", "mode"), [("sft", "full"), ("sft", "lora"), ("gt_pair", "lora"), ("sspo", "full"), ("mapo", "lora")]
 )
-def test_every_method_of_winners_or_pairs_learns_from_captions_and_resumes(
-    prompts, tmp_path, monkeypatch, method, mode
-):
+def test_every_method_of_winners_or_pairs_learns_from_captions_and_resumes(prompts, tmp_path, method, mode):
     def made(run):
         config = config_of(prompts, run, "sft", mode)
         return replace(
@@ -62,17 +59,8 @@ def test_every_method_of_winners_or_pairs_learns_from_captions_and_resumes(
         )
 
     commands.train(made(tmp_path / "whole"))
-    update = Trainer._update
-
-    def dying(self, number, batches):
-        if number == 3:
-            raise Killed
-        return update(self, number, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", dying)
-        with pytest.raises(Killed):
-            commands.train(made(tmp_path / "run"))
+    with killed_before_update(3):
+        commands.train(made(tmp_path / "run"))
     commands.train(made(tmp_path / "run"))
     assert_same(tmp_path / "run", tmp_path / "whole")
     assert ("reference" in read_metrics(tmp_path / "run")[0]) == made("x").method.spec.uses_reference

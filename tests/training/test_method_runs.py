@@ -25,8 +25,8 @@ from seppo_core.config.methods.sspo import SspoConfig
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_metrics
 from seppo_core.run.status import read_status, status_text
-from seppo_core.training.trainer import Trainer
 from seppo_image import commands
+from tests.dying import killed_before_update
 from tests.training.test_processes import trained
 
 VARIANTS = {
@@ -50,10 +50,6 @@ VARIANTS = {
     "kto": KtoConfig(beta=50),
     "nft": NftConfig(),
 }
-
-
-class Killed(BaseException):
-    """Stands for a process that is gone."""
 
 
 @pytest.fixture(scope="module")
@@ -106,21 +102,12 @@ QUICK = ("seppo", "dpo", "mapo", "kto")
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
-def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, monkeypatch, name):
+def test_runs_and_resumes_bit_for_bit(workshop, caches, tmp_path, name):
     method = VARIANTS[name]
     commands.train(config_of(workshop, caches, tmp_path / "undisturbed", method))
-    update = Trainer._update
-
-    def dying(self, number, buffer):
-        if number == 4:
-            raise Killed
-        return update(self, number, buffer)
-
     config = config_of(workshop, caches, tmp_path / "run", method)
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", dying)
-        with pytest.raises(Killed):
-            commands.train(config)
+    with killed_before_update(4):
+        commands.train(config)
     commands.train(config)
     undisturbed, resumed = final(tmp_path / "undisturbed"), final(tmp_path / "run")
     assert all(torch.equal(resumed[key], undisturbed[key]) for key in undisturbed)

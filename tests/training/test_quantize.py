@@ -20,10 +20,9 @@ from seppo_core.models.tuning import lora_layers, trainable_parameters, trainabl
 from seppo_core.plan.memory import in_fewer_bits
 from seppo_core.plan.weights import _matrices
 from seppo_core.run.history import read_metrics
-from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from tests import tiny
-from tests.dying import Killed
+from tests.dying import killed_before_update
 from tests.training.test_resume import assert_same_run, final
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="not installed; `make parity` has it")
@@ -120,23 +119,14 @@ def test_what_is_kept_is_what_plan_counts(kind):
 
 
 @pytest.mark.parametrize("kind", ["nf4", "int8wo"])
-def test_a_run_on_it_goes_on_bit_for_bit_and_exports_a_lora_for_the_plain_base(workshop, tmp_path, monkeypatch, kind):
+def test_a_run_on_it_goes_on_bit_for_bit_and_exports_a_lora_for_the_plain_base(workshop, tmp_path, kind):
     def config(name: str, quantize: str | None = kind):
         whole = workshop.config(tmp_path / name, "lora")
         return replace(whole, model=replace(whole.model, quantize=quantize))
 
     commands.train(config("undisturbed"))
-    update = Trainer._update
-
-    def dying(self, number, buffer):
-        if number == 4:
-            raise Killed
-        return update(self, number, buffer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", dying)
-        with pytest.raises(Killed):
-            commands.train(config("run"))
+    with killed_before_update(4):
+        commands.train(config("run"))
     commands.train(config("run"))
     assert_same_run(tmp_path / "run", tmp_path / "undisturbed")
 

@@ -14,7 +14,7 @@ from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_metrics
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
-from tests.dying import Killed
+from tests.dying import Killed, killed_before_update
 
 MODES = [
     ("full", "seppo"),
@@ -66,19 +66,10 @@ def test_training_moves_the_weights_and_repeats_under_a_seed(workshop, undisturb
 
 @pytest.mark.parametrize(("mode", "method"), MODES)
 @pytest.mark.parametrize("cut", [1, 3, 4], ids=["before a checkpoint", "at the edge", "inside an iteration"])
-def test_resume_after_a_kill_between_updates(workshop, undisturbed, tmp_path, monkeypatch, mode, method, cut):
-    update = Trainer._update
-
-    def dying(self, number, buffer):
-        if number == cut:
-            raise Killed
-        return update(self, number, buffer)
-
+def test_resume_after_a_kill_between_updates(workshop, undisturbed, tmp_path, mode, method, cut):
     config = workshop.config(tmp_path / "run", mode, method)
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", dying)
-        with pytest.raises(Killed):
-            commands.train(config)
+    with killed_before_update(cut):
+        commands.train(config)
     commands.train(config)
     assert_same_run(tmp_path / "run", undisturbed(mode, method))
 
@@ -195,19 +186,10 @@ def test_a_run_without_a_checkpoint_takes_a_corrected_config(workshop, tmp_path,
     assert_same_run(tmp_path / "run", tmp_path / "fresh")
 
 
-def test_after_running_out_of_memory_the_batches_in_hand_may_shrink(workshop, undisturbed, tmp_path, monkeypatch):
-    update = Trainer._update
-
-    def dying(self, number, buffer):
-        if number == 4:
-            raise Killed
-        return update(self, number, buffer)
-
+def test_after_running_out_of_memory_the_batches_in_hand_may_shrink(workshop, undisturbed, tmp_path):
     config = workshop.config(tmp_path / "run")
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", dying)
-        with pytest.raises(Killed):
-            commands.train(config)
+    with killed_before_update(4):
+        commands.train(config)
     smaller = replace(
         config,
         loop=replace(config.loop, micro_batch_size=1),

@@ -24,7 +24,7 @@ from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from seppo_image.__main__ import main as seppo_image
 from seppo_image.config import ImageConfig
-from tests.dying import Killed
+from tests.dying import killed_before_update
 from tests.judges import PROMPTS, judged, process_judge
 from tests.training.disturb import at, terminate
 from tests.training.test_resume import assert_same_run, logged
@@ -144,22 +144,13 @@ def test_the_runs_side_by_side_by_samples_that_are_drawn(runs, tmp_path):
 
 
 @pytest.mark.parametrize("cut", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_a_killed_run_comes_to_the_same_scores_and_the_same_best(runs, workshop, tmp_path, monkeypatch, cut):
+def test_a_killed_run_comes_to_the_same_scores_and_the_same_best(runs, workshop, tmp_path, cut):
     folder, preview = runs
-    update = Trainer._update
-
-    def dying(self, number, batches):
-        if number == cut:
-            raise Killed
-        return update(self, number, batches)
-
     config = config_of(workshop, tmp_path / "run", preview)
     # checkpoints are due at other updates than previews
     config = replace(config, loop=replace(config.loop, checkpoint_every=3))
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", dying)
-        with pytest.raises(Killed):
-            commands.train(config)
+    with killed_before_update(cut):
+        commands.train(config)
     commands.train(config)
     assert_same_run(tmp_path / "run", folder / "judged")
     assert read_previews(tmp_path / "run").all == read_previews(folder / "judged").all

@@ -50,7 +50,7 @@ def save_picture(result: ModalityResult, path: Path) -> None:
 
 def _grid(result: ModalityResult, chosen: Sequence[int], rows: dict[str, list[Frames]]) -> Image.Image:
     font = ImageFont.load_default(13)
-    titles = [_wrapped(result.prompts[i], SIDE, font) for i in chosen]
+    titles = [wrapped(result.prompts[i], SIDE, font) for i in chosen]
     top = LINE * max(map(len, titles)) + 2 * GAP
     size = (LEFT + len(chosen) * (SIDE + GAP), top + len(rows) * (SIDE + LINE + GAP))
     image = Image.new("RGB", size, PAPER)
@@ -59,7 +59,7 @@ def _grid(result: ModalityResult, chosen: Sequence[int], rows: dict[str, list[Fr
         drawing.multiline_text((LEFT + column * (SIDE + GAP), GAP), "\n".join(lines), INK, font, spacing=2)
     for number, (name, samples) in enumerate(rows.items()):
         arm, y = result.arms[name], top + number * (SIDE + LINE + GAP)
-        told = [*_wrapped(arm.name, LEFT - 2 * GAP, font), f"mean {arm.mean.value:.2f}"]
+        told = [*wrapped(arm.name, LEFT - 2 * GAP, font), f"mean {arm.mean.value:.2f}"]
         drawing.multiline_text((GAP, y + SIDE // 3), "\n".join(told), INK, font, spacing=2)
         for column, (i, pixels) in enumerate(zip(chosen, samples, strict=True)):
             x = LEFT + column * (SIDE + GAP)
@@ -68,7 +68,8 @@ def _grid(result: ModalityResult, chosen: Sequence[int], rows: dict[str, list[Fr
     return image
 
 
-def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+def wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """`text` in lines of at most `width` pixels, a longer word alone."""
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:
