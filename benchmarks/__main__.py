@@ -40,6 +40,10 @@ COMMANDS = {
     "speed": Command(
         "benchmarks.experiments.speed.main", "measure what training costs, part by part, as ratios within one run"
     ),
+    "memory": Command(
+        "benchmarks.experiments.lora_memory",
+        "measure a LoRA's memory at published sizes: whole, in fewer bits, offloaded",
+    ),
     "loader": Command(
         "benchmarks.experiments.loader", "measure memory and speed of prepare and of the loader over 200,000 items"
     ),

@@ -16,7 +16,8 @@ from benchmarks.experiments.speed.models import Modality, encoding_adapter
 from benchmarks.experiments.standin import EncoderOnly
 from seppo_core.cache.prepare import prepare
 from seppo_core.cache.reader import WinnerCache
-from seppo_core.data.source import Item, Source, View
+from seppo_core.config.method_specs import Supervision
+from seppo_core.data.source import VIEWS, Item, Source, View
 from seppo_core.methods.step import Batch
 from seppo_core.models.adapter import Condition, CropInfo, Posterior
 from seppo_core.models.patch_vae import PatchVAE
@@ -178,6 +179,7 @@ class Blank(Source):
     height: int
     width: int
     frames: int
+    form: Supervision = "winners"
 
     def __len__(self) -> int:
         return self.items
@@ -186,7 +188,8 @@ class Blank(Source):
         clip = (self.frames,) if self.kind == "video" else ()
         pixels = torch.zeros((), dtype=torch.uint8).expand(3, *clip, self.height, self.width)
         whole = CropInfo(self.height, self.width, 0, 0, self.height, self.width)
-        return Item(str(position), str(position), f"item {position}", {"winner": View(pixels, whole)})
+        views = {name: View(pixels, whole) for name in VIEWS[self.form]}
+        return Item(str(position), str(position), f"item {position}", views)
 
     def fingerprint(self) -> str:
         return str(self)
@@ -213,9 +216,9 @@ class Shapes(EncoderOnly):
         return self.bench.shape
 
 
-def stand_in_cache(folder: Path, bench: Bench, items: int) -> WinnerCache:
-    """`items` winners in `folder`, which must not be there yet."""
+def stand_in_cache(folder: Path, bench: Bench, items: int, form: Supervision = "winners") -> WinnerCache:
+    """`items` winners, or pairs, in `folder`, which must not be there yet."""
     s = bench.subject
-    source = Blank(items, s.modality, s.height, s.width, s.frames)
+    source = Blank(items, s.modality, s.height, s.width, s.frames, form)
     prepare(Shapes(bench), source, folder, model="stand-in", progress=False)
     return WinnerCache(folder)

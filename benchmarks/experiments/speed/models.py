@@ -214,9 +214,15 @@ def with_weights(model: nn.Module, device: torch.device, seed: int = 0) -> nn.Mo
 
     Weights are those that the class itself begins with: outputs are finite, as with a trained model.
     """
-    with torch.random.fork_rng(devices=[]), torch.device(device):
-        torch.manual_seed(seed)
-        made = type(model).from_config(model.config) if isinstance(model, ModelMixin) else type(model)(model.config)
+    before = torch.get_default_dtype()
+    # made in its own dtype: in float32 a large one would take twice the memory of the measurement
+    torch.set_default_dtype(model.dtype)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device(device):
+            torch.manual_seed(seed)
+            made = type(model).from_config(model.config) if isinstance(model, ModelMixin) else type(model)(model.config)
+    finally:
+        torch.set_default_dtype(before)
     wanted = dict(_tensors(model))
     found = dict(_tensors(made))
     differing = sorted(name for name in wanted.keys() | found.keys() if _shape(wanted, name) != _shape(found, name))

@@ -1,8 +1,9 @@
 """An update and a sample the plain way, beside ours: what a user of a published script runs.
 
 Written from the description of Diffusion-DPO's training (arXiv 2311.12908, 2023) and fair to it: one concatenated
-forward pass for each network, the same precision and attention kernels. It holds a second full copy of the denoiser,
-encodes pictures and captions in every step, and its own samples go through pixels.
+forward pass for each network, the same precision and attention kernels, samples in batches by the pipeline's own
+solver. It holds a second full copy of the denoiser, encodes pictures and captions in every step, and its own samples go
+through pixels.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,17 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.experiments.speed.bench import Bench, moments
+from benchmarks.experiments.speed.bench import DTYPES, Bench, moments
 from benchmarks.experiments.speed.measuring import nothing
 from benchmarks.experiments.speed.models import encoding_adapter, random_adapter
+from seppo_core.cache.reader import WinnerCache
 from seppo_core.methods.reference import REFERENCE, Reference
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler, sample
-from seppo_core.training.setup import model_dtype
+from seppo_core.training.batches import BatchMaker, WinnerOrder
 
 PARTS = ("data", "reference", "policy forward", "backward", "optimiser")
 CAPTION = "a photograph of a red fox in fresh snow, seen from the side"
 GUIDANCE = 7.5
+Held = dict[str, list[Tensor]]
+"""Tensors that stay between two updates, by part."""
 
 
 @dataclass
@@ -49,31 +53,44 @@ class Marks:
 
 
 class Ours:
-    """The trainer's update on what the cache holds, and samples that stay latents."""
+    """The trainer's update on batches that are read from a cache on the disk, and samples that stay latents."""
 
-    def __init__(self, bench: Bench, count: int, marks: Marks):
-        self.bench, self.count, self.marks = bench, count, marks
-        self.method = bench.method("dpo", beta=2500.0)
-        self.reference = _Marked(bench.reference, marks)
+    def __init__(self, bench: Bench, count: int, marks: Marks, cache: WinnerCache, method: str = "dpo"):
+        self.bench, self.count, self.marks, self.done = bench, count, marks, 0
+        self.method = bench.method(method, **({"beta": 2500.0} if method == "dpo" else {}))
+        self.reference = _Marked(bench.reference, marks) if self.method.spec.uses_reference else None
+        data = bench.config.data
+        self.maker = BatchMaker(
+            cache=cache, order=WinnerOrder(len(cache), 0), noise_path=bench.noise_path, seed=0, batch_size=count,
+            caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=self.method.noise,
+            losers=self.method.spec.counterpart == "loser",
+        )  # fmt: skip
 
     def update(self) -> float:
         """One optimiser step; the loss."""
         b, marks = self.bench, self.marks
         with marks("data"):
-            batch = b.batch(self.method, self.count)
+            batch = self.maker.make(self.done, range(self.count), None, b.device)
+        self.done += 1
         with marks("policy forward"), b.autocast():
-            loss, _ = self.method.loss(b.adapter, b.policy, self.reference, batch, {})
-        _backward_and_step(b, loss, marks)
-        return float(loss.detach())
+            loss, metrics = self.method.loss(b.adapter, b.policy, self.reference, batch, {})
+        with marks("backward"):
+            b.backward(loss)
+        with marks("optimiser"):
+            # the trainer fetches its metrics before it steps
+            value, *_ = torch.stack([loss.detach(), *metrics.values()]).tolist()
+            b.step(value)
+        return value
 
     def sample(self, steps: int, solver: str) -> Tensor:
         """Latents of the reference for a batch, with guidance."""
         with self.marks("solver"), self.bench.reference.active() as denoiser:
             return draw(self.bench, denoiser, self.count, steps, solver)
 
-    def held(self) -> list[Tensor]:
-        """Tensors that stay between two updates."""
-        return self.bench.held(reference=self.bench.reference)
+    def parts(self) -> Held:
+        policy = self.bench.held()
+        reference = self.bench.held(reference=self.bench.reference)[len(policy) :]
+        return {"policy": _policy(self.bench), "reference": reference, "moments": moments(self.bench.optimizer)}
 
 
 class Plain:
@@ -81,7 +98,8 @@ class Plain:
 
     def __init__(self, bench: Bench, count: int, marks: Marks, beta: float = 5000.0):
         self.bench, self.count, self.marks, self.beta = bench, count, marks, beta
-        dtype, device = model_dtype(bench.config), bench.device
+        # as the script has what it does not train, whatever the policy's weights are kept in
+        dtype, device = DTYPES[bench.precision], bench.device
         self.encoders: Adapter = encoding_adapter(bench.config, dtype, device)
         # the second full copy
         self.reference = random_adapter(bench.config, dtype, device).denoiser
@@ -107,11 +125,18 @@ class Plain:
         b, marks = self.bench, self.marks
         with marks("data"):
             latents, condition = self.encode()
-            noise = torch.randn_like(latents)
-            t = b.noise_path.timesteps(torch.rand(self.count, dtype=torch.float64)).to(b.device)
+            noise, t = torch.randn_like(latents), self.timesteps()
         loss = self.loss(latents, noise, t, condition)
-        _backward_and_step(b, loss, marks)
-        return float(loss.detach())
+        with marks("backward"):
+            b.backward(loss)
+        with marks("optimiser"):
+            value = float(loss.detach())
+            b.step(value)
+        return value
+
+    def timesteps(self) -> Tensor:
+        drawn = torch.rand(self.count, dtype=torch.float64)
+        return self.bench.noise_path.timesteps(drawn).to(self.bench.device)
 
     def loss(self, latents: Tensor, noise: Tensor, t: Tensor, condition: dict[str, Tensor]) -> Tensor:
         """−log σ(−β/2 · (policy's difference − reference's)) of mean squared errors, winners first."""
@@ -139,17 +164,41 @@ class Plain:
         with self.marks("decoding"), torch.no_grad():
             return self.encoders.decode(latents)
 
-    def held(self) -> list[Tensor]:
-        """Tensors that stay between two updates: both denoisers, VAE, text encoders and moments."""
-        policy = [p for name, p in self.bench.policy.named_parameters() if f".{REFERENCE}." not in name]
-        parts = [part for part in self.encoders.pipeline.components.values() if isinstance(part, nn.Module)]
-        others = [self.reference, *(part for part in parts if part is not self.encoders.denoiser)]
-        return [
-            *policy,
-            *moments(self.bench.optimizer),
-            *(t for part in others for t in part.parameters()),
-            self.pixels,
-        ]
+    def parts(self) -> Held:
+        components = self.encoders.pipeline.components.items()
+        texts = [part for name, part in components if name.startswith("text_encoder") and part is not None]
+        return {
+            "policy": _policy(self.bench),
+            "reference": list(self.reference.parameters()),
+            "moments": moments(self.bench.optimizer),
+            "VAE": list(self.encoders.pipeline.vae.parameters()),
+            "text encoders": [parameter for part in texts for parameter in part.parameters()],
+            "pictures": [self.pixels],
+        }
+
+
+class Bare:
+    """The arithmetic of a DPO update and nothing else: its inputs are at hand, the reference is a module of its own,
+    the step is torch's. What a loop takes beyond that is its overhead."""
+
+    def __init__(self, plain: Plain):
+        self.plain, b, count = plain, plain.bench, plain.count
+        self.latents, self.noise = torch.randn(2, 2 * count, *b.shape, device=b.device)
+        self.t, self.condition = plain.timesteps(), b.conditions.draw(count, b.device)
+
+    def update(self) -> None:
+        b, marks = self.plain.bench, self.plain.marks
+        loss = self.plain.loss(self.latents, self.noise, self.t, self.condition)
+        with marks("backward"):
+            b.backward(loss)
+        with marks("optimiser"):
+            if b.scaler is not None:
+                b.scaler.unscale_(b.optimizer)
+            nn.utils.clip_grad_norm_(list(b.parameters.values()), b.config.optimizer.max_grad_norm)
+            b.optimizer.step() if b.scaler is None else b.scaler.step(b.optimizer)
+            if b.scaler is not None:
+                b.scaler.update()
+            b.optimizer.zero_grad(set_to_none=True)
 
 
 def draw(bench: Bench, denoiser: nn.Module, count: int, steps: int, solver: str) -> Tensor:
@@ -164,11 +213,9 @@ def draw(bench: Bench, denoiser: nn.Module, count: int, steps: int, solver: str)
         )  # fmt: skip
 
 
-def _backward_and_step(bench: Bench, loss: Tensor, marks: Marks) -> None:
-    with marks("backward"):
-        bench.backward(loss)
-    with marks("optimiser"):
-        bench.step(float(loss.detach()))
+def _policy(bench: Bench) -> list[Tensor]:
+    """Weights of the policy, without the reference's LoRA."""
+    return [p for name, p in bench.policy.named_parameters() if f".{REFERENCE}." not in name]
 
 
 class _Marked(Reference):

@@ -1,0 +1,150 @@
+"""`python -m benchmarks memory`: peak memory of a LoRA's update by form, as the system counts it."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from seppo_core.io.atomic import save_json
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "memory"
+FILE = "lora.json"
+KIND, FORMAT = "seppo-lora-memory", 1
+GIB = 1024**3
+CASES = {
+    "sd15": ("stable-diffusion-v1-5", 256),
+    "sdxl": ("stable-diffusion-xl-base-1.0", 256),
+    "sana": ("Sana_600M_1024px_diffusers", 256),
+}
+"""Bases by the name that `--only` takes, and the side of their pictures: smaller than usual, for time alone."""
+PRECISION = "bf16"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an update is done, and what of it the options of `benchmarks.gpu.memory` say."""
+
+    title: str
+    options: tuple[str, ...] = ()
+    quantize: str | None = None
+    offload: bool = False
+    plain: bool = False
+
+
+FORMS = {
+    "plain": Form("the plain way", ("--plain",), plain=True),
+    "lora": Form("LoRA"),
+    "int8wo": Form("LoRA on int8wo", ("--quantize", "int8wo"), quantize="int8wo"),
+    "nf4": Form("LoRA on nf4", ("--quantize", "nf4"), quantize="nf4"),
+    "offload": Form("LoRA, offloaded base", ("--offload",), offload=True),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0; 1 if a measurement failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks memory",
+        description="Measures the peak memory of one update with recomputed activations, in a process of its own for "
+        "each form, beside what `plan` counts. Random weights of the published sizes in bf16; nothing is downloaded. "
+        "Forms in fewer bits need the extra `quantize`.",
+    )
+    add = parser.add_argument
+    add("--only", nargs="+", metavar="CASE", choices=list(CASES), default=list(CASES), help=", ".join(CASES))
+    add("--forms", nargs="+", metavar="FORM", choices=list(FORMS), default=list(FORMS), help=", ".join(FORMS))
+    add("--limit", type=float, default=12, metavar="GIB", help="what is planned above it is not run (%(default)s)")
+    add("--out", type=Path, default=RESULTS, help="folder of the JSON; other results stay (benchmarks/results/memory)")
+    asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for case in asked.only:
+        for form in asked.forms:
+            result = measured(case, form, asked.limit)
+            if result is None:
+                continue
+            failed += "failed" in result
+            save(asked.out / FILE, case, form, result)
+            print(f"{case}, {form}: {told(result)}", flush=True)
+    return 1 if failed else 0
+
+
+def measured(case: str, form: str, limit: float) -> dict[str, Any] | None:
+    """One form of a case; None if the family has no such form."""
+    # imported late: a mistake in the call should be told before torch loads
+    from benchmarks.gpu.memory import config_of, planned
+    from seppo_core.report.provenance import provenance
+
+    subject, costs = costs_of(case)
+    how = FORMS[form]
+    try:
+        config = config_of(subject, PRECISION, how.quantize, how.offload)
+    except ValueError:
+        return None
+    parts = planned(config, costs, how.plain)
+    whole = sum(parts.values())
+    result = {
+        "subject": subject.title, "size": subject.size, "precision": PRECISION, "planned": whole, "parts": parts,
+        "origin": {name: value for name, value in provenance().items() if value is not None},
+    }  # fmt: skip
+    if whole > limit * GIB:
+        return result | {"not_run": f"it takes {whole / GIB:.1f} GiB, more than the {limit:g} that were allowed"}
+    base, side = CASES[case]
+    with tempfile.TemporaryDirectory() as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.gpu.memory", "--system", "--base", base, "--height", str(side),
+             "--dtype", PRECISION, *how.options, "--out", out],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            return result | {"failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}
+        found = read(Path(out) / "memory.json")
+    taken = {name: found[name] for name in ("measured", "idle", "seconds")}
+    return result | taken | {"share": found["measured"] / whole}
+
+
+@cache
+def costs_of(case: str):
+    """The subject of a case and what `plan` counts of its step."""
+    from benchmarks.experiments.speed.models import find_subject
+    from benchmarks.gpu.memory import config_of
+    from seppo_core.plan.measure import measure
+
+    base, side = CASES[case]
+    subject = replace(find_subject(base, height=side, width=side, tune="lora", batch=1), batch=1)
+    return subject, measure(config_of(subject, PRECISION), only_step=True)
+
+
+def environment() -> dict[str, str]:
+    """What is freed goes back to the system at once, so that its count is of what is alive."""
+    return {
+        **os.environ, "HF_HUB_OFFLINE": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20), "MALLOC_ARENA_MAX": "2",
+        "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def save(path: Path, case: str, form: str, result: dict[str, Any]) -> None:
+    """Puts one result beside those that are there."""
+    cases = read(path).get("cases", {})
+    cases.setdefault(case, {})[form] = result
+    ordered = {name: {f: cases[name][f] for f in FORMS if f in cases[name]} for name in CASES if name in cases}
+    save_json(path, {"kind": KIND, "format": FORMAT, "cases": ordered})
+
+
+def told(result: dict[str, Any]) -> str:
+    if "measured" in result:
+        return f"{result['measured'] / GIB:.2f} GiB, {result['share']:.2f} of what plan counts"
+    return result.get("failed") or result["not_run"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
