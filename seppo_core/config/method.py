@@ -57,6 +57,11 @@ class MethodConfig(Variants):
         return "independent"
 
     @property
+    def needs_prediction(self) -> bool:
+        """Whether the loss needs what the reference predicts, and not its errors alone."""
+        return False
+
+    @property
     def pool_window(self) -> int | None:
         """Number of newest snapshots that the reference is drawn from; None for all."""
         return None
@@ -213,6 +218,9 @@ class ReferenceSamplesConfig:
     """Number of denoising steps."""
     guidance_scale: float = 7.5
     """Scale of classifier-free guidance; 1 turns it off."""
+    guidance_interval: tuple[float, float] | None = None
+    """Steps that are guided, from one share of them to another, e.g. [0.2, 0.7]; each of the others takes one forward
+    pass in place of two. Null guides all."""
     batch_size: int = 8
     """Number of samples that a process draws at once. It changes speed and memory, not the samples."""
     reencode: bool = False
@@ -222,3 +230,20 @@ class ReferenceSamplesConfig:
     def __post_init__(self):
         at_least("reference_samples", self, 1, "steps", "batch_size")
         at_least("reference_samples", self, 0, "guidance_scale")
+        interval, name = self.guidance_interval, f"reference_samples.guidance_interval={self.guidance_interval}"
+        if interval is not None and not 0 <= interval[0] < interval[1] <= 1:
+            raise ValueError(f"{name} must be two rising shares of the steps within 0 and 1; use e.g. [0.2, 0.7]")
+        if interval is not None and self.guidance_scale <= 1:
+            raise ValueError(
+                f"{name} has no meaning with reference_samples.guidance_scale={self.guidance_scale}, which does not "
+                "guide; leave it out, or raise the scale"
+            )
+
+    def guided_share(self, steps: int) -> float:
+        """Share of so many steps of the solver that are guided, for models with classifier-free guidance."""
+        return sum(guides(self.guidance_interval, number, steps) for number in range(1, steps + 1)) / steps
+
+
+def guides(interval: tuple[float, float] | None, number: int, steps: int) -> bool:
+    """Whether step `number` of `steps`, from 1, is within an interval of shares of them; None is all of them."""
+    return interval is None or interval[0] * steps < number <= interval[1] * steps

@@ -91,6 +91,8 @@ class Config:
                 f"preview.every; set preview.{lacks}"
             )
         self._check_judged()
+        if self.loop.reference_draws is not None:
+            _check_kept(self)
         if self.loop.sharded and self.optimizer.name != "adamw":
             raise ValueError(
                 f"optimizer.name={self.optimizer.name} does not support loop.sharded=true; use adamw, or do not shard"
@@ -172,6 +174,33 @@ def check_fits(config: Config) -> None:
             f"model.quantize_text={model.quantize_text} has no effect for {model.family}, whose text encoders are "
             "small CLIPs; leave it out"
         )
+
+
+def _check_kept(config: Config) -> None:
+    """Raises ValueError if what the reference gives for a draw is not the same whenever that draw comes again."""
+    method, loop = config.method, config.loop
+    name = f"method.name={method.name}"
+    anew = method.spec.counterpart == "generated" and method.sampled_from != "initial"
+    cures = {
+        f"{name} has no reference": (method.strategy is None, "leave it out"),
+        f"{name} needs the reference's prediction itself, which is not kept": (method.needs_prediction, "leave it out"),
+        f"loop.judge={loop.judge} chooses among other samples in every iteration": (
+            loop.judge is not None, "leave it out",
+        ),
+        f"the reference of {name} moves (reference={method.strategy})": (
+            method.strategy != "initial",
+            "set method.reference=initial" if "reference" in vars(method) else "leave it out",
+        ),
+        f"the samples of method.sampled_from={method.sampled_from} are others in every iteration": (
+            anew, "set method.sampled_from=initial",
+        ),
+    }  # fmt: skip
+    for reason, (holds, cure) in cures.items():
+        if holds:
+            raise ValueError(
+                f"loop.reference_draws={loop.reference_draws} keeps what a reference that never moves gives, and "
+                f"{reason}; {cure}" + ("" if cure == "leave it out" else ", or leave it out")
+            )
 
 
 def _check_offload(config: Config) -> None:

@@ -41,6 +41,10 @@ class LoopConfig:
     offload_activations: bool = False
     """Keep what recomputation starts from, the inputs of all blocks, in CPU memory until the backward pass: less GPU
     memory for long sequences, more time. Needs gradient_checkpointing."""
+    reference_draws: int | None = None
+    """Number of epochs after which the draws of every item (timestep, noises, mirroring, dropped caption, own sample)
+    come again in turn, for a reference that never moves: its errors and its samples are kept on disk, and later epochs
+    do without its passes. Null draws anew in every epoch."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
     """Attention kernels; xformers works with UNets only, and needs CUDA and the extra `gpu`."""
     validate_every: int = 10
@@ -80,6 +84,11 @@ class LoopConfig:
         counterparts = self.updates_per_iteration * self.batch_size if method.counterpart == "generated" else 0
         return counterparts + self.candidates(method)
 
+    def drawn(self, items: int | None) -> int:
+        """Number of training positions with draws of their own, of `items`; all of them where that is not known."""
+        total = self.iterations * self.updates_per_iteration * self.batch_size
+        return total if self.reference_draws is None or items is None else min(total, self.reference_draws * items)
+
     def __post_init__(self):
         _check_judge("loop", self, self.judge, ("judge_column", "judge_places"))
         if self.judge_samples < 2:
@@ -88,7 +97,7 @@ class LoopConfig:
             )
         at_least("loop", self, 1, "iterations", "updates_per_iteration", "batch_size", "micro_batch_size")
         at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints", "keep_every")
-        at_least("loop", self, 1, "validate_every", "validate_items")
+        at_least("loop", self, 1, "validate_every", "validate_items", "reference_draws")
         if self.sharded and self.offload_reference:
             raise ValueError("loop.offload_reference=true cannot be combined with loop.sharded=true; use one of them")
         if self.offload_activations and not self.gradient_checkpointing:

@@ -18,6 +18,7 @@ from seppo_core.methods.step import (
     Batch,
     anchor_gap,
     both_item_errors,
+    held_pair,
     observed_drift,
     observed_guard,
     pair_of,
@@ -61,11 +62,10 @@ class Contrastive(ReferenceLossConfig, Method, ABC):
     def compute(self, adapter, policy, reference, batch, observed):
         # every pass of the reference, and every one without gradient, before the one that the gradient goes through
         better = self._better(adapter, policy, reference, batch, observed)
-        with reference.active() as frozen:
-            held = pair_pass(adapter, frozen, batch)
+        held = held_pair(adapter, reference, batch)
         winner, counterpart = pair_pass(adapter, policy, batch)
         errors = pair_of(reference, winner.errors, counterpart.errors, *(one.errors for one in held))
-        metrics = {"drift": observed_drift(reference, held[0], winner, batch)}
+        metrics = observed_drift(reference, held[0], winner, batch)
         # the reference's residuals are not kept through the backward pass
         del held
         if better is None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from seppo_core.config.methods.kto import KtoConfig
 from seppo_core.methods.errors import accuracy, at_least_float32
 from seppo_core.methods.method import Method
-from seppo_core.methods.step import both_item_errors, item_pass, observed_drift, tied
+from seppo_core.methods.step import both_item_errors, held_item, item_pass, observed_drift, tied
 
 
 class LabelledErrors(NamedTuple):
@@ -69,10 +69,9 @@ class Kto(KtoConfig, Method):
         return {"gain": (held - own).mean()}
 
     def compute(self, adapter, policy, reference, batch, observed):
-        with reference.active() as frozen:
-            held = item_pass(adapter, frozen, batch)
+        held = held_item(adapter, reference, batch)
         own = item_pass(adapter, policy, batch)
-        moved = {"drift": observed_drift(reference, held, own, batch)}
+        moved = observed_drift(reference, held, own, batch)
         errors = LabelledErrors(own.errors, tied(reference, held.errors, own.errors), batch.desirable)
         # the reference's residuals are not kept through the backward pass
         del held

@@ -121,6 +121,12 @@ class ReferencePool:
         """Number of entries that `choose` chooses from."""
         return iteration + 1 - self._oldest(iteration) if self.strategy == "random" else 1
 
+    def about(self, iteration: int) -> dict[str, int]:
+        """What the metrics of `iteration` tell of its references."""
+        found = {"reference": self.choose(iteration), "pool": self.entries(iteration)}
+        found |= {} if self.window is None else {"remember": self.window}
+        return found | ({} if self.sampled_from == self.strategy else {"sampler": self.choose_sampler(iteration)})
+
     def forget(self, iteration: int) -> None:
         """Deletes what `iteration` and those after cannot draw; nothing, unless `window` is set."""
         for index in range(self._oldest(iteration)):

@@ -23,6 +23,14 @@ TIE_TOLERANCE = 5e-3
 may differ by 1e-3 in bfloat16."""
 
 
+class Held(NamedTuple):
+    """Errors of a reference on a batch that were measured before (`held_errors`), so that it has no pass to make."""
+
+    item: Float[Tensor, " b"]
+    counterpart: Float[Tensor, " b"] | None = None
+    anchor: Float[Tensor, "m b"] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Everything that a step needs, drawn already. Shapes: latents (b, c, [f], h, w), `t` (b,), conditions (b, …) each.
@@ -51,6 +59,8 @@ class Batch:
     """Further timesteps that the anchor alone looks at, m draws for each winner."""
     anchor_noise: Tensor | None = None
     """(m, b, c, [f], h, w), for `anchor_t`."""
+    held: Held | None = None
+    """The reference's errors, if they are known."""
 
     @classmethod
     def of(
@@ -108,8 +118,8 @@ class Pass(NamedTuple):
     """The result of one forward pass over n items."""
 
     errors: Float[Tensor, " n"]
-    residuals: Float[Tensor, " n *shape"]
-    """prediction − target."""
+    residuals: Float[Tensor, " n *shape"] | None
+    """prediction − target; None of errors that were kept."""
 
 
 def denoise(
@@ -151,8 +161,7 @@ def both_item_errors(
     adapter: Adapter, policy: nn.Module, reference: Reference, batch: Batch
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Policy's and reference's errors on the items, (b,) each; the reference's pass comes first."""
-    with reference.active() as frozen:
-        held = item_errors(adapter, frozen, batch)
+    held = held_item(adapter, reference, batch).errors
     own = item_errors(adapter, policy, batch)
     return own, tied(reference, held, own)
 
@@ -175,7 +184,7 @@ def pair_errors(adapter: Adapter, policy: nn.Module, reference: Reference, batch
 
     The reference comes first because a LoRA reference may not be switched in between the policy's forward and backward.
     """
-    held = reference_pair(adapter, reference, batch)
+    held = (one.errors for one in held_pair(adapter, reference, batch))
     winner, sample = pair_pass(adapter, policy, batch)
     return pair_of(reference, winner.errors, sample.errors, *held)
 
@@ -226,11 +235,45 @@ def check_parted(adapter: Adapter, policy: nn.Module, reference: Reference, batc
         )
 
 
-def reference_pair(adapter: Adapter, reference: Reference, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The reference's errors on winners and samples, (b,) each, without gradient."""
+def held_item(adapter: Adapter, reference: Reference, batch: Batch) -> Pass:
+    """The reference on the items alone, without gradient; what the batch holds of it, if it does."""
+    if batch.held is not None:
+        return Pass(batch.held.item, None)
     with reference.active() as frozen:
-        winner, sample = pair_pass(adapter, frozen, batch)
-    return winner.errors, sample.errors
+        return item_pass(adapter, frozen, batch)
+
+
+def held_pair(adapter: Adapter, reference: Reference, batch: Batch) -> tuple[Pass, Pass]:
+    """The reference on winners and counterparts, without gradient; what the batch holds of it, if it does."""
+    if batch.held is not None:
+        return Pass(batch.held.item, None), Pass(batch.held.counterpart, None)
+    with reference.active() as frozen:
+        return pair_pass(adapter, frozen, batch)
+
+
+@torch.no_grad()
+def held_errors(adapter: Adapter, frozen: nn.Module, batch: Batch) -> Float[Tensor, "b columns"]:
+    """All errors of a reference that a loss on `batch` may ask for, by the passes that the loss would make: of the
+    items, of their counterparts if there are any, and at the anchor's draws. `held_of` takes them apart again."""
+    passes = [item_pass(adapter, frozen, batch)] if batch.counterpart is None else pair_pass(adapter, frozen, batch)
+    return torch.stack([*(one.errors for one in passes), *_anchor_errors(adapter, frozen, batch)], dim=1)
+
+
+def held_of(columns: Float[Tensor, "b columns"], contrastive: bool) -> Held:
+    """The errors that `held_errors` measured, of pairs if `contrastive`."""
+    item, *others = columns.unbind(1)
+    counterpart = others.pop(0) if contrastive else None
+    return Held(item, counterpart, torch.stack(others) if others else None)
+
+
+def _anchor_errors(adapter: Adapter, denoiser: nn.Module, batch: Batch) -> list[Float[Tensor, " b"]]:
+    """The errors on the items at each of the anchor's draws."""
+    if batch.anchor_t is None:
+        return []
+    draws = zip(batch.anchor_t, batch.anchor_noise, strict=True)
+    return [
+        denoise(adapter, denoiser, batch.noise_path, batch.x0, noise, t, batch.condition).errors for t, noise in draws
+    ]
 
 
 @torch.no_grad()
@@ -241,14 +284,13 @@ def anchor_gap(adapter: Adapter, policy: nn.Module, reference: Reference, batch:
     """
     if reference.equals_policy:
         return torch.zeros_like(batch.anchor_t[0], dtype=torch.float32)
-    draws = [
-        (batch.noise_path, batch.x0, noise, t, batch.condition)
-        for t, noise in zip(batch.anchor_t, batch.anchor_noise, strict=True)
-    ]
-    # all of the reference's in one go: it may have to be brought to the device, or switched to
-    with reference.active() as frozen:
-        held = [denoise(adapter, frozen, *draw).errors for draw in draws]
-    gaps = [denoise(adapter, policy, *draw).errors - one for draw, one in zip(draws, held, strict=True)]
+    if batch.held is not None:
+        held = batch.held.anchor
+    else:
+        # all of the reference's in one go: it may have to be brought to the device, or switched to
+        with reference.active() as frozen:
+            held = _anchor_errors(adapter, frozen, batch)
+    gaps = [own - one for own, one in zip(_anchor_errors(adapter, policy, batch), held, strict=True)]
     # before torch 2.11 autocast would hand the casts made here, which have no graph, to the pass with gradient
     forget_casts()
     return torch.stack(gaps).mean(0)
@@ -265,6 +307,6 @@ def drift(reference: Reference, held: Pass, own: Pass, batch: Batch) -> Float[Te
 
 
 @torch.no_grad()
-def observed_drift(reference: Reference, held: Pass, own: Pass, batch: Batch) -> Float[Tensor, ""]:
-    """The mean of `drift` over the batch, to watch."""
-    return drift(reference, held, own, batch).mean()
+def observed_drift(reference: Reference, held: Pass, own: Pass, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    """The mean of `drift` over the batch, to watch; nothing if the reference's prediction was not kept."""
+    return {} if held.residuals is None else {"drift": drift(reference, held, own, batch).mean()}

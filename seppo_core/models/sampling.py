@@ -12,6 +12,7 @@ from diffusers.schedulers import SchedulerMixin
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from seppo_core.config.method import guides
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator
 from seppo_core.models.adapter import Adapter, Condition
@@ -39,12 +40,15 @@ def sample(
     unconditional: Condition | None = None,
     scheduler: SchedulerMixin | None = None,
     generators: list[Generator] | None = None,
+    guidance_interval: tuple[float, float] | None = None,
 ) -> Float[Tensor, "b c *shape"]:
     """Latents of `denoiser` for `condition`, from unit normal `noise`; in the noise's dtype and on its device.
 
     If `guidance_scale` > 1, guidance is classifier-free, in one concatenated forward pass, for families that have it;
     `unconditional` is then the condition of "" (batch 1 or b), and names that it lacks keep the item's own value (a
-    size, say). A denoiser with embedded guidance is told the scale. `scheduler` defaults to the adapter's and is left
+    size, say). A denoiser with embedded guidance is told the scale. `guidance_interval` limits guidance to the steps
+    from one share of all to another (Kynkäänniemi et al., arXiv 2404.07724, 2024); the others are one plain pass of the
+    condition. `scheduler` defaults to the adapter's and is left
     untouched. Solvers that add noise draw each item's from its own generator of `generators`, or, without any, from one
     keyed by the item's initial noise: an item's result does not depend on the batch that it is in.
 
@@ -52,7 +56,7 @@ def sample(
     """
     for latents in sample_steps(  # noqa: B007
         adapter, denoiser, condition, noise=noise, steps=steps, guidance_scale=guidance_scale,
-        unconditional=unconditional, scheduler=scheduler, generators=generators,
+        unconditional=unconditional, scheduler=scheduler, generators=generators, guidance_interval=guidance_interval,
     ):  # fmt: skip
         pass
     return latents
@@ -69,6 +73,7 @@ def sample_steps(
     unconditional: Condition | None = None,
     scheduler: SchedulerMixin | None = None,
     generators: list[Generator] | None = None,
+    guidance_interval: tuple[float, float] | None = None,
 ) -> Iterator[Float[Tensor, "b c *shape"]]:
     """The latents after each step of the solver, its warm-up included; the last are those that `sample` returns.
 
@@ -81,8 +86,12 @@ def sample_steps(
             raise ValueError(f"condition {name!r} is for {len(value)} items, the noise for {batch}")
     condition = adapter.with_guidance(condition, guidance_scale)
     guided = guidance_scale > 1 and adapter.guidance == "cfg"
-    if guided:
-        condition = _with_unconditional(condition, unconditional, batch)
+    if guidance_interval is not None and not guided:
+        raise ValueError(
+            f"guidance_interval={list(guidance_interval)} limits classifier-free guidance, and there is none: "
+            f"guidance_scale={guidance_scale}, guidance {adapter.guidance}; leave it out"
+        )
+    both = _with_unconditional(condition, unconditional, batch) if guided else condition
 
     scheduler = deepcopy(adapter.scheduler if scheduler is None else scheduler)
     timesteps = adapter.timesteps(scheduler, steps, tuple(noise.shape[1:]), noise.device)
@@ -96,12 +105,14 @@ def sample_steps(
     for number, t in enumerate(timesteps, start=1):
         # not around the yield: what the caller does there is the caller's
         with torch.no_grad():
-            x_t = torch.cat([latents, latents]) if guided else latents
+            doubled = guided and guides(guidance_interval, number, len(timesteps))
+            x_t = torch.cat([latents, latents]) if doubled else latents
             if scales_input:
                 x_t = scheduler.scale_model_input(x_t, t)
             # some solvers return latents in the prediction's dtype, which would round them at every step
-            prediction = adapter.predict(denoiser, x_t, t.expand(len(x_t)), condition).to(latents.dtype)
-            if guided:
+            given = both if doubled else condition
+            prediction = adapter.predict(denoiser, x_t, t.expand(len(x_t)), given).to(latents.dtype)
+            if doubled:
                 without, given = prediction.chunk(2)
                 prediction = adapter.guide(without, given, guidance_scale)
             latents = scheduler.step(prediction, t, latents, **step_options, return_dict=False)[0]

@@ -16,7 +16,7 @@ from seppo_core.plan.notes import assumptions, expected_refusals, remarks, uses_
 from seppo_core.plan.result import Counts, Disk, Flops, Hours, Parameters, Plan
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.plan.suggestions import cures
-from seppo_core.run.disk_budget import checkpoints_held, pool_entries
+from seppo_core.run.disk_budget import checkpoints_held, errors_held, pool_entries, samples_held
 
 if TYPE_CHECKING:
     from seppo_core.cache.manifest import Manifest
@@ -31,8 +31,9 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
     """The plan of `config` by costs that were counted."""
     gpu = GPUS[request.gpu]
     phases = memory(config, costs, request.gpus, gpu.memory)
-    flops, counts = _flops(config, costs), _counts(config, costs)
     items = _items(config, request)
+    trained_on = None if items.count is None else items.count - round(config.data.validation * items.count)
+    flops, counts = _flops(config, costs, trained_on), _counts(config, costs, trained_on)
     per_hour = 3600e12 * request.utilisation
     speed = per_hour * (gpu.half if uses_half_precision(config) else gpu.single)
     hours = Hours(
@@ -45,6 +46,15 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
         else _encoding(config, costs, items.count) / (per_hour * _vae_rate(costs, gpu)),
         moving=moving(config, costs, gpu, counts, request) / 3600 / request.gpus,
     )
+    if config.loop.reference_draws is not None and trained_on is not None:
+        item = flops.update / counts.batch_size
+        sample = flops.generated_sample if counts.generated else 0
+        later = item - flops.update_reference / counts.batch_size
+        hours = replace(
+            hours,
+            first_epoch=trained_on * (item + sample) / speed / request.gpus,
+            later_epoch=trained_on * later / speed / request.gpus,
+        )
     held = peak(phases)
     plan = Plan(
         run=config.run,
@@ -62,7 +72,7 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
         counts=counts,
         flops=flops,
         hours=hours,
-        disk=_disk(config, costs, items),
+        disk=_disk(config, costs, items, trained_on),
         items=items.count,
         items_from=items.origin,
         encode_batch_size=encode_batch(config, costs, gpu.memory),
@@ -96,24 +106,35 @@ def _host(config: Config, costs: StepCosts) -> int:
     return vae + base + inputs + config.loop.offload_reference * costs.weights.reference
 
 
-def _counts(config: Config, costs: StepCosts) -> Counts:
-    loop = config.loop
+def _counts(config: Config, costs: StepCosts, items: int | None) -> Counts:
+    loop, spec = config.loop, config.method.spec
     updates = loop.iterations * loop.updates_per_iteration
-    generated = loop.generated(config.method.spec)
+    generated, drawn = loop.generated(spec), loop.drawn(items)
+    # samples that a judge scores are never kept
+    steps = costs.calls // (1 + costs.guided)
+    calls = steps + round(steps * config.reference_samples.guided_share(steps)) if costs.guided and steps else steps
+    in_all = generated * loop.iterations if loop.reference_draws is None or not generated else drawn
     return Counts(
-        updates, loop.iterations, loop.batch_size, updates * loop.batch_size, generated, generated * loop.iterations,
-        costs.calls, loop.candidates(config.method.spec),
+        updates, loop.iterations, loop.batch_size, updates * loop.batch_size, generated, in_all,
+        calls, loop.candidates(spec), drawn,
     )  # fmt: skip
 
 
-def _flops(config: Config, costs: StepCosts) -> Flops:
-    loop, counts = config.loop, _counts(config, costs)
+def _flops(config: Config, costs: StepCosts, items: int | None) -> Flops:
+    loop, counts = config.loop, _counts(config, costs, items)
     micro_batches = loop.batch_size // loop.micro_batch_size
     update = micro_batches * (costs.steps[loop.gradient_checkpointing].flops + costs.observe)
+    reference = micro_batches * costs.step_reference
+    training = update * counts.updates
+    if loop.reference_draws is not None:
+        # what is measured once serves the observation too, half of whose passes are the reference's
+        update -= micro_batches * _observed_reference(config, costs)
+        training = update * counts.updates - reference * (counts.trained_samples - counts.drawn) // loop.batch_size
     sample = 0
     if costs.denoising is not None:
-        calls = costs.calls // (2 if costs.guided else 1)
-        sample = calls * costs.denoising.flops // config.reference_samples.batch_size
+        # a solver step costs as many passes as its guidance takes
+        per_step = 2 if costs.guided else 1
+        sample = counts.calls * costs.denoising.flops // per_step // config.reference_samples.batch_size
         if config.reference_samples.reencode and costs.decoding is not None:
             again = costs.decoding.flops // costs.decoded + costs.encoding.flops // config.data.encode_batch_size
             sample += again
@@ -131,12 +152,18 @@ def _flops(config: Config, costs: StepCosts) -> Flops:
     return Flops(
         forward=costs.forward,
         update=update,
-        update_reference=micro_batches * costs.step_reference,
+        update_reference=reference,
         generated_sample=sample,
-        training=update * counts.updates,
+        training=training,
         generation=sample * counts.generated + judged,
         previews=drawings * len(p.prompts) * (row + decoded),
     )
+
+
+def _observed_reference(config: Config, costs: StepCosts) -> int:
+    """FLOPs of the reference's passes in the observation of one micro-batch: half of it, unless it is the guard's."""
+    guards = vars(config.method).get("guard") is not None and config.method.guards_batch
+    return 0 if guards else costs.observe // 2
 
 
 def _encoding(config: Config, costs: StepCosts, items: int) -> int:
@@ -173,12 +200,16 @@ def _items(config: Config, request: PlanRequest) -> _Items:
     return _Items(None, "unknown; give --items")
 
 
-def _disk(config: Config, costs: StepCosts, items: _Items) -> Disk:
+def _disk(config: Config, costs: StepCosts, items: _Items, trained_on: int | None) -> Disk:
     trained = costs.weights.trained_bytes
     per_item = costs.item_bytes + costs.caption_bytes
     cache = None if items.count is None else items.count * per_item + costs.caption_bytes
     if items.cache is not None:
         cache = sum(stored.bytes for stored in (*items.cache.shards, *items.cache.texts, *items.cache.tables))
-    samples = _counts(config, costs).generated_per_iteration * prod(costs.latent_shape) * 4
+    samples = samples_held(config, trained_on) + config.loop.candidates(config.method.spec)
+    samples *= prod(costs.latent_shape) * 4
     checkpoint = trained * (2 if config.optimizer.ema_decay is not None else 1) + moments(config, costs)
-    return Disk(cache, per_item, samples, pool_entries(config) * trained, checkpoint * checkpoints_held(config))
+    return Disk(
+        cache, per_item, samples, pool_entries(config) * trained, checkpoint * checkpoints_held(config),
+        4 * errors_held(config, trained_on),
+    )  # fmt: skip

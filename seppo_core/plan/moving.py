@@ -24,7 +24,8 @@ def moving(config: Config, costs: StepCosts, gpu: Gpu, counts: Counts, request: 
     if model.quantize is None and not model.offload:
         return waited
     # the policy's forward pass, the reference's, and the recomputed one
-    passes = 1 + config.method.spec.uses_reference + loop.gradient_checkpointing
+    referred = config.method.spec.uses_reference * counts.drawn / counts.trained_samples
+    passes = 1 + referred + loop.gradient_checkpointing
     solving = 0
     if costs.denoising is not None:
         solving = counts.generated * costs.calls // (1 + costs.guided) // config.reference_samples.batch_size

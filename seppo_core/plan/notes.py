@@ -63,9 +63,19 @@ def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, costs: S
         notes.append(
             f"every winner is used {uses:,.1f} times on average" if uses >= 1 else f"{uses:.0%} of the winners are used"
         )
+    notes += _kept(config, plan)
     if config.model.lora is not None:
         notes.append(f"model.lora={config.model.lora} is not read; the plan assumes a LoRA of rank tune.rank")
     return notes
+
+
+def _kept(config: Config, plan: Plan) -> list[str]:
+    """Why keeping draws saves nothing, if it does not."""
+    draws = config.loop.reference_draws
+    if draws is None or plan.counts.drawn < plan.counts.trained_samples:
+        return []
+    why = "is not known to save anything; give --items" if plan.items is None else "saves nothing: no draw comes again"
+    return [f"loop.reference_draws={draws} {why}"]
 
 
 def assumptions(config: Config, request: PlanRequest, gpu: Gpu) -> list[str]:

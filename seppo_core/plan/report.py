@@ -86,6 +86,9 @@ def _work(plan: Plan) -> list[str]:
         "work",
         _row("updates", f"{c.updates:,}", f"{c.iterations} iterations"),
         _row("samples per update", f"{c.batch_size:,}", f"{c.trained_samples:,} in all"),
+        _row("samples with draws of their own", f"{c.drawn:,}", "for the others the reference has no pass")
+        if plan.disk.errors
+        else "",
         _row("FLOPs of one forward pass", flops(f.forward), "one item"),
         _row("FLOPs per update", flops(f.update), _share_of_reference(plan)),
     ]
@@ -115,7 +118,10 @@ def _disk(plan: Plan) -> list[str]:
     return [
         "disk",
         _row("cache", cache, f"{items}; {d.per_item / 1e6:,.2f} MB each"),
-        _row(_samples(plan), gib(d.samples), "one iteration at a time") if d.samples else "",
+        _row(_samples(plan), gib(d.samples), "to the end" if d.errors else "one iteration at a time")
+        if d.samples
+        else "",
+        _row("reference errors", f"{d.errors / 1e6:,.1f} MB", "to the end") if d.errors else "",
         _row("snapshots of the pool", gib(d.pool)) if d.pool else "",
         _row("checkpoints", gib(d.checkpoints), "one more than is kept, during writing"),
     ]
@@ -127,6 +133,8 @@ def _hours(plan: Plan) -> list[str]:
         f"time on {plan.gpus} x {plan.gpu}",
         _row("prepare, VAE only", "unknown" if h.prepare is None else span(h.prepare), "on one GPU"),
         _row("training", span(h.training)),
+        _row("an epoch with draws of its own", span(h.first_epoch), "samples included") if h.first_epoch else "",
+        _row("a later epoch", span(h.later_epoch)) if h.later_epoch else "",
         _row(_samples(plan), span(h.generation)) if h.generation else "",
         _row("previews", span(h.previews), "on one GPU while the others wait") if h.previews else "",
         _row("moving weights, activations", span(h.moving), "to and from the CPU, or out of fewer bits")

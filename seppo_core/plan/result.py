@@ -29,6 +29,8 @@ class Counts:
     calls: int
     judged_per_iteration: int = 0
     """Of those generated, samples of the policy that loop.judge scores."""
+    drawn: int = 0
+    """Of the trained samples, those with draws of their own; the others repeat them (loop.reference_draws)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Flops:
     """One forward pass of the policy over one item."""
     update: int
     update_reference: int
-    """The part of `update` that the reference computes."""
+    """The part of `update` that the reference computes. With loop.reference_draws an update whose draws came before
+    does without it."""
     generated_sample: int
     training: int
     generation: int
@@ -56,6 +59,11 @@ class Hours:
     prepare: float | None
     moving: float = 0.0
     """Added to training and generation by weights that are kept in fewer bits or in CPU memory."""
+    first_epoch: float | None = None
+    """Of training and generation, what an epoch takes that has draws of its own; None if the number of items is unknown
+    or no draw is kept."""
+    later_epoch: float | None = None
+    """The same of an epoch whose draws came before."""
 
     @property
     def total(self) -> float:
@@ -71,9 +79,12 @@ class Disk:
     per_item: int
     """Bytes of one item in the cache, its own caption included."""
     samples: int
-    """Generated samples of one iteration; they are deleted when it ends."""
+    """Generated samples of one iteration; they are deleted when it ends. With loop.reference_draws those of all draws,
+    which are deleted when the run ends."""
     pool: int
     checkpoints: int
+    errors: int = 0
+    """The reference's errors that are kept."""
 
 
 @dataclass(frozen=True)

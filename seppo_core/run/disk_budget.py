@@ -14,10 +14,13 @@ PARTS = ("pool", "checkpoints", "buffer")
 """Folders of a run that `run_bytes` counts."""
 
 
-def run_bytes(config: Config, trained: "Iterable[Tensor]", latent_bytes: int) -> dict[str, int]:
+def run_bytes(
+    config: Config, trained: "Iterable[Tensor]", latent_bytes: int, items: int | None = None
+) -> dict[str, int]:
     """The most bytes that a run holds at once, by part.
 
-    `trained` are the trained weights, whole; `latent_bytes` is one generated sample, which the buffer keeps in float32.
+    `trained` are the trained weights, whole; `latent_bytes` is one generated sample, which the buffer keeps in float32;
+    `items` is the number of winners, of which kept draws hang.
     """
     m, loop = config.method, config.loop
     candidates = loop.candidates(m.spec)
@@ -28,9 +31,24 @@ def run_bytes(config: Config, trained: "Iterable[Tensor]", latent_bytes: int) ->
     return {
         "snapshots of the pool": pool_entries(config) * weights,
         "checkpoints": checkpoints_held(config) * checkpoint,
-        "reference samples": (loop.generated(m.spec) - candidates) * latent_bytes,
+        "reference samples": samples_held(config, items) * latent_bytes,
         "judged samples": candidates * latent_bytes,
+        "reference errors": errors_held(config, items) * 4,
     }
+
+
+def samples_held(config: Config, items: int | None) -> int:
+    """The most samples of the reference that a run of so many winners holds at once."""
+    loop, spec = config.loop, config.method.spec
+    if loop.reference_draws is not None:
+        return loop.drawn(items) if spec.counterpart == "generated" else 0
+    return loop.generated(spec) - loop.candidates(spec)
+
+
+def errors_held(config: Config, items: int | None) -> int:
+    """Numbers in the store of a reference's errors."""
+    columns = 1 + config.method.spec.contrastive + config.method.anchor_draws
+    return 0 if config.loop.reference_draws is None else columns * config.loop.drawn(items)
 
 
 def pool_entries(config: Config) -> int:

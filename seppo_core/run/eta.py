@@ -9,9 +9,11 @@ RECENT = 50
 class TimeLeft:
     """Measures the seconds of the latest updates and of generating a sample."""
 
-    def __init__(self, total: int, per_iteration: int, samples_per_iteration: int):
-        """`samples_per_iteration` is 0 for methods that generate none."""
+    def __init__(self, total: int, per_iteration: int, samples_per_iteration: int, drawn: int | None = None):
+        """`samples_per_iteration` is 0 for methods that generate none; `drawn` is the number of all, if later
+        iterations use those of earlier ones again."""
         self.total, self.per_iteration, self.samples_per_iteration = total, per_iteration, samples_per_iteration
+        self.drawn = drawn
         self._updates: list[float] = []
         self._waits: list[float | None] = []
         self._samples = self._sampling = 0.0
@@ -24,6 +26,12 @@ class TimeLeft:
     def samples(self, count: int, seconds: float) -> None:
         self._samples += count
         self._sampling += seconds
+
+    def samples_of(self, iterations: range) -> int:
+        """Samples that these iterations generate."""
+        size = self.samples_per_iteration
+        first, last = (bound * size for bound in (iterations.start, iterations.stop))
+        return last - first if self.drawn is None else max(0, min(last, self.drawn) - first)
 
     @property
     def seconds_per_update(self) -> float | None:
@@ -44,10 +52,10 @@ class TimeLeft:
             return 0.0
         if self.seconds_per_update is None:
             return None
-        to_come = self.total // self.per_iteration - math.ceil(done / self.per_iteration)
+        following = math.ceil(done / self.per_iteration)
         if missing and done % self.per_iteration == 0:
-            to_come -= 1
-        samples = missing + to_come * self.samples_per_iteration
+            following += 1
+        samples = missing + self.samples_of(range(following, self.total // self.per_iteration))
         per_sample = self._sampling / self._samples if self._samples else 0.0
         return (self.total - done) * self.seconds_per_update + samples * per_sample
 

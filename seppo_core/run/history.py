@@ -11,7 +11,9 @@ from seppo_core.io.disk_errors import explain_disk_errors
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 
-EventName = Literal["started", "samples", "judged", "checkpoint", "unscored", "alarm", "stopped", "failed", "finished"]
+EventName = Literal[
+    "started", "samples", "errors", "judged", "checkpoint", "unscored", "alarm", "stopped", "failed", "finished",
+]  # fmt: skip
 
 
 def read_metrics(folder: Path) -> list[dict]:

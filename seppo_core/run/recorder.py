@@ -98,11 +98,11 @@ class RunRecorder(AbstractContextManager):
     """Writes `metrics.jsonl` and TensorBoard, shows progress on the terminal and looks at the run's health.
 
     The first process writes and shows. The health gates look on every process, which all see the same numbers, so that
-    all stop together. None of it moves a weight. It begins after `done` updates; UnhealthyRun if a gate has stopped the
-    run before.
+    all stop together. None of it moves a weight. It begins after `done` updates; `drawn` is the number of positions
+    with draws of their own, if draws come again. UnhealthyRun if a gate has stopped the run before.
     """
 
-    def __init__(self, config: Config, method: Method, events: RunEvents, *, done: int):
+    def __init__(self, config: Config, method: Method, events: RunEvents, *, done: int, drawn: int | None = None):
         loop, folder, is_main = config.loop, events.folder, events.ranks.is_main
         self.events = events
         history = [line for line in read_metrics(folder) if line["update"] <= done]
@@ -115,9 +115,9 @@ class RunRecorder(AbstractContextManager):
             project = config.log.wandb
             wandb = None if project is None else WeightsAndBiases(project, folder, plain(config))
             self._log = self._stack.enter_context(RunLog(folder, done, wandb))
-            events.add("started", update=done, process=os.getpid())
-        samples = loop.generated(method.spec)
-        self._pace = TimeLeft(loop.iterations * loop.updates_per_iteration, loop.updates_per_iteration, samples)
+            events.add("started", update=done, process=os.getpid(), **({} if drawn is None else {"drawn": drawn}))
+        samples, updates = loop.generated(method.spec), loop.updates_per_iteration
+        self._pace = TimeLeft(loop.iterations * updates, updates, samples, drawn)
         self._display = UpdateDisplay(self._pace, done, description=f"{method.name} on {folder.name}", visible=is_main)
         self._stack.callback(self._display.close)
 
@@ -137,6 +137,11 @@ class RunRecorder(AbstractContextManager):
         """Records that `count` generated samples took so many `seconds`."""
         self._pace.samples(count, seconds)
         self.events.add("samples", count=count, seconds=round(seconds, 3))
+
+    def measured(self, count: int, seconds: float) -> None:
+        """Records that a reference's errors at `count` positions took so many `seconds`."""
+        self._pace.samples(0, seconds)
+        self.events.add("errors", count=count, seconds=round(seconds, 3))
 
     def judged(self, iteration: int, count: int, seconds: float, told: str) -> None:
         """Records that the judge took so many `seconds` for `count` samples of `iteration`; shows what it `told`."""

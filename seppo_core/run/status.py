@@ -22,8 +22,9 @@ from seppo_core.run.history import EVENTS, METRICS, as_recorded, read_events, re
 from seppo_core.run.previews import Previews, best_text, read_previews, score_text
 
 LINES = 5
-BUFFER, CANDIDATES = "buffer", "candidates"
-"""Folder of an iteration's samples in that of the run, and in it the one of those that a judge scores."""
+BUFFER, CANDIDATES, ERRORS = "buffer", "candidates", "errors"
+"""Folder of an iteration's samples in that of the run, and in it those of samples that a judge scores and of the errors
+of a reference that never moves."""
 PAGE = "report.html"
 """The run's own page, in its folder."""
 _NEEDED = {
@@ -87,13 +88,15 @@ def read_status(folder: Path) -> Status:
     samples = judged.generated(method.spec)
     metrics, events, previews = read_metrics(folder), read_events(folder), read_previews(folder)
     update = metrics[-1]["update"] if metrics else 0
-    pace = TimeLeft(total, per_iteration, samples)
+    starts = [event for event in events if event["event"] == "started"]
+    pace = TimeLeft(total, per_iteration, samples, starts[-1].get("drawn") if starts else None)
     for line in metrics:
         pace.update(line["seconds"], line.get("data_seconds"))
     for event in events:
-        if event["event"] in ("samples", "judged"):
+        if event["event"] in ("samples", "errors", "judged"):
             pace.samples(event["count"] if event["event"] == "samples" else 0, event["seconds"])
     now, candidates = min(update // per_iteration, loop["iterations"] - 1), judged.candidates(method.spec)
+    samples = pace.samples_of(range(now, now + 1))
     missing = _missing(folder / BUFFER, now, samples - candidates, sampled)
     if candidates:
         # they come first

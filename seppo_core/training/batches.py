@@ -15,7 +15,7 @@ from seppo_core.config.method import Noise
 from seppo_core.config.schema import Config
 from seppo_core.io import purposes
 from seppo_core.io.rng import NEWEST, Draws, keyed_stream
-from seppo_core.methods.step import Batch
+from seppo_core.methods.step import Batch, Held
 from seppo_core.models.noise_path import NoisePath
 from seppo_core.training.judged import Judged
 from seppo_core.training.sample_buffer import SampleBuffer
@@ -23,6 +23,8 @@ from seppo_core.training.sample_buffer import SampleBuffer
 Tracked = Callable[[Sequence[int], Sequence[int], Sequence[bool], Judged | None, bool], tuple[Tensor, Tensor]]
 """Gives the noises that winners and counterparts were drawn from: of training positions, their items in the cache,
 whether each is mirrored, what a judge chose, and whether the counterparts are losers."""
+HeldAt = Callable[[Sequence[int]], Held]
+"""Gives the reference's errors, if they are kept, for the draws of training positions."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class WinnerOrder:
     """Their indices in the cache, (length,); None if they are all of it."""
     each: int = 1
     """Number of positions in a row that have one winner."""
+    repeats: int | None = None
+    """Number of epochs after which the draws of each winner come again; None never."""
 
     def of_each(self, count: int) -> "WinnerOrder":
         """This order with `count` positions for each of its own."""
@@ -48,6 +52,15 @@ class WinnerOrder:
         """Keys by which `chosen_captions` draws: positions of one winner in a row have one."""
         return [position // self.each for position in positions]
 
+    def source(self, position: int) -> int:
+        """The position in the first `repeats` epochs, of the same winner, whose draws are those of `position`."""
+        epoch, offset = divmod(position, self.length)
+        if self.repeats is None or epoch < self.repeats:
+            return position
+        first = epoch % self.repeats
+        number = int(_epoch_order(self.length, self.seed, epoch, self.draws)[offset])
+        return first * self.length + int(_epoch_places(self.length, self.seed, first, self.draws)[number])
+
     def item(self, position: int) -> int:
         """Index in the cache of the winner at `position`."""
         epoch, offset = divmod(position // self.each, self.length)
@@ -55,9 +68,16 @@ class WinnerOrder:
         return number if self.items is None else int(self.items[number])
 
 
-@lru_cache(maxsize=2)
+# of an epoch and the next, in which a batch may lie, and of those whose draws they repeat
+@lru_cache(maxsize=4)
 def _epoch_order(length: int, seed: int, epoch: int, draws: Draws) -> Tensor:
     return keyed_stream(draws, seed, purposes.ORDER, epoch).permutation(length)
+
+
+@lru_cache(maxsize=2)
+def _epoch_places(length: int, seed: int, epoch: int, draws: Draws) -> Tensor:
+    """Where in the epoch each winner comes."""
+    return _epoch_order(length, seed, epoch, draws).argsort()
 
 
 def split_items(length: int, share: float, seed: int, draws: Draws = NEWEST) -> tuple[Tensor, Tensor]:
@@ -147,7 +167,8 @@ def chosen_captions(
 @dataclass(frozen=True, kw_only=True)
 class BatchMaker:
     """Assembles batches. What an item draws is keyed by (seed, update, index in the global batch) and nothing else,
-    so that neither the process it runs in nor the accumulation changes it."""
+    so that neither the process it runs in nor the accumulation changes it; update and index are those of the position
+    that the order names as the source of its draws."""
 
     cache: WinnerCache
     order: WinnerOrder
@@ -178,16 +199,29 @@ class BatchMaker:
         buffer: SampleBuffer | None,
         device: torch.device,
         judged: Judged | None = None,
+        held: HeldAt | None = None,
     ) -> Batch:
-        """The batch of global-batch `indices` at `update` (0-based, counted over the whole run).
+        """The batch of global-batch `indices` at `update` (0-based, counted over the whole run); see `at`."""
+        return self.at([update * self.batch_size + index for index in indices], buffer, device, judged, held)
+
+    def at(
+        self,
+        positions: Sequence[int],
+        buffer: SampleBuffer | None,
+        device: torch.device,
+        judged: Judged | None = None,
+        held: HeldAt | None = None,
+    ) -> Batch:
+        """The batch of training `positions`.
 
         Winner and counterpart share the timestep, the flip and whether their caption is dropped. With a buffer, the
-        counterpart is the sample generated for the winner's position. Winners and losers are those of `judged` if that
-        is given.
+        counterpart is the sample generated for the position that the draws are of. Winners and losers are those of
+        `judged` if that is given. With `held` the batch has the reference's errors.
         """
-        positions = [update * self.batch_size + index for index in indices]
+        positions = [self.order.source(position) for position in positions]
+        keys = [divmod(position, self.batch_size) for position in positions]
         items = [self.order.item(position) for position in positions]
-        draws = [self._draw(update, index, pair=self.losers or buffer is not None) for index in indices]
+        draws = [self._draw(*key, pair=self.losers or buffer is not None) for key in keys]
         stack = lambda name: torch.stack([draw[name] for draw in draws]).to(device)  # noqa: E731
         flipped = [draw["flipped"] for draw in draws]
         dropped = [draw["dropped"] for draw in draws]
@@ -204,14 +238,14 @@ class BatchMaker:
         elif self.losers and judged is not None:
             counterpart = judged.losers(positions)
         elif self.losers:
-            drawn = [self._posterior_noise(purposes.LOSER_POSTERIOR, update, index) for index in indices]
+            drawn = [self._posterior_noise(purposes.LOSER_POSTERIOR, *key) for key in keys]
             counterpart = self.cache.posterior(items, flipped, "loser").sample(torch.stack(drawn))
             counterpart_condition = to_device(self.cache.condition(items, dropped, "loser", chosen))
         noise, counterpart_noise = stack("noise"), None if counterpart is None else stack("counterpart_noise")
         if self.tracked is not None:
             both = self.tracked(positions, items, flipped, judged, self.losers)
             noise, counterpart_noise = (one.to(device) for one in both)
-        anchor = self._anchor(update, indices) if self.anchor_draws else None
+        anchor = self._anchor(keys) if self.anchor_draws else None
         return Batch(
             x0=winner.to(device),
             condition=to_device(self.cache.condition(items, dropped, chosen=chosen)),
@@ -225,14 +259,15 @@ class BatchMaker:
             reward=None if self.reward_clip is None else judged.rewards(positions, self.reward_clip).to(device),
             anchor_t=None if anchor is None else anchor[0].to(device),
             anchor_noise=None if anchor is None else anchor[1].to(device),
+            held=None if held is None else Held(*(one if one is None else one.to(device) for one in held(positions))),
         )
 
-    def _anchor(self, update: int, indices: range) -> tuple[Tensor, Tensor]:
+    def _anchor(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Timesteps (m, b) and noises (m, b, c, [f], h, w)."""
         shape = (self.anchor_draws, *self.cache.latent_shape)
         u, noise = [], []
-        for index in indices:
-            stream = keyed_stream(self.draws, self.seed, purposes.ANCHOR, update, index)
+        for key in keys:
+            stream = keyed_stream(self.draws, self.seed, purposes.ANCHOR, *key)
             u.append(stream.uniform(self.anchor_draws))
             noise.append(stream.normal(shape))
         t = self.noise_path.timesteps(torch.stack(u, dim=1).flatten())

@@ -82,9 +82,9 @@ class JudgedSamples:
         # as one process sees it, for a network file system may show the others something else
         return self._judged(buffer, ranks.run_on_main(lambda: self._scores(buffer)), iteration)
 
-    def remove(self, keep: Path | None = None) -> None:
+    def remove(self) -> None:
         """Removes used-up samples with their scores."""
-        self.samples.remove(keep)
+        self.samples.remove()
 
     def _judged(self, buffer: SampleBuffer, scores: list[float | None], iteration: int) -> Judged:
         values = torch.tensor([torch.nan if one is None else one for one in scores], dtype=torch.float64)

@@ -2,11 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,9 @@ class ReferenceSampler:
     def about(self, snapshot: str) -> str:
         """A hash of all that samples at one position depend on; `snapshot` is that of the reference's weights."""
         settings = vars(self.settings) | {"batch_size": None}
+        if self.settings.guidance_interval is None:
+            # a key that came later than hashes of samples that lie in runs
+            del settings["guidance_interval"]
         on = (snapshot, self.cache.fingerprint, self.seed, self.draws, self.posterior, sorted(settings.items()))
         if self.purpose != purposes.SAMPLE:
             on += (self.purpose, self.order.each)
@@ -73,6 +76,7 @@ class ReferenceSampler:
             noise=noise.to(self.device),
             steps=self.settings.steps,
             guidance_scale=self.settings.guidance_scale,
+            guidance_interval=self.settings.guidance_interval,
             unconditional={key: value.to(self.device) for key, value in self.cache.unconditional().items()},
             scheduler=make_scheduler(self.settings.scheduler, self.adapter.scheduler),
             generators=[keyed_generator(self.seed, *self._own(purposes.SAMPLER), iteration, p) for p in positions],
@@ -113,35 +117,70 @@ class ReferenceSampler:
         )
 
 
+class Made(Protocol):
+    """What a reference makes for training positions: a `ReferenceSampler`, or a `ReferenceErrors`."""
+
+    purpose: str
+
+    def about(self, snapshot: str) -> str:
+        """A hash of all that it depends on; `snapshot` is that of the reference's weights."""
+        ...
+
+    def steps(self, reference: nn.Module, iteration: int, positions: range) -> Iterator[Tensor]:
+        """Values after each step of the work; the last are (n, …) of `positions`."""
+        ...
+
+
 class ReferenceSamples:
     """Fills and removes the buffers of a run, `size` samples an iteration, `chunk` at a time on each process.
 
     A process that is done with a chunk takes the next one that nobody has: a slow one makes the others wait for its
     last chunk and no more. What a chunk holds does not depend on who generates it.
+
+    With `kept`, buffers stay until the run has ended, and hold the first so many positions of it. `note` writes down
+    how many were made in how many seconds.
     """
 
-    def __init__(self, folder: Path, layout: ParallelStrategy, sampler: ReferenceSampler, *, size: int, chunk: int):
+    def __init__(
+        self, folder: Path, layout: ParallelStrategy, sampler: Made, *, size: int, chunk: int, kept: int | None = None,
+        note: Callable[[RunRecorder, int, float], None] = RunRecorder.sampled,
+    ):  # fmt: skip
         self.folder, self.layout = folder, layout
         self.ranks = Ranks.of(layout.accelerator)
         self.sampler = sampler
-        self.size, self.chunk = size, chunk
+        self.size, self.chunk, self.kept, self.note = size, chunk, kept, note
+        self.buffers: dict[int, SampleBuffer] = {}
+        """Those that are whole, by iteration."""
 
     def fill(
         self, iteration: int, reference: Reference, snapshot: str, stop: StopCoordinator, recorder: RunRecorder
-    ) -> SampleBuffer:
-        """Generates those of the iteration's samples that are not there yet, by `reference`; `snapshot` is the hash of
-        its weights.
+    ) -> "Samples":
+        """Generates those of the iteration's samples that are not there yet, and of kept ones those of the iterations
+        before, by `reference`; `snapshot` is the hash of its weights.
 
         Raises Stopped if a signal comes to any process; the chunks that are whole by then need not be generated again.
         """
-        # the chunk is part of the name: files of another chunk size hold other positions
-        folder = self.folder / f"iteration-{iteration:04d}-by-{self.chunk}"
         made_by = self.sampler.about(snapshot)
-        buffer = SampleBuffer(folder, iteration * self.size, (iteration + 1) * self.size, self.chunk, made_by)
+        self.buffers = {} if self.kept is None else self.buffers
+        wanted = {}
+        for number in [iteration] if self.kept is None else range(iteration + 1):
+            first, last = number * self.size, (number + 1) * self.size
+            last = last if self.kept is None else min(last, self.kept)
+            if first < last and number not in self.buffers:
+                # the chunk is part of the name: files of another chunk size hold other positions
+                folder = self.folder / f"iteration-{number:04d}-by-{self.chunk}"
+                wanted[number] = SampleBuffer(folder, first, last, self.chunk, made_by, f"{self.sampler.purpose}s")
         # as one process sees it, for a network file system may show the others something else
-        missing = self.ranks.run_on_main(lambda: self._missing(buffer))
-        if not missing:
-            return buffer
+        missing = self.ranks.run_on_main(lambda: self._missing(list(wanted.values())))
+        if missing:
+            self._make(wanted, missing, iteration, reference, stop, recorder)
+        self.buffers |= wanted
+        return self.buffers[iteration] if self.kept is None else KeptBuffers(self.buffers, self.size, iteration)
+
+    def _make(
+        self, buffers: dict[int, SampleBuffer], missing: list[range], iteration: int, reference: Reference,
+        stop: StopCoordinator, recorder: RunRecorder,
+    ) -> None:  # fmt: skip
         started, count = time.perf_counter(), sum(map(len, missing))
         recorder.pause_display()
         bar = progress_bar(
@@ -154,7 +193,7 @@ class ReferenceSamples:
         with stop.independent(), bar, reference.active() as denoiser, self.layout.accelerator.autocast():
 
             def generate(positions: range) -> Tensor:
-                return stop.drain(self.sampler.steps(denoiser, iteration, positions))
+                return stop.drain(self.sampler.steps(denoiser, positions.start // self.size, positions))
 
             collective, chunks = self.layout.collective, len(missing)
             for number in self._rounds(chunks) if collective else self._claims(chunks, work, stop.store):
@@ -162,23 +201,23 @@ class ReferenceSamples:
                 if number is None:
                     generate(missing[0])
                 else:
-                    buffer.fill(generate, [missing[number]])
+                    buffers[missing[number].start // self.size].fill(generate, [missing[number]])
                     # of all processes: what comes before is done, or nearly
                     bar.update(min((number + 1) * self.chunk, count) - bar.n)
             bar.update(count - bar.n)
-        recorder.sampled(count, time.perf_counter() - started)
-        return buffer
+        self.note(recorder, count, time.perf_counter() - started)
 
-    def remove(self, keep: Path | None = None) -> None:
+    def remove(self, keep: Collection[Path] = ()) -> None:
         """Removes used-up samples, those too that a crash between a checkpoint and their removal left behind."""
         for folder in self.folder.glob("iteration-*"):
-            if folder != keep:
+            if folder not in keep:
                 shutil.rmtree(folder)
 
-    def _missing(self, buffer: SampleBuffer) -> list[range]:
-        self.remove(keep=buffer.folder)
-        buffer.remove_leftovers()
-        return buffer.missing()
+    def _missing(self, buffers: list[SampleBuffer]) -> list[range]:
+        self.remove(keep=[buffer.folder for buffer in (*self.buffers.values(), *buffers)])
+        for buffer in buffers:
+            buffer.remove_leftovers()
+        return [positions for buffer in buffers for positions in buffer.missing()]
 
     def _claims(self, chunks: int, work: str, store: RunStore) -> Iterator[int]:
         """Numbers of chunks that this process is the first to take, for as long as there are any."""
@@ -195,13 +234,38 @@ class ReferenceSamples:
             yield number if number < chunks else None
 
 
-def sample_variance(buffer: SampleBuffer, count: int = COMPARED) -> float | None:
+class KeptBuffers:
+    """The buffers of all iterations so far, read by position as one. None is ever used up."""
+
+    def __init__(self, buffers: Mapping[int, SampleBuffer], size: int, iteration: int):
+        self.buffers, self.size, self.iteration = buffers, size, iteration
+
+    @property
+    def newest(self) -> SampleBuffer | None:
+        """What was made for this iteration; None if all of its draws have come before."""
+        return self.buffers.get(self.iteration)
+
+    def read(self, positions: Sequence[int]) -> Tensor:
+        """The values at `positions`, (n, …), float32 on the CPU."""
+        return torch.cat([self.buffers[position // self.size].read([position]) for position in positions])
+
+    def remove(self) -> None:
+        """Nothing: draws come again."""
+
+
+Samples = SampleBuffer | KeptBuffers
+"""What an iteration trains on."""
+
+
+def sample_variance(samples: Samples, count: int = COMPARED) -> float | None:
     """Variance over `count` samples, evenly spaced in the buffer, averaged over the elements of a latent.
 
-    A policy whose samples become alike, or flat, loses it. None for a single sample. One sample is in memory at a time
+    A policy whose samples become alike, or flat, loses it. Of kept samples those of this iteration count. None for
+    none or a single one. One sample is in memory at a time
     (Welford's update), since latents of clips are large.
     """
-    size = buffer.stop - buffer.start
+    buffer = samples.newest if isinstance(samples, KeptBuffers) else samples
+    size = 0 if buffer is None else buffer.stop - buffer.start
     taken = min(count, size)
     if taken < 2:
         return None

@@ -35,8 +35,8 @@ class TrackedNoise:
         losers: bool,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """The noises of winners and counterparts at the training `positions`, (b, c, [f], h, w) each."""
-        iteration = positions[0] // self.per_iteration
         if judged is not None:
+            iteration = positions[0] // self.per_iteration
             winner = self.candidates.noise(iteration, judged.best(positions))
             if losers:
                 return winner, self.candidates.noise(iteration, judged.worst(positions))
@@ -46,7 +46,8 @@ class TrackedNoise:
                 torch.stack([self._of_item(*one, view) for one in zip(items, flipped, strict=True)])
                 for view in self.cache.manifest.views
             )
-        counterpart = self.samples.noise(iteration, positions)
+        # draws that come again are of several iterations
+        counterpart = torch.cat([self.samples.noise(place // self.per_iteration, [place]) for place in positions])
         own = [self._of_item(*one) for one in zip(items, flipped, strict=True)]
         # a winner from elsewhere was drawn from none
         winner = [sample if found is None else found for found, sample in zip(own, counterpart, strict=True)]

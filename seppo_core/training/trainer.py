@@ -22,17 +22,17 @@ from seppo_core.run.previews import best_checkpoint, read_previews, rewind_previ
 from seppo_core.run.recorder import RunEvents, RunRecorder
 from seppo_core.run.status import BUFFER
 from seppo_core.run.stopping import StopCoordinator
-from seppo_core.training.batches import BatchMaker, WinnerOrder, split_items
+from seppo_core.training.batches import WinnerOrder, split_items
+from seppo_core.training.feed import batch_maker
 from seppo_core.training.judged import Judged
+from seppo_core.training.kept_errors import kept_errors
 from seppo_core.training.loop_judge import judged_samples
 from seppo_core.training.optim import Ema, Stepper, apply_config, check_moments, make_optimizer, make_schedule
 from seppo_core.training.parallel import make_strategy
 from seppo_core.training.prefetch import Prefetch
 from seppo_core.training.preview_rounds import PreviewRounds
-from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, sample_variance
-from seppo_core.training.sample_buffer import SampleBuffer
+from seppo_core.training.reference_samples import ReferenceSampler, ReferenceSamples, Samples, sample_variance
 from seppo_core.training.setup import RunParts
-from seppo_core.training.tracked_noise import tracked_noise
 from seppo_core.training.validation import make_validation
 
 
@@ -82,7 +82,10 @@ class Trainer:
         data = config.data
         items, held_out = split_items(len(cache), data.validation, config.seed, config.draws)
         each = 1 if method.spec.pairs_candidates else loop.judge_samples
-        order = WinnerOrder(len(items), config.seed, config.draws, items if data.validation else None, each)
+        order = WinnerOrder(
+            len(items), config.seed, config.draws, items if data.validation else None, each, loop.reference_draws
+        )
+        self.kept = kept = None if loop.reference_draws is None else loop.drawn(len(items))
         self.validation = make_validation(parts, self.layout, order, held_out)
         self.start: dict[str, float] = {}
         s = config.reference_samples
@@ -90,16 +93,13 @@ class Trainer:
             adapter=adapter, cache=cache, order=order, seed=config.seed, settings=s, device=self.accelerator.device,
             posterior=data.posterior, draws=config.draws,
         )  # fmt: skip
-        positions = loop.updates_per_iteration * loop.batch_size
-        self.samples = ReferenceSamples(folder / BUFFER, self.layout, sampler, size=positions, chunk=s.batch_size)
-        self.judged = judged_samples(parts, self.layout, sampler) if loop.judge is not None else None
-        self.batches = BatchMaker(
-            cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=loop.batch_size,
-            caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
-            losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
-            reward_clip=vars(method).get("reward_clip"), anchor_draws=method.anchor_draws, draws=config.draws,
-            tracked=tracked_noise(config, cache, sampler, self.judged) if method.noise == "tracked" else None,
+        self.samples = ReferenceSamples(
+            folder / BUFFER, self.layout, sampler, size=loop.updates_per_iteration * loop.batch_size,
+            chunk=s.batch_size, kept=kept,
         )  # fmt: skip
+        self.judged = judged_samples(parts, self.layout, sampler) if loop.judge is not None else None
+        self.batches = batch_maker(parts, order, sampler, self.judged)
+        self.errors = None if kept is None else kept_errors(parts, self.layout, self.batches, kept)
         self.progress = Progress()
         self.stop = StopCoordinator(self.accelerator, collective=self.layout.collective)
 
@@ -116,11 +116,12 @@ class Trainer:
         """
         with self.stop, RunEvents(self.lock, self.ranks, self.stop.store) as events, naming_the_lost():
             latent_bytes = 4 * math.prod(self.batches.cache.latent_shape)
-            needed = run_bytes(self.config, self.parameters.values(), latent_bytes)
+            needed = run_bytes(self.config, self.parameters.values(), latent_bytes, self.batches.order.length)
             self.ranks.run_on_main(lambda: check_run_space(self.folder, needed))
             self._resume()
             self.ranks.run_on_main(self.put_down_changes)
-            with RunRecorder(self.config, self.method, events, done=self.progress.update) as recorder:
+            done = self.progress.update
+            with RunRecorder(self.config, self.method, events, done=done, drawn=self.kept) as recorder:
                 try:
                     self._train(recorder)
                 except Stopped as stopped:
@@ -130,8 +131,8 @@ class Trainer:
                     where = f"after update {self.progress.update} of {self.total}"
                     raise Stopped(stopped.signum, where) from stopped
             if self.is_main:
-                for samples in filter(None, (self.samples, self.judged)):
-                    samples.remove()
+                for made in filter(None, (self.samples, self.judged, self.errors)):
+                    made.remove()
             self.accelerator.wait_for_everyone()
 
     def _train(self, recorder: RunRecorder) -> None:
@@ -146,7 +147,7 @@ class Trainer:
     def _iterate(self, iteration: int, recorder: RunRecorder) -> None:
         loop = self.config.loop
         first, last = iteration * loop.updates_per_iteration, (iteration + 1) * loop.updates_per_iteration
-        drawn, sampler, buffer, judged = None, None, None, None
+        drawn = sampler = buffer = judged = None
         if self.reference is not None:
             if self.progress.update == first and self.pool.keeps(iteration):
                 state = trainable_state(self._denoiser, keep=self.is_main)
@@ -165,13 +166,9 @@ class Trainer:
                 buffer = self.samples.fill(iteration, self.reference, self.pool.content(sampler), self.stop, recorder)
             if drawn != sampler:
                 self.reference.load(self.pool.load(drawn))
-        about = {"iteration": iteration} | (
-            {} if drawn is None else {"reference": drawn, "pool": self.pool.entries(iteration)}
-        )
-        if drawn is not None and self.pool.window is not None:
-            about["remember"] = self.pool.window
-        if self.pool.sampled_from != self.pool.strategy:
-            about["sampler"] = sampler
+            if self.errors is not None:
+                self.errors.fill(iteration, self.reference, self.pool.content(drawn), self.stop, recorder, buffer)
+        about = {"iteration": iteration} | ({} if drawn is None else self.pool.about(iteration))
         if buffer is not None and (variance := sample_variance(buffer)) is not None:
             about["sample_variance"] = variance
         about |= {} if judged is None else judged.metrics()
@@ -200,12 +197,14 @@ class Trainer:
         kept = [update_of(path) // self.config.loop.updates_per_iteration for path in self.checkpoints.newest()]
         self.pool.forget(min([iteration, *kept]))
 
-    def _feed(self, updates: range, buffer: SampleBuffer | None, judged: Judged | None) -> Prefetch:
+    def _feed(self, updates: range, buffer: Samples | None, judged: Judged | None) -> Prefetch:
         """The micro-batches of `updates` in the order that `_update` asks for them, made ahead of it."""
         passes = 2 if self.method.observes else 1
         keys = ((update, indices) for update in updates for _ in range(passes) for indices in self.micro_batches)
         device = self.accelerator.device
-        return Prefetch(lambda key: self.batches.make(*key, buffer, device, judged), keys, self.config.data.prefetch)
+        held = None if self.errors is None else self.errors.at
+        make = lambda key: self.batches.make(*key, buffer, device, judged, held)  # noqa: E731
+        return Prefetch(make, keys, self.config.data.prefetch)
 
     def _update(self, update: int, batches: Iterator[Batch]) -> dict[str, float]:
         """One optimiser step on the global batch, accumulated over this process's micro-batches."""

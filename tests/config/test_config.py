@@ -246,11 +246,12 @@ def test_keys_are_pinned(schema):
         "caption_dropout posterior validation validation_cache encode_batch_size vae_tiling cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
         "method": "name min_snr_gamma timestep_density timestep_shift",
-        "reference_samples": "scheduler steps guidance_scale batch_size reencode",
+        "reference_samples": "scheduler steps guidance_scale guidance_interval batch_size reencode",
         "tune": "mode scope rank alpha",
         "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
-        "offload_reference gradient_checkpointing offload_activations attention validate_every validate_items "
-        "checkpoint_every keep_checkpoints keep_every keep_best judge judge_samples judge_column judge_places",
+        "offload_reference gradient_checkpointing offload_activations reference_draws attention validate_every "
+        "validate_items checkpoint_every keep_checkpoints keep_every keep_best judge judge_samples judge_column "
+        "judge_places",
         "optimizer": "name lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale judge judge_column judge_places "
         "judged_per_prompt",

@@ -121,6 +121,22 @@ def test_guidance_is_one_concatenated_forward_unconditional_first():
     torch.testing.assert_close(guided, drawn(Toy(ddim()), normal(2, 4, 8, 8), means(6.0, -2.0)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("interval", "first", "last"), [((0.25, 0.625), 3, 5), ((0.0, 0.5), 1, 4), ((0.3, 1.0), 3, 8)])
+def test_guidance_on_an_interval_is_two_passes_within_it_and_one_outside(interval, first, last):
+    adapter, noise, condition = Toy(ddim()), normal(2, 4, 8, 8), means(3.0, -1.0)
+    options = {"guidance_scale": 2.0, "unconditional": means(0.0), "guidance_interval": interval}
+    found = drawn(adapter, noise, condition, **options)
+    sizes = [4 if first <= number <= last else 2 for number in range(1, STEPS + 1)]
+    assert [size for size, _ in adapter.denoiser.calls] == sizes
+    # step by step in DDIM's own words: guidance 2 from 0 is the mean moved twice as far
+    solver, x_t = ddim(), noise
+    solver.set_timesteps(STEPS)
+    for size, t in zip(sizes, solver.timesteps, strict=True):
+        mean = condition["mean"] * (2 if size == 4 else 1)
+        x_t = solver.step(adapter.denoiser(x_t, t.expand(2), mean), t, x_t).prev_sample
+    torch.testing.assert_close(found, x_t, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("guidance_scale", [0.0, 0.5, 1.0])
 def test_no_guidance_is_one_plain_forward(guidance_scale):
     adapter = Toy(ddim())
@@ -244,6 +260,7 @@ def test_latents_that_are_not_finite_are_an_error():
         ({"guidance_scale": 2.0, "unconditional": {"text": torch.zeros(1)}}, r"\['text'\]"),
         ({"guidance_scale": 2.0, "unconditional": means(0.0, 0.0)}, "give 1 or 3"),
         ({"generators": [torch.Generator()]}, "1 generators for 3 items"),
+        ({"guidance_interval": (0.2, 0.7)}, "limits classifier-free guidance, and there is none"),
     ],
 )
 def test_inputs_that_do_not_fit_together(options, said):

@@ -133,6 +133,16 @@ def test_pace_counts_updates_and_samples():
     assert pace.left(12) == 0
 
 
+def test_samples_that_come_again_are_not_drawn_again():
+    pace = TimeLeft(total=12, per_iteration=4, samples_per_iteration=100, drawn=130)
+    assert [pace.samples_of(range(i, i + 1)) for i in range(3)] == [100, 30, 0]
+    pace.update(1.0)
+    pace.samples(100, 50.0)
+    assert pace.left(3) == 9 + 15
+    assert pace.left(4, missing=10) == 8 + 5
+    assert pace.left(8) == 4
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(5, "0:05"), (65, "1:05"), (3723, "1:02:03"), (2 * 86400 + 3600, "2 d 1:00:00")]
 )

@@ -8,6 +8,7 @@ import pytest
 from seppo_image import commands
 from seppo_video.frames import write_clip
 from tests import tiny
+from tests.training.forms import make_caches
 from tests.training.judged_runs import WORDS, config_of, watched
 from tests.workshop import Workshop
 
@@ -18,6 +19,12 @@ def whole_run(workshop, tmp_path_factory):
     run = tmp_path_factory.mktemp("whole") / "run"
     commands.train(workshop.config(run))
     return run
+
+
+@pytest.fixture(scope="session")
+def caches(workshop, tmp_path_factory) -> dict[str, Path]:
+    """Folders of caches by the form of the data; not to be written to."""
+    return make_caches(workshop, tmp_path_factory.mktemp("forms"))
 
 
 @pytest.fixture(scope="session")

@@ -227,6 +227,7 @@ def _sample(run: Run, denoiser: nn.Module, items: list[int], seed: int, number: 
         noise=torch.stack([keyed_normal(run.cache.latent_shape, *key) for key in keys]).to(device),
         steps=settings.steps,
         guidance_scale=settings.guidance_scale,
+        guidance_interval=settings.guidance_interval,
         unconditional={key: value.to(device) for key, value in run.cache.unconditional().items()},
         scheduler=make_scheduler(settings.scheduler, run.adapter.scheduler),
         generators=[keyed_generator(*key, purposes.SAMPLER) for key in keys],

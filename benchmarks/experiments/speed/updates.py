@@ -14,7 +14,7 @@ from seppo_core.config.training import OptimizerConfig
 from seppo_core.io.rng import keyed_normal
 from seppo_core.methods.method import Method
 from seppo_core.methods.reference import FrozenCopy, Reference
-from seppo_core.methods.step import Batch, pair_pass, reference_pair
+from seppo_core.methods.step import Batch, held_pair, pair_pass
 from seppo_core.models.sampling import sample
 from seppo_core.training.optim import make_optimizer
 
@@ -131,7 +131,7 @@ class _Parts:
 
     def reference(self) -> None:
         with self.bench.autocast():
-            reference_pair(self.bench.adapter, self.bench.reference, self.batch)
+            held_pair(self.bench.adapter, self.bench.reference, self.batch)
 
     def forward(self) -> None:
         with self.bench.autocast():

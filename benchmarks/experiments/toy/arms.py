@@ -114,7 +114,8 @@ def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig, judge
     if spec.uses_reference:
         passes += halves
     generated = (spec.counterpart == "generated") + judged
-    passes += generated * samples.steps * (1 if samples.guidance_scale == 1 else 2)
+    guided = samples.guided_share(samples.steps) if samples.guidance_scale > 1 else 0
+    passes += generated * round(samples.steps * (1 + guided))
     if method.anchor_draws:
         passes += 2 * method.anchor_draws
     elif method.signs(2) == 1 or method.name == "kto":

@@ -32,3 +32,7 @@ class DspoConfig(MethodConfig):
     def noise(self) -> Noise:
         # winner and loser share one noise in the released code
         return "shared"
+
+    @property
+    def needs_prediction(self) -> bool:
+        return True
