@@ -97,6 +97,11 @@ class Config:
             raise ValueError(
                 f"optimizer.name={self.optimizer.name} does not support loop.sharded=true; use adamw, or do not shard"
             )
+        if self.optimizer.fused and self.loop.mixed_precision == "fp16":
+            raise ValueError(
+                "optimizer.fused=true steps before it is known whether the gradients of loop.mixed_precision=fp16 are "
+                "finite; leave it out, or use bf16"
+            )
         if self.loop.offload_reference and (self.tune.mode == "lora" or not self.holds_reference):
             raise ValueError(
                 f"loop.offload_reference=true has no effect with tune.mode={self.tune.mode} and method.name="
@@ -211,6 +216,9 @@ def _check_offload(config: Config) -> None:
         ),
         "the backward pass would keep the weights of all blocks": (
             not config.loop.gradient_checkpointing, "set loop.gradient_checkpointing=true",
+        ),
+        f"loop.checkpointing_share={config.loop.checkpointing_share} keeps the weights of the other blocks": (
+            config.loop.checkpointing_share != 1, "recompute all",
         ),
         f"model.quantize={config.model.quantize} keeps weights in a form that is not moved": (
             config.model.quantize is not None, "use one of them",

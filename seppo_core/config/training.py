@@ -7,6 +7,8 @@ from seppo_core.config.method import SchedulerName
 from seppo_core.config.method_specs import MethodSpec
 from seppo_core.config.validators import above, at_least
 
+Backend = Literal["inductor", "aot_eager", "eager"]
+
 
 def _check_judge(section: str, config: object, judge: str | None, depending: tuple[str, ...]) -> None:
     """ValueError if `judge` is empty, or None while the section has values for keys that depend on it."""
@@ -38,6 +40,9 @@ class LoopConfig:
     """Keep a reference of full weights in CPU memory while it is not used: less GPU memory, more time."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    checkpointing_share: float = 1.0
+    """Share of the parts that gradient_checkpointing recomputes, evenly spread over the model: 0.5 keeps activations of
+    every second part, for half of the time that recomputing all of them takes."""
     offload_activations: bool = False
     """Keep what recomputation starts from, the inputs of all blocks, in CPU memory until the backward pass: less GPU
     memory for long sequences, more time. Needs gradient_checkpointing."""
@@ -47,6 +52,10 @@ class LoopConfig:
     do without its passes. Null draws anew in every epoch."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
     """Attention kernels; xformers works with UNets only, and needs CUDA and the extra `gpu`."""
+    compile: Backend | None = None
+    """Backend of torch.compile for the repeated blocks of policy and reference. inductor makes kernels of its own: it
+    needs a C compiler and minutes at the start, and rounds otherwise; aot_eager and eager only trace, to look for
+    faults. Null compiles nothing."""
     validate_every: int = 10
     """Number of updates between measurements of the held-out items (data.validation); the last update has one too."""
     validate_items: int = 128
@@ -105,6 +114,17 @@ class LoopConfig:
                 "loop.offload_activations=true moves the inputs of recomputed blocks, and without "
                 "loop.gradient_checkpointing=true it would move every activation; set both, or neither"
             )
+        if not 0 < self.checkpointing_share <= 1:
+            raise ValueError(
+                f"loop.checkpointing_share={self.checkpointing_share} must lie in (0, 1]; use e.g. 0.5, or set "
+                "loop.gradient_checkpointing=false"
+            )
+        if self.checkpointing_share != 1 and (self.offload_activations or not self.gradient_checkpointing):
+            moved = "loop.offload_activations=true would move what the other parts keep; leave one of them out"
+            raise ValueError(
+                f"loop.checkpointing_share={self.checkpointing_share} cannot work here: "
+                + (moved if self.offload_activations else "nothing is recomputed; set loop.gradient_checkpointing=true")
+            )
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"loop.batch_size={self.batch_size} is not a multiple of "
@@ -120,6 +140,9 @@ class OptimizerConfig:
     name: Literal["adamw", "adamw8bit", "adafactor"] = "adamw"
     """Optimiser; adamw8bit keeps its moments in 8 bits and needs bitsandbytes (the extra `gpu`). adafactor keeps a
     second moment of rows and columns alone; betas and eps are not its."""
+    fused: bool = False
+    """Let adamw step all weights in one kernel: a step two to four times as fast that needs no memory of its own, and
+    rounds otherwise. Not for loop.mixed_precision=fp16."""
     lr: float = 1e-5
     """Learning rate as it is applied. Code with `scale_lr` quotes it before the multiplication by the batch size."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -147,6 +170,8 @@ class OptimizerConfig:
                 f"optimizer.betas={list(self.betas)} and optimizer.eps={self.eps} are not adafactor's; leave them "
                 "out, or use adamw"
             )
+        if self.fused and self.name != "adamw":
+            raise ValueError(f"optimizer.fused=true is of adamw, not of optimizer.name={self.name}; leave it out")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optimizer.betas={list(self.betas)} must lie in [0, 1); use e.g. [0.9, 0.999]")
 

@@ -35,4 +35,6 @@ def time_ids(framings: list[CropInfo]) -> Int64[Tensor, "b 6"]:
 def uncropped(x_t: Tensor, factor: int) -> Int64[Tensor, "b 6"]:
     """`time_ids` of pictures or clips with these latents, `factor` pixels each, that nothing was cut from."""
     height, width = (size * factor for size in x_t.shape[-2:])
-    return time_ids([CropInfo(height, width, 0, 0, height, width)] * len(x_t)).to(x_t.device)
+    # made where it is used: a copy would wait, in every step of a solver, for all that a GPU still has to do
+    numbers = CropInfo(height, width, 0, 0, height, width)
+    return torch.stack([torch.full((len(x_t),), number, device=x_t.device) for number in numbers], dim=1)

@@ -1,7 +1,7 @@
 """The noising processes that a model was trained on; all affine, x_t = α(t) x_0 + σ(t) noise."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -73,6 +73,7 @@ class DiffusionNoisePath(NoisePath):
     alphas_cumprod: Float[Tensor, " T"]
     prediction: Prediction
     min_snr_gamma: float | None = None
+    _held: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_scheduler(cls, scheduler: SchedulerMixin, min_snr_gamma: float | None = None) -> "DiffusionNoisePath":
@@ -99,7 +100,10 @@ class DiffusionNoisePath(NoisePath):
         return (u.double() * count).long().clamp(max=count - 1)
 
     def coefficients(self, t: Num[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-        alpha_squared = self.alphas_cumprod.to(t.device)[t.long()]
+        # copied to a device once: each copy of what is not pinned waits for all that a GPU still has to do
+        if t.device not in self._held:
+            self._held[t.device] = self.alphas_cumprod.to(t.device)
+        alpha_squared = self._held[t.device][t.long()]
         return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
 
     def target(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ IRRELEVANT = {
     "loop": (
         "iterations", "updates_per_iteration", "batch_size", "sharded", "validate_every", "validate_items",
         "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations", "judge",
-        "judge_samples", "judge_column", "judge_places", "reference_draws",
+        "judge_samples", "judge_column", "judge_places", "reference_draws", "compile",
     ),
 }  # fmt: skip
 """Keys that change nothing of a count. Whatever is not named here does, keys of later versions too."""
@@ -66,7 +66,10 @@ def key_of(config: Config) -> str:
         section: {
             name: value
             for name, value in content[section].items()
-            if name not in IRRELEVANT.get(section, ()) and not (section == "model" and name in parts)
+            if name not in IRRELEVANT.get(section, ())
+            and not (section == "model" and name in parts)
+            # counts were stored before there was this key
+            and (name, value) != ("checkpointing_share", 1.0)
         }
         for section in SECTIONS
     }

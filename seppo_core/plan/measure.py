@@ -18,6 +18,7 @@ from seppo_core.methods.step import Batch
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.latents import Condition, CropInfo
 from seppo_core.models.noise_path import NoisePath
+from seppo_core.models.recomputing import recompute
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import trainable_parameters
 from seppo_core.models.vae import tile_vae
@@ -231,7 +232,7 @@ class _Meter:
 
     def _step(self, observed: Scalars, checkpointed: bool, passes: list["_ReferencePass | None"]) -> _MicroBatch:
         if checkpointed:
-            self.policy.enable_gradient_checkpointing(checkpointing)
+            recompute(self.policy, self.config.loop.checkpointing_share, checkpointing)
         for parameter in trainable_parameters(self.policy).values():
             parameter.grad = torch.zeros_like(parameter)
         known = weights_of(self.policy, None if self.reference is None else module_of(self.reference))

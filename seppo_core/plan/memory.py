@@ -43,13 +43,12 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
     learning = {
         "blocks gathered from shards": _gathered(weights.block, weights.outside, learning=True) if sharded else 0
     }
+    # torch's AdamW computes the steps of all weights at once if it is not fused, Adafactor one after the other
+    in_place = config.optimizer.name == "adafactor" or config.optimizer.fused
     phases = {
         "prepare": preparing(config, costs, encode_batch(config, costs, of_gpu)),
         "training": held | gradients | learning | {"activations": activations(config, costs)},
-        # torch's AdamW computes the steps of all weights at once, Adafactor one after the other
-        "optimizer step": held
-        | gradients
-        | {"steps of all weights": -(-trained // slices) if config.optimizer.name != "adafactor" else 0},
+        "optimizer step": held | gradients | {"steps of all weights": 0 if in_place else -(-trained // slices)},
     }
     if loop.offload_reference:
         phases["reference's errors"] = held | reference | gradients | {"activations": costs.reference_peak}

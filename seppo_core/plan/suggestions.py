@@ -66,7 +66,7 @@ def _half(gpu: Gpu) -> str:
 def changes(gpu: Gpu, gpus: int) -> list[Change]:
     """Changes in the order in which they are tried, each on top of those before; the least harmful comes first."""
     return [
-        _set("loop", gradient_checkpointing=True),
+        _set("loop", gradient_checkpointing=True, checkpointing_share=1.0),
         _set("loop", micro_batch_size=1),
         _set("reference_samples", batch_size=1),
         _set("preview", per_prompt=1),
@@ -135,7 +135,8 @@ def _said(before: Config, after: Config) -> list[str]:
 def _counted(config: Config) -> tuple:
     """The settings that decide a training step's bytes; both half precisions take the same."""
     model = vars(config.model) | {"dtype": config.model.dtype == "float32"}
-    return config.loop.micro_batch_size, config.tune, model, config.loop.mixed_precision == "no"
+    loop = config.loop
+    return loop.micro_batch_size, config.tune, model, loop.mixed_precision == "no", loop.checkpointing_share
 
 
 def _again(config: Config, before: Config, costs: StepCosts) -> StepCosts:

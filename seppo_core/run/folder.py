@@ -44,7 +44,10 @@ FREE_KEYS = (
     "loop.sharded",
     "loop.offload_reference",
     "loop.gradient_checkpointing",
+    "loop.checkpointing_share",
+    "loop.compile",
     "loop.attention",
+    "optimizer.fused",
     "reference_samples.batch_size",
 )
 """Keys that may differ on a resume: they decide how a run is computed, and change weights by rounding at most. After

@@ -164,6 +164,12 @@ def chosen_captions(
     ]
 
 
+def onto(value: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on `device`. It goes to a GPU from pinned memory, since the copy of another would make whoever asks
+    for it wait for all that the GPU still has to do."""
+    return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchMaker:
     """Assembles batches. What an item draws is keyed by (seed, update, index in the global batch) and nothing else,
@@ -222,10 +228,11 @@ class BatchMaker:
         keys = [divmod(position, self.batch_size) for position in positions]
         items = [self.order.item(position) for position in positions]
         draws = [self._draw(*key, pair=self.losers or buffer is not None) for key in keys]
-        stack = lambda name: torch.stack([draw[name] for draw in draws]).to(device)  # noqa: E731
+        moved = lambda value: onto(value, device)  # noqa: E731
+        stack = lambda name: moved(torch.stack([draw[name] for draw in draws]))  # noqa: E731
         flipped = [draw["flipped"] for draw in draws]
         dropped = [draw["dropped"] for draw in draws]
-        to_device = lambda condition: {key: value.to(device) for key, value in condition.items()}  # noqa: E731
+        to_device = lambda condition: {key: moved(value) for key, value in condition.items()}  # noqa: E731
         chosen = chosen_captions(self.cache, items, self.order.captions(positions), self.seed, self.draws)
         if judged is not None:
             winner = judged.winners(positions) if self.reward_clip is None else judged.buffer.read(positions)
@@ -244,22 +251,22 @@ class BatchMaker:
         noise, counterpart_noise = stack("noise"), None if counterpart is None else stack("counterpart_noise")
         if self.tracked is not None:
             both = self.tracked(positions, items, flipped, judged, self.losers)
-            noise, counterpart_noise = (one.to(device) for one in both)
+            noise, counterpart_noise = (moved(one) for one in both)
         anchor = self._anchor(keys) if self.anchor_draws else None
         return Batch(
-            x0=winner.to(device),
+            x0=moved(winner),
             condition=to_device(self.cache.condition(items, dropped, chosen=chosen)),
-            t=self.noise_path.timesteps(torch.stack([draw["u"] for draw in draws])).to(device),
+            t=moved(self.noise_path.timesteps(torch.stack([draw["u"] for draw in draws]))),
             noise=noise,
             noise_path=self.noise_path,
-            counterpart=None if counterpart is None else counterpart.to(device),
+            counterpart=None if counterpart is None else moved(counterpart),
             counterpart_noise=counterpart_noise,
             counterpart_condition=counterpart_condition,
-            desirable=self.cache.labels(items).to(device) if self.labels else None,
-            reward=None if self.reward_clip is None else judged.rewards(positions, self.reward_clip).to(device),
-            anchor_t=None if anchor is None else anchor[0].to(device),
-            anchor_noise=None if anchor is None else anchor[1].to(device),
-            held=None if held is None else Held(*(one if one is None else one.to(device) for one in held(positions))),
+            desirable=moved(self.cache.labels(items)) if self.labels else None,
+            reward=None if self.reward_clip is None else moved(judged.rewards(positions, self.reward_clip)),
+            anchor_t=None if anchor is None else moved(anchor[0]),
+            anchor_noise=None if anchor is None else moved(anchor[1]),
+            held=None if held is None else Held(*(one if one is None else moved(one) for one in held(positions))),
         )
 
     def _anchor(self, keys: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,9 @@ def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter])
 def _settings(config: OptimizerConfig) -> dict[str, float | tuple[float, float]]:
     if config.name == "adafactor":
         return {"weight_decay": config.weight_decay}
-    return {"betas": tuple(config.betas), "eps": config.eps, "weight_decay": config.weight_decay}
+    settings = {"betas": tuple(config.betas), "eps": config.eps, "weight_decay": config.weight_decay}
+    # null is torch's own choice
+    return settings | ({"fused": config.fused or None} if config.name == "adamw" else {})
 
 
 def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, total: int, draws: Draws = 2) -> LambdaLR:
@@ -71,7 +73,8 @@ def make_schedule(config: OptimizerConfig, optimizer: torch.optim.Optimizer, tot
 
 
 def check_moments(config: OptimizerConfig, state: dict) -> None:
-    """Raises ValueError if the state of a checkpoint's optimizer is not of the kind that `config` names."""
+    """Raises ValueError if the state of a checkpoint's optimizer is not of the kind that `config` names. Notes in it
+    whether steps are fused, which decides where counts of steps are kept."""
     names = {name for values in state["state"].values() for name in values}
     kept = "adamw" if "exp_avg" in names else "adafactor" if "RMS" in names else "adamw8bit"
     if names and kept != config.name:
@@ -79,6 +82,9 @@ def check_moments(config: OptimizerConfig, state: dict) -> None:
             f"optimizer.name={config.name} cannot go on with the checkpoint's moments, which another optimizer keeps "
             "in another form; go on with the old name, or name another folder as `run`"
         )
+    if config.name == "adamw":
+        for group in state["param_groups"]:
+            group["fused"] = config.fused or None
 
 
 def apply_config(config: OptimizerConfig, optimizer: torch.optim.Optimizer, schedule: LambdaLR) -> None:
@@ -154,15 +160,19 @@ class Stepper:
         self.layout, self.optimizer, self.schedule, self.parameters = layout, optimizer, schedule, parameters
         self.max_norm = math.inf if max_norm is None else max_norm
 
-    def step(self, loss: float) -> tuple[float, bool]:
-        """Applies the gradients of an update with this `loss`; their norm before clipping, and whether it was applied.
+    def step(self, watched: dict[str, Tensor]) -> tuple[dict[str, float], bool]:
+        """Applies the gradients of an update that gave these scalars, "loss" among them; the scalars as numbers, with
+        the gradients' norm before clipping as "grad_norm", and whether the update was applied.
 
         Raises RuntimeError if no gradient arrived.
         """
         if all(parameter.grad is None for parameter in self.parameters):
             raise RuntimeError("no gradient reached the trained weights; the policy was not in the graph of the loss")
         norm = self.layout.clip(self.parameters, self.max_norm)
-        finite = bool(torch.isfinite(norm)) and math.isfinite(loss)
+        # read at once: whoever reads waits for all that the device still has to do, once an update and no more
+        values = torch.stack([*(value.to(norm) for value in watched.values()), norm]).tolist()
+        numbers = dict(zip([*watched, "grad_norm"], values, strict=True))
+        finite = math.isfinite(numbers["grad_norm"]) and math.isfinite(numbers["loss"])
         # under fp16 the scaler skips the step itself, and has to see it in order to lower its scale
         if finite or self.layout.accelerator.scaler is not None:
             self.optimizer.step()
@@ -171,4 +181,4 @@ class Stepper:
             # torch misses the step of an update that was skipped
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.schedule.step()
-        return float(norm), finite
+        return numbers, finite

@@ -10,9 +10,11 @@ from torch.autograd.graph import save_on_cpu
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from seppo_core.config.training import LoopConfig
 from seppo_core.distributed.dtensor import shard_like, to_full
 from seppo_core.methods.reference import LoraView, Reference, SwappedWeightsReference, make_reference
 from seppo_core.models.blocks import blocks
+from seppo_core.models.compiling import compile_blocks
 from seppo_core.models.offload import OffloadedBlocks
 from seppo_core.models.tuning import lora_layers
 
@@ -23,18 +25,28 @@ class ParallelStrategy(ABC):
     collective: bool
     """Whether a forward pass needs all processes at once."""
 
-    def __init__(self, accelerator: Accelerator, offload_activations: bool = False):
-        self.accelerator, self.offload_activations = accelerator, offload_activations
+    def __init__(self, accelerator: Accelerator, loop: LoopConfig):
+        self.accelerator, self.loop = accelerator, loop
 
     def saving(self) -> AbstractContextManager:
         """Context of the forward passes that a backward pass follows: where what it needs is kept."""
-        if not self.offload_activations:
+        if not self.loop.offload_activations:
             return nullcontext()
         return save_on_cpu(pin_memory=self.accelerator.device.type == "cuda")
 
-    @abstractmethod
     def place(self, denoiser: nn.Module, with_reference: bool) -> Reference | None:
-        """Moves the tuned denoiser to its device and makes its reference; to be called before the optimizer is made."""
+        """Moves the tuned denoiser to its device, makes its reference, and compiles both where `loop.compile` asks for
+        it; to be called before the optimizer is made."""
+        reference = self._place(denoiser, with_reference)
+        if self.loop.compile is not None:
+            with nullcontext(denoiser) if reference is None else reference.active() as other:
+                # a copy is taken of plain blocks, and has its own compiled
+                for module in {denoiser, other}:
+                    compile_blocks(module, self.loop.compile)
+        return reference
+
+    @abstractmethod
+    def _place(self, denoiser: nn.Module, with_reference: bool) -> Reference | None: ...
 
     @abstractmethod
     def wrap(self, denoiser: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -62,19 +74,17 @@ class Replicated(ParallelStrategy):
 
     collective = False
 
-    def __init__(
-        self, accelerator: Accelerator, offload: bool = False, offload_base: bool = False, offload_activations=False
-    ):
-        super().__init__(accelerator, offload_activations)
-        self.offload, self.offload_base = offload, offload_base
+    def __init__(self, accelerator: Accelerator, loop: LoopConfig, offload_base: bool = False):
+        super().__init__(accelerator, loop)
+        self.offload_base = offload_base
 
-    def place(self, denoiser, with_reference):
+    def _place(self, denoiser, with_reference):
         if self.offload_base:
             # first, so that no device ever holds the whole
             OffloadedBlocks(denoiser, self.accelerator.device)
         denoiser.to(self.accelerator.device)
         # before prepare, which patches the forward that a frozen copy would then share
-        return make_reference(denoiser, self.offload) if with_reference else None
+        return make_reference(denoiser, self.loop.offload_reference) if with_reference else None
 
     def wrap(self, denoiser, optimizer):
         return self.accelerator.prepare(denoiser, optimizer)
@@ -102,15 +112,15 @@ class Sharded(ParallelStrategy):
 
     collective = True
 
-    def __init__(self, accelerator: Accelerator, offload_activations: bool = False):
-        super().__init__(accelerator, offload_activations)
+    def __init__(self, accelerator: Accelerator, loop: LoopConfig):
+        super().__init__(accelerator, loop)
         if accelerator.num_processes < 2:
             raise ValueError("loop.sharded=true shares one model between processes, and there is one; launch several")
         if accelerator.mixed_precision == "fp16":
             raise ValueError("loop.sharded=true does not go with loop.mixed_precision=fp16; use bf16")
         self.mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
 
-    def place(self, denoiser, with_reference):
+    def _place(self, denoiser, with_reference):
         # a view puts its second LoRA into the layers, which are then cut with it
         view = LoraView(denoiser) if with_reference and lora_layers(denoiser) else None
         # still on the CPU: sharding moves one block at a time, so that no device ever holds the whole
@@ -151,14 +161,6 @@ class Sharded(ParallelStrategy):
         fully_shard(model, mesh=self.mesh, reshard_after_forward=True)
 
 
-def make_strategy(
-    accelerator: Accelerator,
-    sharded: bool,
-    offload: bool = False,
-    offload_base: bool = False,
-    offload_activations: bool = False,
-) -> ParallelStrategy:
-    """`offload` is the reference's and `offload_base` that of the frozen blocks, of a model that is not sharded."""
-    if sharded:
-        return Sharded(accelerator, offload_activations)
-    return Replicated(accelerator, offload, offload_base, offload_activations)
+def make_strategy(accelerator: Accelerator, loop: LoopConfig, offload_base: bool = False) -> ParallelStrategy:
+    """How `loop` asks for it; `offload_base` is the offloading of the frozen blocks, of a model that is not sharded."""
+    return Sharded(accelerator, loop) if loop.sharded else Replicated(accelerator, loop, offload_base)

@@ -22,9 +22,11 @@ from seppo_core.judging.sample_judge import SampleJudge
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
+from seppo_core.models.compiling import check_compiler
 from seppo_core.models.loading import wants_float32
 from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath, NoisePath
 from seppo_core.models.quantize import check_packages, quantize_denoiser, quantize_texts
+from seppo_core.models.recomputing import recompute
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import POLICY, load_trainable_state, lora_layers, merge_lora, tune_full, tune_lora
 from seppo_core.models.vae import cast, tile_vae
@@ -90,6 +92,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     if config.log.wandb is not None:
         require_wandb()
     check_packages(config.model)
+    check_compiler(config.loop.compile)
     config.method.warn()
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
@@ -135,7 +138,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
         quantize_denoiser(adapter, config.model, compute_dtype(config), accelerator.device)
         set_attention(adapter, config.loop.attention, accelerator.device)
         if config.loop.gradient_checkpointing:
-            adapter.denoiser.enable_gradient_checkpointing()
+            recompute(adapter.denoiser, config.loop.checkpointing_share)
         # from here on it is the run's to free
         on_error.pop_all()
     return RunParts(

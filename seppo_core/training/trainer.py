@@ -52,9 +52,7 @@ class Trainer:
         self.previews = PreviewRounds(parts)
         loop = config.loop
         self.accelerator = parts.accelerator
-        self.layout = make_strategy(
-            self.accelerator, loop.sharded, loop.offload_reference, config.model.offload, loop.offload_activations
-        )
+        self.layout = make_strategy(self.accelerator, loop, config.model.offload)
         self.ranks = Ranks.of(self.accelerator)
         self.share = self.ranks.share(loop.batch_size, loop.micro_batch_size)
         size = loop.micro_batch_size
@@ -223,14 +221,12 @@ class Trainer:
                 if number == 0 and "gap_size" in metrics and self._looks_at_gap(update):
                     check_parted(self.adapter, self._denoiser, self.reference, batch, float(metrics["gap_size"]))
             _add(totals, {"loss": loss.detach()} | metrics, count)
-        means = {name: float(value) for name, value in self._over_processes(totals).items()}
         rate = self.schedule.get_last_lr()[0]
-        norm, applied = self.stepper.step(means["loss"])
+        means, applied = self.stepper.step(self._over_processes(totals))
         self.progress = Progress(update + 1, self.progress.skipped + (not applied))
         if self.ema:
             self.ema.update(self.progress.update)
-        rest = {"grad_norm": norm, "skipped": self.progress.skipped, "lr": rate}
-        return means | rest
+        return means | {"skipped": self.progress.skipped, "lr": rate}
 
     def _validate(self, done: int) -> dict[str, float]:
         """What the held-out items say of the weights after an update, if they are due; with the first update, what the

@@ -30,6 +30,21 @@ FLUX = "run: r\ndata: {source: s, cache: c}\n"
             r"model\.quantize=int8",
         ),
         ("model: {base: a/b}\nloop: {offload_activations: true}\n", r"without loop\.gradient_checkpointing=true"),
+        ("model: {base: a/b}\nloop: {checkpointing_share: 0.5}\n", r"share=0\.5.*nothing is recomputed; set loop"),
+        (
+            "model: {base: a/b}\nloop: {gradient_checkpointing: true, checkpointing_share: 0.5, "
+            "offload_activations: true}\n",
+            r"share=0\.5.*loop\.offload_activations=true would move",
+        ),
+        ("model: {base: a/b}\nloop: {gradient_checkpointing: true, checkpointing_share: 0}\n", r"must lie in \(0, 1\]"),
+        (
+            "model: {family: flux, base: a/b, offload: true}\ntune: {mode: lora}\n"
+            "loop: {gradient_checkpointing: true, checkpointing_share: 0.5}\n",
+            r"share=0\.5 keeps the weights of the other blocks; recompute all",
+        ),
+        ("model: {base: a/b}\noptimizer: {name: adafactor, fused: true}\n", r"fused=true is of adamw, not.*adafactor"),
+        ("model: {base: a/b}\noptimizer: {fused: true}\nloop: {mixed_precision: fp16}\n", r"leave it out, or use bf16"),
+        ("model: {base: a/b}\nloop: {compile: tvm}\n", r"loop\.compile"),
         ("model: {base: a/b}\noptimizer: {name: adafactor, eps: 0.1}\n", r"eps=0\.1 are not adafactor's"),
         ("model: {base: a/b}\noptimizer: {name: adafactor}\nloop: {sharded: true}\n", r"adafactor does not support"),
     ],

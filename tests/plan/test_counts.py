@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from seppo_core.config.loader import load_config
+from seppo_core.config.options import PlanRequest
 from seppo_core.plan import counts
 from seppo_core.plan.counts import costs_of, from_json, key_of, stored, to_json
+from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.measure import measure
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
@@ -49,13 +51,16 @@ def test_what_is_no_recipe_is_counted(monkeypatch):
         replace(config, method=replace(config.method, beta=1.0)),
         replace(config, loop=replace(config.loop, iterations=99, batch_size=64)),
         replace(config, data=replace(config.data, source="other", cache="other")),
+        replace(config, loop=replace(config.loop, compile="inductor")),
     ]
+    assert config.loop.gradient_checkpointing
     other = [
         replace(config, tune=replace(config.tune, rank=5)),
         replace(config, tune=replace(config.tune, mode="full")),
         replace(config, data=replace(config.data, height=config.data.height + 64)),
         replace(config, loop=replace(config.loop, micro_batch_size=2 * config.loop.micro_batch_size)),
         replace(config, loop=replace(config.loop, gradient_checkpointing=not config.loop.gradient_checkpointing)),
+        replace(config, loop=replace(config.loop, checkpointing_share=0.5)),
         replace(config, method=replace(config.method, anchor_draws=2)),
         replace(config, reference_samples=replace(config.reference_samples, guidance_scale=1.0)),
         replace(config, preview=replace(config.preview, per_prompt=config.preview.per_prompt + 1)),
@@ -67,6 +72,19 @@ def test_what_is_no_recipe_is_counted(monkeypatch):
     wider = replace(numbers, parts=numbers.parts | {"unet": numbers.parts["unet"] | {"cross_attention_dim": 1024}})
     monkeypatch.setattr(counts, "base_architecture", lambda config: wider)
     assert key_of(config) != key
+
+
+def test_a_plan_says_what_compiling_and_one_kernel_for_all_weights_change():
+    config = config_of("configs/image/flux_dev_lora_seppo.yaml")
+    request = PlanRequest(gpu="h100", items=20000)
+    faster = replace(config, loop=replace(config.loop, compile="inductor"))
+    faster = replace(faster, optimizer=replace(config.optimizer, name="adamw", fused=True))
+    plan, before = make_plan(faster, request), make_plan(config, request)
+    assert any(note.startswith("loop.compile=inductor changes neither") for note in plan.notes)
+    assert not any("loop.compile" in note for note in before.notes)
+    assert "steps of all weights" not in plan.phases["optimizer step"]
+    assert before.phases["optimizer step"]["steps of all weights"] > 0
+    assert plan.hours == before.hours
 
 
 def test_a_count_comes_back_from_json_as_it_was():

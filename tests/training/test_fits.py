@@ -1,4 +1,4 @@
-"""What takes less memory in a run: Adafactor, and activations that wait on the CPU."""
+"""What takes less memory in a run: Adafactor, and activations that wait on the CPU or are made again, all or some."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.dying import killed_before_update
 from tests.training.test_resume import assert_same_run, logged
 
 
-def test_activations_that_wait_on_the_cpu_change_nothing(workshop, tmp_path, monkeypatch):
+def test_activations_that_wait_on_the_cpu_or_are_kept_in_part_change_nothing(workshop, tmp_path, monkeypatch):
     asked = []
     keep = seppo_core.training.parallel.save_on_cpu
 
@@ -31,6 +31,8 @@ def test_activations_that_wait_on_the_cpu_change_nothing(workshop, tmp_path, mon
     # every micro-batch of every update, and pinned memory with a GPU alone
     assert asked == [{"pin_memory": False}] * 12
     assert_same_run(tmp_path / "there", tmp_path / "here")
+    commands.train(config("half", checkpointing_share=0.5))
+    assert_same_run(tmp_path / "half", tmp_path / "here")
 
 
 @pytest.mark.slow

@@ -99,6 +99,7 @@ def steps_of(config: OptimizerConfig, total: int, draws: int = 2, before: Optimi
         if before and number == 3:
             states = [one.state_dict() for one in (optimizer, schedule)]
             optimizer, schedule = make(config)
+            check_moments(config, states[0])
             for one, state in zip((optimizer, schedule), states, strict=True):
                 one.load_state_dict(state)
             apply_config(config, optimizer, schedule)
@@ -128,6 +129,15 @@ def test_a_resumed_optimizer_takes_what_was_changed(changes):
     else:
         assert found == expected if not changes else found == pytest.approx(expected, rel=1e-9)
         assert bool(changes) is (found != steps_of(OLD, total=6))
+
+
+def test_one_kernel_takes_the_same_steps_and_goes_on_with_the_moments_of_the_other():
+    fused = replace(OLD, fused=True)
+    expected = steps_of(OLD, total=6)
+    for new, before in ((fused, None), (fused, OLD), (OLD, fused)):
+        assert steps_of(new, total=6, before=before) == pytest.approx(expected, rel=1e-6)
+    weight = nn.Parameter(torch.ones(1))
+    assert [make_optimizer(c, {"w": weight}).param_groups[0]["fused"] for c in (OLD, fused)] == [None, True]
 
 
 def test_moments_of_another_optimizer_are_refused():

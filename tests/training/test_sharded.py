@@ -151,4 +151,4 @@ def test_motion_in_shards_equals_one_process(clips, tmp_path):
 
 def test_one_process_has_nothing_to_share():
     with pytest.raises(ValueError, match=r"loop\.sharded=true shares one model between processes, and there is one"):
-        make_strategy(Accelerator(), True)
+        make_strategy(Accelerator(), LoopConfig(sharded=True))

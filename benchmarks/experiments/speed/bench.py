@@ -80,7 +80,8 @@ class Bench:
         """Clips and steps as training does."""
         schedule = make_schedule(self.config.optimizer, optimizer, 10**6)
         norm = self.config.optimizer.max_grad_norm
-        return Stepper(Replicated(make_accelerator()), optimizer, schedule, list(self.parameters.values()), norm)
+        layout = Replicated(make_accelerator(), self.config.loop)
+        return Stepper(layout, optimizer, schedule, list(self.parameters.values()), norm)
 
     def method(self, name: str, **choices: object) -> Method:
         """As a config that says `method.name=name` makes it."""
@@ -130,21 +131,19 @@ class Bench:
                 loss, metrics = method.loss(self.adapter, policy, reference, batch, observed)
             self.backward(loss / count)
             _add(totals, {"loss": loss.detach()} | metrics, count)
-        # the trainer fetches its metrics before it steps
-        values = dict(zip(totals, torch.stack(list(totals.values())).tolist(), strict=True))
-        return self.step(values["loss"])
+        return self.step(totals)
 
     def backward(self, loss: Tensor) -> None:
         """Runs the backward pass of a micro-batch's share of the loss."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def step(self, loss: float, stepper: Stepper | None = None) -> bool:
+    def step(self, watched: dict[str, Tensor], stepper: Stepper | None = None) -> bool:
         """Clips and steps; FloatingPointError if there is nothing to step with, unless a scaler is still looking
         for its scale."""
         stepper = self.stepper if stepper is None else stepper
         if self.scaler is not None:
             self.scaler.unscale_(stepper.optimizer)
-        _, applied = stepper.step(loss)
+        _, applied = stepper.step(watched)
         if self.scaler is not None:
             self.scaler.update()
         elif not applied:

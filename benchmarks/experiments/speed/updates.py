@@ -150,11 +150,11 @@ class _Parts:
     def gradients(self) -> None:
         self.graph()
         self.backward()
-        self.value = float(self.loss.detach())
+        self.value = self.loss.detach()
         self.loss = None
 
     def step(self) -> None:
-        self.bench.step(self.value)
+        self.bench.step({"loss": self.value})
 
     def draw(self) -> None:
         b = self.bench
@@ -270,7 +270,9 @@ def optimizer(stage: Stage) -> Prepared:
 
     def variant(name: str, chosen: torch.optim.Optimizer) -> Variant:
         stepper = bench.make_stepper(chosen)
-        return Variant(name, lambda: stepper.step(0.0), before=gradients, held=lambda: moments(chosen))
+        return Variant(
+            name, lambda: stepper.step({"loss": torch.zeros(())}), before=gradients, held=lambda: moments(chosen)
+        )
 
     remarks = ["The step alone; what share of an update it is, the parts of an update say. Memory is the moments'."]
     return Prepared(
