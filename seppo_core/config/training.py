@@ -50,6 +50,9 @@ class LoopConfig:
     """Number of epochs after which the draws of every item (timestep, noises, mirroring, dropped caption, own sample)
     come again in turn, for a reference that never moves: its errors and its samples are kept on disk, and later epochs
     do without its passes. Null draws anew in every epoch."""
+    deterministic: bool = False
+    """On a GPU, use only kernels that give the same bits every time, so that a resumed run equals an undisturbed one
+    bit for bit there too: slower. A CPU's do so anyway."""
     attention: Literal["sdpa", "xformers"] = "sdpa"
     """Attention kernels; xformers works with UNets only, and needs CUDA and the extra `gpu`."""
     compile: Backend | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import distributed
@@ -115,8 +116,10 @@ def exit_after_peer_failure() -> None:
     raise SystemExit(STATUS)
 
 
-def make_accelerator(mixed_precision: str = "no") -> Accelerator:
+def make_accelerator(mixed_precision: str = "no", deterministic: bool = False) -> Accelerator:
     """An Accelerator; the first one of a process decides precision and time limit, later ones are the same.
+
+    `deterministic` has a GPU use kernels alone that give the same bits every time, for the rest of the process.
 
     Raises ValueError if the launcher asks for a way of sharing a model that is not tested with this training loop.
     """
@@ -128,9 +131,21 @@ def make_accelerator(mixed_precision: str = "no") -> Accelerator:
                 "(torchrun, or accelerate launch --multi_gpu) and set loop.sharded=true to share a model"
             )
     found = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    if deterministic and found.device.type == "cuda":
+        be_deterministic()
     if distributed.is_initialized():
         watch_peers(distributed.get_rank(), distributed.get_world_size(), _own_store)
     return found
+
+
+def be_deterministic() -> None:
+    """Turns off what may give other bits the next time, in this process (loop.deterministic)."""
+    # read when cuBLAS begins, which is with the first product of matrices
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+    # memory without content would be filled too, which helps no result here
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _own_store() -> distributed.Store:

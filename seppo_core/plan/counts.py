@@ -32,8 +32,8 @@ IRRELEVANT = {
     "reference_samples": ("guidance_interval",),
     "loop": (
         "iterations", "updates_per_iteration", "batch_size", "sharded", "validate_every", "validate_items",
-        "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations", "judge",
-        "judge_samples", "judge_column", "judge_places", "reference_draws", "compile",
+        "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations",
+        "deterministic", "judge", "judge_samples", "judge_column", "judge_places", "reference_draws", "compile",
     ),
 }  # fmt: skip
 """Keys that change nothing of a count. Whatever is not named here does, keys of later versions too."""

@@ -44,6 +44,7 @@ FREE_KEYS = (
     "loop.sharded",
     "loop.offload_reference",
     "loop.gradient_checkpointing",
+    "loop.deterministic",
     "loop.checkpointing_share",
     "loop.compile",
     "loop.attention",

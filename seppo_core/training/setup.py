@@ -101,7 +101,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     split_items(len(cache), config.data.validation, config.seed, config.draws)
     validation = open_validation(config.data, cache)
     # the first Accelerator of a process fixes its precision
-    accelerator = make_accelerator(config.loop.mixed_precision)
+    accelerator = make_accelerator(config.loop.mixed_precision, config.loop.deterministic)
     ranks = Ranks.of(accelerator)
     ranks.share(config.loop.batch_size, config.loop.micro_batch_size)
     lock = FolderLock(folder)

@@ -21,21 +21,22 @@ bitsandbytes = pytest.importorskip("bitsandbytes", reason="not installed; `make 
 EIGHT = OptimizerConfig(name="adamw8bit", lr=1e-3)
 
 
-def descend(config: OptimizerConfig, steps: int = 60) -> torch.Tensor:
+def descend(config: OptimizerConfig, device: str, steps: int = 60) -> torch.Tensor:
     """Weights after so many steps towards a target, with noise on the gradient."""
     generator = torch.Generator().manual_seed(0)
-    target = torch.randn(64, 256, generator=generator)
-    weight = nn.Parameter(torch.zeros(64, 256))
+    target = torch.randn(64, 256, generator=generator).to(device)
+    weight = nn.Parameter(torch.zeros(64, 256, device=device))
     optimizer = make_optimizer(config, {"w": weight})
     for _ in range(steps):
-        weight.grad = weight.detach() - target + 0.1 * torch.randn(64, 256, generator=generator)
+        weight.grad = weight.detach() - target + 0.1 * torch.randn(64, 256, generator=generator).to(device)
         optimizer.step()
-    return weight.detach()
+    return weight.detach().cpu()
 
 
-def test_it_goes_where_32_bits_go():
-    whole = descend(replace(EIGHT, name="adamw"))
-    eight = descend(EIGHT)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_it_goes_where_32_bits_go(device):
+    whole = descend(replace(EIGHT, name="adamw"), device)
+    eight = descend(EIGHT, device)
     assert not torch.equal(eight, whole)
     assert (eight - whole).norm() < 0.05 * whole.norm()
 

@@ -28,6 +28,7 @@ from tests.training.test_resume import assert_same_run, final
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="not installed; `make parity` has it")
 torchao = pytest.importorskip("torchao", reason="not installed; `make parity` has it")
 CPU = torch.device("cpu")
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 KINDS = ["nf4", "int8", "int8wo", "float8wo"]
 ERROR = {"nf4": 0.12, "int8": 0.02, "int8wo": 0.02, "float8wo": 0.05}
 """Largest relative error of a matrix."""
@@ -55,8 +56,9 @@ def values(layer: nn.Module) -> Tensor:
 def learnt(unet: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
     """A prediction, and the gradients that reach the LoRA."""
     generator = torch.Generator().manual_seed(1)
-    x, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 16, tiny.TEXT_WIDTH, generator=generator)
-    y = unet(x, torch.tensor([3, 700]), text).sample
+    shapes, device = [(2, 4, 8, 8), (2, 16, tiny.TEXT_WIDTH)], next(unet.parameters()).device
+    x, text = (torch.randn(*shape, generator=generator).to(device) for shape in shapes)
+    y = unet(x, torch.tensor([3, 700], device=device), text).sample
     y.square().mean().backward()
     return y.detach(), {name: p.grad for name, p in trainable_parameters(unet).items()}
 
@@ -65,11 +67,12 @@ def apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns_as_on_a_plain_base_of_the_same_values(kind):
-    unet, plain = tuned(), tuned()
+def test_it_learns_as_on_a_plain_base_of_the_same_values(kind, device):
+    unet, plain = tuned().to(device), tuned().to(device)
     before = {name: layer.weight.clone() for name, layer in matrices(unet)}
-    quantize(unet, kind, torch.float32, CPU)
+    quantize(unet, kind, torch.float32, torch.device(device))
     assert not [name for name, _ in matrices(unet) if type(unet.get_submodule(name).weight) is nn.Parameter]
     with torch.no_grad():
         for name, weight in before.items():
@@ -77,8 +80,8 @@ def test_it_learns_as_on_a_plain_base_of_the_same_values(kind):
             assert 0 < apart(held, weight) < ERROR[kind]
             plain.get_submodule(name).weight.copy_(held)
     (y, gradients), (expected, wanted) = learnt(unet), learnt(plain)
-    # LLM.int8() rounds what comes in, too
-    tolerance = 0.02 if kind == "int8" else 1e-5
+    # LLM.int8() rounds what comes in, too; a card's kernels multiply in another order, and int8 in half precision
+    tolerance = 0.02 if kind == "int8" else 1e-5 if device == "cpu" else 1e-3
     assert apart(y, expected) < tolerance
     assert gradients.keys() == wanted.keys()
     assert max(apart(gradients[name], wanted[name]) for name in wanted) < 2 * tolerance

@@ -1,4 +1,4 @@
-"""Starts what tests run in several processes of this machine (CPU, gloo).
+"""Starts what tests run in several processes of this machine, on its CPU (gloo) unless a test asks for a GPU (NCCL).
 
 `start` forks them from a server that has imported torch and diffusers once; `torchrun` starts the real launcher, whose
 processes each import everything anew, which takes 15 seconds of processor time.
@@ -42,12 +42,12 @@ class Launch:
     If one fails, the others are told to end, as torchrun does it.
     """
 
-    def __init__(self, processes: int, module: str, arguments: Sequence[str], log: Path):
+    def __init__(self, processes: int, module: str, arguments: Sequence[str], log: Path, device: str = "cpu"):
         self.log, self.told = log, False
         log.touch()
         port, context = free_port(), forkserver()
         self.workers = [
-            context.Process(target=run_rank, args=(rank, processes, port, module, arguments, log))
+            context.Process(target=run_rank, args=(rank, processes, port, module, arguments, log, device))
             for rank in range(processes)
         ]
         for worker in self.workers:
@@ -91,9 +91,9 @@ class Launch:
             time.sleep(0.05)
 
 
-def start(processes: int, module: str, *arguments: str | Path, log: Path) -> Launch:
+def start(processes: int, module: str, *arguments: str | Path, log: Path, device: str = "cpu") -> Launch:
     """Runs `python -m module arguments` in forked processes whose output goes to the new file `log`."""
-    return Launch(processes, module, [str(argument) for argument in arguments], log)
+    return Launch(processes, module, [str(argument) for argument in arguments], log, device)
 
 
 def torchrun(processes: int, module: str, *arguments: str | Path) -> subprocess.CompletedProcess:
@@ -113,7 +113,9 @@ def torchrun(processes: int, module: str, *arguments: str | Path) -> subprocess.
     return subprocess.CompletedProcess(command, launched.returncode, output)
 
 
-def run_rank(rank: int, world: int, port: int, module: str, arguments: Sequence[str], log: Path) -> None:
+def run_rank(
+    rank: int, world: int, port: int, module: str, arguments: Sequence[str], log: Path, device: str = "cpu"
+) -> None:
     """What a forked process does: the environment that torchrun gives, then the module."""
     with log.open("a") as stream:
         os.dup2(stream.fileno(), 1)
@@ -122,6 +124,8 @@ def run_rank(rank: int, world: int, port: int, module: str, arguments: Sequence[
     os.chdir(ROOT)
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     os.environ |= ENVIRONMENT | {name: str(value) for name, value in ranks.items()}
+    if device != "cpu":
+        del os.environ["ACCELERATE_USE_CPU"]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
