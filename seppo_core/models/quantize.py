@@ -118,6 +118,9 @@ def _of_bitsandbytes(linear: nn.Linear, kind: Quantized, compute: torch.dtype) -
     if kind == "nf4":
         made = Linear4bit(*sizes, compute_dtype=compute, quant_type="nf4", device="meta")
         made.weight = Params4bit(weight, requires_grad=False, quant_type="nf4")
+        # a CPU with bfloat16 would repack the weights in the first pass without gradient: in another precision than
+        # passes with gradient compute in, in a form that these cannot use, and only where rows are a multiple of 32
+        made.support_avx512bf16_for_cpu = False
     else:
         made = Linear8bitLt(*sizes, has_fp16_weights=False, threshold=OUTLIERS, device="meta")
         made.weight = Int8Params(weight, requires_grad=False, has_fp16_weights=False)
