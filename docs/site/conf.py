@@ -37,7 +37,16 @@ html_extra_path = ["start"]
 
 CONTENTS = {
     "Begin": ["install", "quickstart", "quickstart_clips", "data"],
-    "Train": ["methods", "which_method", "watching", "stop_and_resume", "memory", "several_processes", "python"],
+    "Train": [
+        "methods",
+        "which_method",
+        "watching",
+        "stop_and_resume",
+        "memory",
+        "cost",
+        "several_processes",
+        "python",
+    ],
     "Use": ["using_the_result", "families", "evaluation", "judges"],
     "Background": ["paper", "coming_from"],
     "Reference": [

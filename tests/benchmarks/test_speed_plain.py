@@ -48,7 +48,7 @@ def test_the_bare_step_is_the_trainer_s(bench):
         p.data.copy_(began[name])
     loss = plain.loss(bare.latents, bare.noise, bare.t, bare.condition)
     bench.backward(loss)
-    bench.step(float(loss.detach()))
+    bench.step({"loss": loss.detach()})
     assert any(not torch.equal(p, began[name]) for name, p in bench.parameters.items())
     assert all(torch.equal(p, bare_ends[name]) for name, p in bench.parameters.items())
 
@@ -74,6 +74,7 @@ def test_a_run_of_it_says_what_was_measured(tmp_path, capsys, tune):
         # a LoRA's backward pass costs about a forward one, that of all weights two: 6 to 2, and 8 to 3
         assert one["passes"] == ({"dpo": 6, "sft": 2} if tune == "lora" else {"dpo": 8, "sft": 3})
         assert said["dpo_over_sft_bound"]["flops"] == pytest.approx(3 if tune == "lora" else 8 / 3, rel=0.1)
+        assert said["arithmetic"]["median"] > 1 and said["arithmetic"]["median"] < said["bound"] + 0.5
         assert said["share_of_bound"] == pytest.approx(said["step_ratio"]["median"] / said["bound"])
         for name in ("ours", "plain", "bare", "sft"):
             rounds = one["updates"][name]

@@ -24,17 +24,17 @@ from seppo_image.config import ImageConfig
 class OneShard(Sharded):
     """The real strategy, but for its refusal."""
 
-    def __init__(self, accelerator, offload_activations=False):
-        ParallelStrategy.__init__(self, accelerator, offload_activations)
+    def __init__(self, accelerator, loop):
+        ParallelStrategy.__init__(self, accelerator, loop)
         self.mesh = init_device_mesh(accelerator.device.type, (1,))
 
 
 def main(config: ImageConfig, shards: bool, dies: int | None) -> None:
     strategy, update = seppo_core.training.trainer.make_strategy, Trainer._update
 
-    def make_strategy(accelerator, *rest):
+    def make_strategy(accelerator, loop, *rest):
         print(f"backend {distributed.get_backend()} on {accelerator.device.type}", flush=True)
-        return OneShard(accelerator) if shards else strategy(accelerator, *rest)
+        return OneShard(accelerator, loop) if shards else strategy(accelerator, loop, *rest)
 
     def dying(self, number, batches):
         if number == dies:

@@ -77,10 +77,8 @@ class Ours:
         with marks("backward"):
             b.backward(loss)
         with marks("optimiser"):
-            # the trainer fetches its metrics before it steps
-            value, *_ = torch.stack([loss.detach(), *metrics.values()]).tolist()
-            b.step(value)
-        return value
+            b.step({"loss": loss.detach()} | metrics)
+        return float(loss.detach())
 
     def sample(self, steps: int, solver: str) -> Tensor:
         """Latents of the reference for a batch, with guidance."""
@@ -130,9 +128,8 @@ class Plain:
         with marks("backward"):
             b.backward(loss)
         with marks("optimiser"):
-            value = float(loss.detach())
-            b.step(value)
-        return value
+            b.step({"loss": loss.detach()})
+        return float(loss.detach())
 
     def timesteps(self) -> Tensor:
         drawn = torch.rand(self.count, dtype=torch.float64)

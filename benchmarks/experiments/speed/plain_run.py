@@ -108,6 +108,9 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
     counted, rate = one["flops"], max(one["matrix_rates"])
     step, iteration = ratio(totals["plain"], totals["ours"]), ratio(whole["plain"], whole["ours"])
     dpo = ratio(totals["ours"], totals["sft"])
+    # what the plain way would be to ours if ours were the bare arithmetic: not every FLOP takes the same time
+    encoding = [split["data"] for split in one["updates"]["plain"]]
+    arithmetic = ratio([a + b for a, b in zip(totals["bare"], encoding, strict=True)], totals["bare"])
     bound = counted["update"]["plain"] / counted["update"]["ours"]
     sampled = {name: counted["update"][name] + counted["drawing"][name] for name in drawn}
     memory = {name: one["memory"][name]["peak"] for name in drawn}
@@ -122,6 +125,8 @@ def summary(one: dict[str, Any]) -> dict[str, Any]:
         "step_ratio": step.to_json(),
         "bound": bound,
         "share_of_bound": step.value / bound,
+        "arithmetic": arithmetic.to_json(),
+        "share_of_arithmetic": step.value / arithmetic.value,
         "overhead": ratio(totals["ours"], totals["bare"]).to_json(),
         "iteration_seconds": {name: median(values) for name, values in whole.items()},
         "iteration_ratio": iteration.to_json(),

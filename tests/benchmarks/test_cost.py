@@ -1,0 +1,97 @@
+"""What an update costs: memory as the system counts it, the plain way's as it is planned, and the committed page."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.experiments import lora_memory
+from benchmarks.experiments.speed.models import encoding_adapter, find_subject
+from benchmarks.experiments.toy.task.bases import image_base
+from benchmarks.gpu.memory import config_of, memory_of, planned, reset_peak
+from seppo_core.plan.measure import measure
+from tools import write_cost
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture
+def subject():
+    return find_subject(str(image_base()), height=32, width=32, tune="lora", batch=1)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The command's first case is the small base."""
+    monkeypatch.setattr(lora_memory, "CASES", {"sd15": (str(image_base()), 32)})
+    lora_memory.costs_of.cache_clear()
+    yield
+    lora_memory.costs_of.cache_clear()
+
+
+def test_the_system_s_peak_begins_anew():
+    large = torch.ones(300 * MEGABYTE // 4)
+    del large
+    reset_peak()
+    began = memory_of()
+    assert began["VmHWM"] - began["VmRSS"] < 50 * MEGABYTE
+    other = torch.ones(100 * MEGABYTE // 4)
+    del other
+    assert 90 * MEGABYTE < memory_of()["VmHWM"] - began["VmRSS"] < 200 * MEGABYTE
+
+
+def test_the_plain_way_is_planned_with_all_that_it_holds(subject):
+    config = config_of(subject, "bf16")
+    costs = measure(config, only_step=True)
+    ours, plain = planned(config, costs), planned(config, costs, plain=True)
+    encoders = encoding_adapter(config, torch.bfloat16, torch.device("cpu")).pipeline
+    held = sum(p.nbytes for module in (encoders.vae, encoders.text_encoder) for p in module.parameters())
+    base = costs.weights.base
+    assert sum(plain.values()) == sum(ours.values()) - ours["reference's own weights"] + base + held
+
+
+def test_what_is_above_the_limit_or_not_there_is_not_run(small, tmp_path, capsys):
+    line = ["--only", "sd15", "--forms", "lora", "offload", "--limit", "0.0001", "--out", str(tmp_path)]
+    assert lora_memory.main(line) == 0
+    found = json.loads((tmp_path / "lora.json").read_text())["cases"]["sd15"]
+    # a UNet's blocks cannot wait
+    assert found.keys() == {"lora"}
+    assert "more than the 0.0001 that were allowed" in found["lora"]["not_run"]
+    assert "not_run" in found["lora"] and "measured" not in found["lora"]
+
+
+@pytest.mark.slow
+def test_forms_are_measured_in_processes_of_their_own(small, tmp_path):
+    assert lora_memory.main(["--only", "sd15", "--forms", "plain", "lora", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "lora.json").read_text())["cases"]["sd15"]
+    for one in found.values():
+        # a small model's is mostly what libraries take at the first update
+        assert one["planned"] < one["measured"] < one["planned"] + 400 * MEGABYTE
+        assert one["share"] == one["measured"] / one["planned"] and one["seconds"] > 0
+
+
+def test_the_page_is_what_was_measured():
+    page = Path(__file__).parents[2] / "docs" / "cost.md"
+    assert page.read_text(encoding="utf-8") == write_cost.page()
+
+
+def test_a_goal_is_met_or_not():
+    def subject(ratio: float, overhead: float) -> dict:
+        spread = {"median": 0.0, "interval": [0.0, 0.0]}
+        summary = {
+            "share_of_arithmetic": ratio, "step_ratio": spread, "arithmetic": spread, "bound": 1.0,
+            "iteration_bound": 1.0,
+            "overhead": spread | {"median": 1 + overhead}, "iteration_ratio": spread | {"median": 2.99},
+        }  # fmt: skip
+        return {"subject": "base, of some size", "summary": summary}
+
+    forms = {
+        name: {"subject": "base", "measured": measured, "planned": 100, "parts": {"policy, nf4": 80, "else": 20}}
+        for name, measured in (("plain", 100), ("lora", 60), ("nf4", 36))
+    }
+    lines = write_cost.goals([subject(0.97, 0.031), subject(0.96, 0.03)], {"case": forms})
+    met = [[cell.strip() for cell in line.split("|")][4] for line in lines[2:]]
+    assert met == ["yes", "no", "no", "yes", "no", "no", "yes", "no"]
+    small = subject(1.0, 0.0) | {"subject": "toy images"}
+    assert len(write_cost.goals([small], {})) == 2

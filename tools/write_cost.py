@@ -1,0 +1,177 @@
+"""Writes docs/cost.md from the measurements in benchmarks/results: `python -m tools.write_cost`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.experiments.lora_memory import CASES, FILE, FORMS, GIB
+from benchmarks.experiments.speed import plain_table
+from benchmarks.experiments.speed.plain_run import summary
+from seppo_core.io.atomic import save_text
+from seppo_core.report.text_table import markdown_table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "cost.md"
+Record = dict[str, Any]
+TOY = "toy "
+"""How the subjects are called whose models are too small to say what a real one costs."""
+
+HEAD = """\
+# What an update costs
+
+Measured on a CPU, for no GPU was there: ratios of times and shares of memory, not hours. A GPU's kernels differ, and
+`python -m benchmarks gpu` measures the same there. `python -m tools.write_cost` writes this page from the JSON in
+`benchmarks/results`, which holds every round, commit and version.
+
+"""
+GOALS = """\
+## Goals
+
+An iteration is mostly samples: 51 passes of the denoiser, which the plain solver's 50 steps take, against 20 are 2.55 at
+most, whatever is around them. Fewer steps (`reference_samples.steps: 16`) or guidance in some of them
+(`reference_samples.guidance_interval`) change that, and the samples with it.
+
+"""
+SPEED = """\
+## Beside the plain way
+
+`python -m benchmarks speed --plain --base ID` times four updates in turn: *ours*, DPO on pairs that are read from a
+cache on the disk; the *plain* way of a published script, with a second full copy of the denoiser as reference, and
+pictures and captions encoded in every step; *bare*, the arithmetic of the plain way's update alone with all inputs at
+hand; and our *SFT*. All have one concatenated forward pass for each network, the same precision and the same
+attention kernels. Random weights of the published sizes; times are seconds of one processor, medians of the rounds
+with their range.
+
+- *By bare arithmetic* is what the ratio would be if ours took no longer than the bare update; *by FLOPs*, if every
+  FLOP took the same time too: large convolutions, as in a VAE, are faster. The plain way's encoding is done once in
+  ours, by `prepare`, which is not in these times: an item that is used once in a whole run gains nothing from the
+  cache.
+- *With samples*: the reference draws a counterpart for each pair too, with guidance; ours by DPM-Solver++ in 20
+  steps, the plain way by the pipeline's own solver in 50, decoded. Two steps are timed, and counted up.
+- *DPO / SFT by passes*: a LoRA's backward pass costs one forward pass, that of all weights two: 6 to 2, or 8 to 3.
+
+"""
+MEMORY = """\
+## Memory of a LoRA's update
+
+`python -m benchmarks memory`: one update of one pair with recomputed activations in a process of its own; the most
+that the system saw of it, less what it held before there was a model, beside what `plan` counts for the same config.
+The size of the pictures is small for time's sake; weights are what a LoRA's memory is made of. *Of the plain way's*
+holds it against an update with a second full copy, VAE and text encoders in memory: measured, or where that did not
+fit (*) as it is counted. An offloaded base is in the same memory here; *on the GPU* is what `plan` counts there.
+
+"""
+
+
+def speed_results() -> list[Record]:
+    """The newest result of each subject, the small models first."""
+    found: dict[str, Record] = {}
+    for file in sorted((RESULTS / "speed").glob("plain-*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        one = content["result"] | {"origin": content["origin"], "summary": summary(content["result"])}
+        kept = found.get(one["subject"])
+        if kept is None or kept["origin"]["started"] < one["origin"]["started"]:
+            found[one["subject"]] = one
+    return sorted(found.values(), key=lambda one: (not one["subject"].startswith(TOY), one["subject"]))
+
+
+def memory_results() -> dict[str, dict[str, Record]]:
+    file = RESULTS / "memory" / FILE
+    return json.loads(file.read_text(encoding="utf-8"))["cases"] if file.is_file() else {}
+
+
+def page() -> str:
+    speed, memory = speed_results(), memory_results()
+    tables = "\n\n".join("\n".join(of(speed)) for of in (plain_table.ratios, plain_table.splits, plain_table.memory))
+    origins = [one["origin"] for one in speed] + [one["origin"] for forms in memory.values() for one in forms.values()]
+    runs = sorted(
+        {f"{o['started'][:10]} at `{o['commit']}`, {o['cores']} cores of an {o['processor']}" for o in origins}
+    )
+    return (
+        HEAD + GOALS + "\n".join(goals(speed, memory)) + "\n\n" + SPEED + tables + "\n\n" + MEMORY
+        + "\n".join(memory_table(memory)) + "\n\nRun " + "; ".join(runs) + ", beside other work.\n"
+    )  # fmt: skip
+
+
+def goals(speed: list[Record], memory: dict[str, dict[str, Record]]) -> list[str]:
+    """Every goal with what was measured of it, bases of published sizes alone."""
+    real = [one for one in speed if not one["subject"].startswith(TOY)]
+    rows = []
+
+    def row(goal: str, met, figures: list[tuple[str, float, str]]) -> None:
+        for place, (subject, value, floor) in enumerate(figures):
+            rows.append([goal if not place else "", subject, f"{value:.2f}", "yes" if met(value) else "no", floor])
+
+    def interval(of: Record) -> str:
+        return "rounds from {:.2f} to {:.2f}".format(*of["interval"])
+
+    row(
+        "a step gains at least .97 of what its arithmetic allows",
+        lambda value: value >= 0.97,
+        [
+            (short(one), one["summary"]["share_of_arithmetic"],
+             "{step:.2f} of {arithmetic:.2f}; FLOPs would allow {bound:.2f}".format(
+                 step=one["summary"]["step_ratio"]["median"], arithmetic=one["summary"]["arithmetic"]["median"],
+                 bound=one["summary"]["bound"]))
+            for one in real
+        ],
+    )  # fmt: skip
+    row(
+        "at most .03 over the bare arithmetic",
+        lambda value: value <= 0.03,
+        [(short(one), one["summary"]["overhead"]["median"] - 1, interval(one["summary"]["overhead"])) for one in real],
+    )
+    row(
+        "an iteration with samples is 3 times as fast", lambda value: value >= 3,
+        [(short(one), one["summary"]["iteration_ratio"]["median"],
+          f"FLOPs allow {one['summary']['iteration_bound']:.2f}") for one in real],
+    )  # fmt: skip
+    for form, most in (("lora", 0.6), ("nf4", 0.35)):
+        figures = []
+        for forms in memory.values():
+            if form in forms and (found := share(forms, form)) is not None:
+                one, plain = forms[form], forms["plain"]
+                floor = f"plan counts {one['planned'] / plain['planned']:.2f}"
+                if form == "nf4":
+                    fixed = sum(size for name, size in one["parts"].items() if not name.startswith("policy"))
+                    floor += f", of which all but the base {fixed / plain['planned']:.2f}"
+                figures.append((forms[form]["subject"], found[0], floor))
+        base = "a LoRA's" if form == "lora" else "with its base in nf4, the"
+        row(f"{base} memory is at most {most} of the plain way's", lambda value, most=most: value <= most, figures)
+    return markdown_table(["goal", "base", "measured", "met", ""], rows)
+
+
+def share(forms: dict[str, Record], form: str) -> tuple[float, bool] | None:
+    """Measured memory as a share of the plain way's, and whether that was measured too."""
+    one, plain = forms[form], forms.get("plain")
+    if plain is None or "measured" not in one:
+        return None
+    return one["measured"] / plain.get("measured", plain["planned"]), "measured" in plain
+
+
+def memory_table(memory: dict[str, dict[str, Record]]) -> list[str]:
+    head = ["base", "form", "measured (GiB)", "plan (GiB)", "measured / plan", "of the plain way's", "on the GPU (GiB)"]
+    rows = []
+    for case in CASES:
+        forms = memory.get(case, {})
+        for place, (form, one) in enumerate(forms.items()):
+            told = f"{one['measured'] / GIB:.2f}" if "measured" in one else one.get("failed") or one["not_run"]
+            of_plain = None if form == "plain" else share(forms, form)
+            there = one["planned"] - one["parts"].get("blocks that wait", 0)
+            rows.append([
+                "" if place else f"{one['subject']}, {one['size']}, {one['precision']}", FORMS[form].title,
+                told,
+                f"{one['planned'] / GIB:.2f}", f"{one['share']:.2f}" if "share" in one else "",
+                "" if of_plain is None else f"{of_plain[0]:.2f}{'' if of_plain[1] else '*'}", f"{there / GIB:.2f}",
+            ])  # fmt: skip
+    return markdown_table(head, rows)
+
+
+def short(one: Record) -> str:
+    return one["subject"].replace(" of rank 16", "")
+
+
+if __name__ == "__main__":
+    save_text(PAGE, page())
+    print(f"written: {PAGE.relative_to(ROOT)}")
