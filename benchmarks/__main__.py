@@ -22,6 +22,10 @@ COMMANDS = {
         "benchmarks.experiments.toy.main",
         "compare every method on the embedded task, tuned alike, in one table with intervals",
     ),
+    "cheaper": Command(
+        "benchmarks.experiments.toy.cheaper",
+        "what draws that come again and fewer steps of own samples cost and do on the embedded task",
+    ),
     "quality": Command("benchmarks.evaluation.cli", "score models under a named protocol: run, report, doctor"),
     "ab": Command(
         "benchmarks.evaluation.human.main", "write a blind page for human judges, and turn its votes into win rates"

@@ -169,7 +169,7 @@ def next_job(plan: Plan, paths: Paths, busy: Collection[str]) -> Job | None:
     for cell, can_begin in cells_to_do(plan, paths):
         if not can_begin or cell.name in busy:
             continue
-        job = _before(plan, paths, cell)
+        job = before(plan, paths, cell)
         if job is None:
             store = () if paths.store is None else (str(paths.store),)
             command = ("-m", "benchmarks.experiments.toy.cell", str(paths.out), str(paths.cell(cell)), *store)
@@ -185,7 +185,7 @@ def left(plan: Plan, paths: Paths) -> tuple[int, float]:
     return len(cells), sum(cell.cost for cell in cells)
 
 
-def _before(plan: Plan, paths: Paths, cell: Cell) -> Job | None:
+def before(plan: Plan, paths: Paths, cell: Cell) -> Job | None:
     """The job that a cell still waits for: its data's latents, or the base that it starts from."""
 
     def is_missing(kind: str) -> bool:
