@@ -20,6 +20,7 @@ from seppo_core.config.schema import Config
 from seppo_core.io.remembered import remembered_hashes, remembered_sha256
 from seppo_core.models.loading import pipeline_class
 from seppo_core.run.find_checkpoint import find_checkpoint
+from seppo_core.run.names import run_of
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 
@@ -28,7 +29,8 @@ HASHED = (".safetensors", ".bin", ".json", ".txt", ".model", ".yaml")
 GRAMMAR = (
     "name=PLACE, name=BASE+lora=PLACE, name=BASE+motion=PLACE, name=BASE+unet=PLACE, or for a base in one file "
     "name=FILE+config=FOLDER with a diffusers folder of its kind, where a place is a folder or a "
-    "hub id (owner/name, owner/name@revision), and the first also a run folder (runs/x, runs/x@180 for a checkpoint), "
+    "hub id (owner/name, owner/name@revision), and the first also a run by its folder or config (runs/x, runs/x@180 "
+    "for a checkpoint), "
     "an export, or a folder of pictures made elsewhere"
 )
 
@@ -99,6 +101,7 @@ def parse_model(text: str) -> ModelSpec:
     if _is_lora(Path(rest)):
         raise ValueError(f"--models {text!r} is a LoRA without its base; write {name}=BASE+lora={rest}")
     if Path(rest).exists():
+        rest = str(run_of(rest))
         return _exported(name, rest) if folder_kind(Path(rest)) == "part" else ModelSpec(name, rest)
     base, *given = rest.split("+")
     parts = []
@@ -109,7 +112,7 @@ def parse_model(text: str) -> ModelSpec:
         if parts[-1][0] not in PARTS or not parts[-1][1]:
             raise ValueError(f"--models {text!r}: {item!r} is not a part; use {', '.join(f'{p}=PLACE' for p in PARTS)}")
     place, at, revision = base.rpartition("@")
-    spec = ModelSpec(name, *((place, revision) if at else (base, None)), tuple(parts))
+    spec = ModelSpec(name, *((str(run_of(place)), revision) if at else (base, None)), tuple(parts))
     if spec.is_run and parts:
         raise ValueError(f"--models {text!r}: a run folder brings its own parts; export it to put others on it")
     return spec

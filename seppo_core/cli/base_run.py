@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from seppo_core.cli.checks import Request, check_paths, check_request
+from seppo_core.cli.checks import Request, check_cached, check_paths, check_request
 from seppo_core.config.loader import load_config
 from seppo_core.config.options import ExportRequest, PrepareRequest, SampleRequest, TrainRequest
 from seppo_core.config.schema import Config
@@ -72,4 +72,5 @@ class BaseRun(Generic[C]):
     def _checked(self, request: Request) -> Request:
         request = check_request(self.config, request)
         check_paths(self.config, request)
+        check_cached(self.config, request)
         return request

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from seppo_core.config.base_files import model_problems
+from seppo_core.config.base_files import is_cached, is_offline, model_problems, not_cached
 from seppo_core.config.geometry import misfits
 from seppo_core.config.messages import similar_path
 from seppo_core.config.options import (
@@ -61,6 +61,16 @@ def check_paths(config: Config, request: Request) -> None:
         _need_folder("run", config.run, "run `train` with the same config first")
     if isinstance(request, SampleRequest | RankRequest):
         check_prompts(request)
+
+
+def check_cached(config: Config, request: Request) -> None:
+    """FileNotFoundError for weights that the command loads from the hub's cache, if it has none and nothing may be
+    asked of the hub."""
+    if isinstance(request, PlanRequest | VerifyRequest) or not is_offline():
+        return
+    for key, path in config.weight_paths().items():
+        if path is not None and not Path(path).expanduser().exists() and not is_cached(path):
+            raise FileNotFoundError(not_cached(key, path))
 
 
 def check_prompts(request: SampleRequest | RankRequest | CompareRequest) -> None:

@@ -141,7 +141,7 @@ def sample(config: Config, request: SampleRequest, load: Load, write: WriteSampl
         )
         draw_samples(draw, wanted, folder, write, request.batch_size)
     there = len(set(prompts)) * len(set(request.seeds)) - len(wanted)
-    told = f" ({there} of them were there already)" if there else ""
+    told = f" ({there} of them {'was' if there == 1 else 'were'} there already)" if there else ""
     print(f"{counted(len(prompts), 'prompt')} x {counted(len(request.seeds), 'seed')} from {name}: {out}{told}")
     return out
 

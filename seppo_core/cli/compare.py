@@ -8,10 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seppo_core.cli.checks import check_cached
 from seppo_core.config.loader import load_config, read_values
 from seppo_core.config.messages import similar_path
 from seppo_core.config.options import CompareRequest, SampleRequest
 from seppo_core.config.schema import Config
+from seppo_core.io.quiet import quiet_loading_bars
 from seppo_core.report.compare_page import SERIES, Compared, compare_page
 from seppo_core.report.page import save_page
 from seppo_core.report.sheet import Sheet, sheet_of
@@ -20,6 +22,7 @@ from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
 from seppo_core.run.checkpoint_names import update_of
 from seppo_core.run.find_checkpoint import checkpoint_label, find_checkpoint
 from seppo_core.run.history import read_lines
+from seppo_core.run.names import run_of
 from seppo_core.run.previews import FOLDER as PREVIEWS
 from seppo_core.run.previews import PreviewRecord, Previews
 from seppo_core.run.status import Status, read_status
@@ -75,8 +78,11 @@ def compare(names: Sequence[str], request: CompareRequest, schema: type[Config],
 
 
 def read_name(name: str) -> Named:
-    """What RUN, RUN:CHECKPOINT or the path of a checkpoint calls. FileNotFoundError if there is no such run."""
-    path = Path(name)
+    """What RUN, RUN:CHECKPOINT or the path of a checkpoint calls; RUN may be its config.
+
+    FileNotFoundError if there is no such run.
+    """
+    path = run_of(name)
     if (path / "config.yaml").is_file():
         return Named(path, None)
     if path.exists():
@@ -85,8 +91,8 @@ def read_name(name: str) -> Named:
             return Named(run, path.stem if path.is_file() else path.name)
         raise FileNotFoundError(f"{name} is neither a run (no config.yaml in it) nor a checkpoint of one")
     run, colon, checkpoint = name.rpartition(":")
-    if colon and checkpoint and (Path(run) / "config.yaml").is_file():
-        return Named(Path(run), checkpoint)
+    if colon and checkpoint and (run_of(run) / "config.yaml").is_file():
+        return Named(run_of(run), checkpoint)
     raise FileNotFoundError(
         f"{run or name} is no run{similar_path(Path(run or name))}; name the folder that `run` names in a config, "
         "followed by :best or :60 for a checkpoint"
@@ -167,9 +173,12 @@ def _drawn(
         guidance_scale=p.guidance_scale if request.guidance_scale is None else request.guidance_scale,
         batch_size=request.batch_size,
     )  # fmt: skip
+    for config in configs:
+        check_cached(config, drawing)
     # only now is torch needed
     modality = import_module(commands_module)
     commands = import_module("seppo_core.cli.commands")
+    quiet_loading_bars()
     prompts, sides = commands.prompts_of(configs[0], drawing), []
     for number, (one, config) in enumerate(zip(found, configs, strict=True)):
         folder = out / "samples" / f"{number}-{_file_name(one.name)}"

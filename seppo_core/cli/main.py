@@ -17,10 +17,11 @@ from typing import Annotated, Any
 import tyro
 
 from seppo_core.cli import next_steps
-from seppo_core.cli.checks import Request, check_paths, check_prompts, check_request
+from seppo_core.cli.checks import Request, check_cached, check_paths, check_prompts, check_request
 from seppo_core.cli.doctor import doctor
 from seppo_core.cli.init import USAGE as INIT_USAGE
 from seppo_core.cli.init import init
+from seppo_core.cli.recipes import refuse_recipe
 from seppo_core.cli.watch import USAGE, status
 from seppo_core.config.keys import key_types
 from seppo_core.config.loader import MISSING, Draft, Words, read_draft
@@ -41,6 +42,7 @@ from seppo_core.distributed import watch
 from seppo_core.distributed.signals import Stopped, raising
 from seppo_core.io.disk_errors import explanation
 from seppo_core.io.quiet import quiet_loading_bars
+from seppo_core.run.names import config_of
 
 COMMANDS = {
     "init": "write a config to begin with: for your own data, from a recipe, or a toy that trains offline in minutes",
@@ -142,6 +144,7 @@ def _call(invocation: Invocation, program: str, commands_module: str, has_option
         invocation.command, invocation.config, invocation.request, invocation.words,
     )  # fmt: skip
     check_paths(config, request)
+    check_cached(config, request)
     if command == "plan":
         # the plans of known recipes need no torch, which the other commands import
         plan = importlib.import_module("seppo_core.plan.report").print_plan(config, request)
@@ -181,7 +184,6 @@ def _compare(words: list[str], program: str, schema: type[Config], commands_modu
             raise ValueError(f"--{name} is not an option of compare; {hint}")
     request = read_draft(None, CompareRequest, given).build()
     check_prompts(request)
-    quiet_loading_bars()
     page = importlib.import_module("seppo_core.cli.compare").compare(words[:options], request, schema, commands_module)
     print(f"look at it: {page}\n{next_steps.after_comparing(program, words[:options])}")
 
@@ -195,9 +197,15 @@ def parse(argv: list[str], program: str, schema: type[Config]) -> Invocation | N
     path, words = (rest[0], rest[1:]) if rest and not rest[0].startswith("-") else (None, rest)
     if path is None and not _wants_help(words):
         raise ValueError(f"{command} needs a config file: {program} {command} CONFIG.yaml; init writes one")
+    moved = None
+    if path is not None:
+        refuse_recipe(path)
+        path, moved = config_of(path)
     request_type = REQUESTS[command]
     own = {field.name for field in fields(request_type)}
     options = _options(words)
+    if moved is not None:
+        options.setdefault("run", Words([moved]))
     for name in options:
         if "." not in name and name not in own | set(key_types(schema)) and (guess := nearest(name, sorted(own))):
             raise ValueError(f"--{name} is not an option of {command}; did you mean --{guess}?")
@@ -237,7 +245,7 @@ def _usage(program: str) -> str:
     commands = "\n".join(f"  {name:9}{text}" for name, text in COMMANDS.items())
     return (
         f"usage: {program} init toy, init mine --data FOLDER, or init --list\n"
-        f"       {program} COMMAND CONFIG.yaml [--section.key value ...]\n"
+        f"       {program} COMMAND CONFIG.yaml [--section.key value ...], or the folder of a run\n"
         f"       {program} status RUN [--watch]\n"
         f"       {program} compare RUN RUN\n"
         f"       {program} doctor\n\n{commands}\n\n"

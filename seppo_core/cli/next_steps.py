@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from seppo_core.config.options import ExportRequest, RankRequest, SampleRequest
 from seppo_core.config.schema import Config
 from seppo_core.run.checkpoint_names import FOLDER, checkpoints_in
+from seppo_core.run.names import run_of
 from seppo_core.run.previews import best_text, read_previews, score_text
 from seppo_core.run.status import PAGE
 
@@ -85,11 +86,12 @@ def after_ranking(program: str, words: Sequence[str], out: Path, request: RankRe
 
 def after_comparing(program: str, names: Sequence[str]) -> str:
     """How runs that were compared go on."""
-    run, _, checkpoint = names[-1].partition(":")
+    name, _, checkpoint = names[-1].partition(":")
     chosen = ("--checkpoint", checkpoint) if checkpoint else ()
-    if not (Path(run) / "config.yaml").is_file():
+    run = run_of(name)
+    if not (run / "config.yaml").is_file():
         return f"next: {program} export with the config.yaml of the one that looks better"
-    told = _line(program, "export", str(Path(run) / "config.yaml"), *chosen)
+    told = _line(program, "export", str(run / "config.yaml"), *chosen)
     return f"next: {told}, or with the run that looks better"
 
 

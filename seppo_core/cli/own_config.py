@@ -1,6 +1,5 @@
 """`init NAME --data FOLDER`: counts the data, and writes a commented config for them from the recipe that fits."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
@@ -17,8 +16,9 @@ from seppo_core.config.messages import nearest
 from seppo_core.config.method import MethodConfig
 from seppo_core.config.options import PrepareRequest
 from seppo_core.config.schema import Config
+from seppo_core.data.discover import find_source
 from seppo_core.io.atomic import save_text
-from seppo_core.plan.architecture import base_architecture
+from seppo_core.plan.advice import advice, native_size
 from seppo_core.report.wording import counted
 
 SMALLEST = {"image": "sd15_lora_seppo", "video": "wan21_1_3b_lora_seppo"}
@@ -28,6 +28,8 @@ NOUN = {"image": "picture", "video": "clip"}
 PROMPTS = 4
 KEPT = ("height", "width", "frames", "sampling", "stride", "cache_dtype", "encode_batch_size", "vae_tiling")
 """Keys of a recipe's data that are about the model and not about what it was written for."""
+KINDS = ("no caption", "empty caption", "cannot be read", "too short", "no such file")
+"""How the reasons of what cannot be used begin, of which there is one in every other file."""
 SQUARE = 1.15
 """Sides may differ by this factor and the size still be the model's own square."""
 
@@ -40,8 +42,13 @@ class Seen(NamedTuple):
     sizes: list[tuple[int, int]]
     captions: list[str]
     """The distinct ones, in the order of the data."""
-    problems: Counter[str]
-    example: str
+    problems: dict[str, list[str]]
+    """By the kind of reason, what it says of each."""
+
+    @property
+    def usable(self) -> int:
+        """At most so many, for not all were decoded."""
+        return self.items - sum(map(len, self.problems.values()))
 
 
 def write_config(
@@ -52,11 +59,13 @@ def write_config(
     ValueError or FileNotFoundError, before anything is loaded, for a base, a method or data that do not fit.
     """
     modality = program.rpartition("-")[2]
+    # a folder without captions is told before anything is imported
+    find_source(given["data"])
     recipe = _recipe(given, modality, schema)
     values = _values(name, recipe, given)
     config = read_draft(None, schema, values).build()
     check_paths(config, PrepareRequest())
-    native = _native(config) if "base" in given else (config.data.height, config.data.width)
+    native = (native_size(config) if "base" in given else None) or (config.data.height, config.data.width)
     seen = _look(import_module(commands_module).source_of(config), modality)
     height, width = fitting_size(seen.sizes, native) if modality == "image" else (config.data.height, config.data.width)
     values["data"] |= {"height": height, "width": width, "cache": f"cache/{name}_{height}x{width}"}
@@ -64,9 +73,10 @@ def write_config(
     values["preview"] |= {"prompts": seen.captions[::step][:PROMPTS]}
     config = read_draft(None, schema, values).build()
     told = _told(seen, config, out, modality)
+    warned = [f"careful: {line}" for line in advice(config, seen.usable, seen.sizes)]
     gpu = planned(recipe).gpu if planned(recipe) is not None else "a100"
-    save_text(out, commented(values, _header(program, out, recipe, gpu, given, told)))
-    return told, gpu
+    save_text(out, commented(values, _header(program, out, recipe, gpu, given, [*told[:-1], *warned])))
+    return "\n".join([*told, *warned]), gpu
 
 
 def fitting_size(sizes: list[tuple[int, int]], native: tuple[int, int]) -> tuple[int, int]:
@@ -145,20 +155,6 @@ def _rebased(model: Values, base: str) -> Values:
     return {key: value for key, value in model.items() if key not in ("revision", "variant")} | {"base": base}
 
 
-def _native(config: Config) -> tuple[int, int]:
-    """The size that the base was trained with, as its config files say it; else the recipe's."""
-    here = config.data.height, config.data.width
-    try:
-        parts = base_architecture(config).parts
-    except (FileNotFoundError, ValueError):
-        return here
-    latent = next((parts[part].get("sample_size") for part in ("unet", "transformer") if part in parts), None)
-    blocks = parts.get("vae", {}).get("block_out_channels")
-    if not isinstance(latent, int) or blocks is None:
-        return here
-    return (latent * 2 ** (len(blocks) - 1),) * 2
-
-
 def _look(source: Any, modality: str) -> Seen:
     """Counts the rows of a `MediaSource`, and decodes some as `prepare` will."""
     # only now is torch imported, by the readers
@@ -168,7 +164,7 @@ def _look(source: Any, modality: str) -> Seen:
     if not count:
         raise ValueError("data.source holds no items; put pictures or clips there, each with a caption")
     spread = {number * count // LOOKED_AT[modality] for number in range(LOOKED_AT[modality])}
-    sizes, captions, problems, example, looked_at = [], {}, Counter(), "", 0
+    sizes, captions, problems, looked_at = [], {}, {}, 0
     for position in range(count):
         try:
             record = source.records.record(position)
@@ -181,14 +177,15 @@ def _look(source: Any, modality: str) -> Seen:
         except LeftOut:
             continue
         except BadItem as error:
-            problems[error.reason] += 1
-            example = example or str(error)
+            kind = next((one for one in KINDS if error.reason.startswith(one)), "other")
+            problems.setdefault(kind, []).append(f"{error.file}: {error.reason.removeprefix(f'{kind}: ')}")
     if not sizes:
+        example = next(iter(problems.values()), [""])[0]
         raise ValueError(f"none of the {counted(looked_at or count, 'item')} looked at can be used: {example}")
-    return Seen(count, looked_at, sizes, [one for one in captions if one.strip()], problems, example)
+    return Seen(count, looked_at, sizes, [one for one in captions if one.strip()], problems)
 
 
-def _told(seen: Seen, config: Config, out: Path, modality: str) -> str:
+def _told(seen: Seen, config: Config, out: Path, modality: str) -> list[str]:
     d, loop, noun = config.data, config.loop, NOUN[modality]
     by_area = sorted(seen.sizes, key=lambda size: size[0] * size[1])
     least, middle, most = (f"{h} x {w}" for h, w in (by_area[0], by_area[len(by_area) // 2], by_area[-1]))
@@ -197,8 +194,9 @@ def _told(seen: Seen, config: Config, out: Path, modality: str) -> str:
         f"{d.source}: {counted(seen.items, noun)} with {counted(len(seen.captions), 'different caption')}",
         f"  height x width: {least} to {most}, the middle one {middle}{looked}",
     ]
-    if bad := seen.problems.total():
-        lines.append(f"  not usable: {counted(bad, noun)}, e.g. {seen.example}")
+    if bad := seen.items - seen.usable:
+        kinds = "; ".join(f"{len(examples)} {kind} ({examples[0]})" for kind, examples in seen.problems.items())
+        lines.append(f"  not usable: {counted(bad, noun)}{looked}: {kinds}")
     small = sum(h < d.height or w < d.width for h, w in seen.sizes)
     if small:
         lines.append(f"  smaller than {d.height} x {d.width}, so that they are enlarged: {small} of {len(seen.sizes)}")
@@ -207,18 +205,18 @@ def _told(seen: Seen, config: Config, out: Path, modality: str) -> str:
     frames = f", {d.frames} frames" if d.frames > 1 else ""
     lines.append(
         f"{out}: {config.method.name} on {config.model.base} at {d.height} x {d.width}{frames}, {trained}; "
-        f"{drawn:,} items are seen, so each {noun} about {max(1, round(drawn / seen.items))} times"
+        f"{drawn:,} items are seen, so each {noun} about {max(1, round(drawn / max(1, seen.usable)))} times"
     )
-    return "\n".join(lines)
+    return lines
 
 
-def _header(program: str, out: Path, recipe: Path, gpu: str, given: Mapping[str, str], told: str) -> list[str]:
+def _header(program: str, out: Path, recipe: Path, gpu: str, given: Mapping[str, str], told: list[str]) -> list[str]:
     options = " ".join(f"--{key} {value}" for key, value in given.items())
     return [
         f"Written by `{program} init {out.stem} {options}` from the recipe {recipe.stem}, for {gpu}.",
         f"  {program} plan {out} --gpu {gpu}",
         f"  {program} prepare {out}",
         f"  {program} train {out}",
-        *(f"Counted: {line}" if not number else line for number, line in enumerate(told.splitlines()[:-1])),
+        *(f"Counted: {line}" if not number else line for number, line in enumerate(told)),
         f"All keys with their meaning: {program} train {out} --help",
     ]

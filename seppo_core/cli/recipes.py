@@ -53,6 +53,22 @@ def find_recipe(name: str, modality: str) -> Path:
     return found[wanted]
 
 
+def refuse_recipe(name: str) -> None:
+    """FileNotFoundError, with the way to a config, for the `name` of a config that is no file but calls a recipe."""
+    path = Path(name)
+    if path.exists() or (path.suffix != ".yaml" and path.parent != Path()):
+        return
+    modalities = {stem: modality for modality in ("image", "video") for stem in recipes(modality)}
+    stem = path.name.removesuffix(".yaml")
+    recipe = stem if stem in modalities or path.suffix else nearest(stem, list(modalities))
+    if recipe in modalities:
+        command = f"seppo-{modalities[recipe]} init mine --recipe {recipe}"
+        raise FileNotFoundError(
+            f"{name} is no file here; the recipe {recipe} is a config to begin with: `{command} --data FOLDER` writes "
+            f"mine.yaml from it for your own data, `{command}` copies it"
+        )
+
+
 def header(path: Path) -> list[str]:
     """The comment that a recipe begins with, a line an item, without the marks."""
     lines = path.read_text(encoding="utf-8").splitlines()

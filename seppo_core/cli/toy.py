@@ -79,10 +79,11 @@ def _winners(config: Config, folder: Path, size: Size, modality: Modality, comma
         judge=config.preview.judge, samples=SAMPLES, batch_size=size.batch, out=str(ranked),
         prompts=tuple(known[number * len(known) // size.prompts] for number in range(size.prompts)),
     )  # fmt: skip
+    commands = import_module(commands_module)
     quiet_loading_bars()
     with contextlib.redirect_stdout(io.StringIO()):
         # what it says is of a folder that does not stay
-        import_module(commands_module).rank(config, request)
+        commands.rank(config, request)
     rows, scores = read_lines(ranked / "metadata.jsonl"), read_lines(ranked / "scores.jsonl")
     winners.mkdir()
     lines = []

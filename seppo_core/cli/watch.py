@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TextIO
 
 from seppo_core.run.eta import clock
+from seppo_core.run.names import run_of
 from seppo_core.run.status import Status, read_status, status_text
 
 SECONDS = 5.0
 USAGE = f"""status RUN [--watch [SECONDS]] [--page]
 
+RUN       the folder of a run, or its config
 --watch   show it again every {SECONDS:g} seconds, or as many as given, until the run ends
 --page    write the run's page, RUN/report.html, anew"""
 
@@ -33,14 +35,15 @@ def status(program: str, words: Sequence[str]) -> None:
     left = [word for word in options if word != "--page"]
     if left:
         raise ValueError(f"status takes one run folder, --watch and --page, not {' '.join(left)}: {program} {USAGE}")
+    run = run_of(folder)
     if page:
         from seppo_core.report.run_page import write_run_page
 
-        print(write_run_page(Path(folder)))
+        print(write_run_page(run))
     elif seconds is None:
-        print(status_text(read_status(Path(folder))))
+        print(status_text(read_status(run)))
     else:
-        watch(Path(folder), seconds, sys.stdout)
+        watch(run, seconds, sys.stdout)
 
 
 def watch(

@@ -1,4 +1,5 @@
-"""Old names of config keys. They are still accepted, in files, on the command line and in folders of older runs."""
+"""Names of config keys that are not theirs now: old ones, which are still accepted, in files, on the command line and
+in folders of older runs; and those of other trainers, which are answered with ours."""
 
 RENAMED = {
     "data.form": "data.supervision",
@@ -13,3 +14,30 @@ RENAMED = {
 """Old name of a key -> its name now."""
 FIRST = {new: old for old, new in RENAMED.items()}
 """Name of a key now -> its first name, under which it stands in hashes of older versions."""
+FOREIGN = {
+    "learning_rate": "optimizer.lr",
+    "lr_scheduler": "optimizer.schedule",
+    "lr_warmup_steps": "optimizer.warmup_updates",
+    "use_8bit_adam": "optimizer.name",
+    "train_batch_size": "loop.micro_batch_size",
+    "gradient_accumulation_steps": "loop.batch_size",
+    "max_train_steps": "loop.updates_per_iteration",
+    "num_train_epochs": "loop.iterations",
+    "epochs": "loop.iterations",
+    "checkpointing_steps": "loop.checkpoint_every",
+    "resolution": "data.height and data.width",
+    "train_data_dir": "data.source",
+    "dataset_name": "data.source",
+    "proportion_empty_prompts": "data.caption_dropout",
+    "pretrained_model_name_or_path": "model.base",
+    "output_dir": "run",
+    "beta_dpo": "method.beta",
+    "lora_rank": "tune.rank",
+    "lora_alpha": "tune.alpha",
+    "network_dim": "tune.rank",
+    "network_alpha": "tune.alpha",
+    "validation_prompts": "preview.prompts",
+    "validation_steps": "preview.every",
+    "num_inference_steps": "reference_samples.steps and preview.steps",
+}
+"""Name of a setting in diffusers' scripts, Diffusion-DPO's, kohya's or SimpleTuner's -> the key that says it here."""

@@ -67,6 +67,25 @@ def known_pipeline(base: str, shipped: Path) -> str | None:
         return None
 
 
+def is_offline() -> bool:
+    """Whether the environment forbids the hub's client to ask the network."""
+    asked = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return asked.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def is_cached(name: str) -> bool:
+    """Whether anything of a hub id is in the hub's local cache."""
+    return any((_HUB / f"models--{name.replace('/', '--')}" / "snapshots").glob("*"))
+
+
+def not_cached(key: str, name: str, why: str = "HF_HUB_OFFLINE is set") -> str:
+    """That a hub id is neither here nor to be had, and what to do about it."""
+    return (
+        f"{key}={name} is not in the cache ({_HUB}) and {why}; load it where the hub can be reached and HF_HUB_OFFLINE "
+        f"is not set (the same command does, or `hf download {name}`), or give {key} a folder that holds it"
+    )
+
+
 def parts_of(index: dict[str, Any], without: Collection[str] = ()) -> dict[str, tuple[str, str]]:
     """Library and class of every component that a pipeline was saved with, but for those in `without`."""
     return {

@@ -15,8 +15,9 @@ import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seppo_core.config.keys import current_names, did_you_mean, key_types, sections
+from seppo_core.config.keys import current_names, key_types, sections
 from seppo_core.config.messages import describe, nearest, shown
+from seppo_core.config.suggest import wrong_key
 from seppo_core.config.variants import Variants, choose
 
 Schema = TypeVar("Schema")
@@ -140,7 +141,7 @@ def _merge(tree: DictConfig, given: Mapping[str, Any], schema: type) -> DictConf
             if _takes_default(key, value, types, hints):
                 continue
             if key not in types:
-                raise ValueError(f"{key} is not a key; {did_you_mean(key, schema)}")
+                raise ValueError(wrong_key(key, given[key], schema))
             if "${" in str(value):
                 raise ValueError(f"{key}={value!r} refers to another key, which is not supported; repeat the value")
             if "\0" in str(value):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -11,30 +10,12 @@ from seppo_core.data.problems import Problems
 from seppo_core.data.retry import retry_io
 from seppo_core.data.source import BadItem, SourceLost
 from seppo_core.data.tables import Row, Table
-from seppo_core.data.walk import walk_files
+from seppo_core.data.walk import TEXTS, pairs, walk_files
 
-MEDIA = frozenset(
-    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jxl .mp4 .webm .mkv .mov .avi .m4v".split()
-)
-TEXTS = (".txt", ".caption")
 MAX_TEXT = 1024**2
 """Bytes of a caption's file."""
-_MASKS = re.compile(r".*-(mask|cond)label", re.IGNORECASE)
-"""Stems of masks that lie beside the pictures of OneTrainer."""
 _REPEATED = re.compile(r"\d+_.+")
 """kohya's folders: the number says how often an epoch takes their pictures."""
-
-
-def pairs(names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-    """Of the names of one folder: each picture or clip, and its text file, as a.txt, a.caption or a.png.txt."""
-    known = list(names)
-    texts = {name.lower(): name for name in known if name.lower().endswith(TEXTS)}
-    for name in known:
-        stem, dot, suffix = name.rpartition(".")
-        if f"{dot}{suffix}".lower() in MEDIA and not _MASKS.fullmatch(stem):
-            candidates = [base + text for base in (stem, name) for text in TEXTS]
-            exact = next((candidate for candidate in candidates if candidate in texts.values()), None)
-            yield name, exact or next((texts[c.lower()] for c in candidates if c.lower() in texts), None)
 
 
 class CaptionFiles(Table):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from seppo_core.config.messages import similar_path
-from seppo_core.data.walk import is_leftover, walk_files
+from seppo_core.data.walk import is_leftover, pairs, walk_files
 
 Format = Literal["folder", "parquet", "webdataset", "hub"]
 
@@ -79,17 +79,15 @@ def _in_folder(source: str, folder: Path, format: Format | Literal["auto"]) -> F
         return Found("hub", folder)
     held: dict[str, list[Path]] = {".parquet": [], ".tar": []}
     splits: list[Path] = []
-    # here, since it imports torch, which a mistake on the command line must not wait for
-    from seppo_core.data.beside import pairs
-
-    beside = False
+    media, beside = 0, False
     for inside, names in walk_files(folder):
         for name in names:
             if (suffix := Path(name).suffix.lower()) in held:
                 held[suffix].append(folder / inside / name)
             if name.lower() in _METADATA and inside and "/" not in inside:
                 splits.append(folder / inside / name)
-        beside = beside or any(text is not None for _, text in pairs(names))
+        texts = [text for _, text in pairs(names)]
+        media, beside = media + len(texts), beside or any(texts)
     tables = sorted(
         path
         for path in folder.iterdir()
@@ -112,9 +110,10 @@ def _in_folder(source: str, folder: Path, format: Format | Literal["auto"]) -> F
     if not chosen:
         looked = {"auto": "tables, parquet files or tars", "folder": "metadata.jsonl and no metadata.csv"}
         missing = looked.get(format, f"files of {format}")
+        alone = f", and none of its {media:,} pictures or clips has a text beside it" if media else ""
         raise FileNotFoundError(
-            f"{folder} has no {missing}; write a metadata.jsonl or metadata.csv with file_name and caption, e.g. "
-            f'{{"file_name": "a.png", "caption": "a red house"}}, or a.txt beside each a.png{_packed(folder)}'
+            f"{folder} has no {missing}{alone}; write a metadata.jsonl or metadata.csv with file_name and caption, "
+            f'e.g. {{"file_name": "a.png", "caption": "a red house"}}, or a.txt beside each a.png{_packed(folder)}'
         )
     if chosen == ["folder"] and len(tables) > 1:
         names = ", ".join(path.name for path in tables[:4])

@@ -1,11 +1,21 @@
-"""The files under a folder: links are followed, each folder is entered once, what systems leave is passed over."""
+"""The files under a folder: links are followed, each folder is entered once, what systems leave is passed over.
+
+Imports no torch.
+"""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 LEFTOVERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 """Folders of systems, with copies and thumbnails that bear the names of pictures."""
+MEDIA = frozenset(
+    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jxl .mp4 .webm .mkv .mov .avi .m4v".split()
+)
+TEXTS = (".txt", ".caption")
+_MASKS = re.compile(r".*-(mask|cond)label", re.IGNORECASE)
+"""Stems of masks that lie beside the pictures of OneTrainer."""
 
 
 def is_leftover(name: str) -> bool:
@@ -47,3 +57,15 @@ def walk_files(root: Path) -> Iterator[tuple[str, list[str]]]:
                     below.append(inside)
             waiting += reversed(below)
             yield folder, names
+
+
+def pairs(names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """Of the names of one folder: each picture or clip, and its text file, as a.txt, a.caption or a.png.txt."""
+    known = list(names)
+    texts = {name.lower(): name for name in known if name.lower().endswith(TEXTS)}
+    for name in known:
+        stem, dot, suffix = name.rpartition(".")
+        if f"{dot}{suffix}".lower() in MEDIA and not _MASKS.fullmatch(stem):
+            candidates = [base + text for base in (stem, name) for text in TEXTS]
+            exact = next((candidate for candidate in candidates if candidate in texts.values()), None)
+            yield name, exact or next((texts[c.lower()] for c in candidates if c.lower() in texts), None)

@@ -61,6 +61,8 @@ def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str, for
         base=_name(base),
         parts={name: _name(part) for name, part in parts.items() if name != "base"},
         code=usage_code(config, adapter, kind) if format == "diffusers" else None,
+        call=call_code(config),
+        guidance=f"{config.preview.guidance_scale:g}",
         file=FILE,
         strength=_strength(adapter.denoiser.peft_config[POLICY])
         if kind == "lora" and format == "diffusers" and lora_layers(adapter.denoiser)
@@ -107,6 +109,19 @@ def usage_code(config: Config, adapter: Adapter, kind: str) -> str:
         if Path(part).exists():
             code = code.replace(quoted(part), quoted(name.upper()))
     return code
+
+
+def call_code(config: Config) -> str:
+    """Python that draws a sample with `pipe` into a file."""
+    data, preview = config.data, config.preview
+    prompt = quoted(next(iter(preview.prompts), "a prompt of yours"))
+    clip = f", num_frames={data.frames}" if data.frames > 1 else ""
+    made = f"pipe({prompt}, height={data.height}, width={data.width}{clip}, num_inference_steps={preview.steps}"
+    if not clip:
+        return f'{made}).images[0].save("sample.png")'
+    milliseconds = round(1000 / vars(config.model)["fps"])
+    saved = f'save("sample.gif", save_all=True, append_images=frames[1:], duration={milliseconds}, loop=0)'
+    return f'frames = {made}, output_type="pil").frames[0]\nframes[0].{saved}'
 
 
 def _strength(lora: LoraConfig) -> str | None:

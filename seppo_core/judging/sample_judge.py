@@ -141,7 +141,10 @@ class FunctionJudge(_InProcess):
         try:
             self.function = import_object(place)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"{keys.judge} {place} cannot be imported ({error}); give module:function") from error
+            raise ValueError(
+                f"{keys.judge} {place} cannot be imported ({error}); give module:function, of a module "
+                "that is installed or lies in a folder of PYTHONPATH"
+            ) from error
         self.name, self.kind = place, kind
         code = getattr(self.function, "__code__", None)
         self.fingerprint = sha256(f"{place} {code.co_code.hex() if code else ''}".encode()).hexdigest()
@@ -213,4 +216,9 @@ def open_judge(
         raise ValueError(f"{keys.column} {column} is for judges with several columns; {judge} has one, leave it out")
     if ":" in judge.partition("[")[0]:
         return FunctionJudge(judge, kind, read, keys)
-    return ScorerJudge(judge, load_scorer(judge, places=located.get(judge)), read, device)
+    try:
+        scorer = load_scorer(judge, places=located.get(judge))
+    except FileNotFoundError as error:
+        told = f"{keys.judge} {judge}: {error}; it is named with {keys.places} {judge}.PART=FILE_OR_FOLDER"
+        raise FileNotFoundError(told) from error
+    return ScorerJudge(judge, scorer, read, device)

@@ -10,9 +10,10 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import nn
 
-from seppo_core.config.base_files import model_problems, part_variant, parts_of, read_index
+from seppo_core.config.base_files import is_offline, model_problems, not_cached, part_variant, parts_of, read_index
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.single_file import layout_of, read_header
 from seppo_core.models.components import DAMAGE, first_line, load_component
@@ -37,9 +38,14 @@ def pipeline_class(base: str, revision: str | None = None) -> str:
     try:
         config = DiffusionPipeline.load_config(base, revision=revision)
     except OSError as error:
-        raise FileNotFoundError(
-            f"base={base!r} is not a folder here and could not be loaded from the hub: {str(error).splitlines()[0]}"
-        ) from error
+        if is_offline():
+            told = "HF_HUB_OFFLINE is set"
+        elif isinstance(error.__context__, LocalEntryNotFoundError):
+            # of which diffusers says that the model lacks a file
+            told = "the hub cannot be reached"
+        else:
+            told = f"the hub does not have it: {str(error).splitlines()[0]}"
+        raise FileNotFoundError(not_cached("base", base, told)) from error
     return config["_class_name"]
 
 

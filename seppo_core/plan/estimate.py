@@ -1,5 +1,6 @@
 """Computes a plan from a configuration alone: parameters, memory, FLOPs, disk and hours."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -79,7 +80,7 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
         fits=held <= gpu.memory,
         assumptions=assumptions(config, request, gpu),
     )
-    notes = remarks(config, request, plan, gpu, costs)
+    notes = remarks(config, request, plan, gpu, costs, items.sizes)
     if not plan.fits:
         notes = [*cures(config, costs, gpu, request.gpus), *notes]
     return replace(plan, notes=[*notes, *expected_refusals(config, request)])
@@ -177,6 +178,8 @@ class _Items(NamedTuple):
     origin: str
     """Where the count comes from, as text for the report."""
     cache: "Manifest | None" = None
+    sizes: Sequence[tuple[int, int]] = ()
+    """Height and width of some of them, where that is known."""
 
 
 def _items(config: Config, request: PlanRequest) -> _Items:
@@ -187,6 +190,7 @@ def _items(config: Config, request: PlanRequest) -> _Items:
     from seppo_core.cache.manifest import Manifest
     from seppo_core.data.discover import find_source
     from seppo_core.data.open import open_records
+    from seppo_core.data.sizes import picture_sizes
 
     cache = Path(config.data.cache)
     if (cache / "manifest.json").is_file():
@@ -196,7 +200,7 @@ def _items(config: Config, request: PlanRequest) -> _Items:
     if source.exists() and config.data.format != "hub":
         alone = config.data.supervision == "prompts"
         records = open_records(config.data, find_source(config.data.source, config.data.format, alone))
-        return _Items(len(records), f"the rows of {source}")
+        return _Items(len(records), f"the rows of {source}", sizes=() if alone else picture_sizes(records))
     return _Items(None, "unknown; give --items")
 
 

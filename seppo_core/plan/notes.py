@@ -1,10 +1,15 @@
 """Remarks that a plan adds to its numbers: warnings, refusals to expect, and the assumptions behind the figures."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from seppo_core.config.gpus import GIB, Gpu
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
+from seppo_core.plan.advice import of_sizes, often, uses
 from seppo_core.plan.result import Plan, span
 from seppo_core.plan.step_costs import StepCosts
+from seppo_core.run.status import read_status
 
 MONTH = 30 * 24
 """Hours; a longer run is called unrealistic."""
@@ -33,8 +38,11 @@ def expected_refusals(config: Config, request: PlanRequest) -> list[str]:
     return notes
 
 
-def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, costs: StepCosts) -> list[str]:
-    """Warnings about memory, time and precision, and how often each winner is used."""
+def remarks(
+    config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, costs: StepCosts, sizes: Sequence[tuple[int, int]]
+) -> list[str]:
+    """Warnings about memory, time, precision and data, and how often each winner is used; `sizes` are height and width
+    of some of the items."""
     notes = []
     if plan.encode_batch_size < config.data.encode_batch_size:
         notes.append(
@@ -64,11 +72,10 @@ def remarks(config: Config, request: PlanRequest, plan: Plan, gpu: Gpu, costs: S
     if not uses_half_precision(config):
         notes.append("the run computes in float32; loop.mixed_precision: bf16 is several times as fast on this GPU")
     if plan.items is not None:
-        uses = plan.counts.trained_samples / max(1, plan.items)
-        notes.append(
-            f"every winner is used {uses:,.1f} times on average" if uses >= 1 else f"{uses:.0%} of the winners are used"
-        )
-    notes += _kept(config, plan)
+        mean = uses(config, plan.items)
+        used = f"every winner is used {mean:,.1f} times on average"
+        notes.append(often(config, plan.items) or (used if mean >= 1 else f"{mean:.0%} of the winners are used"))
+    notes += [*_kept(config, plan), *of_sizes(config, sizes), *_measured(config)]
     if config.model.lora is not None:
         notes.append(f"model.lora={config.model.lora} is not read; the plan assumes a LoRA of rank tune.rank")
     return notes
@@ -81,6 +88,21 @@ def _kept(config: Config, plan: Plan) -> list[str]:
         return []
     why = "is not known to save anything; give --items" if plan.items is None else "saves nothing: no draw comes again"
     return [f"loop.reference_draws={draws} {why}"]
+
+
+def _measured(config: Config) -> list[str]:
+    """What the run that is there already has taken, on the machine that it ran on."""
+    try:
+        found = read_status(Path(config.run))
+    except (OSError, ValueError):
+        return []
+    if found.seconds_per_update is None:
+        return []
+    all_of_them = span(found.total * found.seconds_per_update / 3600)
+    return [
+        f"measured in {config.run}, on the machine that it ran on: {found.seconds_per_update:.2g} s an update, "
+        f"{all_of_them} for its {found.total:,} updates, without samples and previews"
+    ]
 
 
 def assumptions(config: Config, request: PlanRequest, gpu: Gpu) -> list[str]:

@@ -141,11 +141,14 @@ def _hours(plan: Plan) -> list[str]:
         if h.moving
         else "",
     ]
-    return [*lines, _row("train in all", span(h.total), f"{h.total * plan.gpus:,.0f} GPU hours")]
+    gpu_hours = f"{h.total * plan.gpus:,.0f} GPU hours" if h.total * plan.gpus >= 1 else ""
+    return [*lines, _row("train in all", span(h.total), gpu_hours)]
 
 
 def gib(size: int) -> str:
-    """Bytes as text in GiB."""
+    """Bytes as text in GiB, or in MiB where that would be 0.00."""
+    if 0 < size < GIB / 100:
+        return f"{size / 2**20:,.2f} MiB"
     return f"{size / GIB:,.2f} GiB" if size < 10 * GIB else f"{size / GIB:,.1f} GiB"
 
 

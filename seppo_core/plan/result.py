@@ -121,8 +121,15 @@ class Plan:
 
 
 def span(hours: float) -> str:
-    """`hours` as text in a readable unit, from minutes to years."""
-    for limit, unit, size in [(1, "minutes", 1 / 60), (100, "hours", 1), (24 * 365, "days", 24)]:
+    """`hours` as text in a readable unit, from seconds to years."""
+    if hours < 1 / 3600:
+        return "under a second" if hours else "0 seconds"
+    for limit, unit, size in [
+        (1 / 60, "seconds", 1 / 3600),
+        (1, "minutes", 1 / 60),
+        (100, "hours", 1),
+        (24 * 365, "days", 24),
+    ]:
         if hours < limit:
             return f"{hours / size:,.1f} {unit}"
     return f"{hours / 24 / 365:,.1f} years"

@@ -47,7 +47,12 @@ def run_page(status: Status, now: float | None = None) -> Html:
         *_scores(status.previews),
         *_curves(status),
     ]
-    return page_with_files(status.folder.name, _lead(status, now), sections, REFRESH if goes_on else None)
+    return page_with_files(_title(status.folder.absolute()), _lead(status, now), sections, REFRESH if goes_on else None)
+
+
+def _title(folder: Path) -> str:
+    """What the run is called: by its folder, or where that is called run, as of `init toy`, by the one above it too."""
+    return folder.name if folder.name != "run" else f"{folder.parent.name}/run"
 
 
 def _lead(status: Status, now: float) -> str:

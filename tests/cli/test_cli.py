@@ -33,6 +33,8 @@ def config(tmp_path, monkeypatch) -> str:
         Path(name).mkdir()
     Path("s/metadata.jsonl").touch()
     Path("x.yaml").write_text(LEAST)
+    # no weights are loaded: it is enough that they might be
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     return "x.yaml"
 
 
@@ -181,6 +183,41 @@ def test_changes_are_accepted_by_the_keys_of_every_method_and_by_their_old_names
     assert refused(capsys, "train", config, "--accept_changes", "method.fliper").endswith(
         "did you mean method.flipper?"
     )
+
+
+def test_a_base_that_is_not_in_the_cache_is_told_at_once_where_the_hub_may_not_be_asked(
+    config, calls, capsys, monkeypatch
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("seppo_core.config.base_files._HUB", Path("hub"))
+    told = refused(capsys, "prepare", config)
+    assert told.startswith("model.base=a/b is not in the cache (hub) and HF_HUB_OFFLINE is set; ")
+    assert "`hf download a/b`" in told and "give model.base a folder" in told
+    # which asks for no weights
+    assert image("plan", config) == 0
+    Path("hub/models--a--b/snapshots/1234").mkdir(parents=True)
+    assert image("prepare", config) == 0
+    assert [call[0] for call in calls[1:]] == ["prepare"]
+
+
+def test_a_run_s_folder_calls_its_config_wherever_it_lies_now(config, calls, capsys):
+    Path("r/config.yaml").write_text(LEAST)
+    assert image("sample", "r") == 0
+    assert calls[0][1].run == "r"
+    assert "next: seppo-image export r/config.yaml;" in capsys.readouterr().out
+    Path("r").rename("moved")
+    assert image("sample", "moved") == 0
+    assert calls[1][1].run == "moved"
+    assert "export moved/config.yaml --run moved;" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["sdxl_lora_seppo", "configs/image/sdxl_lora_seppo.yaml", "sdxl_lora_sepo"])
+def test_the_name_of_a_recipe_is_answered_with_the_way_to_a_config(config, calls, capsys, name):
+    told = refused(capsys, "prepare", name)
+    assert told.startswith(f"{name} is no file here; the recipe sdxl_lora_seppo is a config to begin with: ")
+    assert "`seppo-image init mine --recipe sdxl_lora_seppo --data FOLDER` writes mine.yaml" in told
+    assert "`seppo-video init mine --recipe wan21_1_3b_lora_seppo`" in refused(capsys, "plan", "wan21_1_3b_lora_seppo")
+    assert refused(capsys, "plan", "some/folder/sdxl_lora_seppo").endswith("neither does the folder some/folder")
 
 
 def test_video_checks_its_motion_adapter(config, calls, capsys):

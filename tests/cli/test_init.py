@@ -63,7 +63,8 @@ def test_a_config_for_own_data_says_what_it_counted_and_loads(here, capsys):
     told = capsys.readouterr().out
     assert "own: 6 pictures with 3 different captions\n" in told
     assert "300 x 400 to 900 x 1200, the middle one 600 x 800" in told
-    assert "not usable: 2 pictures, e.g. 4.png: " in told
+    assert "not usable: 2 pictures: 1 cannot be read (4.png: cannot identify " in told
+    assert "; 1 no caption (5.png: no 5.txt or .caption beside it)\n" in told
     assert "smaller than 448 x 576, so that they are enlarged: 1 of 4" in told
     assert told.endswith("next: seppo-image plan mine.yaml --gpu rtx4090, then prepare and train with the same file\n")
     config = load_config("mine.yaml", ImageConfig)
@@ -103,9 +104,30 @@ def test_clips_get_the_size_that_their_model_knows_and_short_ones_are_told(here,
     assert init("mine", "--data", "clips", modality="video") == 0
     told = capsys.readouterr().out
     assert "clips: 3 clips with 3 different captions\n  height x width: 32 x 48 to 32 x 48" in told
-    assert re.search(r"not usable: 1 clip, e\.g\. c\.mp4: .*\b20\b", told) and "at 480 x 832, 33 frames" in told
+    assert re.search(r"not usable: 1 clip: 1 too short \(c\.mp4: .*\b20\b", told) and "at 480 x 832, 33 frames" in told
     config = load_config("mine.yaml", VideoConfig)
     assert (config.model.family, config.data.frames, config.data.stride) == ("wan", 33, 2)
+
+
+def test_what_is_unwise_is_said_and_stands_in_the_file(here, capsys):
+    for number in range(4):
+        Image.new("RGB", (64, 64)).save(f"own/{number}.png")
+    assert init("mine", "--data", "own") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("careful: ")]
+    assert [re.search(r"is trained on 3,200 times|64 x 64 is 1.6% of the pixels of 512 x 512", line) for line in told]
+    assert len(told) == 2 and all(f"# {line}\n" in Path("mine.yaml").read_text() for line in told)
+
+
+def test_pictures_without_any_caption_are_told_before_torch_is_imported(here):
+    for path in Path("own").glob("*.txt"):
+        path.unlink()
+    code = (
+        "import sys; from seppo_image.__main__ import main; status = main(['init', 'mine', '--data', 'own']); "
+        "assert status == 2 and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "none of its 6 pictures or clips has a text beside it; write a metadata.jsonl" in done.stderr
 
 
 @pytest.mark.parametrize(

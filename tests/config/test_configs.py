@@ -33,6 +33,8 @@ def schema_of(config: Path) -> type:
 def command_line(line: str) -> tuple[str, list[str]] | None:
     """Program and arguments if `line` calls one of ours, directly, by `python -m` or through a launcher."""
     words = shlex.split(line, comments=True)
+    # variables of the environment stand before a command
+    words = words[next((place for place, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)), 0) :]
     if words and words[0] in SCHEMAS:
         return words[0], words[1:]
     if "-m" in words and words[0] in ("python", "accelerate", "torchrun"):

@@ -44,6 +44,7 @@ def test_what_is_there_is_found(tmp_path, names, source, format, files):
     ("names", "source", "format", "message"),
     [
         ([], "", "auto", "has no tables, parquet files or tars; write a metadata.jsonl or metadata.csv with file_name"),
+        (["a.png", "b/c.mp4"], "", "auto", "and none of its 2 pictures or clips has a text beside it; write"),
         (["a.tar.gz"], "", "auto", "a.tar.gz is compressed: unpack it to a plain .tar first"),
         (["a.tgz"], "a.tgz", "auto", "unpack it to plain .tar files"),
         (["a.csv"], "", "parquet", "has no files of parquet"),

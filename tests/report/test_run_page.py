@@ -32,6 +32,7 @@ def test_while_it_runs_and_after(tmp_path):
     assert "http" not in text.replace("http-equiv", "")
     assert [tag for tag, _ in Tags(text).found].count("b") == 0, "a prompt is text"
     words = "".join(Tags(text).words)
+    assert f"{tmp_path.name}/run" in words, "a folder called run does not say which one"
     assert all(prompt in words for prompt in PROMPTS)
     for told in ("Score of the previews", "+0.0400", "8 · best", "Error on winners", "the base, on the same draws"):
         assert told in words

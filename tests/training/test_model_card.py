@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from huggingface_hub import ModelCard
+from PIL import Image
 from safetensors.torch import load_file
 
 from seppo_core.config.loader import load_config
@@ -54,8 +55,13 @@ def test_the_card_says_base_method_data_settings_and_metrics(config, tmp_path):
 
 
 def code_of(folder: Path) -> str:
-    """The Python that a card shows."""
-    return re.search(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    """The Python that a card shows, which loads the export."""
+    return blocks_of(folder)[0]
+
+
+def blocks_of(folder: Path) -> list[str]:
+    """What loads the export, and what draws a sample with it."""
+    return re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
 
 
 def run(code: str, **places: Path) -> DiffusionPipeline:
@@ -71,7 +77,7 @@ def lora_parameters(pipe: DiffusionPipeline) -> int:
     return sum("lora_" in name for name, _ in pipe.unet.named_parameters())
 
 
-def test_the_card_s_code_loads_the_whole_export(config, tmp_path):
+def test_the_card_s_code_loads_the_whole_export_and_draws(config, tmp_path, monkeypatch):
     for kind in ("lora", "full"):
         commands.export(config, ExportRequest(kind=kind, out=str(tmp_path / kind)))
     code = code_of(tmp_path / "lora")
@@ -82,13 +88,17 @@ def test_the_card_s_code_loads_the_whole_export(config, tmp_path):
     pipe = run(code, BASE=Path(config.model.base), FOLDER=tmp_path / "lora")
     written = load_file(next((tmp_path / "lora").glob("*.safetensors")))
     assert lora_parameters(pipe) == len(written) > 0
+    monkeypatch.chdir(tmp_path)
+    exec(blocks_of(tmp_path / "lora")[1].replace("num_inference_steps=50", "num_inference_steps=2"), {"pipe": pipe})
+    with Image.open("sample.png") as drawn:
+        assert drawn.size == (64, 64)
     assert code_of(tmp_path / "full").endswith('\n\npipe = StableDiffusionPipeline.from_pretrained("FOLDER")')
     assert isinstance(run(code_of(tmp_path / "full"), FOLDER=tmp_path / "full"), StableDiffusionPipeline)
 
 
 @pytest.mark.filterwarnings("ignore:AnimateDiff's motion modules were trained on linear betas")
 @pytest.mark.parametrize("scope", ["all", "motion"])
-def test_a_card_names_both_halves_of_an_animated_base(clips, tmp_path, scope):
+def test_a_card_names_both_halves_of_an_animated_base(clips, tmp_path, scope, monkeypatch):
     config = load_config(clips / "config.yaml", VideoConfig)
     config = replace(config, run=str(tmp_path), tune=replace(config.tune, mode="lora", scope=scope))
     places = {"BASE": clips / "base", "MOTION_ADAPTER": clips / "motion"}
@@ -107,6 +117,10 @@ def test_a_card_names_both_halves_of_an_animated_base(clips, tmp_path, scope):
         assert pipe.scheduler.config.beta_schedule == "linear"
         if kind == "lora":
             assert lora_parameters(pipe) == len(load_file(next(out.glob("*.safetensors")))) > 0
+            monkeypatch.chdir(tmp_path)
+            exec(re.sub(r"num_inference_steps=\d+", "num_inference_steps=2", blocks_of(out)[1]), {"pipe": pipe})
+            with Image.open("sample.gif") as drawn:
+                assert drawn.n_frames == config.data.frames
 
 
 def test_a_card_s_metadata_names_every_model_that_went_in(clips, tmp_path, monkeypatch):

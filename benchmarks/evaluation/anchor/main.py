@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.evaluation.anchor.limits import COUNTS, check_counts
+from seppo_core.run.names import run_of
 
 DESCRIPTION = """\
 Takes a trained run and asks, for some of its winners, whether s = +1 (the reference's sample is a loser) is right: does
@@ -47,9 +48,10 @@ def _run(asked: argparse.Namespace) -> int:
     from seppo_core.judging.external.spec import parse_plugins
 
     plugins = parse_plugins(asked.plugin, asked.plugins, METRICS)
+    run = run_of(asked.run)
     request = Request(
-        folder=asked.run,
-        out=asked.out or asked.run / "anchor",
+        folder=run,
+        out=asked.out or run / "anchor",
         judges=tuple(asked.judges or ()),
         places=parse_places(asked.weights),
         plugins=tuple(plugins),
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="folder of a run that was trained")
+    add("run", type=Path, metavar="RUN", help="folder of a run that was trained, or its config")
     add(
         "--judges",
         nargs="+",

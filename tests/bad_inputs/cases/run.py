@@ -46,6 +46,7 @@ CASES = [
          after(lambda: Path("out").mkdir(), "export", CONFIG, "--out", "out"), needs="run", says="not overwritten"),
     Case("run", "a LoRA from full weights", options("export", "--kind", "lora"), needs="run", says="--kind full"),
     Case("run", "status of a folder that is no run", lambda: ["status", "pictures"], says="holds no run"),
+    Case("run", "status of a config whose run has not begun", lambda: ["status", CONFIG], says=f"train {CONFIG}"),
     Case("run", "a gradient that is not finite, ten times", 
          options("train", "--loop.updates_per_iteration", "6", "--run", "new"),
          says="bf16", around=nan_loss),
