@@ -28,8 +28,8 @@ Measured on a CPU, for no GPU was there: ratios of times and shares of memory, n
 GOALS = """\
 ## Goals
 
-An iteration is mostly samples: 51 passes of the denoiser, which the plain solver's 50 steps take, against 20 are 2.55 at
-most, whatever is around them. Fewer steps (`reference_samples.steps: 16`) or guidance in some of them
+An iteration is mostly samples: 51 passes of the denoiser, which the plain solver's 50 steps take, against 20 are 2.55
+at most, whatever is around them. Fewer steps (`reference_samples.steps: 16`) or guidance in some of them
 (`reference_samples.guidance_interval`) change that, and the samples with it.
 
 """
