@@ -19,6 +19,10 @@ from seppo_core.models.tuning import lora_layers
 OUTLIERS = 6.0
 """Inputs above this are multiplied in half precision by LLM.int8() (arXiv 2208.07339, 2022; the paper's value)."""
 
+BLOCK = 64
+"""Numbers that share a scale in nf4. bitsandbytes misreads rows that are not whole blocks on CPUs with AVX-512: such
+matrices, of which published bases have none, stay as they are."""
+
 
 def check_packages(model: ModelConfig) -> None:
     """Raises ValueError if what `model` asks for needs a package that is not there, or is too old; imports none."""
@@ -91,6 +95,8 @@ def quantize(module: nn.Module, kind: Quantized, compute: torch.dtype, device: t
             quantize_(linear.to(device, compute), config)
         return
     for name, linear in found.items():
+        if kind == "nf4" and linear.in_features % BLOCK:
+            continue
         parent, _, last = name.rpartition(".")
         setattr(module.get_submodule(parent), last, _of_bitsandbytes(linear, kind, compute).to(device))
 

@@ -15,6 +15,7 @@ from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.methods.reference import LoraView
+from seppo_core.models.compiling import compile_blocks
 from seppo_core.models.quantize import matrices, quantize, quantize_texts
 from seppo_core.models.tuning import lora_layers, trainable_parameters, trainable_state, tune_lora
 from seppo_core.plan.memory import in_fewer_bits
@@ -71,15 +72,15 @@ def apart(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_as_on_a_plain_base_of_the_same_values(kind, device):
     unet, plain = tuned().to(device), tuned().to(device)
-    before = {name: layer.weight.clone() for name, layer in matrices(unet)}
+    whole_blocks = lambda layer: kind != "nf4" or layer.in_features % 64 == 0  # noqa: E731
+    before = {name: layer.weight.clone() for name, layer in matrices(unet) if whole_blocks(layer)}
     quantize(unet, kind, torch.float32, torch.device(device))
-    assert not [name for name, _ in matrices(unet) if type(unet.get_submodule(name).weight) is nn.Parameter]
+    left = [layer for _, layer in matrices(unet) if type(layer.weight) is nn.Parameter]
+    assert len(before) >= 8 and not any(map(whole_blocks, left))
     with torch.no_grad():
         for name, weight in before.items():
             held = values(unet.get_submodule(name)).reshape(weight.shape)
-            # bitsandbytes 0.50.2 gives back other values of rows that are shorter than a block of 64 on AVX-512
-            whole = kind != "nf4" or weight.shape[1] % 64 == 0
-            assert 0 < apart(held, weight) < (ERROR[kind] if whole else 0.3)
+            assert 0 < apart(held, weight) < ERROR[kind]
             plain.get_submodule(name).weight.copy_(held)
     (y, gradients), (expected, wanted) = learnt(unet), learnt(plain)
     # LLM.int8() rounds what comes in, too; a card's kernels multiply in another order, and int8 in half precision
@@ -101,6 +102,22 @@ def test_the_reference_is_a_view_of_the_same_weights_and_ties(kind):
     with view.active() as frozen:
         held = frozen(*arguments).sample
     torch.testing.assert_close(unet(*arguments).sample, held)
+
+
+# torch hides it as it compiles, but not from a filter that makes errors of warnings
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_blocks_read_it_as_plain_ones_do(kind):
+    found = []
+    for compiled in (False, True):
+        unet = tuned()
+        quantize(unet, kind, torch.float32, CPU)
+        if compiled:
+            compile_blocks(unet, "eager")
+        found.append(learnt(unet))
+    (expected, wanted), (y, gradients) = found
+    assert torch.equal(y, expected)
+    assert all(torch.equal(gradients[name], gradient) for name, gradient in wanted.items())
 
 
 @pytest.mark.parametrize("kind", KINDS)
