@@ -85,7 +85,7 @@ def choose(schema: type, given: Mapping[str, Any]) -> type:
 
 @cache
 def _with_sections(schema: type, chosen: tuple[tuple[str, type], ...]) -> type:
-    required = {field.name for field in fields(schema) if field.default_factory is MISSING}
+    required = {one.name for one in fields(schema) if one.default_factory is MISSING}
     changed = [
         (section, variant, field() if section in required else field(default_factory=variant))
         for section, variant in chosen
