@@ -110,25 +110,23 @@ class Bench:
         return autocast(self.precision, self.device)
 
     def update(
-        self, method: Method, batches: Iterable[Batch], count: int = 1, *, policy: nn.Module | None = None,
-        reference: Reference | None = None,
-    ) -> bool:  # fmt: skip
+        self, method: Method, batches: Iterable[Batch], count: int = 1, *, reference: Reference | None = None
+    ) -> bool:
         """One optimiser step on the next `count` micro-batches; whether it was applied (`step`).
 
         What a method observes beforehand takes `count` batches of its own, as in training.
         """
-        policy = self.policy if policy is None else policy
         if method.spec.uses_reference:
             reference = self.reference if reference is None else reference
         taken = iter(batches)
         observed: dict[str, Tensor] = {}
         for batch in islice(taken, count) if method.observes else ():
             with self.autocast():
-                _add(observed, method.observe(self.adapter, policy, reference, batch), count)
+                _add(observed, method.observe(self.adapter, self.policy, reference, batch), count)
         totals: dict[str, Tensor] = {}
         for batch in islice(taken, count):
             with self.autocast():
-                loss, metrics = method.loss(self.adapter, policy, reference, batch, observed)
+                loss, metrics = method.loss(self.adapter, self.policy, reference, batch, observed)
             self.backward(loss / count)
             _add(totals, {"loss": loss.detach()} | metrics, count)
         return self.step(totals)

@@ -1,20 +1,19 @@
 """How the same update is computed: attention kernels, precision, compiled graphs."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from pathlib import Path
 from statistics import median
 
 import torch
-from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.experiments.speed.bench import Bench, Left, Prepared, Stage, Unavailable
 from benchmarks.experiments.speed.measuring import Times, Variant, nothing
-from seppo_core.methods.reference import Reference
+from seppo_core.config.training import Backend
 from seppo_core.methods.step import Batch
 from seppo_core.models.attention import set_attention
+from seppo_core.models.compiling import compile_blocks, repeated_blocks
 
 KERNELS = {
     "SDPA, unfused (math)": (SDPBackend.MATH, ("cpu", "cuda")),
@@ -129,8 +128,8 @@ def _bf16_on_cpu(path: Path = Path("/proc/cpuinfo")) -> str:
     return f"this processor has {', '.join(native)}" if native else "this processor has no instructions for bfloat16"
 
 
-def compiled(stage: Stage) -> Prepared:
-    """torch.compile as a user would call it on the denoiser; policy and reference each get their graphs."""
+def compiled(stage: Stage, backend: Backend = "inductor") -> Prepared:
+    """The repeated blocks of policy and reference compiled, as loop.compile has it."""
     if stage.device.type != "cuda" and not stage.named:
         raise Unavailable("on a CPU compiling takes minutes and shows little; ask for it with --only compile")
     bench = stage.bench()
@@ -138,14 +137,27 @@ def compiled(stage: Stage) -> Prepared:
     batch: Batch = bench.batch(method, stage.subject.batch)
     # compiled graphs make their tensors unseen by what counts them on a CPU
     held = (lambda: bench.held(batch, reference=bench.reference)) if stage.device.type == "cuda" else None
-    policy = torch.compile(bench.policy)
-    reference = Compiled(bench.reference, bench.policy, policy)
-    eager = Variant("eager", lambda: bench.update(method, repeat(batch)), held=held)
-    fast = Variant(
-        "compiled",
-        lambda: bench.update(method, repeat(batch), policy=policy, reference=reference),
-        held=held,
-    )
+    with bench.reference.active() as frozen:
+        models = {bench.policy, frozen}
+    for model in models:
+        compile_blocks(model, backend)
+    graphs = {block: block.forward for model in models for block in repeated_blocks(model)}
+
+    def plain() -> None:
+        for block in graphs:
+            # what is left is the method of its class
+            vars(block).pop("forward", None)
+
+    def fast() -> None:
+        for block, graph in graphs.items():
+            block.forward = graph
+
+    def close() -> None:
+        plain()
+        torch.compiler.reset()
+
+    run = lambda: bench.update(method, repeat(batch))  # noqa: E731
+    variants = [Variant("eager", run, before=plain, held=held), Variant("compiled", run, before=fast, held=held)]
 
     def remarks(times: Sequence[Times]) -> list[str]:
         of = {one.variant.name: one for one in times if one.seconds}
@@ -158,24 +170,4 @@ def compiled(stage: Stage) -> Prepared:
             return [f"{said}, which is never made up for here."]
         return [f"{said}; made up for after {max(0, first - usual) / saved:,.0f} updates."]
 
-    return Prepared([eager, fast], remarks=remarks, close=torch.compiler.reset)
-
-
-class Compiled(Reference):
-    """A reference whose module is called through its own graph; a view shares the policy's, which guards on the LoRA
-    that is switched in."""
-
-    def __init__(self, reference: Reference, policy: nn.Module, graph: nn.Module):
-        """`graph` is that of `policy`."""
-        super().__init__(policy)
-        self.reference = reference
-        with reference.active() as module:
-            self.graph = graph if module is policy else torch.compile(module)
-
-    def _load(self, state: dict[str, Tensor]) -> None:
-        self.reference.load(state)
-
-    @contextmanager
-    def active(self) -> Iterator[nn.Module]:
-        with self.reference.active():
-            yield self.graph
+    return Prepared(variants, remarks=remarks, close=close)
