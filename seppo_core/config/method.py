@@ -223,12 +223,15 @@ class ReferenceSamplesConfig:
     pass in place of two. Null guides all."""
     batch_size: int = 8
     """Number of samples that a process draws at once. It changes speed and memory, not the samples."""
+    repeat_after: int | None = None
+    """Number of epochs after which the samples of every item come again, if it is always the base that draws them;
+    timesteps and noises stay new. They are kept on disk. Null draws new ones in every epoch."""
     reencode: bool = False
     """Decode the samples and encode them again, as earlier methods did, so that winners and samples carry the same
     traces of the VAE."""
 
     def __post_init__(self):
-        at_least("reference_samples", self, 1, "steps", "batch_size")
+        at_least("reference_samples", self, 1, "steps", "batch_size", "repeat_after")
         at_least("reference_samples", self, 0, "guidance_scale")
         interval, name = self.guidance_interval, f"reference_samples.guidance_interval={self.guidance_interval}"
         if interval is not None and not 0 <= interval[0] < interval[1] <= 1:

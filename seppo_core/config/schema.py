@@ -93,6 +93,8 @@ class Config:
         self._check_judged()
         if self.loop.reference_draws is not None:
             _check_kept(self)
+        if self.reference_samples.repeat_after is not None:
+            _check_repeated(self)
         if self.loop.sharded and self.optimizer.name != "adamw":
             raise ValueError(
                 f"optimizer.name={self.optimizer.name} does not support loop.sharded=true; use adamw, or do not shard"
@@ -121,6 +123,11 @@ class Config:
     def holds_reference(self) -> bool:
         """Whether a run keeps earlier weights beside the policy: for its loss, or to draw what its judge scores."""
         return self.method.spec.uses_reference or self.loop.judge is not None
+
+    @property
+    def sample_epochs(self) -> int | None:
+        """Number of epochs after which the reference's samples come again; None never."""
+        return self.loop.reference_draws or self.reference_samples.repeat_after
 
     def _check_judged(self) -> None:
         solver = self.reference_samples.scheduler
@@ -206,6 +213,27 @@ def _check_kept(config: Config) -> None:
                 f"loop.reference_draws={loop.reference_draws} keeps what a reference that never moves gives, and "
                 f"{reason}; {cure}" + ("" if cure == "leave it out" else ", or leave it out")
             )
+
+
+def _check_repeated(config: Config) -> None:
+    """Raises ValueError if the reference's samples of an item are not such that they can come again."""
+    method, loop = config.method, config.loop
+    cures = {
+        f"method.name={method.name} draws none": (method.spec.counterpart != "generated", "leave it out"),
+        f"loop.judge={loop.judge} chooses among other samples in every iteration": (
+            loop.judge is not None, "leave it out",
+        ),
+        f"those of method.name={method.name} are drawn by a model that moves ({method.sampled_from})": (
+            method.sampled_from != "initial", "leave it out, or let the base draw them, if the method has a key for it",
+        ),
+        f"loop.reference_draws={loop.reference_draws} lets them come again too": (
+            loop.reference_draws is not None, "leave one of them out",
+        ),
+    }  # fmt: skip
+    for reason, (holds, cure) in cures.items():
+        if holds:
+            name = f"reference_samples.repeat_after={config.reference_samples.repeat_after}"
+            raise ValueError(f"{name} lets own samples come again, and {reason}; {cure}")
 
 
 def _check_offload(config: Config) -> None:

@@ -96,10 +96,11 @@ class LoopConfig:
         counterparts = self.updates_per_iteration * self.batch_size if method.counterpart == "generated" else 0
         return counterparts + self.candidates(method)
 
-    def drawn(self, items: int | None) -> int:
-        """Number of training positions with draws of their own, of `items`; all of them where that is not known."""
+    def drawn(self, items: int | None, epochs: int | None) -> int:
+        """Number of training positions whose draws are new, if those of `items` come again after so many epochs; all
+        of them where one of both is not known."""
         total = self.iterations * self.updates_per_iteration * self.batch_size
-        return total if self.reference_draws is None or items is None else min(total, self.reference_draws * items)
+        return total if epochs is None or items is None else min(total, epochs * items)
 
     def __post_init__(self):
         _check_judge("loop", self, self.judge, ("judge_column", "judge_places"))

@@ -29,7 +29,7 @@ IRRELEVANT = {
         "stride", "reader",
     ),
     "method": ("beta", "reference", "pool_window"),
-    "reference_samples": ("guidance_interval",),
+    "reference_samples": ("guidance_interval", "repeat_after"),
     "loop": (
         "iterations", "updates_per_iteration", "batch_size", "sharded", "validate_every", "validate_items",
         "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations",

@@ -47,10 +47,11 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
         else _encoding(config, costs, items.count) / (per_hour * _vae_rate(costs, gpu)),
         moving=moving(config, costs, gpu, counts, request) / 3600 / request.gpus,
     )
-    if config.loop.reference_draws is not None and trained_on is not None:
+    if config.sample_epochs is not None and trained_on is not None:
         item = flops.update / counts.batch_size
         sample = flops.generated_sample if counts.generated else 0
-        later = item - flops.update_reference / counts.batch_size
+        kept = flops.update_reference if config.loop.reference_draws is not None else 0
+        later = item - kept / counts.batch_size
         hours = replace(
             hours,
             first_epoch=trained_on * (item + sample) / speed / request.gpus,
@@ -110,11 +111,11 @@ def _host(config: Config, costs: StepCosts) -> int:
 def _counts(config: Config, costs: StepCosts, items: int | None) -> Counts:
     loop, spec = config.loop, config.method.spec
     updates = loop.iterations * loop.updates_per_iteration
-    generated, drawn = loop.generated(spec), loop.drawn(items)
+    generated, drawn = loop.generated(spec), loop.drawn(items, loop.reference_draws)
     # samples that a judge scores are never kept
     steps = costs.calls // (1 + costs.guided)
     calls = steps + round(steps * config.reference_samples.guided_share(steps)) if costs.guided and steps else steps
-    in_all = generated * loop.iterations if loop.reference_draws is None or not generated else drawn
+    in_all = generated * loop.iterations if config.sample_epochs is None else samples_held(config, items)
     return Counts(
         updates, loop.iterations, loop.batch_size, updates * loop.batch_size, generated, in_all,
         calls, loop.candidates(spec), drawn,

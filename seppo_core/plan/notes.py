@@ -83,11 +83,13 @@ def remarks(
 
 def _kept(config: Config, plan: Plan) -> list[str]:
     """Why keeping draws saves nothing, if it does not."""
-    draws = config.loop.reference_draws
-    if draws is None or plan.counts.drawn < plan.counts.trained_samples:
+    draws, samples = config.loop.reference_draws, config.reference_samples.repeat_after
+    name = f"loop.reference_draws={draws}" if samples is None else f"reference_samples.repeat_after={samples}"
+    new = plan.counts.drawn if samples is None else plan.counts.generated
+    if config.sample_epochs is None or new < plan.counts.trained_samples:
         return []
     why = "is not known to save anything; give --items" if plan.items is None else "saves nothing: no draw comes again"
-    return [f"loop.reference_draws={draws} {why}"]
+    return [f"{name} {why}"]
 
 
 def _measured(config: Config) -> list[str]:

@@ -118,7 +118,7 @@ def _disk(plan: Plan) -> list[str]:
     return [
         "disk",
         _row("cache", cache, f"{items}; {d.per_item / 1e6:,.2f} MB each"),
-        _row(_samples(plan), gib(d.samples), "to the end" if d.errors else "one iteration at a time")
+        _row(_samples(plan), gib(d.samples), "to the end" if plan.hours.first_epoch else "one iteration at a time")
         if d.samples
         else "",
         _row("reference errors", f"{d.errors / 1e6:,.1f} MB", "to the end") if d.errors else "",

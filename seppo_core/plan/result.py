@@ -79,8 +79,8 @@ class Disk:
     per_item: int
     """Bytes of one item in the cache, its own caption included."""
     samples: int
-    """Generated samples of one iteration; they are deleted when it ends. With loop.reference_draws those of all draws,
-    which are deleted when the run ends."""
+    """Generated samples of one iteration, which are deleted when it ends; of all until the run ends, if they come
+    again."""
     pool: int
     checkpoints: int
     errors: int = 0

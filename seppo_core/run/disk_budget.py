@@ -40,15 +40,16 @@ def run_bytes(
 def samples_held(config: Config, items: int | None) -> int:
     """The most samples of the reference that a run of so many winners holds at once."""
     loop, spec = config.loop, config.method.spec
-    if loop.reference_draws is not None:
-        return loop.drawn(items) if spec.counterpart == "generated" else 0
+    if config.sample_epochs is not None:
+        return loop.drawn(items, config.sample_epochs) if spec.counterpart == "generated" else 0
     return loop.generated(spec) - loop.candidates(spec)
 
 
 def errors_held(config: Config, items: int | None) -> int:
     """Numbers in the store of a reference's errors."""
     columns = 1 + config.method.spec.contrastive + config.method.anchor_draws
-    return 0 if config.loop.reference_draws is None else columns * config.loop.drawn(items)
+    draws = config.loop.reference_draws
+    return 0 if draws is None else columns * config.loop.drawn(items, draws)
 
 
 def pool_entries(config: Config) -> int:

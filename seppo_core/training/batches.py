@@ -41,8 +41,6 @@ class WinnerOrder:
     """Their indices in the cache, (length,); None if they are all of it."""
     each: int = 1
     """Number of positions in a row that have one winner."""
-    repeats: int | None = None
-    """Number of epochs after which the draws of each winner come again; None never."""
 
     def of_each(self, count: int) -> "WinnerOrder":
         """This order with `count` positions for each of its own."""
@@ -52,12 +50,13 @@ class WinnerOrder:
         """Keys by which `chosen_captions` draws: positions of one winner in a row have one."""
         return [position // self.each for position in positions]
 
-    def source(self, position: int) -> int:
-        """The position in the first `repeats` epochs, of the same winner, whose draws are those of `position`."""
+    def source(self, position: int, epochs: int | None) -> int:
+        """The position in the first so many epochs, of the same winner, whose draws come again at `position`; itself if
+        they are new there, as they always are with None."""
         epoch, offset = divmod(position, self.length)
-        if self.repeats is None or epoch < self.repeats:
+        if epochs is None or epoch < epochs:
             return position
-        first = epoch % self.repeats
+        first = epoch % epochs
         number = int(_epoch_order(self.length, self.seed, epoch, self.draws)[offset])
         return first * self.length + int(_epoch_places(self.length, self.seed, first, self.draws)[number])
 
@@ -173,8 +172,8 @@ def onto(value: Tensor, device: torch.device) -> Tensor:
 @dataclass(frozen=True, kw_only=True)
 class BatchMaker:
     """Assembles batches. What an item draws is keyed by (seed, update, index in the global batch) and nothing else,
-    so that neither the process it runs in nor the accumulation changes it; update and index are those of the position
-    that the order names as the source of its draws."""
+    so that neither the process it runs in nor the accumulation changes it; where draws come again, update and index are
+    those of the position that they first came at."""
 
     cache: WinnerCache
     order: WinnerOrder
@@ -196,6 +195,10 @@ class BatchMaker:
     """That of the judge's rewards, if every sample is an item that comes with one (`Judged.rewards`)."""
     anchor_draws: int = 0
     """Further timesteps and noises for the anchor."""
+    repeats: int | None = None
+    """Number of epochs after which all draws of an item come again; None never."""
+    sample_repeats: int | None = None
+    """The same of the samples in the buffer alone."""
     draws: Draws = NEWEST
 
     def make(
@@ -224,7 +227,9 @@ class BatchMaker:
         counterpart is the sample generated for the position that the draws are of. Winners and losers are those of
         `judged` if that is given. With `held` the batch has the reference's errors.
         """
-        positions = [self.order.source(position) for position in positions]
+        positions = [self.order.source(position, self.repeats) for position in positions]
+        # a sample comes again with the caption that it is of
+        sampled = [self.order.source(position, self.sample_repeats) for position in positions]
         keys = [divmod(position, self.batch_size) for position in positions]
         items = [self.order.item(position) for position in positions]
         draws = [self._draw(*key, pair=self.losers or buffer is not None) for key in keys]
@@ -233,7 +238,7 @@ class BatchMaker:
         flipped = [draw["flipped"] for draw in draws]
         dropped = [draw["dropped"] for draw in draws]
         to_device = lambda condition: {key: moved(value) for key, value in condition.items()}  # noqa: E731
-        chosen = chosen_captions(self.cache, items, self.order.captions(positions), self.seed, self.draws)
+        chosen = chosen_captions(self.cache, items, self.order.captions(sampled), self.seed, self.draws)
         if judged is not None:
             winner = judged.winners(positions) if self.reward_clip is None else judged.buffer.read(positions)
         else:
@@ -241,7 +246,7 @@ class BatchMaker:
             winner = self.cache.posterior(items, flipped).sample(drawn)
         counterpart, counterpart_condition = None, None
         if buffer is not None:
-            counterpart = buffer.read(positions)
+            counterpart = buffer.read(sampled)
         elif self.losers and judged is not None:
             counterpart = judged.losers(positions)
         elif self.losers:
@@ -250,7 +255,7 @@ class BatchMaker:
             counterpart_condition = to_device(self.cache.condition(items, dropped, "loser", chosen))
         noise, counterpart_noise = stack("noise"), None if counterpart is None else stack("counterpart_noise")
         if self.tracked is not None:
-            both = self.tracked(positions, items, flipped, judged, self.losers)
+            both = self.tracked(sampled, items, flipped, judged, self.losers)
             noise, counterpart_noise = (moved(one) for one in both)
         anchor = self._anchor(keys) if self.anchor_draws else None
         return Batch(

@@ -18,6 +18,7 @@ def batch_maker(
         cache=cache, order=order, noise_path=parts.noise_path, seed=config.seed, batch_size=config.loop.batch_size,
         caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
         losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
+        repeats=config.loop.reference_draws, sample_repeats=config.reference_samples.repeat_after,
         reward_clip=vars(method).get("reward_clip"), anchor_draws=method.anchor_draws, draws=config.draws,
         tracked=tracked_noise(config, cache, sampler, judged) if method.noise == "tracked" else None,
     )  # fmt: skip

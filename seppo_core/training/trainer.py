@@ -80,10 +80,8 @@ class Trainer:
         data = config.data
         items, held_out = split_items(len(cache), data.validation, config.seed, config.draws)
         each = 1 if method.spec.pairs_candidates else loop.judge_samples
-        order = WinnerOrder(
-            len(items), config.seed, config.draws, items if data.validation else None, each, loop.reference_draws
-        )
-        self.kept = kept = None if loop.reference_draws is None else loop.drawn(len(items))
+        order = WinnerOrder(len(items), config.seed, config.draws, items if data.validation else None, each)
+        self.drawn = None if config.sample_epochs is None else loop.drawn(len(items), config.sample_epochs)
         self.validation = make_validation(parts, self.layout, order, held_out)
         self.start: dict[str, float] = {}
         s = config.reference_samples
@@ -93,11 +91,12 @@ class Trainer:
         )  # fmt: skip
         self.samples = ReferenceSamples(
             folder / BUFFER, self.layout, sampler, size=loop.updates_per_iteration * loop.batch_size,
-            chunk=s.batch_size, kept=kept,
+            chunk=s.batch_size, kept=self.drawn,
         )  # fmt: skip
         self.judged = judged_samples(parts, self.layout, sampler) if loop.judge is not None else None
         self.batches = batch_maker(parts, order, sampler, self.judged)
-        self.errors = None if kept is None else kept_errors(parts, self.layout, self.batches, kept)
+        keeps = loop.reference_draws is not None
+        self.errors = kept_errors(parts, self.layout, self.batches, self.drawn) if keeps else None
         self.progress = Progress()
         self.stop = StopCoordinator(self.accelerator, collective=self.layout.collective)
 
@@ -119,7 +118,7 @@ class Trainer:
             self._resume()
             self.ranks.run_on_main(self.put_down_changes)
             done = self.progress.update
-            with RunRecorder(self.config, self.method, events, done=done, drawn=self.kept) as recorder:
+            with RunRecorder(self.config, self.method, events, done=done, drawn=self.drawn) as recorder:
                 try:
                     self._train(recorder)
                 except Stopped as stopped:

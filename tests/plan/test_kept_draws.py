@@ -74,6 +74,19 @@ def test_pairs_keep_errors_alone(recipe):
     assert (samples_held(config, ITEMS), errors_held(config, ITEMS)) == (0, 2 * 4000)
 
 
+def test_samples_alone_that_come_again(recipe):
+    live = planned(recipe, None, items=ITEMS)
+    config = replace(recipe, reference_samples=replace(recipe.reference_samples, repeat_after=2))
+    plan = planned(config, None, items=ITEMS)
+    assert (plan.counts.generated, plan.counts.drawn) == (2000, 7680)
+    assert plan.flops.training == live.flops.training
+    assert plan.flops.generation * 7680 == live.flops.generation * 2000
+    assert 2 * plan.hours.first_epoch + 5.68 * plan.hours.later_epoch == pytest.approx(
+        plan.hours.training + plan.hours.generation
+    )
+    assert (plan.disk.samples, plan.disk.errors) == (2000 * 4 * 64 * 64 * 4, 0)
+
+
 def test_steps_without_guidance_take_one_pass(recipe):
     whole = planned(recipe, None, items=ITEMS)
     samples = replace(recipe.reference_samples, guidance_interval=(0.2, 0.7))

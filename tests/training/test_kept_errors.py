@@ -49,13 +49,13 @@ def assert_same(run: Path, other: Path) -> None:
 
 @given(st.integers(1, 12), st.integers(1, 3), st.integers(0, 5))
 def test_each_draw_comes_once_in_every_so_many_epochs(length, repeats, seed):
-    order = WinnerOrder(length, seed, repeats=repeats)
+    order = WinnerOrder(length, seed)
     size = length * repeats
     for first in range(0, 3 * size, size):
-        sources = [order.source(position) for position in range(first, first + size)]
+        sources = [order.source(position, repeats) for position in range(first, first + size)]
         assert sorted(sources) == list(range(size))
         assert [order.item(source) for source in sources] == [order.item(first + i) for i in range(size)]
-    assert [order.source(position) for position in range(size)] == list(range(size))
+    assert [order.source(position, repeats) for position in range(size)] == list(range(size))
 
 
 def direct_errors(adapter, x_0, noise, t, condition) -> torch.Tensor:
@@ -93,12 +93,12 @@ def test_errors_are_those_of_the_base_on_the_draws_that_came_first(workshop, cac
     made = watched(config, monkeypatch)
     # once for the samples and once for the errors, in the first iteration, which the first epoch lies in
     assert entered["reference"] == 1 + (name == "seppo")
-    order = WinnerOrder(ITEMS, config.seed, config.draws, repeats=1)
+    order = WinnerOrder(ITEMS, config.seed, config.draws)
     base, cache, again = commands.load(config), made.parts.cache, 0
     for position in range(BATCH * UPDATES):
         batch, place = made.places[position]
-        first, there = made.places[order.source(position)]
-        again += order.source(position) != position
+        first, there = made.places[order.source(position, 1)]
+        again += order.source(position, 1) != position
         one = slice(place, place + 1)
         condition = {key: value[one] for key, value in batch.condition.items()}
         for field in ("x0", "noise", "t", "counterpart", "counterpart_noise"):
@@ -120,7 +120,7 @@ def test_errors_are_those_of_the_base_on_the_draws_that_came_first(workshop, cac
     assert again == BATCH * UPDATES - ITEMS
     if name == "seppo":
         # a kept sample is what the base draws from the noise of the position that it is of
-        source = order.source(20)
+        source = order.source(20, 1)
         noise = keyed_stream(2, config.seed, "sample", 0, source).normal(cache.latent_shape)[None]
         with torch.no_grad():
             drawn = sample(
@@ -143,6 +143,27 @@ def test_until_a_draw_comes_again_the_losses_are_those_of_passes_within_the_upda
     assert "drift" in b[0]
     a, b = (load_policy(CheckpointFolder(tmp_path / run / "checkpoints").latest()) for run in ("kept", "live"))
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_samples_alone_come_again_and_a_run_with_them_goes_on(workshop, caches, tmp_path, monkeypatch):
+    method = SeppoConfig(beta=50, reference="initial")
+    config = config_of(workshop, caches, tmp_path / "whole", method)
+    config = replace(config, reference_samples=replace(config.reference_samples, repeat_after=1))
+    made = watched(config, monkeypatch)
+    order = WinnerOrder(ITEMS, config.seed, config.draws)
+    for position in range(ITEMS, BATCH * UPDATES):
+        batch, place = made.places[position]
+        first, there = made.places[order.source(position, 1)]
+        assert torch.equal(batch.counterpart[place], first.counterpart[there])
+        assert not torch.equal(batch.noise[place], first.noise[there])
+        assert batch.held is None
+    counts = [event["count"] for event in read_events(tmp_path / "whole") if event["event"] == "samples"]
+    assert counts == [ITEMS]
+    stopped = replace(config, run=str(tmp_path / "run"))
+    with killed_before_update(4):
+        commands.train(stopped)
+    commands.train(stopped)
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("name", ["seppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dpo", "kto"))])
@@ -200,6 +221,22 @@ def test_what_cannot_be_kept_is_refused(workshop, tmp_path, method, told):
     data = replace(config.data, supervision="pairs" if method["name"] == "dspo" else "winners")
     with pytest.raises(ValueError, match=f"loop.reference_draws=2 keeps .* and .*{told}"):
         kept(replace(config, method=MethodConfig.variants()[method["name"]](), data=data), 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "draws", "told"),
+    [
+        ("sft", None, "method.name=sft draws none; leave it out"),
+        ("seppo", None, r"those of method.name=seppo are drawn by a model that moves \(random\)"),
+        ("gt_pair", 2, "loop.reference_draws=2 lets them come again too; leave one of them out"),
+    ],
+)
+def test_samples_that_cannot_come_again_are_refused(workshop, tmp_path, method, draws, told):
+    config = workshop.config(tmp_path / "run")
+    samples = replace(config.reference_samples, repeat_after=1)
+    config = kept(replace(config, method=MethodConfig.variants()[method]()), draws)
+    with pytest.raises(ValueError, match=f"reference_samples.repeat_after=1 lets own samples come again, and .*{told}"):
+        replace(config, reference_samples=samples)
 
 
 def test_what_does_not_move_is_not_refused(workshop, tmp_path):

@@ -25,9 +25,10 @@ SETTINGS: dict[str, Setting] = {"indicator_initial": (1e-3, 1.0, None), "dpo_sft
 """Learning rate, beta and weight of the winner term, as tuning for the comparison found them."""
 AS_IT_IS = "as it is"
 DRAWS = {f"draws {count}": ("--loop.reference_draws", str(count)) for count in (1, 4, 16)}
+SAMPLES = {f"samples {count}": ("--reference_samples.repeat_after", str(count)) for count in (1, 4)}
 STEPS = {f"steps {count}": ("--reference_samples.steps", str(count)) for count in (2, 4, 16)}
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "indicator_initial": {AS_IT_IS: (), **DRAWS, **STEPS},
+    "indicator_initial": {AS_IT_IS: (), **DRAWS, **SAMPLES, **STEPS},
     "dpo_sft": {AS_IT_IS: (), **DRAWS},
 }
 """Further options by arm; of the arm as it is, samples take 8 steps and every epoch has draws of its own."""
