@@ -22,7 +22,7 @@ Importing this package imports no torch: every name below is imported when it is
 """
 
 from seppo_core.io.lazy import lazy_exports
-from seppo_core.io.quiet import quiet_missing_torchvision
+from seppo_core.io.quiet import quiet_lines_of_no_use
 
-quiet_missing_torchvision()
+quiet_lines_of_no_use()
 __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

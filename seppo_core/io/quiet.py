@@ -4,10 +4,11 @@ import logging
 import sys
 
 
-def quiet_missing_torchvision() -> None:
-    """Leaves out transformers' lines about torchvision, which nothing here needs. To be called before transformers is
-    imported, or after."""
-    logging.getLogger("transformers.utils.import_utils").addFilter(_is_of_use)
+def quiet_lines_of_no_use() -> None:
+    """Leaves out transformers' lines about torchvision, which nothing here needs, and diffusers' about modules to be
+    kept in float32 where it then names none. To be called before they are imported, or after."""
+    for name in ("transformers.utils.import_utils", "diffusers.models.modeling_utils"):
+        logging.getLogger(name).addFilter(_is_of_use)
 
 
 def quiet_loading_bars() -> None:
@@ -18,4 +19,5 @@ def quiet_loading_bars() -> None:
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
-    return "requires torchvision (not installed)" not in record.getMessage()
+    told = record.getMessage()
+    return "requires torchvision (not installed)" not in told and "kept in float32: []" not in told

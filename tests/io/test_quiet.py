@@ -1,12 +1,17 @@
-"""What is left out of libraries' lines, and what is not."""
+"""What libraries say at every start and nobody can act on is left out; what can be acted on is not."""
 
-import logging
+import torch
 
-import seppo_core  # noqa: F401
+from seppo_core.models.patch_vae import PatchVAE
 
 
-def test_only_transformers_lines_about_torchvision_are_left_out():
-    logger = logging.getLogger("transformers.utils.import_utils")
-    say = lambda text: logger.filter(logger.makeRecord(logger.name, logging.WARNING, "", 0, text, (), None))  # noqa: E731
-    assert not say("`CLIPImageProcessor` requires torchvision (not installed); falling back to `CLIPImageProcessorPil`")
-    assert say("Some weights of the model checkpoint were not used")
+def test_a_cast_warns_of_modules_in_float32_only_where_there_are_some(caplog):
+    """diffusers writes the line though it names no module; the real class is cast, and one that keeps a part."""
+
+    class Keeps(PatchVAE):
+        _keep_in_fp32_modules = ("decoder",)
+
+    PatchVAE().to(torch.float16)
+    assert caplog.text == ""
+    Keeps().to(torch.float16)
+    assert "should be kept in float32: ('decoder',)" in caplog.text
