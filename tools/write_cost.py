@@ -64,6 +64,19 @@ fit (*) as it is counted. An offloaded base is in the same memory here; *on the 
 """
 
 
+LEFT = """\
+## Not measured
+
+- All weights of SD-1.5: weights, gradients and moments in float32 take 12.8 GiB, the references of both ways 3.2 each,
+  and 12 GiB were allowed. The small bases stand for them.
+- SD-1.5 at 256² and above: a quarter of an hour of one processor for three rounds, which other work took. With latents
+  of 16 x 16 the denoiser's time is that of reading its weights, a VAE's is not; so at larger sizes the ratio of an
+  update is expected to move from that of bare arithmetic here towards that of FLOPs.
+- A GPU: `python -m benchmarks gpu` measures the same tables there.
+
+"""
+
+
 def speed_results() -> list[Record]:
     """The newest result of each subject, the small models first."""
     found: dict[str, Record] = {}
@@ -90,7 +103,7 @@ def page() -> str:
     )
     return (
         HEAD + GOALS + "\n".join(goals(speed, memory)) + "\n\n" + SPEED + tables + "\n\n" + MEMORY
-        + "\n".join(memory_table(memory)) + "\n\nRun " + "; ".join(runs) + ", beside other work.\n"
+        + "\n".join(memory_table(memory)) + "\n\n" + LEFT + "Run " + "; ".join(runs) + ", beside other work.\n"
     )  # fmt: skip
 
 
@@ -101,7 +114,7 @@ def goals(speed: list[Record], memory: dict[str, dict[str, Record]]) -> list[str
 
     def row(goal: str, met, figures: list[tuple[str, float, str]]) -> None:
         for place, (subject, value, floor) in enumerate(figures):
-            rows.append([goal if not place else "", subject, f"{value:.2f}", "yes" if met(value) else "no", floor])
+            rows.append([goal if not place else "", subject, f"{value:.3f}", "yes" if met(value) else "no", floor])
 
     def interval(of: Record) -> str:
         return "rounds from {:.2f} to {:.2f}".format(*of["interval"])

@@ -41,6 +41,10 @@ def all_steps() -> list[Step]:
     steps = [Step("tests", ("-m", "pytest", "-n", "0", "-q", "-m", "gpu", "tests"), 240)]
     for name, line in BASES.items():
         steps.append(Step(f"memory-{name}", (*memory, *line), 120))
+    # a LoRA's memory beside the plain way's
+    for name in ("sd15", "sdxl"):
+        for form in (("--plain",), ("--quantize", "nf4")):
+            steps.append(Step(f"memory-{name}-{form[-1].strip('-')}", (*memory, *BASES[name], *form), 120))
     for form in (("--quantize", "nf4"), ("--quantize", "int8wo"), ("--offload",)):
         words = "-".join(word.strip("-") for word in form)
         steps.append(Step(f"memory-flux-{words}", (*memory, *BASES["flux"], *form), 150))

@@ -64,9 +64,11 @@ def test_files_in_parts_come_back(tmp_path):
     assert large.read_bytes() == content and not list(tmp_path.glob("*.part-*"))
 
 
-def test_memory_beside_its_plan(tmp_path, capsys):
-    assert memory.main(["--out", str(tmp_path)]) == 0
+@pytest.mark.parametrize("plain", [False, True])
+def test_memory_beside_its_plan(tmp_path, capsys, plain):
+    assert memory.main(["--out", str(tmp_path), *["--plain"] * plain]) == 0
     found = json.loads((tmp_path / "memory.json").read_text())
+    assert found["plain"] is plain and ("second copy" in found["parts"]) is plain
     assert 0.7 < found["share"] < 1.3
     assert "planned" in capsys.readouterr().out
     assert Path(tmp_path / "memory.json").stat().st_size < 10_000
