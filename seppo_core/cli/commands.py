@@ -29,6 +29,7 @@ from seppo_core.io.remembered import reading_all
 from seppo_core.judging.in_memory import Media
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.fingerprint import frozen_fingerprint
+from seppo_core.models.offload import OffloadedBlocks
 from seppo_core.models.quantize import check_packages, quantize_denoiser, quantize_texts
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.report.wording import counted
@@ -131,6 +132,8 @@ def sample(config: Config, request: SampleRequest, load: Load, write: WriteSampl
         load_policy_into(adapter, config, request.checkpoint, request.weights, request.accept_changes)
         quantize_denoiser(adapter, config.model, model_dtype(config), device)
         quantize_texts(adapter, config.model, device)
+        if config.model.offload:
+            OffloadedBlocks(adapter.denoiser, device)
         adapter.pipeline.to(device)
         draw = Draw(
             adapter,

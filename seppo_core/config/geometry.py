@@ -1,7 +1,7 @@
 """Sizes, lengths and channels that a base takes, told from the configs of its models alone. Imports no torch."""
 
 from collections.abc import Mapping
-from math import isqrt
+from math import isqrt, prod
 from typing import Any
 
 Numbers = Mapping[str, Any]
@@ -71,6 +71,31 @@ def misfits(parts: Mapping[str, Numbers], height: int, width: int, frames: int) 
     elif frames > 1 and (time := _time(vae)):
         found.append(frames_problem(frames, time))
     return [problem for problem in found if problem is not None]
+
+
+def context_problem(
+    context: str | None, degree: int, parts: Mapping[str, Numbers], latents: tuple[int, ...], text: int
+) -> str | None:
+    """Why an item with `latents` (c, [f], h, w) and a caption of `text` tokens cannot be split over `degree` processes;
+    None if it can. `context` is that of the `FamilySpec`."""
+    vae, denoiser = parts["vae"], parts["transformer"]
+    packed = denoiser["in_channels"] // vae.get("z_dim", vae.get("latent_channels"))
+    side = max(_side(denoiser.get("patch_size")), isqrt(packed))
+    rows, columns = latents[-2] // side, latents[-1] // side
+    sides = [*latents[1:-2], rows, columns]
+    tokens = prod(sides)
+    heads = denoiser["num_attention_heads"]
+    counted = {f"{heads} heads of attention": heads, f"{tokens} tokens ({' x '.join(map(str, sides))})": tokens}
+    if context == "latents and text":
+        counted[f"{text} tokens of a caption (model.text_tokens)"] = text
+    uneven = [name for name, count in counted.items() if count % degree]
+    if not uneven:
+        return None
+    most = max(d for d in range(1, degree) if all(count % d == 0 for count in counted.values()))
+    return (
+        f"loop.context_parallel={degree} does not divide the {' and the '.join(uneven)} of an item; use {most}, or "
+        "another size"
+    )
 
 
 def _side(patch: Any) -> int:

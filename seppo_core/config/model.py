@@ -41,6 +41,8 @@ class FamilySpec:
     large language model."""
     scopes: tuple[str, ...] = ("all",)
     """Values that `tune.scope` may take."""
+    context: Literal["latents", "latents and text"] | None = None
+    """What diffusers' context parallelism splits over processes; None if it has no plan for the denoiser."""
     image_pipeline: str | None = None
     """Name of the image pipeline that becomes one of this family with motion modules; None if there are no such."""
     comfyui: str | None = None

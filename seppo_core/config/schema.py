@@ -104,6 +104,11 @@ class Config:
                 "optimizer.fused=true steps before it is known whether the gradients of loop.mixed_precision=fp16 are "
                 "finite; leave it out, or use bf16"
             )
+        if self.loop.context_parallel > 1 and self.model.spec.context is None:
+            raise ValueError(
+                f"loop.context_parallel={self.loop.context_parallel} splits the tokens of an item by a plan of "
+                f"diffusers, which has none for {self.model.family}; leave it at 1, or share the model (loop.sharded)"
+            )
         if self.loop.offload_reference and (self.tune.mode == "lora" or not self.holds_reference):
             raise ValueError(
                 f"loop.offload_reference=true has no effect with tune.mode={self.tune.mode} and method.name="
@@ -248,8 +253,8 @@ def _check_offload(config: Config) -> None:
         f"loop.checkpointing_share={config.loop.checkpointing_share} keeps the weights of the other blocks": (
             config.loop.checkpointing_share != 1, "recompute all",
         ),
-        f"model.quantize={config.model.quantize} keeps weights in a form that is not moved": (
-            config.model.quantize is not None, "use one of them",
+        "model.quantize=int8 keeps a second name of every matrix, which would not move": (
+            config.model.quantize == "int8", "use int8wo or nf4",
         ),
         "loop.sharded=true places the blocks itself": (config.loop.sharded, "use one of them"),
     }  # fmt: skip

@@ -36,6 +36,9 @@ class LoopConfig:
     """Precision of autocast, for policy and reference alike."""
     sharded: bool = False
     """Shard weights, gradients, moments and reference over the processes (FSDP2) instead of a copy on each."""
+    context_parallel: int = 1
+    """Number of processes in a row over which the tokens of every item are split, so that each holds that part of the
+    activations: for long clips. They count as one process for batch_size. For flux, qwen-image, ltx and wan."""
     offload_reference: bool = False
     """Keep a reference of full weights in CPU memory while it is not used: less GPU memory, more time."""
     gradient_checkpointing: bool = False
@@ -109,8 +112,13 @@ class LoopConfig:
                 f"loop.judge_samples={self.judge_samples} must be at least 2: a preference is among several"
             )
         at_least("loop", self, 1, "iterations", "updates_per_iteration", "batch_size", "micro_batch_size")
-        at_least("loop", self, 1, "checkpoint_every", "keep_checkpoints", "keep_every")
+        at_least("loop", self, 1, "context_parallel", "checkpoint_every", "keep_checkpoints", "keep_every")
         at_least("loop", self, 1, "validate_every", "validate_items", "reference_draws")
+        if self.context_parallel > 1 and self.compile is not None:
+            raise ValueError(
+                f"loop.compile={self.compile} is not tested with loop.context_parallel={self.context_parallel}, whose "
+                "processes exchange tokens within every block; leave one of them out"
+            )
         if self.sharded and self.offload_reference:
             raise ValueError("loop.offload_reference=true cannot be combined with loop.sharded=true; use one of them")
         if self.offload_activations and not self.gradient_checkpointing:

@@ -58,16 +58,30 @@ class Ranks:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def share(self, batch_size: int, micro_batch_size: int) -> range:
-        """The indices of the global batch that this process computes; ValueError if they cannot be dealt out evenly."""
-        step = self.world * micro_batch_size
-        if batch_size % step:
+    def grouped(self, size: int) -> "Ranks":
+        """Rank and number of groups of `size` processes in a row; ValueError if they do not come out even."""
+        if self.world % size:
             raise ValueError(
-                f"loop.batch_size={batch_size} is not a multiple of {self.world} processes x loop.micro_batch_size="
+                f"loop.context_parallel={size} splits every item over {size} processes, and this launch has "
+                f"{self.world}; launch a multiple of {size}"
+            )
+        return Ranks(self.rank // size, self.world // size)
+
+    def share(self, batch_size: int, micro_batch_size: int, context: int = 1) -> range:
+        """The indices of the global batch that this process computes, with the others of its group of `context`.
+
+        ValueError if they cannot be dealt out evenly.
+        """
+        groups = self.grouped(context)
+        step = groups.world * micro_batch_size
+        if batch_size % step:
+            of = "processes" if context == 1 else f"groups of {context} processes (loop.context_parallel)"
+            raise ValueError(
+                f"loop.batch_size={batch_size} is not a multiple of {groups.world} {of} x loop.micro_batch_size="
                 f"{micro_batch_size}; use e.g. {math.ceil(batch_size / step) * step}"
             )
-        share = batch_size // self.world
-        return range(self.rank * share, (self.rank + 1) * share)
+        share = batch_size // groups.world
+        return range(groups.rank * share, (groups.rank + 1) * share)
 
     def run_on_main(self, work: Callable[[], T]) -> T:
         """Calls `work` on the main process and returns its result on all. Collective.

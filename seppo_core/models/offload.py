@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from seppo_core.models.blocks import blocks
 
@@ -57,10 +58,11 @@ class _Block:
 
     def __init__(self, module: nn.Module, device: torch.device):
         self.device = device
-        self.parameters = [p for p in module.parameters() if not p.requires_grad]
+        self.places = [place for p in module.parameters() if not p.requires_grad for place in stored(p)]
         pinned = device.type == "cuda"
-        self.held = [p.data.cpu().pin_memory() if pinned else p.data for p in self.parameters]
-        self.empty = [torch.empty(0, dtype=p.dtype, device=device) for p in self.parameters]
+        now = [getattr(*place) for place in self.places]
+        self.held = [one.cpu().pin_memory() if pinned else one.cpu() for one in now]
+        self.empty = [torch.empty(0, dtype=one.dtype, device=device) for one in now]
         self.there = True
         self.arrived: torch.cuda.Event | None = None
         self.drop()
@@ -71,8 +73,7 @@ class _Block:
             return
         self.there = True
         with torch.cuda.stream(stream):
-            for parameter, held in zip(self.parameters, self.held, strict=True):
-                parameter.data = held.to(self.device, non_blocking=True, copy=True)
+            self._put([held.to(self.device, non_blocking=True, copy=True) for held in self.held])
         if stream is not None:
             self.arrived = stream.record_event()
 
@@ -82,9 +83,9 @@ class _Block:
             return
         now = torch.cuda.current_stream(self.device)
         now.wait_event(self.arrived)
-        for parameter in self.parameters:
+        for place in self.places:
             # their memory was given out on the other stream, and must not be given away while this one computes
-            parameter.data.record_stream(now)
+            getattr(*place).record_stream(now)
         self.arrived = None
 
     def drop(self) -> None:
@@ -92,5 +93,21 @@ class _Block:
         if not self.there:
             return
         self.there, self.arrived = False, None
-        for parameter, empty in zip(self.parameters, self.empty, strict=True):
-            parameter.data = empty
+        self._put(self.empty)
+
+    def _put(self, tensors: list[Tensor]) -> None:
+        for place, tensor in zip(self.places, tensors, strict=True):
+            setattr(*place, tensor)
+
+
+def stored(parameter: nn.Parameter) -> list[tuple[object, str]]:
+    """Where the numbers of a parameter are kept, as objects and names of their attributes: its own, or the parts of the
+    form that model.quantize put it into."""
+    if is_traceable_wrapper_subclass(parameter):
+        # torchao's
+        return [(parameter, name) for name in parameter.__tensor_flatten__()[0]]
+    places: list[tuple[object, str]] = [(parameter, "data")]
+    if (state := vars(parameter).get("quant_state")) is not None:
+        # bitsandbytes' in 4 bits: a scale for every 64 numbers, and one for every 256 of these
+        places += [(state, "absmax"), (state.state2, "absmax")]
+    return places

@@ -5,15 +5,18 @@ dtype of these weights. Their gradient with respect to the input passes through,
 """
 
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from packaging.version import Version
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from seppo_core.config.model import PACKAGES, ModelConfig, Quantized
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.blocks import blocks
+from seppo_core.models.offload import stored
 from seppo_core.models.tuning import lora_layers
 
 OUTLIERS = 6.0
@@ -52,7 +55,7 @@ def quantize_denoiser(adapter: Adapter, model: ModelConfig, compute: torch.dtype
         return
     if not lora_layers(adapter.denoiser):
         raise ValueError(f"model.quantize={model.quantize} freezes the base and needs a LoRA; set tune.mode=lora")
-    quantize(adapter.denoiser, model.quantize, compute, device)
+    quantize(adapter.denoiser, model.quantize, compute, device, away=model.offload)
 
 
 def quantize_texts(adapter: Adapter, model: ModelConfig, device: torch.device) -> None:
@@ -83,8 +86,13 @@ def is_large_text(module: nn.Module) -> bool:
     return not type(module).__name__.startswith("CLIP")
 
 
-def quantize(module: nn.Module, kind: Quantized, compute: torch.dtype, device: torch.device) -> None:
-    """Exchanges the matrices of the blocks of `module` (see `matrices`) for those in the form `kind`, on `device`."""
+def quantize(
+    module: nn.Module, kind: Quantized, compute: torch.dtype, device: torch.device, away: bool = False
+) -> None:
+    """Exchanges the matrices of the blocks of `module` (see `matrices`) for those in the form `kind`, on `device`.
+
+    With `away` each goes back to the CPU's memory at once, for `OffloadedBlocks`, so that `device` holds one at a time.
+    """
     found = dict(matrices(module))
     if PACKAGES[kind][0] == "torchao":
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
@@ -93,12 +101,23 @@ def quantize(module: nn.Module, kind: Quantized, compute: torch.dtype, device: t
         for linear in found.values():
             # its results have the dtype that the weight had
             quantize_(linear.to(device, compute), config)
+            if away:
+                _put_away(linear)
         return
     for name, linear in found.items():
         if kind == "nf4" and linear.in_features % BLOCK:
             continue
         parent, _, last = name.rpartition(".")
-        setattr(module.get_submodule(parent), last, _of_bitsandbytes(linear, kind, compute).to(device))
+        made = _of_bitsandbytes(linear, kind, compute, away).to(device)
+        setattr(module.get_submodule(parent), last, made)
+        if away:
+            _put_away(made)
+
+
+def _put_away(linear: nn.Module) -> None:
+    for parameter in linear.parameters():
+        for holder, name in stored(parameter):
+            setattr(holder, name, getattr(holder, name).cpu())
 
 
 def matrices(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
@@ -115,7 +134,7 @@ def matrices(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
             yield name, part
 
 
-def _of_bitsandbytes(linear: nn.Linear, kind: Quantized, compute: torch.dtype) -> nn.Linear:
+def _of_bitsandbytes(linear: nn.Linear, kind: Quantized, compute: torch.dtype, away: bool) -> nn.Linear:
     """A layer of bitsandbytes with the weights of `linear`, which it quantises as it moves to a device."""
     from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
 
@@ -127,8 +146,38 @@ def _of_bitsandbytes(linear: nn.Linear, kind: Quantized, compute: torch.dtype) -
         # a CPU with bfloat16 would repack the weights in the first pass without gradient: in another precision than
         # passes with gradient compute in, in a form that these cannot use, and only where rows are a multiple of 32
         made.support_avx512bf16_for_cpu = False
+        if away:
+            made.forward = partial(_multiplied, made)
     else:
         made = Linear8bitLt(*sizes, has_fp16_weights=False, threshold=OUTLIERS, device="meta")
         made.weight = Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     made.bias = linear.bias
     return made.eval()
+
+
+def _multiplied(layer: nn.Linear, x: Tensor) -> Tensor:
+    return _FourBits.apply(x.to(layer.compute_dtype), layer).to(x.dtype)
+
+
+class _FourBits(torch.autograd.Function):
+    """Multiplies by the matrix of a layer in 4 bits as it is at that moment.
+
+    bitsandbytes' own product keeps the weights that its first pass saw, past recomputation, until the backward pass, so
+    that every block that has gone back to the CPU would stay on the device.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, layer: nn.Linear) -> Tensor:
+        ctx.layer = layer
+        bias = None if layer.bias is None else layer.bias.to(x.dtype)
+        return nn.functional.linear(x, _in_full(layer, x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient @ _in_full(ctx.layer, gradient.dtype), None
+
+
+def _in_full(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)

@@ -31,8 +31,8 @@ IRRELEVANT = {
     "method": ("beta", "reference", "pool_window"),
     "reference_samples": ("guidance_interval", "repeat_after"),
     "loop": (
-        "iterations", "updates_per_iteration", "batch_size", "sharded", "validate_every", "validate_items",
-        "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations",
+        "iterations", "updates_per_iteration", "batch_size", "sharded", "context_parallel", "validate_every",
+        "validate_items", "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations",
         "deterministic", "judge", "judge_samples", "judge_column", "judge_places", "reference_draws", "compile",
     ),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.architecture import base_architecture
 from seppo_core.plan.counts import costs_of
-from seppo_core.plan.memory import encode_batch, memory, moments, peak
+from seppo_core.plan.memory import encode_batch, held_blocks, memory, moments, part, peak
 from seppo_core.plan.moving import moving
 from seppo_core.plan.notes import assumptions, expected_refusals, remarks, uses_half_precision
 from seppo_core.plan.result import Counts, Disk, Flops, Hours, Parameters, Plan
@@ -40,8 +40,8 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
     hours = Hours(
         training=flops.training / speed / request.gpus,
         generation=flops.generation / speed / request.gpus,
-        # the main process renders previews while the other processes wait
-        previews=flops.previews / speed,
+        # the main process, with its group, renders previews while the other processes wait
+        previews=flops.previews / speed / config.loop.context_parallel,
         prepare=None
         if items.count is None
         else _encoding(config, costs, items.count) / (per_hour * _vae_rate(costs, gpu)),
@@ -84,7 +84,7 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
     notes = remarks(config, request, plan, gpu, costs, items.sizes)
     if not plan.fits:
         notes = [*cures(config, costs, gpu, request.gpus), *notes]
-    return replace(plan, notes=[*notes, *expected_refusals(config, request)])
+    return replace(plan, notes=[*notes, *expected_refusals(config, request, costs)])
 
 
 def _vae_rate(costs: StepCosts, gpu: Gpu) -> float:
@@ -103,8 +103,8 @@ def _trained_weights(config: Config, costs: StepCosts) -> str:
 def _host(config: Config, costs: StepCosts) -> int:
     """Bytes that each process keeps in host memory."""
     vae = 0 if costs.decoding is not None else costs.weights.vae
-    base = costs.weights.base - costs.weights.outside.weights if config.model.offload else 0
-    inputs = costs.block_inputs if config.loop.offload_activations else 0
+    base = held_blocks(config, costs) if config.model.offload else 0
+    inputs = part(config, costs.block_inputs) if config.loop.offload_activations else 0
     return vae + base + inputs + config.loop.offload_reference * costs.weights.reference
 
 

@@ -10,6 +10,7 @@ from seppo_core.config.schema import Config
 from seppo_core.plan.counts import costs_of
 from seppo_core.plan.estimate import plan_of
 from seppo_core.plan.memory import memory, peak
+from seppo_core.plan.notes import uneven
 from seppo_core.plan.result import Plan, span
 from seppo_core.plan.step_costs import StepCosts
 
@@ -51,7 +52,7 @@ def propose(config: Config, request: PlanRequest) -> Proposal:
     room = GPUS[request.gpu].memory
     fitting = [
         (changes, plan_of(changed, request, costs))
-        for changes, changed in candidates(config, costs)
+        for changes, changed in candidates(config, costs, request.gpus)
         if peak(memory(changed, costs, request.gpus, room)) <= room
     ]
     if not fitting:
@@ -62,9 +63,12 @@ def propose(config: Config, request: PlanRequest) -> Proposal:
     return Proposal(changes, plan, before)
 
 
-def candidates(config: Config, costs: StepCosts) -> Iterator[tuple[dict[str, object], Config]]:
-    """Every set of changes that the schema allows, with the config that it makes."""
+def candidates(config: Config, costs: StepCosts, gpus: int = 1) -> Iterator[tuple[dict[str, object], Config]]:
+    """Every set of changes that the schema allows, with the config that it makes; on several GPUs items may be split
+    over all of them."""
     tried = {key: (None, *values) for key, values in KEYS.items() if _applies(key, costs)}
+    if gpus > 1 and config.model.spec.context is not None and uneven(config, costs, gpus) is None:
+        tried["loop.context_parallel"] = (None, gpus)
     for values in product(*tried.values()):
         changes = {
             key: value

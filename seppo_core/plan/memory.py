@@ -16,6 +16,7 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
     """Bytes that each phase of `prepare` and `train` holds at its peak, on each of `gpus`.
 
     With `loop.sharded` each holds its slice of policy, reference, gradients and moments, and for a moment whole blocks.
+    With `loop.context_parallel` it holds a part of the activations of an item.
     With `loop.offload_reference` the reference is there only while it predicts. `prepare` is that of the batch that it
     would come down to on a GPU with `of_gpu` bytes; without, of the batch that the config names.
     """
@@ -51,12 +52,14 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
         "optimizer step": held | gradients | {"steps of all weights": 0 if in_place else -(-trained // slices)},
     }
     if loop.offload_reference:
-        phases["reference's errors"] = held | reference | gradients | {"activations": costs.reference_peak}
+        phases["reference's errors"] = (
+            held | reference | gradients | {"activations": part(config, costs.reference_peak)}
+        )
     drawn: dict[str, Cost | None] = {"generation": costs.denoising, "previews": costs.previewing}
     for name, cost in drawn.items():
         if cost is not None:
             with_it = reference if name == "generation" else {}
-            phases[name] = held | with_it | predicting | {"activations": cost.peak}
+            phases[name] = held | with_it | predicting | {"activations": part(config, cost.peak)}
     if costs.decoding is not None:
         # samples that go through pixels are decoded while the reference is still there
         pixels = config.reference_samples.reencode or config.loop.judge is not None
@@ -68,9 +71,14 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
 def activations(config: Config, costs: StepCosts) -> int:
     """Bytes of a micro-batch's activations on the GPU at their peak."""
     peak = costs.steps[config.loop.gradient_checkpointing].peak
-    if not config.loop.offload_activations:
-        return peak
-    return max(peak - costs.block_inputs, costs.reference_peak)
+    if config.loop.offload_activations:
+        peak = max(peak - costs.block_inputs, costs.reference_peak)
+    return part(config, peak)
+
+
+def part(config: Config, size: int) -> int:
+    """What a process holds of an item's activations of `size` bytes (loop.context_parallel)."""
+    return -(-size // config.loop.context_parallel)
 
 
 def preparing(config: Config, costs: StepCosts, batch: int) -> dict[str, int]:
@@ -111,9 +119,19 @@ def in_fewer_bits(size: int, matrices: Matrices | None, kind: Quantized | None) 
 
 def held_base(config: Config, costs: StepCosts) -> int:
     """Bytes of the policy's base on the GPU: with `model.offload` those of two blocks, and what stands outside."""
-    if config.model.offload:
-        return costs.weights.outside.weights + 2 * costs.weights.block.weights
-    return in_fewer_bits(costs.weights.base, costs.weights.matrices.get(costs.component), config.model.quantize)
+    weights = costs.weights
+    if not config.model.offload:
+        return in_fewer_bits(weights.base, weights.matrices.get(costs.component), config.model.quantize)
+    # blocks are alike in what part of them are matrices
+    share = held_blocks(config, costs) / (weights.base - weights.outside.weights)
+    return weights.outside.weights + round(2 * share * weights.block.weights)
+
+
+def held_blocks(config: Config, costs: StepCosts) -> int:
+    """Bytes of the frozen blocks, in the form that they are kept in."""
+    weights = costs.weights
+    matrices = weights.matrices.get(costs.component)
+    return in_fewer_bits(weights.base - weights.outside.weights, matrices, config.model.quantize)
 
 
 def transient(config: Config, costs: StepCosts) -> int:

@@ -3,6 +3,7 @@
 from seppo_core.config.gpus import Gpu
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
+from seppo_core.plan.memory import held_blocks
 from seppo_core.plan.notes import uses_half_precision
 from seppo_core.plan.result import Counts
 from seppo_core.plan.step_costs import StepCosts
@@ -29,12 +30,16 @@ def moving(config: Config, costs: StepCosts, gpu: Gpu, counts: Counts, request: 
     solving = 0
     if costs.denoising is not None:
         solving = counts.generated * costs.calls // (1 + costs.guided) // config.reference_samples.batch_size
+    # every one of a group brings all weights into that form, for its part of the tokens
+    each_of = loop.context_parallel
     if model.quantize is not None:
         held = costs.weights.matrices[costs.component].numbers
-        each = held * ((0.5 if model.quantize == "nf4" else 1) + IN_FULL) / (1e9 * gpu.bandwidth)
+        each = each_of * held * ((0.5 if model.quantize == "nf4" else 1) + IN_FULL) / (1e9 * gpu.bandwidth)
         # the backward pass needs them again
-        return waited + each * (micro_batches * (passes + 1) + solving)
-    fetched = (costs.weights.base - costs.weights.outside.weights) / (1e9 * gpu.link)
+        waited += each * (micro_batches * (passes + 1) + solving)
+    if not model.offload:
+        return waited
+    fetched = each_of * held_blocks(config, costs) / (1e9 * gpu.link)
     speed = 1e12 * request.utilisation * (gpu.half if uses_half_precision(config) else gpu.single)
     step = costs.steps[loop.gradient_checkpointing].flops / speed
     sampled = 0.0 if costs.denoising is None else max(0.0, fetched - costs.denoising.flops / speed)

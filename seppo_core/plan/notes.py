@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from seppo_core.config.geometry import context_problem
 from seppo_core.config.gpus import GIB, Gpu
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.advice import of_sizes, often, uses
+from seppo_core.plan.architecture import base_architecture
 from seppo_core.plan.result import Plan, span
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.run.status import read_status
@@ -20,15 +22,25 @@ def uses_half_precision(config: Config) -> bool:
     return config.loop.mixed_precision != "no" or (config.tune.mode == "lora" and config.model.dtype != "float32")
 
 
-def expected_refusals(config: Config, request: PlanRequest) -> list[str]:
+def expected_refusals(config: Config, request: PlanRequest, costs: StepCosts) -> list[str]:
     """Errors with which `train` would refuse this number of GPUs at its start."""
-    loop, step = config.loop, request.gpus * config.loop.micro_batch_size
+    loop, context = config.loop, config.loop.context_parallel
+    groups = request.gpus // context
+    step = groups * loop.micro_batch_size
     notes = []
-    if loop.batch_size % step:
+    if request.gpus % context:
         notes.append(
-            f"train will refuse this: loop.batch_size={loop.batch_size} is not a multiple of {request.gpus} GPUs x "
+            f"train will refuse this: loop.context_parallel={context} splits every item over {context} GPUs, and there "
+            f"are {request.gpus}; use --gpus {-(-request.gpus // context) * context}"
+        )
+    elif loop.batch_size % step:
+        of = "GPUs" if context == 1 else f"groups of {context} GPUs"
+        notes.append(
+            f"train will refuse this: loop.batch_size={loop.batch_size} is not a multiple of {groups} {of} x "
             f"loop.micro_batch_size={loop.micro_batch_size}; use e.g. {-(-loop.batch_size // step) * step}"
         )
+    if problem := uneven(config, costs, context):
+        notes.append(f"train will refuse this: {problem}")
     if loop.sharded and request.gpus == 1:
         notes.append("train will refuse this: loop.sharded=true splits one model between GPUs; use --gpus 2 or more")
     if loop.sharded and loop.mixed_precision == "fp16":
@@ -36,6 +48,15 @@ def expected_refusals(config: Config, request: PlanRequest) -> list[str]:
             "train will refuse this: loop.sharded=true cannot be combined with loop.mixed_precision=fp16; use bf16"
         )
     return notes
+
+
+def uneven(config: Config, costs: StepCosts, degree: int) -> str | None:
+    """Why items of `config` cannot be split over `degree` GPUs; None if they can."""
+    if degree == 1:
+        return None
+    # every family that can be split has captions of a set length
+    text = vars(config.model)["text_tokens"]
+    return context_problem(config.model.spec.context, degree, base_architecture(config).parts, costs.latent_shape, text)
 
 
 def remarks(
@@ -123,6 +144,14 @@ def assumptions(config: Config, request: PlanRequest, gpu: Gpu) -> list[str]:
         "time for reading data, communication between GPUs and text encoding is not included",
         "activations are counted op by op with fused attention (SDPA, xformers), plus 1 GiB for CUDA's context and "
         "workspaces; fragmentation, which adds 5 to 10 %, is not included",
+        *(
+            []
+            if config.loop.context_parallel == 1
+            else [
+                f"each of {config.loop.context_parallel} GPUs holds an equal part of an item's activations "
+                "(loop.context_parallel); what attention sends between them, in every block, is not included"
+            ]
+        ),
         "every item is assumed to have its own caption in the cache",
         *judge,
     ]

@@ -25,7 +25,8 @@ def _in_half_precision(gpu: Gpu) -> Change:
 def _in_shards(gpu: Gpu, gpus: int) -> Change:
     def change(config: Config) -> Config:
         half = config.loop.mixed_precision == "fp16"
-        if gpus == 1 or config.loop.sharded or (half and not gpu.bfloat16):
+        placed = config.loop.sharded or config.model.offload or config.model.quantize is not None
+        if gpus == 1 or placed or (half and not gpu.bfloat16):
             return config
         # shards know neither float16's scaling nor 8-bit moments
         config = _set("optimizer", name="adamw")(config)

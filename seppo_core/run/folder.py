@@ -42,13 +42,16 @@ FREE_KEYS = (
     "loop.keep_best",
     "loop.micro_batch_size",
     "loop.sharded",
+    "loop.context_parallel",
     "loop.offload_reference",
+    "loop.offload_activations",
     "loop.gradient_checkpointing",
     "loop.deterministic",
     "loop.checkpointing_share",
     "loop.compile",
     "loop.attention",
     "optimizer.fused",
+    "model.offload",
     "reference_samples.batch_size",
 )
 """Keys that may differ on a resume: they decide how a run is computed, and change weights by rounding at most. After

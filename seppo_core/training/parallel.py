@@ -12,9 +12,11 @@ from torch.distributed.fsdp import fully_shard
 
 from seppo_core.config.training import LoopConfig
 from seppo_core.distributed.dtensor import shard_like, to_full
+from seppo_core.distributed.ranks import Ranks
 from seppo_core.methods.reference import LoraView, Reference, SwappedWeightsReference, make_reference
 from seppo_core.models.blocks import blocks
 from seppo_core.models.compiling import compile_blocks
+from seppo_core.models.context import TokenSplit
 from seppo_core.models.offload import OffloadedBlocks
 from seppo_core.models.tuning import lora_layers
 
@@ -23,10 +25,23 @@ class ParallelStrategy(ABC):
     """Places policy and reference on the processes; gathers and spreads the optimizer's state."""
 
     collective: bool
-    """Whether a forward pass needs all processes at once."""
+    """Whether a forward pass needs all processes at once, or all of a group."""
 
-    def __init__(self, accelerator: Accelerator, loop: LoopConfig):
+    def __init__(self, accelerator: Accelerator, loop: LoopConfig, text_too: bool = False):
+        """`text_too`: whether captions are split with the latents (`FamilySpec.context`)."""
         self.accelerator, self.loop = accelerator, loop
+        size, ranks = loop.context_parallel, Ranks.of(accelerator)
+        self.groups = ranks.grouped(size)
+        """Which group this process is of, and how many there are; a group sees the same items."""
+        self.leads = ranks.rank % size == 0
+        """Whether this process writes down what its group makes."""
+        self._split = None if size == 1 else TokenSplit(size, accelerator.device, text_too)
+        self.collective = self.collective or size > 1
+
+    def divisor(self, micro_batches: int) -> float:
+        """What to divide the loss of each of so many micro-batches by. Gradients are averaged over all processes, and
+        those of a group are parts, which have to be added."""
+        return micro_batches / self.loop.context_parallel
 
     def saving(self) -> AbstractContextManager:
         """Context of the forward passes that a backward pass follows: where what it needs is kept."""
@@ -35,14 +50,17 @@ class ParallelStrategy(ABC):
         return save_on_cpu(pin_memory=self.accelerator.device.type == "cuda")
 
     def place(self, denoiser: nn.Module, with_reference: bool) -> Reference | None:
-        """Moves the tuned denoiser to its device, makes its reference, and compiles both where `loop.compile` asks for
-        it; to be called before the optimizer is made."""
+        """Moves the tuned denoiser to its device, makes its reference, splits the tokens of both, and compiles both
+        where `loop` asks for it; to be called before the optimizer is made."""
         reference = self._place(denoiser, with_reference)
-        if self.loop.compile is not None:
+        if self._split is not None or self.loop.compile is not None:
             with nullcontext(denoiser) if reference is None else reference.active() as other:
-                # a copy is taken of plain blocks, and has its own compiled
+                # a copy is taken of plain blocks, and has its own changed
                 for module in {denoiser, other}:
-                    compile_blocks(module, self.loop.compile)
+                    if self._split is not None:
+                        self._split.apply(module)
+                    if self.loop.compile is not None:
+                        compile_blocks(module, self.loop.compile)
         return reference
 
     @abstractmethod
@@ -74,8 +92,8 @@ class Replicated(ParallelStrategy):
 
     collective = False
 
-    def __init__(self, accelerator: Accelerator, loop: LoopConfig, offload_base: bool = False):
-        super().__init__(accelerator, loop)
+    def __init__(self, accelerator: Accelerator, loop: LoopConfig, text_too: bool = False, offload_base: bool = False):
+        super().__init__(accelerator, loop, text_too)
         self.offload_base = offload_base
 
     def _place(self, denoiser, with_reference):
@@ -112,8 +130,8 @@ class Sharded(ParallelStrategy):
 
     collective = True
 
-    def __init__(self, accelerator: Accelerator, loop: LoopConfig):
-        super().__init__(accelerator, loop)
+    def __init__(self, accelerator: Accelerator, loop: LoopConfig, text_too: bool = False):
+        super().__init__(accelerator, loop, text_too)
         if accelerator.num_processes < 2:
             raise ValueError("loop.sharded=true shares one model between processes, and there is one; launch several")
         if accelerator.mixed_precision == "fp16":
@@ -161,6 +179,11 @@ class Sharded(ParallelStrategy):
         fully_shard(model, mesh=self.mesh, reshard_after_forward=True)
 
 
-def make_strategy(accelerator: Accelerator, loop: LoopConfig, offload_base: bool = False) -> ParallelStrategy:
-    """How `loop` asks for it; `offload_base` is the offloading of the frozen blocks, of a model that is not sharded."""
-    return Sharded(accelerator, loop) if loop.sharded else Replicated(accelerator, loop, offload_base)
+def make_strategy(
+    accelerator: Accelerator, loop: LoopConfig, offload_base: bool = False, text_too: bool = False
+) -> ParallelStrategy:
+    """How `loop` asks for it; `offload_base` is the offloading of the frozen blocks, of a model that is not sharded.
+    `text_too` is that captions are split where tokens are. ValueError if these processes cannot have it so."""
+    if loop.sharded:
+        return Sharded(accelerator, loop, text_too)
+    return Replicated(accelerator, loop, text_too, offload_base)

@@ -199,8 +199,8 @@ class ReferenceSamples:
             collective, chunks = self.layout.collective, len(missing)
             for number in self._rounds(chunks) if collective else self._claims(chunks, work, stop.store):
                 stop.check_local()
-                if number is None:
-                    generate(missing[0])
+                if number is None or not self.layout.leads:
+                    generate(missing[number or 0])
                 else:
                     buffers[missing[number].start // self.size].fill(generate, [missing[number]])
                     # of all processes: what comes before is done, or nearly
@@ -230,8 +230,9 @@ class ReferenceSamples:
 
         The number is None if only others still have a chunk: this process then samples with them and drops the result.
         """
-        for first in range(0, chunks, self.ranks.world):
-            number = first + self.ranks.rank
+        groups = self.layout.groups
+        for first in range(0, chunks, groups.world):
+            number = first + groups.rank
             yield number if number < chunks else None
 
 

@@ -23,6 +23,7 @@ from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
 from seppo_core.models.compiling import check_compiler
+from seppo_core.models.context import check_context
 from seppo_core.models.loading import wants_float32
 from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath, NoisePath
 from seppo_core.models.quantize import check_packages, quantize_denoiser, quantize_texts
@@ -103,7 +104,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     # the first Accelerator of a process fixes its precision
     accelerator = make_accelerator(config.loop.mixed_precision, config.loop.deterministic)
     ranks = Ranks.of(accelerator)
-    ranks.share(config.loop.batch_size, config.loop.micro_batch_size)
+    ranks.share(config.loop.batch_size, config.loop.micro_batch_size, config.loop.context_parallel)
     lock = FolderLock(folder)
     changes: list[Callable[[], None]] = []
     judges: list[PreviewJudge] = []
@@ -127,6 +128,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
         method = make_method(config.method)
         noise_path = with_method(adapter.path, method)
         _check_latents(config, cache, adapter)
+        check_context(adapter, config.model, config.loop.context_parallel, tuple(cache.latent_shape))
         quantize_texts(adapter, config.model, accelerator.device)
         preview = make_preview(config, adapter, folder)
         if preview is not None or config.reference_samples.reencode or config.loop.judge is not None:

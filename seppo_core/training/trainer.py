@@ -52,9 +52,10 @@ class Trainer:
         self.previews = PreviewRounds(parts)
         loop = config.loop
         self.accelerator = parts.accelerator
-        self.layout = make_strategy(self.accelerator, loop, config.model.offload)
+        text_too = config.model.spec.context == "latents and text"
+        self.layout = make_strategy(self.accelerator, loop, config.model.offload, text_too)
         self.ranks = Ranks.of(self.accelerator)
-        self.share = self.ranks.share(loop.batch_size, loop.micro_batch_size)
+        self.share = self.ranks.share(loop.batch_size, loop.micro_batch_size, loop.context_parallel)
         size = loop.micro_batch_size
         self.micro_batches = [range(first, first + size) for first in range(self.share.start, self.share.stop, size)]
         self.total = loop.iterations * loop.updates_per_iteration
@@ -216,7 +217,7 @@ class Trainer:
             with sync, self.accelerator.autocast():
                 with self.layout.saving():
                     loss, metrics = self.method.loss(self.adapter, self.policy, self.reference, batch, observed)
-                self.accelerator.backward(loss / count)
+                self.accelerator.backward(loss / self.layout.divisor(count))
                 if number == 0 and "gap_size" in metrics and self._looks_at_gap(update):
                     check_parted(self.adapter, self._denoiser, self.reference, batch, float(metrics["gap_size"]))
             _add(totals, {"loss": loss.detach()} | metrics, count)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from seppo_core.cache.reader import WinnerCache
-from seppo_core.distributed.ranks import Ranks
 from seppo_core.io import purposes
 from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.methods.errors import accuracy
@@ -117,16 +116,16 @@ class Validation:
     @torch.no_grad()
     def _errors(self) -> Tensor:
         """Errors of the policy on the items' views, (views, n), float64 on the CPU; the same on all processes."""
-        ranks, device = Ranks.of(self.layout.accelerator), self.layout.accelerator.device
+        groups, device = self.layout.groups, self.layout.accelerator.device
         found = torch.zeros(len(self.views), len(self.items), dtype=torch.float64)
         chunks = [range(i, min(i + self.chunk, len(self.items))) for i in range(0, len(self.items), self.chunk)]
-        for first in range(0, len(chunks), ranks.world):
-            number = first + ranks.rank
+        for first in range(0, len(chunks), groups.world):
+            number = first + groups.rank
             # a forward pass of a sharded model needs all processes
             if number < len(chunks) or self.layout.collective:
                 places = chunks[number % len(chunks)]
                 errors = self._chunk(places, device)
-                if number < len(chunks):
+                if number < len(chunks) and self.layout.leads:
                     found[:, places.start : places.stop] = errors.double().cpu()
         # each is 0 on all processes but one
         return self.layout.accelerator.reduce(found.to(device), reduction="sum").cpu()

@@ -18,6 +18,7 @@ class QwenImageModel(ImageModel):
         comfyui="seppo_image.comfyui:qwen_image",
         autoencoder="AutoencoderKLQwenImage",
         flow=True,
+        context="latents and text",
     )
     family: str = "qwen-image"
     text_tokens: int = 512

@@ -18,6 +18,7 @@ class LTXModel(VideoModel):
         comfyui="seppo_video.comfyui:ltx",
         autoencoder="AutoencoderKLLTXVideo",
         flow=True,
+        context="latents",
     )
     family: str = "ltx"
     fps: int = 25

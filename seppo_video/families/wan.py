@@ -18,6 +18,7 @@ class WanModel(VideoModel):
         comfyui="seppo_video.comfyui:wan",
         autoencoder="AutoencoderKLWan",
         flow=True,
+        context="latents",
     )
     family: str = "wan"
     fps: int = 16

@@ -15,6 +15,7 @@ from seppo_core.plan.fit import candidates, propose
 from seppo_core.plan.memory import memory
 from seppo_core.plan.report import print_plan
 from seppo_image.config import ImageConfig
+from seppo_video.config import VideoConfig
 
 FLUX = str(Path(__file__).parents[2] / "configs/image/flux_dev_lora_seppo.yaml")
 ON_24 = PlanRequest(gpu="rtx4090", items=20000, fit=True)
@@ -102,3 +103,42 @@ def test_hours_of_what_moves_by_hand(config):
 
     taken = moving(with_model(config, offload=True), costs, slow, plan.counts, ON_24)
     assert taken == pytest.approx(fetched * (3 * micro_batches + solver_steps), rel=0.05)
+
+
+def test_an_item_over_several_gpus_by_hand(config):
+    costs = costs_of(config)
+    two = replace(config, loop=replace(config.loop, context_parallel=2))
+    whole, halves = (memory(one, costs, 2) for one in (config, two))
+    for phase in ("training", "generation", "previews"):
+        assert halves[phase]["activations"] == -(-whole[phase]["activations"] // 2), phase
+        rest = {name: size for name, size in whole[phase].items() if name != "activations"}
+        assert rest == {name: size for name, size in halves[phase].items() if name != "activations"}
+    assert halves["prepare"] == whole["prepare"] and halves["decoding"] == whole["decoding"]
+    # two GPUs work on one item or each on its own; previews alone take half the time
+    on_two = replace(ON_24, fit=False, gpus=2)
+    alone, split = (make_plan(one, on_two) for one in (config, two))
+    assert split.hours.training == alone.hours.training and split.hours.previews == alone.hours.previews / 2
+    assert any("what attention sends between them" in line for line in split.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("degree", "gpus", "told"),
+    [
+        (2, 3, "over 2 GPUs, and there are 3; use --gpus 4"),
+        (2, 10, "is not a multiple of 5 groups of 2 GPUs x loop.micro_batch_size=1; use e.g. 20"),
+        (5, 5, "loop.context_parallel=5 does not divide the 24 heads of attention and the 4096 tokens (64 x 64) and "),
+        (4, 8, None),
+    ],
+)
+def test_what_train_will_refuse_of_a_split_is_told(config, degree, gpus, told):
+    split = replace(config, loop=replace(config.loop, context_parallel=degree, batch_size=16, micro_batch_size=1))
+    notes = [note for note in make_plan(split, replace(ON_24, fit=False, gpus=gpus)).notes if "train will" in note]
+    assert (told is None and not notes) or told in notes[0]
+
+
+def test_a_clip_is_proposed_over_two_gpus():
+    wan = load_config(str(Path(FLUX).parents[1] / "video/wan21_14b_lora_seppo_24gb.yaml"), VideoConfig)
+    long = replace(wan, loop=replace(wan.loop, offload_activations=False))
+    assert propose(long, ON_24).changes == {"loop.offload_activations": True}
+    found = propose(long, replace(ON_24, gpus=2))
+    assert found.changes == {"loop.context_parallel": 2} and found.plan.fits and not found.before.fits

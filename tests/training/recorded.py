@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from seppo_core.config.loader import load_config
 from seppo_core.methods.seppo import Seppo
 from seppo_core.training.optim import Stepper
-from seppo_image import commands
+from seppo_image import commands as of_images
 from seppo_image.config import ImageConfig
+from seppo_video import commands as of_clips
+from seppo_video.config import VideoConfig
 
 
-def record(config: ImageConfig, path: Path) -> None:
+def record(config: ImageConfig | VideoConfig, path: Path) -> None:
     """Trains, and saves of the first batch the errors (b,) of this process's share, and every gradient before it is
     clipped."""
     seen: dict[str, list[torch.Tensor]] = {}
@@ -36,10 +38,11 @@ def record(config: ImageConfig, path: Path) -> None:
         return step(self, loss)
 
     with mock.patch.object(Seppo, "preference", watched), mock.patch.object(Stepper, "step", stepped):
-        commands.train(config)
+        (of_clips if isinstance(config, VideoConfig) else of_images).train(config)
 
 
 if __name__ == "__main__":
     for name in sys.argv[2:]:
         file = Path(sys.argv[1]) / f"{Path(name).stem}-{os.environ['RANK']}.safetensors"
-        record(load_config(Path(name), ImageConfig), file)
+        is_clips = "frames:" in Path(name).read_text()
+        record(load_config(Path(name), VideoConfig if is_clips else ImageConfig), file)

@@ -5,17 +5,21 @@ bitsandbytes and torchao speak up at every start beside a CPU's torch, so that `
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from seppo_core.cache.manifest import Manifest
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.methods.reference import LoraView
 from seppo_core.models.compiling import compile_blocks
+from seppo_core.models.offload import OffloadedBlocks, _Block
 from seppo_core.models.quantize import matrices, quantize, quantize_texts
 from seppo_core.models.tuning import lora_layers, trainable_parameters, trainable_state, tune_lora
 from seppo_core.plan.memory import in_fewer_bits
@@ -23,6 +27,8 @@ from seppo_core.plan.weights import _matrices
 from seppo_core.run.history import read_metrics
 from seppo_image import commands
 from tests import tiny
+from tests.contract.rows import FAMILIES
+from tests.contract.test_runs import base_of, bases, config_of, write_winners  # noqa: F401
 from tests.dying import killed_before_update
 from tests.training.test_resume import assert_same_run, final
 
@@ -173,6 +179,89 @@ def test_a_run_on_it_goes_on_bit_for_bit_and_exports_a_lora_for_the_plain_base(w
     StableDiffusionPipeline.from_pretrained(tmp_path / "full", safety_checker=None)
     commands.sample(config("run"), SampleRequest(prompts=("a red wall",), steps=2, out=str(tmp_path / "samples")))
     assert list((tmp_path / "samples").rglob("*.png"))
+
+
+class Row(nn.Module):
+    """Six blocks, recomputed in the backward pass, between layers of other sizes."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(8, 128)
+        self.layers = nn.ModuleList(
+            [nn.Sequential(nn.LayerNorm(128), nn.Linear(128, 256), nn.GELU(), nn.Linear(256, 128)) for _ in range(6)]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for layer in self.layers:
+            x = x + checkpoint(layer, x, use_reentrant=False)
+        return x
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8wo", "float8wo"])
+def test_in_fewer_bits_and_on_the_cpu_at_once(kind, monkeypatch):
+    """The same numbers as of blocks that stay, and what was fetched is freed when the block has computed."""
+    found, fetched, most = [], {}, 0
+    put = _Block._put
+
+    def recorded(self, tensors):
+        put(self, tensors)
+        storages = [tensor.untyped_storage() for tensor in tensors if tensor.numel()]
+        fetched[id(self)] = fetched.get(id(self), []) + storages
+
+    def count(*_):
+        # a storage that only this list holds was freed
+        nonlocal most
+        alive = [any(torch._C._storage_Use_Count(s._cdata) > 1 for s in held) for held in fetched.values()]
+        most = max(most, sum(alive))
+
+    monkeypatch.setattr(_Block, "_put", recorded)
+    for away in (False, True):
+        row = Row().requires_grad_(False)
+        tune_lora(row, r"layers\.\d\.(1|3)", rank=2)
+        generator = torch.Generator().manual_seed(5)
+        for parameter in trainable_parameters(row).values():
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+        quantize(row, kind, torch.float32, CPU, away)
+        if away:
+            OffloadedBlocks(row, CPU)
+            for layer in row.layers:
+                layer.register_forward_hook(count)
+        row.to(CPU)
+        for _ in range(2):
+            for parameter in trainable_parameters(row).values():
+                parameter.grad = None
+            y = row(torch.randn(3, 8, generator=torch.Generator().manual_seed(1)))
+            y.square().mean().backward()
+            found.append((y.detach(), [parameter.grad for parameter in trainable_parameters(row).values()]))
+    (y, gradients), _, *others = found
+    assert len(gradients) == 24 and all(gradient.abs().sum() > 0 for gradient in gradients)
+    for other, theirs in others:
+        torch.testing.assert_close(y, other, rtol=1e-5, atol=1e-5)
+        for gradient, one in zip(gradients, theirs, strict=True):
+            torch.testing.assert_close(gradient, one, rtol=1e-4, atol=1e-6)
+    assert 1 <= most <= 2
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8wo"])
+def test_a_run_in_fewer_bits_on_the_cpu_is_one_that_stays(bases, tmp_path, kind):  # noqa: F811
+    row = next(row for row in FAMILIES if row.name == "flux-dev")
+    write_winners(tmp_path / "winners", row)
+    config = config_of(base_of(bases, row), tmp_path, row, "lora")
+    commands.prepare(config)
+    for name, offload in (("stays", False), ("away", True)):
+        model = replace(config.model, quantize=kind, offload=offload)
+        loop = replace(config.loop, gradient_checkpointing=True)
+        one = replace(config, run=str(tmp_path / name), model=model, loop=loop)
+        commands.train(one)
+        commands.sample(one, SampleRequest(prompts=("a red wall",), steps=2, out=str(tmp_path / f"{name}-drawn")))
+    lines, others = (read_metrics(tmp_path / name) for name in ("away", "stays"))
+    for a, b in zip(lines, others, strict=True):
+        for key in ("loss", "winner_error", "grad_norm"):
+            assert a[key] == pytest.approx(b[key], rel=1e-4), (a["update"], key)
+    pixels = [np.asarray(Image.open(next((tmp_path / f"{n}-drawn").glob("*.png")))) for n in ("away", "stays")]
+    assert np.abs(pixels[0].astype(int) - pixels[1]).max() <= 2
 
 
 def test_text_encoders_but_for_their_widest_part(tmp_path):

@@ -149,6 +149,6 @@ def test_motion_in_shards_equals_one_process(clips, tmp_path):
     assert a.keys() == b.keys() and all("motion_modules" in name for name in a)
 
 
-def test_one_process_has_nothing_to_share():
+def test_one_process_has_nothing_to_share(workshop, tmp_path):
     with pytest.raises(ValueError, match=r"loop\.sharded=true shares one model between processes, and there is one"):
         make_strategy(Accelerator(), LoopConfig(sharded=True))
