@@ -1,6 +1,7 @@
 """Options of the commands that are not part of the config. Imports no torch."""
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 from seppo_core.config.aliases import RENAMED
@@ -37,6 +38,9 @@ class PlanRequest:
     """Number of GPUs, each with a process of its own."""
     utilisation: float = 0.35
     """Share of the peak speed of the GPU that the run is assumed to reach."""
+    host_memory: float | None = None
+    """Memory of the machine itself in GiB, which the processes of its GPUs share; None takes this machine's if it has
+    such a GPU, and else checks nothing."""
     items: int | None = None
     """Number of winners; None counts those in data.cache or data.source, if they exist."""
     json: bool = False
@@ -48,6 +52,8 @@ class PlanRequest:
         for name, value in [("gpus", self.gpus), ("items", self.items)]:
             if value is not None and value < 1:
                 raise ValueError(f"--{name} {value} must be at least 1")
+        if self.host_memory is not None and not 0 < self.host_memory < inf:
+            raise ValueError(f"--host_memory {self.host_memory} must be above 0 GiB")
         if not 0 < self.utilisation <= 1:
             raise ValueError(f"--utilisation {self.utilisation} is a share; it must lie in 0 to 1")
 

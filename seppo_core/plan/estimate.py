@@ -11,6 +11,7 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.architecture import base_architecture
 from seppo_core.plan.counts import costs_of
+from seppo_core.plan.host import host_memory, processes
 from seppo_core.plan.memory import encode_batch, held_blocks, memory, moments, part, peak
 from seppo_core.plan.moving import moving
 from seppo_core.plan.notes import assumptions, expected_refusals, remarks, uses_half_precision
@@ -57,7 +58,8 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
             first_epoch=trained_on * (item + sample) / speed / request.gpus,
             later_epoch=trained_on * later / speed / request.gpus,
         )
-    held = peak(phases)
+    on_host, of_host = _host(config, costs), host_memory(request)
+    fits = peak(phases) <= gpu.memory
     plan = Plan(
         run=config.run,
         base=config.model.base,
@@ -69,8 +71,10 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
         parameters=Parameters(costs.weights.parameters, costs.weights.trained, _trained_weights(config, costs)),
         phases=phases,
         activations={"without checkpointing": costs.steps[False].peak, "with checkpointing": costs.steps[True].peak},
-        host=_host(config, costs),
-        host_at_start=_host(config, costs) + sum(costs.weights.texts.values()),
+        host=on_host,
+        host_at_start=on_host + sum(costs.weights.texts.values()),
+        of_host=of_host,
+        on_one_host=processes(request),
         counts=counts,
         flops=flops,
         hours=hours,
@@ -78,11 +82,12 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
         items=items.count,
         items_from=items.origin,
         encode_batch_size=encode_batch(config, costs, gpu.memory),
-        fits=held <= gpu.memory,
+        fits=fits,
         assumptions=assumptions(config, request, gpu),
     )
+    plan = replace(plan, fits=fits and plan.fits_host)
     notes = remarks(config, request, plan, gpu, costs, items.sizes)
-    if not plan.fits:
+    if not fits:
         notes = [*cures(config, costs, gpu, request.gpus), *notes]
     return replace(plan, notes=[*notes, *expected_refusals(config, request, costs)])
 

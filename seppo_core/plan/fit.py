@@ -11,7 +11,7 @@ from seppo_core.plan.counts import costs_of
 from seppo_core.plan.estimate import plan_of
 from seppo_core.plan.memory import memory, peak
 from seppo_core.plan.notes import uneven
-from seppo_core.plan.result import Plan, span
+from seppo_core.plan.result import Plan, host_words, span
 from seppo_core.plan.step_costs import StepCosts
 
 SAME = 1.05
@@ -55,6 +55,8 @@ def propose(config: Config, request: PlanRequest) -> Proposal:
         for changes, changed in candidates(config, costs, request.gpus)
         if peak(memory(changed, costs, request.gpus, room)) <= room
     ]
+    # the machine's own memory too
+    fitting = [one for one in fitting if one[1].fits]
     if not fitting:
         return Proposal({}, before, before)
     least = min(plan.hours.total for _, plan in fitting)
@@ -98,6 +100,7 @@ def told(found: Proposal) -> list[str]:
         ),
         f"  {held / GIB:.1f} GiB instead of {max(sum(p.values()) for p in before.phases.values()) / GIB:.1f}, "
         f"{span(plan.hours.total)} instead of {span(before.hours.total)} ({more:+.0%})",
+        f"  {host_words(plan)}",
     ]
 
 

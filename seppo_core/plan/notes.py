@@ -9,7 +9,7 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.advice import of_sizes, often, uses
 from seppo_core.plan.architecture import base_architecture
-from seppo_core.plan.result import Plan, span
+from seppo_core.plan.result import Plan, host_words, span
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.run.status import read_status
 
@@ -69,6 +69,11 @@ def remarks(
         notes.append(
             f"data.encode_batch_size={config.data.encode_batch_size} does not fit {gpu.title}; prepare reduces it to "
             f"{plan.encode_batch_size} automatically, and its memory above is for that batch"
+        )
+    if not plan.fits_host:
+        notes.append(
+            f"the machine is too small: the run holds {host_words(plan)}; keep less there (model.quantize: nf4 under "
+            "model.offload, loop.offload_activations: false), or take fewer processes on one machine"
         )
     if config.loop.offload_reference:
         notes.append(

@@ -73,7 +73,9 @@ def _memory(plan: Plan) -> list[str]:
         lines.append(_row(phase, gib(total), "" if total <= plan.memory_of_gpu else "does not fit"))
         lines += [_row(f"  {part}", gib(size)) for part, size in sorted(parts.items(), key=lambda pair: -pair[1])]
     lines += [_row(f"activations {words}", gib(size)) for words, size in plan.activations.items()]
-    lines.append(_row("host memory", gib(plan.host), "per process"))
+    short = "" if plan.fits_host else "; does not fit"
+    of = "" if plan.of_host is None else f", {plan.on_one_host} in {gib(plan.of_host)}{short}"
+    lines.append(_row("host memory", gib(plan.host), f"per process{of}"))
     lines.append(
         _row("host memory at the start", gib(plan.host_at_start), "with text encoders, which are freed afterwards")
     )

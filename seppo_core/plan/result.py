@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from seppo_core.config.gpus import GIB
 from seppo_core.plan.memory import Phases
 
 
@@ -107,6 +108,10 @@ class Plan:
     """Bytes that each process keeps in host memory."""
     host_at_start: int
     """Host bytes at the start, until the text encoders are freed."""
+    of_host: int | None
+    """Bytes of the machine's own memory; None if they are not known."""
+    on_one_host: int
+    """Processes that share it."""
     counts: Counts
     flops: Flops
     hours: Hours
@@ -118,6 +123,20 @@ class Plan:
     fits: bool
     notes: list[str] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
+
+    @property
+    def fits_host(self) -> bool:
+        """Whether the machine's own memory is not known to be too small."""
+        return self.of_host is None or self.host * self.on_one_host <= self.of_host
+
+
+def host_words(plan: Plan) -> str:
+    """What the run holds in the machine's own memory, in words, and what is known of that."""
+    several = f" in each of {plan.on_one_host} processes" if plan.on_one_host > 1 else ""
+    text = f"{plan.host / GIB:.1f} GiB of the machine's own memory{several}"
+    if plan.of_host is None:
+        return f"{text}, which is not checked: --host_memory GIB does"
+    return f"{text}, of {plan.of_host / GIB:.1f} GiB{'' if plan.fits_host else ': too little'}"
 
 
 def span(hours: float) -> str:

@@ -249,9 +249,9 @@ def test_keys_are_pinned(schema):
         "reference_samples": "scheduler steps guidance_scale guidance_interval batch_size repeat_after reencode",
         "tune": "mode scope rank alpha",
         "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
-        "offload_reference gradient_checkpointing checkpointing_share offload_activations reference_draws "
-        "deterministic attention compile validate_every validate_items checkpoint_every keep_checkpoints keep_every "
-        "keep_best judge judge_samples judge_column judge_places",
+        "context_parallel offload_reference gradient_checkpointing checkpointing_share offload_activations "
+        "reference_draws deterministic attention compile validate_every validate_items checkpoint_every "
+        "keep_checkpoints keep_every keep_best judge judge_samples judge_column judge_places",
         "optimizer": "name fused lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale judge judge_column judge_places "
         "judged_per_prompt",

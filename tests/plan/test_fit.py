@@ -9,6 +9,7 @@ import pytest
 from seppo_core.config.gpus import GIB, GPUS
 from seppo_core.config.loader import load_config
 from seppo_core.config.options import PlanRequest
+from seppo_core.plan import host
 from seppo_core.plan.counts import costs_of
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.fit import candidates, propose
@@ -142,3 +143,57 @@ def test_a_clip_is_proposed_over_two_gpus():
     assert propose(long, ON_24).changes == {"loop.offload_activations": True}
     found = propose(long, replace(ON_24, gpus=2))
     assert found.changes == {"loop.context_parallel": 2} and found.plan.fits and not found.before.fits
+
+
+def test_the_machine_s_own_memory_counts(config, capsys):
+    """22 GiB of blocks on the CPU do not go into 16, so that the blocks are kept in fewer bits there."""
+    print_plan(config, ON_24)
+    assert "GiB of the machine's own memory, which is not checked: --host_memory GIB does" in capsys.readouterr().out
+    roomy, small = (propose(config, replace(ON_24, host_memory=size)) for size in (64, 16))
+    assert roomy.changes == {"model.offload": True} and roomy.plan.host > 20 * GIB
+    assert small.plan.fits and small.plan.host <= 16 * GIB and small.changes.keys() & {"model.quantize"}
+    offloaded = make_plan(with_model(config, offload=True), replace(ON_24, fit=False, host_memory=16))
+    assert not offloaded.fits and any(note.startswith("the machine is too small: ") for note in offloaded.notes)
+    # eight processes hold eight times as much
+    request = replace(ON_24, fit=False, host_memory=64, gpus=8)
+    assert not make_plan(with_model(config, offload=True), request).fits
+    with pytest.raises(ValueError, match=r"--host_memory -1 must be above 0 GiB"):
+        replace(ON_24, host_memory=-1)
+
+
+def test_this_machine_s_memory_is_taken_where_it_has_the_gpu(config, tmp_path, monkeypatch):
+    request = replace(ON_24, fit=False)
+    monkeypatch.setattr(host, "DRIVER", tmp_path)
+    monkeypatch.setattr(host, "LIMIT", tmp_path / "memory.max")
+    assert host.host_memory(request) is None
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0/information").write_text("Model: \t\t NVIDIA GeForce RTX 4090\nIRQ: 1\n")
+    installed = host.host_memory(request)
+    assert installed > 2**28
+    assert host.host_memory(replace(request, gpu="h100")) is None
+    for limit, expected in (("max", installed), (str(2**28), 2**28)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert host.host_memory(request) == expected
+
+
+def test_blocks_in_fewer_bits_on_the_cpu_by_hand(config):
+    costs = costs_of(config)
+    both = with_model(config, offload=True, quantize="nf4")
+    plan = make_plan(both, ON_24)
+    numbers = costs.weights.matrices["transformer"].numbers
+    rest = costs.weights.base - 2 * numbers - costs.weights.outside.weights
+    assert plan.host - make_plan(config, ON_24).host == pytest.approx(numbers * 4.127 / 8 + rest, rel=0.003)
+    # of two blocks of 57, the largest ones
+    held = memory(both, costs, 1)["training"]["policy, nf4"] - costs.weights.outside.weights
+    plain = memory(with_model(config, offload=True), costs, 1)["training"]["policy, bfloat16"]
+    assert held == pytest.approx((plain - costs.weights.outside.weights) * 4.127 / 16, rel=0.05)
+    # a quarter goes over the link, if nothing hides it, and each matrix is written out as without offloading
+    from seppo_core.plan.moving import moving
+
+    slow = replace(GPUS["rtx4090"], link=0.01)
+    written = moving(with_model(config, quantize="nf4"), costs, slow, plan.counts, ON_24)
+    fetched, quarter = (
+        moving(with_model(config, offload=True, quantize=kind), costs, slow, plan.counts, ON_24)
+        for kind in (None, "nf4")
+    )
+    assert quarter - written == pytest.approx(fetched * 4.127 / 16, rel=0.1)
