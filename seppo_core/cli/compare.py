@@ -4,7 +4,6 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from seppo_core.config.loader import load_config, read_values
 from seppo_core.config.messages import similar_path
 from seppo_core.config.options import CompareRequest, SampleRequest
 from seppo_core.config.schema import Config
+from seppo_core.io.lazy import import_large
 from seppo_core.io.quiet import quiet_loading_bars
 from seppo_core.report.compare_page import SERIES, Compared, compare_page
 from seppo_core.report.page import save_page
@@ -176,8 +176,8 @@ def _drawn(
     for config in configs:
         check_cached(config, drawing)
     # only now is torch needed
-    modality = import_module(commands_module)
-    commands = import_module("seppo_core.cli.commands")
+    modality = import_large(commands_module)
+    commands = import_large("seppo_core.cli.commands")
     quiet_loading_bars()
     prompts, sides = commands.prompts_of(configs[0], drawing), []
     for number, (one, config) in enumerate(zip(found, configs, strict=True)):

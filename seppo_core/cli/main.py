@@ -3,8 +3,9 @@
 A mistake in the command line, the config or its paths is reported in one line before torch is imported.
 """
 
+import atexit
 import contextlib
-import importlib
+import gc
 import os
 import sys
 import warnings
@@ -41,6 +42,7 @@ from seppo_core.config.variants import Variants
 from seppo_core.distributed import watch
 from seppo_core.distributed.signals import Stopped, raising
 from seppo_core.io.disk_errors import explanation
+from seppo_core.io.lazy import import_large, import_object
 from seppo_core.io.quiet import quiet_loading_bars
 from seppo_core.run.names import config_of
 
@@ -69,6 +71,9 @@ REQUESTS: dict[str, type[Request]] = {
 """The options of the commands that take a config."""
 USAGES = {"init": INIT_USAGE, "status": USAGE, "doctor": "doctor"}
 """How the commands that take none are called."""
+
+# Python looks for garbage once more when it ends, a second of processor time in all that torch and diffusers left
+atexit.register(gc.freeze)
 
 
 @dataclass(frozen=True)
@@ -147,11 +152,11 @@ def _call(invocation: Invocation, program: str, commands_module: str, has_option
     check_cached(config, request)
     if command == "plan":
         # the plans of known recipes need no torch, which the other commands import
-        plan = importlib.import_module("seppo_core.plan.report").print_plan(config, request)
+        plan = import_object("seppo_core.plan.report:print_plan")(config, request)
         if not request.json:
             print(f"\n{next_steps.after_plan(program, words, plan)}")
         return
-    commands = importlib.import_module(commands_module)
+    commands = import_large(commands_module)
     quiet_loading_bars()
     result = getattr(commands, command)(config, request)
     if os.environ.get("RANK", "0") != "0":
@@ -184,7 +189,7 @@ def _compare(words: list[str], program: str, schema: type[Config], commands_modu
             raise ValueError(f"--{name} is not an option of compare; {hint}")
     request = read_draft(None, CompareRequest, given).build()
     check_prompts(request)
-    page = importlib.import_module("seppo_core.cli.compare").compare(words[:options], request, schema, commands_module)
+    page = import_object("seppo_core.cli.compare:compare")(words[:options], request, schema, commands_module)
     print(f"look at it: {page}\n{next_steps.after_comparing(program, words[:options])}")
 
 

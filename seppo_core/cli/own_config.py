@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib import import_module
 from math import log, sqrt
 from pathlib import Path
 from statistics import median
@@ -18,6 +17,7 @@ from seppo_core.config.options import PrepareRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.discover import find_source
 from seppo_core.io.atomic import save_text
+from seppo_core.io.lazy import import_large
 from seppo_core.plan.advice import advice, native_size
 from seppo_core.report.wording import counted
 
@@ -66,7 +66,7 @@ def write_config(
     config = read_draft(None, schema, values).build()
     check_paths(config, PrepareRequest())
     native = (native_size(config) if "base" in given else None) or (config.data.height, config.data.width)
-    seen = _look(import_module(commands_module).source_of(config), modality)
+    seen = _look(import_large(commands_module).source_of(config), modality)
     height, width = fitting_size(seen.sizes, native) if modality == "image" else (config.data.height, config.data.width)
     values["data"] |= {"height": height, "width": width, "cache": f"cache/{name}_{height}x{width}"}
     step = max(1, len(seen.captions) // PROMPTS)

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import shutil
-from importlib import import_module
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from seppo_core.config.loader import load_config
 from seppo_core.config.options import RankRequest
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_text, whole_folder
+from seppo_core.io.lazy import import_large
 from seppo_core.io.quiet import quiet_loading_bars
 from seppo_core.run.history import read_lines
 from seppo_core.toy.captions import Modality, train_captions
@@ -79,7 +79,7 @@ def _winners(config: Config, folder: Path, size: Size, modality: Modality, comma
         judge=config.preview.judge, samples=SAMPLES, batch_size=size.batch, out=str(ranked),
         prompts=tuple(known[number * len(known) // size.prompts] for number in range(size.prompts)),
     )  # fmt: skip
-    commands = import_module(commands_module)
+    commands = import_large(commands_module)
     quiet_loading_bars()
     with contextlib.redirect_stdout(io.StringIO()):
         # what it says is of a folder that does not stay

@@ -1,14 +1,15 @@
 """Counts what code would compute and hold in memory on a GPU, by running it on tensors that have no memory."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -22,7 +23,7 @@ aten = torch.ops.aten
 VIEWS = frozenset(
     {
         aten.view.default, aten.t.default, aten.transpose.int, aten.permute.default, aten.detach.default,
-        aten.unsqueeze.default,
+        aten.unsqueeze.default, aten.slice.Tensor, aten.expand.default, aten.split.Tensor,
     }
 )  # fmt: skip
 FREQUENT = frozenset(
@@ -31,9 +32,19 @@ FREQUENT = frozenset(
         aten.div.Tensor, aten.silu.default, aten.silu_backward.default, aten.gelu.default, aten.gelu_backward.default,
         aten.native_group_norm.default, aten.native_group_norm_backward.default, aten.native_layer_norm.default,
         aten.native_layer_norm_backward.default, aten.convolution.default, aten.convolution_backward.default,
+        aten.clone.default, aten.cat.default, aten._scaled_dot_product_efficient_attention.default,
+        aten._scaled_dot_product_efficient_attention_backward.default,
     }
 )  # fmt: skip
 """Operations that with `VIEWS` make up nearly all of a model's; each makes new tensors out of shapes alone."""
+IN_PLACE = frozenset({aten.add_.Tensor})
+_KINDS = {
+    id(operation): kind
+    for kind, operations in {"view": VIEWS, "new": FREQUENT, "in place": IN_PLACE}.items()
+    for operation in operations
+}
+"""By identity, for to hash an operation takes longer than to run it."""
+_DEVICE = torch.ops.prim.device.default
 
 
 @contextmanager
@@ -92,13 +103,18 @@ class Counter(TorchDispatchMode):
     it puts on modules: they keep alive for a while what a GPU would have freed.
     """
 
-    _results: ClassVar[dict[tuple, tuple]] = {}
-    """Whether an operation gives several tensors, and their `_numbers`, by those of its arguments."""
+    _made: ClassVar[dict[tuple, "_Made"]] = {}
+    """What operations make, by their name and the numbers of their arguments."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would wrap each call against compilers, of which there are none here
+        return False
 
     def __init__(self, known: Iterable[Tensor]):
         super().__init__()
         self.flops, self.live, self.peak = 0, 0, 0
-        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
+        self._seen: dict[int, Any] = {tensor.untyped_storage()._cdata: None for tensor in known}
 
     @property
     def cost(self) -> Cost:
@@ -106,63 +122,111 @@ class Counter(TorchDispatchMode):
         return Cost(self.flops, self.peak, self.live)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+        if func is _DEVICE and type(args[0]) is FakeTensor:
             # half of all calls, and each would go through the dispatch of fake tensors
-            return args[0].device
+            return args[0].fake_device
+        kwargs = kwargs or {}
         if func is aten._unsafe_view.default:
             # the same without memory
             func = aten.view.default
-        kwargs = kwargs or {}
-        result = self._run(func, args, kwargs)
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.flops += formula(*args, **kwargs, out_val=result)
-        for tensor in tree_iter(result):
+        kind = _KINDS.get(id(func))
+        result = None if kind is None else self._run(kind, func, args, kwargs)
+        if result is None:
+            result = func(*args, **kwargs)
+            self.flops += _flops(func, args, kwargs, result)
+        for tensor in (result,) if type(result) is FakeTensor else tree_iter(result):
             if isinstance(tensor, Tensor):
                 self._see(tensor.untyped_storage())
         return result
 
-    def _run(self, func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-        """`func(*args, **kwargs)`, where it can be had without the checks of fake tensors' own dispatch: at a third."""
-        if func not in VIEWS and func not in FREQUENT:
-            return func(*args, **kwargs)
-        tensors = [x for x in args if isinstance(x, Tensor)]
-        if not all(type(x) is FakeTensor and x.constant is None and x.dim() for x in tensors):
-            return func(*args, **kwargs)
+    def _run(self, kind: str, func: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        """`func(*args, **kwargs)` without the checks of fake tensors' own dispatch, at a fifth of its time; None if
+        the arguments are such that they matter."""
+        numbers = tuple(map(_numbers, args))
+        tensors = list(_tensors(args))
+        if not tensors or not all(type(x) is FakeTensor and x.constant is None and x.dim() for x in tensors):
+            return None
         mode, device = tensors[0].fake_mode, tensors[0].fake_device
-        if kwargs.get("device", device) != device:
-            return func(*args, **kwargs)
-        if func in VIEWS:
+        if kwargs.get("device") not in (None, device):
+            return None
+        if kind == "in place":
+            return args[0]
+        if kind == "view":
             with in_kernel_invocation_manager(mode):
-                return FakeTensor(mode, func(*args, **kwargs), device)
-        key = (func, *map(_numbers, args), *kwargs.items())
-        made = self._results.get(key)
+                result = func(*args, **kwargs)
+                return (
+                    [_fake(x, mode, device) for x in result]
+                    if isinstance(result, list)
+                    else _fake(result, mode, device)
+                )
+        key = (id(func), numbers, *kwargs.items())
+        made = self._made.get(key)
         if made is None:
-            result = func(*args, **kwargs)
+            without_device = {name: value for name, value in kwargs.items() if name != "device"}
+            with in_kernel_invocation_manager(mode):
+                result = func(*args, **without_device)
             several = isinstance(result, tuple)
-            self._results[key] = several, [_numbers(x) for x in (result if several else (result,))]
-            return result
-        several, outputs = made
-        with in_kernel_invocation_manager(mode):
+            outputs = [x if x is None else _numbers(x) for x in (result if several else (result,))]
+            made = self._made[key] = _Made(several, outputs, _flops(func, args, kwargs, result))
+        self.flops += made.flops
+        with torch._C._DisableTorchDispatch():
             results = [
-                x and FakeTensor(mode, torch.empty_strided(x[0], x[1], dtype=x[2], device="meta"), device)
-                for x in outputs
+                x and _fake(torch.empty_strided(x[0], x[1], dtype=x[2], device="meta"), mode, device)
+                for x in made.outputs
             ]
-        return tuple(results) if several else results[0]
+        return tuple(results) if made.several else results[0]
 
     def _see(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key in self._seen:
             return
         size = storage.nbytes()
-        self._seen.add(key)
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._gone, key, size)
 
-    def _gone(self, key: int, size: int) -> None:
-        self._seen.discard(key)
-        self.live -= size
+        def gone(_: Any) -> None:
+            del self._seen[key]
+            self.live -= size
+
+        self._seen[key] = weakref.ref(storage, gone)
+
+
+class _Made(NamedTuple):
+    """What an operation makes of arguments of some shapes."""
+
+    several: bool
+    """Whether it is a tuple of tensors."""
+    outputs: list[tuple | None]
+    """Shape, stride and dtype of each."""
+    flops: int
+
+
+def _flops(func: Callable[..., Any], args: tuple, kwargs: dict[str, Any], result: Any) -> int:
+    formula = flop_registry.get(func._overloadpacket)
+    return 0 if formula is None else formula(*args, **kwargs, out_val=result)
+
+
+def _fake(meta: Tensor, mode: FakeTensorMode, device: torch.device) -> FakeTensor:
+    """FakeTensor(mode, meta, device), whose constructor takes four times as long."""
+    made = Tensor._make_subclass(FakeTensor, meta, False, dispatch_device=True, device_for_backend_keys=device)
+    torch._C._set_throw_on_mutable_data_ptr(made)
+    made.__dict__.update(_state(mode, device))
+    return made
+
+
+@cache
+def _state(mode: FakeTensorMode, device: torch.device) -> dict[str, Any]:
+    """The attributes of a new fake tensor."""
+    with torch._C._DisableTorchDispatch():
+        return vars(FakeTensor(mode, torch.empty(0, device="meta"), device))
+
+
+def _tensors(args: Iterable[Any]) -> Iterator[Tensor]:
+    for x in args:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, list | tuple):
+            yield from _tensors(x)
 
 
 def _numbers(x: Any) -> Any:
@@ -170,7 +234,7 @@ def _numbers(x: Any) -> Any:
     if isinstance(x, Tensor):
         return x.shape, x.stride(), x.dtype
     if isinstance(x, list | tuple):
-        return tuple(x)
+        return tuple(map(_numbers, x))
     # 1, 1.0 and True are equal, and dtypes come out by their types
     return None if x is None else (type(x), x)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from seppo_core.config.loader import plain
 from seppo_core.config.schema import Config
+from seppo_core.io.lazy import import_object
 from seppo_core.plan.architecture import base_architecture, replacements
 from seppo_core.plan.step_costs import Block, Cost, Matrices, StepCosts, Weights
 
@@ -47,9 +48,7 @@ def costs_of(config: Config) -> StepCosts:
     found = stored().get(key_of(config))
     if found is not None:
         return from_json(found["costs"])
-    from seppo_core.plan.measure import measure
-
-    return measure(config)
+    return import_object("seppo_core.plan.measure:measure")(config)
 
 
 @cache

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seppo_core.config.schema import Config
+from seppo_core.io.lazy import uncollected
 from seppo_core.methods.method import Scalars
 from seppo_core.methods.reference import Reference, make_reference
 from seppo_core.methods.step import Batch
@@ -30,6 +31,7 @@ from seppo_core.plan.weights import count_weights, module_of
 from seppo_core.training.setup import build_model, weight_dtype
 
 
+@uncollected()
 def measure(config: Config, only_step: bool = False) -> StepCosts:
     """Builds the model of `config` without memory and counts its work; with `only_step` only that of training.
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from seppo_core.config.gpus import GIB, Gpu, holding
 from seppo_core.config.schema import Config
+from seppo_core.io.lazy import import_object
 from seppo_core.plan.memory import Phases, memory, peak
 from seppo_core.plan.step_costs import StepCosts
 
@@ -144,9 +145,7 @@ def _again(config: Config, before: Config, costs: StepCosts) -> StepCosts:
     """The costs of `config`: counted anew if the training step changed, scaled if only a batch size did."""
     if _counted(config) != _counted(before):
         # torch is needed only for what was not counted before
-        from seppo_core.plan.measure import measure
-
-        anew = measure(config, only_step=True)
+        anew = import_object("seppo_core.plan.measure:measure")(config, only_step=True)
         costs = replace(costs, weights=anew.weights, steps=costs.steps | anew.steps, reference_peak=anew.reference_peak)
     shares = [
         ("denoising", config.reference_samples.batch_size / before.reference_samples.batch_size),
