@@ -26,11 +26,17 @@ def check_compiler(backend: Backend | None) -> None:
 
 def repeated_blocks(denoiser: nn.Module) -> list[nn.Module]:
     """The blocks that diffusers compiles by itself (`compile_repeated_blocks`), where the model's class names them;
-    else the transformer blocks of a UNet, or the model's own row of blocks."""
+    else the transformer blocks of a UNet, or the model's own row of blocks. One that has a row of blocks within stands
+    for these, which shards and offloading gather and fetch one by one."""
     names = {*denoiser._repeated_blocks} or {"BasicTransformerBlock"}
-    # by the names of base classes too: sharding makes each block an object of a new class
-    found = [part for part in denoiser.modules() if names & {kind.__name__ for kind in type(part).__mro__}]
-    return found or blocks(denoiser)
+    row = blocks(denoiser)
+    found = []
+    for part in denoiser.modules():
+        # by the names of base classes too: sharding makes each block an object of a new class
+        if names & {kind.__name__ for kind in type(part).__mro__}:
+            within = {*part.modules()} - {part}
+            found += [block for block in row if block in within] or [part]
+    return found or row
 
 
 def compile_blocks(denoiser: nn.Module, backend: Backend) -> None:

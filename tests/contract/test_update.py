@@ -52,9 +52,12 @@ def test_compiled_blocks_change_nothing(family: Family, tmp_path):
             compile_blocks(denoiser, "eager")
         assert [name for name in denoiser.state_dict() if ".reference." not in name] == names
         reference.load(shaken(trainable_state(denoiser), seed=3))
-        # sizes that differ, and the first again
-        batches = [batch_of(adapter, family, size) for size in (2, 1, 2)]
-        found.append([loss_and_gradients(adapter, reference, batch)[1:] for batch in batches])
+        # sizes that differ, the first again, and in half precision
+        passes = []
+        for size, half in ((2, False), (1, False), (2, False), (2, True)):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+                passes.append(loss_and_gradients(adapter, reference, batch_of(adapter, family, size))[1:])
+        found.append(passes)
     traced = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert traced >= 2
     for (loss, gradients), (other, theirs) in zip(*found, strict=True):
