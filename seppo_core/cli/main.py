@@ -156,7 +156,11 @@ def _call(invocation: Invocation, program: str, commands_module: str, has_option
         if not request.json:
             print(f"\n{next_steps.after_plan(program, words, plan)}")
         return
+    imported = commands_module in sys.modules
     commands = import_large(commands_module)
+    if not imported:
+        # they stay, and need not be looked through for garbage while the command works either
+        gc.freeze()
     quiet_loading_bars()
     result = getattr(commands, command)(config, request)
     if os.environ.get("RANK", "0") != "0":
