@@ -299,21 +299,20 @@ def test_help_documents_every_key(config, capsys, schema, command):
 
 @pytest.mark.parametrize("package", ["seppo_image", "seppo_video"])
 def test_help_and_checks_import_nothing_heavy(config, package):
-    """Every command's help, and everything that is checked before a command begins."""
+    """Every command's help, the commands that need no model, and everything that is checked before others begin."""
     program = (
-        "import sys, time\n"
+        "import sys\n"
         f"from {package}.__main__ import main\n"
         "from seppo_core.cli.main import COMMANDS, check_paths, parse\n"
-        "begin = time.perf_counter()\n"
         "for command in COMMANDS:\n"
         "    assert main([command, '--help']) == 0\n"
         "assert main(['train', 'x.yaml', '--help']) == 0\n"
         "assert main(['train', 'x.yaml', '--loop.iterations', '0']) == 2\n"
         "assert main(['train', 'x.yaml', '--data.cache', 'missing']) == 2\n"
-        "seconds = time.perf_counter() - begin\n"
+        "assert main(['init', '--list']) == 0\n"
+        "assert main(['status', 'missing']) == 2\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'numpy', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "assert seconds < 30, seconds\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
