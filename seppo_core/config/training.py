@@ -52,7 +52,7 @@ class LoopConfig:
     reference_draws: int | None = None
     """Number of epochs after which the draws of every item (timestep, noises, mirroring, dropped caption, own sample)
     come again in turn, for a reference that never moves: its errors and its samples are kept on disk, and later epochs
-    do without its passes. Null draws anew in every epoch."""
+    do without its passes. A policy that meets few draws often learns them by heart. Null draws anew in every epoch."""
     deterministic: bool = False
     """On a GPU, use only kernels that give the same bits every time, so that a resumed run equals an undisturbed one
     bit for bit there too: slower. A CPU's do so anyway."""

@@ -108,12 +108,15 @@ def remarks(
 
 
 def _kept(config: Config, plan: Plan) -> list[str]:
-    """Why keeping draws saves nothing, if it does not."""
+    """How often what is kept is met again, or why keeping saves nothing."""
     draws, samples = config.loop.reference_draws, config.reference_samples.repeat_after
     name = f"loop.reference_draws={draws}" if samples is None else f"reference_samples.repeat_after={samples}"
     new = plan.counts.drawn if samples is None else plan.counts.generated
-    if config.sample_epochs is None or new < plan.counts.trained_samples:
+    if config.sample_epochs is None:
         return []
+    if new < plan.counts.trained_samples:
+        met = plan.counts.trained_samples / new
+        return [f"{name}: what is kept is met {met:.1f} times on average; docs/memory.md says what that may cost"]
     why = "is not known to save anything; give --items" if plan.items is None else "saves nothing: no draw comes again"
     return [f"{name} {why}"]
 

@@ -43,6 +43,7 @@ def test_later_epochs_have_neither_samples_nor_passes_of_the_reference(recipe):
     hours = plan.hours
     assert 2 * hours.first_epoch + 5.68 * hours.later_epoch == pytest.approx(hours.training + hours.generation)
     assert live.hours.first_epoch is None
+    assert any("loop.reference_draws=2: what is kept is met 3.8 times on average" in note for note in plan.notes)
     latents = 4 * 64 * 64 * 4
     asked = run_bytes(replace(recipe, loop=replace(recipe.loop, reference_draws=2)), [], latents, ITEMS)
     assert plan.disk.samples == asked["reference samples"] == 2000 * latents

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.experiments.toy.arms import ROOT
+from benchmarks.experiments.toy.cell import ORIGIN
 from benchmarks.experiments.toy.cell import main as run_cell
 from benchmarks.experiments.toy.folder import CellResult, Paths, is_done, read_result, write_spec
 from benchmarks.experiments.toy.main import DEFAULT, STORE
@@ -110,7 +111,8 @@ def write_result(plan: Plan, paths: Paths, path: Path) -> None:
                 "curves": {seed: one.curve for seed, one in sorted(found.items())},
                 "settings": SETTINGS[arm], "options": VARIANTS[arm][name],
             })  # fmt: skip
-    save_json(path, {"kind": "seppo-toy-cheaper", "format": 1, "rows": rows, "provenance": provenance()})
+    origin = {key: value for key, value in provenance().items() if key in (*ORIGIN, "started")}
+    save_json(path, {"kind": "seppo-toy-cheaper", "format": 1, "rows": rows, "provenance": origin})
     for row in rows:
         over = "" if row["over_as_it_is"] is None else "{:+.3f} ({:+.3f} to {:+.3f})".format(*row["over_as_it_is"])
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
