@@ -197,3 +197,19 @@ def test_blocks_in_fewer_bits_on_the_cpu_by_hand(config):
         for kind in (None, "nf4")
     )
     assert quarter - written == pytest.approx(fetched * 4.127 / 16, rel=0.1)
+
+
+CLIPS = sorted((Path(FLUX).parents[1] / "video").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", CLIPS, ids=lambda path: path.stem)
+def test_what_a_preview_decodes_goes_into_24_gb(recipe):
+    """Clips are decoded in tiles, one by one, so that beside two blocks of the base there is room on any such card."""
+    clips = load_config(str(recipe), VideoConfig)
+    parts = memory(clips, costs_of(clips), 1)["decoding"]
+    base = sum(size for name, size in parts.items() if name.startswith("policy"))
+    blocks = costs_of(clips).weights
+    held = sum(parts.values()) - (
+        0 if clips.model.spec.unet else base - blocks.outside.weights - 2 * blocks.block.weights
+    )
+    assert parts["activations"] > 0 and held < 20 * GIB
