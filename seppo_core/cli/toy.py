@@ -21,8 +21,6 @@ from seppo_core.toy.captions import Modality, train_captions
 
 BASES = "benchmarks/experiments/toy/task/bases"
 CONFIG = "toy.yaml"
-SAMPLES = 4
-"""Samples of each prompt, of which the best is the winner."""
 
 
 class Size(NamedTuple):
@@ -31,13 +29,15 @@ class Size(NamedTuple):
     bases: dict[str, str]
     """Folders of the product's base, by the name that they get."""
     prompts: int
+    samples: int
+    """Of each prompt, of which the best is the winner."""
     batch: int
     """Samples drawn at once."""
 
 
 SIZES: dict[Modality, Size] = {
-    "image": Size({"base": "image"}, prompts=192, batch=64),
-    "video": Size({"base": "video", "motion": "motion"}, prompts=48, batch=16),
+    "image": Size({"base": "image"}, prompts=192, samples=4, batch=64),
+    "video": Size({"base": "video", "motion": "motion"}, prompts=48, samples=8, batch=16),
 }
 
 
@@ -53,7 +53,7 @@ def lay_out(out: Path, modality: Modality, schema: type[Config], commands_module
         save_text(folder / CONFIG, _config(recipe, modality, out))
     kind = {"image": "pictures", "video": "clips"}[modality]
     return (
-        f"{out / 'base'}: a tiny base, {out / 'winners'}: {size.prompts} {kind}, each the best of {SAMPLES} the "
+        f"{out / 'base'}: a tiny base, {out / 'winners'}: {size.prompts} {kind}, each the best of {size.samples} the "
         "base drew for its prompt\n"
         f"The exact score of all samples is {base:.3f} on average, of the winners {best:.3f}.\n"
         f"{out / CONFIG} trains it with SePPO and scores samples of other prompts before, during and after"
@@ -76,7 +76,7 @@ def _winners(config: Config, folder: Path, size: Size, modality: Modality, comma
     known = train_captions(modality)
     ranked, winners = folder / "ranked", folder / "winners"
     request = RankRequest(
-        judge=config.preview.judge, samples=SAMPLES, batch_size=size.batch, out=str(ranked),
+        judge=config.preview.judge, samples=size.samples, batch_size=size.batch, out=str(ranked),
         prompts=tuple(known[number * len(known) // size.prompts] for number in range(size.prompts)),
     )  # fmt: skip
     commands = import_large(commands_module)

@@ -85,7 +85,7 @@ def option(command: tuple[str, ...], name: str) -> str:
 def test_arms_differ_in_nothing_but_data_and_method():
     """All that a user can set is the same on every command line but for the method, and the data of the control."""
     for modality in ("image", "video"):
-        trainings = {arm: planned()[f"{modality}/train/{arm}"].command for arm in trained(SHORT[modality])}
+        trainings = {arm: planned(full=True)[f"{modality}/train/{arm}"].command for arm in trained(ARMS)}
         shared = {arm: tuple(zip(command[4::2], command[5::2], strict=True)) for arm, command in trainings.items()}
         own = {"--run", "--data.source", "--data.cache", "--data.supervision"}
         of_all = [

@@ -41,6 +41,10 @@ def test_report_has_every_arm_and_agrees_with_the_scores(finished, capsys):
     assert protocol["set_scores"] == {"winners": 0.75, "losers": 0.45, "continued": 0.67}
     printed = capsys.readouterr().out
     assert "images: 12 held-out prompts x 3 seeds" in printed and "SePPO above base, " in printed
+    first, base = (load_results(DemoPaths(finished), "image", SHORT["image"], {}).arms[arm] for arm in ("sft", "base"))
+    gain, low, high = paired_difference(first.scores, base.scores)
+    line = next(line for line in printed.splitlines() if line.startswith("  SFT  "))
+    assert f"{gain:+.3f} ({low:+.3f} to {high:+.3f})" in line
     table = (finished / "report.md").read_text(encoding="utf-8")
     mean = report["video"]["seppo"]["mean"]
     row = next(line for line in table.splitlines() if line.startswith("| **SePPO**"))

@@ -171,7 +171,7 @@ def test_the_toy_config_names_its_own_folder_alone(modality, tmp_path):
         f"{out}/{name}" for name in ("run", "base", "winners", "cache")
     ]
     assert "benchmarks/" not in text and "runs/" not in text and "configs/" not in text
-    assert list(config.preview.prompts) == held_out(modality)[::3]
+    assert list(config.preview.prompts) == held_out(modality)[:: 3 if modality == "image" else 1]
 
 
 @pytest.mark.parametrize(

@@ -128,13 +128,17 @@ def text_table(result: ModalityResult) -> str:
     """The table that the demo prints."""
     lines = [
         f"{NAMES[result.modality]}: {len(result.prompts)} held-out prompts x {len(result.seeds)} seeds",
-        f"  {'':18} {'mean':>6}   {'95 % interval':15}   {'wins over base':>14}   {'seconds':>7}",
+        f"  {'':18} {'mean':>6}   {'95 % interval':15}   {'over base, paired':26}   {'wins':>6}   {'seconds':>7}",
     ]
+    base = result.arms["base"]
     for arm in result.arms.values():
         value, low, high = arm.mean
-        wins = "-" if arm.arm == "base" else f"{100 * arm.win_rate.value:.1f} %"
-        seconds = "-" if arm.arm == "base" else f"{arm.seconds:.0f}"
-        lines.append(f"  {arm.name:18} {value:6.3f}   {low:.3f} to {high:.3f}    {wins:>14}   {seconds:>7}")
+        line = f"  {arm.name:18} {value:6.3f}   {low:.3f} to {high:.3f}"
+        if arm is not base:
+            gain, least, most = paired_difference(arm.scores, base.scores)
+            paired = f"{gain:+.3f} ({least:+.3f} to {most:+.3f})"
+            line += f"    {paired:26}   {100 * arm.win_rate.value:4.0f} %   {arm.seconds:7.0f}"
+        lines.append(line)
     return "\n".join(lines + [f"  {verdict}" for verdict in result.verdicts])
 
 
