@@ -153,6 +153,7 @@ def goals(speed: list[Record], memory: dict[str, dict[str, Record]]) -> list[str
                 if form == "nf4":
                     fixed = sum(size for name, size in one["parts"].items() if not name.startswith("policy"))
                     floor += f", of which all but the base {fixed / plain['planned']:.2f}"
+                floor += "" if found[1] else "; the plain way as it is counted"
                 figures.append((forms[form]["subject"], found[0], floor))
         base = "a LoRA's" if form == "lora" else "with its base in nf4, the"
         row(f"{base} memory is at most {most} of the plain way's", lambda value, most=most: value <= most, figures)
