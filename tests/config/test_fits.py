@@ -45,6 +45,10 @@ FLUX = "run: r\ndata: {source: s, cache: c}\n"
         ("model: {base: a/b}\noptimizer: {name: adafactor, fused: true}\n", r"fused=true is of adamw, not.*adafactor"),
         ("model: {base: a/b}\noptimizer: {fused: true}\nloop: {mixed_precision: fp16}\n", r"leave it out, or use bf16"),
         ("model: {base: a/b}\nloop: {compile: tvm}\n", r"loop\.compile"),
+        (
+            "model: {family: flux, base: a/b}\nloop: {compile: inductor, context_parallel: 2}\n",
+            r"compile=inductor is not tested with loop\.context_parallel=2",
+        ),
         ("model: {base: a/b}\noptimizer: {name: adafactor, eps: 0.1}\n", r"eps=0\.1 are not adafactor's"),
         ("model: {base: a/b}\noptimizer: {name: adafactor}\nloop: {sharded: true}\n", r"adafactor does not support"),
     ],
