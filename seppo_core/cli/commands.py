@@ -13,6 +13,7 @@ from seppo_core.cache.prepare import prepare as encode_winners
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.cache.verify import find_damage, mend
 from seppo_core.cache.writer import PARTS, recorded_model
+from seppo_core.config.cpu import tell_if_slow
 from seppo_core.config.options import ExportRequest, SampleRequest, VerifyRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.source import Source
@@ -47,6 +48,8 @@ def prepare(config: Config, load: Load, source: Source, overwrite: bool = False)
     d = config.data
     accelerator = make_accelerator()
     ranks = Ranks.of(accelerator)
+    if ranks.is_main:
+        tell_if_slow(config, accelerator.device.type)
     adapter = load_encoders(config, load, accelerator.device)
     manifest = encode_winners(
         adapter,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_type_hints
 from seppo_core.cli.checks import check_paths
 from seppo_core.cli.recipes import find_recipe, planned, recipes
 from seppo_core.cli.yaml_text import commented
+from seppo_core.config.cpu import is_small
 from seppo_core.config.loader import Values, read_draft, read_values
 from seppo_core.config.messages import nearest
 from seppo_core.config.method import MethodConfig
@@ -53,8 +54,9 @@ class Seen(NamedTuple):
 
 def write_config(
     program: str, name: str, out: Path, given: Mapping[str, str], schema: type[Config], commands_module: str
-) -> tuple[str, str]:
-    """Writes `out`; returns what was counted and chosen, in words, and the GPU that the recipe is for.
+) -> tuple[str, str | None]:
+    """Writes `out`; returns what was counted and chosen, in words, and the GPU that the recipe is for; None if the base
+    is small enough for a CPU, and the config computes in float32.
 
     ValueError or FileNotFoundError, before anything is loaded, for a base, a method or data that do not fit.
     """
@@ -63,6 +65,10 @@ def write_config(
     find_source(given["data"])
     recipe = _recipe(given, modality, schema)
     values = _values(name, recipe, given)
+    on_cpu = is_small(values["model"]["base"])
+    if on_cpu:
+        values["model"] = values["model"] | {"dtype": "float32"}
+        values["loop"] = values.get("loop", {}) | {"mixed_precision": "no"}
     config = read_draft(None, schema, values).build()
     check_paths(config, PrepareRequest())
     native = (native_size(config) if "base" in given else None) or (config.data.height, config.data.width)
@@ -74,9 +80,12 @@ def write_config(
     config = read_draft(None, schema, values).build()
     told = _told(seen, config, out, modality)
     warned = [f"careful: {line}" for line in advice(config, seen.usable, seen.sizes)]
-    gpu = planned(recipe).gpu if planned(recipe) is not None else "a100"
+    gpu = None if on_cpu else planned(recipe).gpu if planned(recipe) is not None else "a100"
     save_text(out, commented(values, _header(program, out, recipe, gpu, given, [*told[:-1], *warned])))
-    return "\n".join([*told, *warned]), gpu
+    small = (
+        ["its base is small enough for a CPU, so it computes in float32, which a CPU does fastest"] if on_cpu else []
+    )
+    return "\n".join([*told, *small, *warned]), gpu
 
 
 def fitting_size(sizes: list[tuple[int, int]], native: tuple[int, int]) -> tuple[int, int]:
@@ -210,11 +219,13 @@ def _told(seen: Seen, config: Config, out: Path, modality: str) -> list[str]:
     return lines
 
 
-def _header(program: str, out: Path, recipe: Path, gpu: str, given: Mapping[str, str], told: list[str]) -> list[str]:
+def _header(
+    program: str, out: Path, recipe: Path, gpu: str | None, given: Mapping[str, str], told: list[str]
+) -> list[str]:
     options = " ".join(f"--{key} {value}" for key, value in given.items())
     return [
-        f"Written by `{program} init {out.stem} {options}` from the recipe {recipe.stem}, for {gpu}.",
-        f"  {program} plan {out} --gpu {gpu}",
+        f"Written by `{program} init {out.stem} {options}` from the recipe {recipe.stem}, for {gpu or 'a CPU'}.",
+        f"  {program} plan {out}{f' --gpu {gpu}' if gpu else ''}",
         f"  {program} prepare {out}",
         f"  {program} train {out}",
         *(f"Counted: {line}" if not number else line for number, line in enumerate(told)),

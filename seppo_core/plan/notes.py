@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from seppo_core.config.cpu import SMALL, slow_on_cpu
 from seppo_core.config.geometry import context_problem
 from seppo_core.config.gpus import GIB, Gpu
 from seppo_core.config.options import PlanRequest
@@ -95,7 +96,14 @@ def remarks(
         )
     if not gpu.bfloat16 and (config.loop.mixed_precision == "bf16" or config.model.dtype == "bfloat16"):
         notes.append(f"{gpu.title} has no bfloat16; use float16 (loop.mixed_precision: fp16, model.dtype: float16)")
-    if not uses_half_precision(config):
+    small = plan.parameters.denoiser < SMALL
+    if small:
+        slow = slow_on_cpu(config)
+        notes.append(
+            "the denoiser is small enough for a CPU, whose hours cannot be told before it has done the first updates: "
+            f"`status` then says when it ends{f'. {slow}' if slow else ''}"
+        )
+    if not small and not uses_half_precision(config):
         notes.append("the run computes in float32; loop.mixed_precision: bf16 is several times as fast on this GPU")
     if plan.items is not None:
         mean = uses(config, plan.items)

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from seppo_core.cache.reader import WinnerCache
+from seppo_core.config.cpu import tell_if_slow
 from seppo_core.config.loader import load_config
 from seppo_core.config.method import MethodConfig, check_flow, check_not_flow
 from seppo_core.config.schema import Config
@@ -104,6 +105,8 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     # the first Accelerator of a process fixes its precision
     accelerator = make_accelerator(config.loop.mixed_precision, config.loop.deterministic)
     ranks = Ranks.of(accelerator)
+    if ranks.is_main:
+        tell_if_slow(config, accelerator.device.type)
     ranks.share(config.loop.batch_size, config.loop.micro_batch_size, config.loop.context_parallel)
     lock = FolderLock(folder)
     changes: list[Callable[[], None]] = []

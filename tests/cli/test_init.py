@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from seppo_core.cli.main import run
 from seppo_core.cli.own_config import fitting_size
 from seppo_core.cli.recipes import planned, recipes, shipped
 from seppo_core.cli.toy import SIZES, _config
 from seppo_core.cli.yaml_text import commented, scalar
+from seppo_core.config.cpu import is_small, slow_on_cpu
 from seppo_core.config.loader import load_config
 from seppo_core.toy.captions import held_out
 from seppo_image.config import ImageConfig
@@ -94,6 +97,28 @@ def test_the_family_is_that_of_the_base(here, words, found):
     config = load_config("it.yaml", ImageConfig)
     d = config.data
     assert (config.model.family, d.height, d.width, config.method.name, d.supervision) == found
+
+
+@pytest.mark.parametrize(("size", "halves"), [(10**9, False), (1000, True)])
+def test_a_base_small_enough_for_a_cpu_is_trained_in_float32(here, capsys, monkeypatch, size, halves):
+    base = str(shipped("benchmarks/experiments/toy/task/bases/image").resolve())
+    monkeypatch.setattr("seppo_core.config.cpu.SMALL", size)
+    assert init("tiny", "--data", "own", "--base", base) == 0
+    config = load_config("tiny.yaml", ImageConfig)
+    assert (slow_on_cpu(config) is not None) == halves
+    told = capsys.readouterr().out
+    assert ("small enough for a CPU" in told) != halves and ("--gpu" in told) == halves
+    assert ("for a CPU." in Path("tiny.yaml").read_text()) != halves
+
+
+def test_a_base_of_more_weights_is_none_for_a_cpu(tmp_path):
+    folder = tmp_path / "transformer"
+    folder.mkdir()
+    one = torch.zeros(5000, 5001, dtype=torch.int8)
+    for number in (1, 2):
+        save_file({f"w{number}": one}, folder / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors")
+        assert is_small(str(tmp_path)) == (number == 1)
+    assert not is_small("owner/name")
 
 
 def test_clips_get_the_size_that_their_model_knows_and_short_ones_are_told(here, capsys):
