@@ -11,7 +11,7 @@ from PIL import Image
 
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
-from seppo_core.data.open import open_folder
+from seppo_core.data.open_records import open_folder
 from seppo_core.data.source import BadItem, View
 from seppo_core.io import purposes
 from seppo_core.io.rng import keyed_generator

@@ -1,13 +1,18 @@
 """Where items come from: the interface that `prepare` reads, and the errors that one bad item may raise."""
 
-from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from __future__ import annotations
 
-from jaxtyping import UInt8
-from torch import Tensor
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from seppo_core.config.method_specs import Supervision
-from seppo_core.models.adapter import CropInfo
+
+if TYPE_CHECKING:
+    # `plan` counts rows and reads manifests without torch
+    from jaxtyping import UInt8
+    from torch import Tensor
+
+    from seppo_core.models.latents import CropInfo
 
 Kind = Literal["image", "video"]
 

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from seppo_core.cache.manifest import Manifest
 from seppo_core.config.gpus import GPUS, Gpu
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.data.discover import find_source
-from seppo_core.io.lazy import import_object
+from seppo_core.data.open_records import open_records
+from seppo_core.data.sizes import picture_sizes
 from seppo_core.plan.architecture import base_architecture
 from seppo_core.plan.counts import costs_of
 from seppo_core.plan.host import host_memory, processes
@@ -21,9 +23,6 @@ from seppo_core.plan.result import Counts, Disk, Flops, Hours, Parameters, Plan
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.plan.suggestions import cures
 from seppo_core.run.disk_budget import checkpoints_held, errors_held, pool_entries, samples_held
-
-if TYPE_CHECKING:
-    from seppo_core.cache.manifest import Manifest
 
 
 def make_plan(config: Config, request: PlanRequest) -> Plan:
@@ -194,17 +193,16 @@ def _items(config: Config, request: PlanRequest) -> _Items:
     """The number of winners: from the request, a prepared cache or the rows of the source, in this order."""
     if request.items is not None:
         return _Items(request.items, "--items")
-    # what reads them imports torch, which plans of known counts can do without where there is nothing to read
     cache = Path(config.data.cache)
     if (cache / "manifest.json").is_file():
-        manifest = import_object("seppo_core.cache.manifest:Manifest").read(cache)
+        manifest = Manifest.read(cache)
         return _Items(manifest.items, f"the cache {cache}", manifest)
     source = Path(config.data.source).expanduser()
     if source.exists() and config.data.format != "hub":
         alone = config.data.supervision == "prompts"
         found = find_source(config.data.source, config.data.format, alone)
-        records = import_object("seppo_core.data.open:open_records")(config.data, found)
-        sizes = () if alone else import_object("seppo_core.data.sizes:picture_sizes")(records)
+        records = open_records(config.data, found)
+        sizes = () if alone else picture_sizes(records)
         return _Items(len(records), f"the rows of {source}", sizes=sizes)
     return _Items(None, "unknown; give --items")
 

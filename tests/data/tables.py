@@ -10,7 +10,8 @@ from PIL import Image
 from seppo_core.config.data import DataConfig
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import Decoder, MediaSource
-from seppo_core.data.open import open_folder, open_source
+from seppo_core.data.open import open_source
+from seppo_core.data.open_records import open_folder
 from seppo_core.data.source import BadItem, Source, View
 from seppo_core.models.adapter import CropInfo
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from seppo_core.data import pictures
 from seppo_core.data.discover import find_source
 from seppo_core.data.media import MediaSource
-from seppo_core.data.open import open_folder
+from seppo_core.data.open_records import open_folder
 from seppo_core.data.pictures import PictureError, read_picture
 from seppo_core.data.source import SourceLost
 from seppo_image.data import Pictures

@@ -8,7 +8,7 @@ from PIL import Image
 
 from seppo_core.config.training import LoopConfig
 from seppo_core.data.discover import Found
-from seppo_core.data.open import open_folder
+from seppo_core.data.open_records import open_folder
 from seppo_core.data.sizes import picture_sizes
 from seppo_core.plan.advice import advice, native_size, of_sizes, often
 from seppo_core.plan.report import gib

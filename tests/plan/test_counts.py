@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from seppo_core.config.loader import load_config
 from seppo_core.config.options import PlanRequest
@@ -92,13 +93,17 @@ def test_a_count_comes_back_from_json_as_it_was():
     assert from_json(json.loads(json.dumps(to_json(costs)))) == costs
 
 
-def test_the_plan_of_a_recipe_imports_no_torch():
-    # the second has no number of items, and the recipe's data are not there to be counted
+def test_the_plan_of_a_recipe_imports_no_torch(tmp_path):
+    # the second has no number of items, and the recipe's data are not there to be counted; the third counts a folder
+    Image.new("RGB", (600, 520)).save(tmp_path / "1.png")
+    (tmp_path / "1.txt").write_text("a black picture")
     code = (
         "import sys; from seppo_image.__main__ import main; "
         f"assert main(['plan', '{SD15}', '--items', '20000']) == main(['plan', '{SD15}']) == 0; "
+        f"assert main(['plan', '{SD15}', '--data.source', '{tmp_path}', '--data.format', 'folder']) == 0; "
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("fits: 6.6 of 80.0 GiB on 1 x A100 80 GB SXM, 1.3 hours of training\n")
+    assert f"(the rows of {tmp_path})" in done.stdout
