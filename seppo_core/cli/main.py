@@ -24,6 +24,7 @@ from seppo_core.cli.init import USAGE as INIT_USAGE
 from seppo_core.cli.init import init
 from seppo_core.cli.recipes import refuse_recipe
 from seppo_core.cli.watch import USAGE, status
+from seppo_core.config.cpu import one_thread_if_tiny
 from seppo_core.config.keys import key_types
 from seppo_core.config.loader import MISSING, Draft, Words, read_draft
 from seppo_core.config.messages import nearest
@@ -156,6 +157,7 @@ def _call(invocation: Invocation, program: str, commands_module: str, has_option
         if not request.json:
             print(f"\n{next_steps.after_plan(program, words, plan)}")
         return
+    one_thread_if_tiny(config.model.base)
     imported = commands_module in sys.modules
     commands = import_large(commands_module)
     if not imported:

@@ -4,12 +4,14 @@ import contextlib
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 from seppo_core.cli.recipes import shipped
 from seppo_core.cli.yaml_text import scalar
+from seppo_core.config.cpu import one_thread_if_tiny
 from seppo_core.config.loader import load_config
 from seppo_core.config.options import RankRequest
 from seppo_core.config.schema import Config
@@ -33,25 +35,32 @@ class Size(NamedTuple):
     """Of each prompt, of which the best is the winner."""
     batch: int
     """Samples drawn at once."""
+    takes: str
+    """How long it takes, in words."""
 
 
 SIZES: dict[Modality, Size] = {
-    "image": Size({"base": "image"}, prompts=192, samples=4, batch=64),
-    "video": Size({"base": "video", "motion": "motion"}, prompts=48, samples=8, batch=16),
+    "image": Size({"base": "image"}, prompts=192, samples=4, batch=64, takes="a quarter of a minute"),
+    "video": Size({"base": "video", "motion": "motion"}, prompts=48, samples=8, batch=16, takes="about a minute"),
 }
 
 
 def lay_out(out: Path, modality: Modality, schema: type[Config], commands_module: str) -> str:
     """Writes the folder `out`, whole or not at all; returns what it holds, in words. FileExistsError if it exists."""
     size, recipe = SIZES[modality], shipped(f"configs/toy/{modality}_init.yaml")
+    kind = {"image": "pictures", "video": "clips"}[modality]
     with whole_folder(out) as folder:
+        print(
+            f"a tiny base draws {size.prompts * size.samples} {kind}, {size.samples} for a prompt, and an exact score "
+            f"chooses the best of them as winners: {size.takes} of processor",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
         for name, base in size.bases.items():
             shutil.copytree(shipped(f"{BASES}/{base}"), folder / name)
         # while it is written it goes by a name of its own
         save_text(folder / CONFIG, _config(recipe, modality, folder))
         base, best = _winners(load_config(folder / CONFIG, schema), folder, size, modality, commands_module)
         save_text(folder / CONFIG, _config(recipe, modality, out))
-    kind = {"image": "pictures", "video": "clips"}[modality]
     return (
         f"{out / 'base'}: a tiny base, {out / 'winners'}: {size.prompts} {kind}, each the best of {size.samples} the "
         "base drew for its prompt\n"
@@ -79,6 +88,7 @@ def _winners(config: Config, folder: Path, size: Size, modality: Modality, comma
         judge=config.preview.judge, samples=size.samples, batch_size=size.batch, out=str(ranked),
         prompts=tuple(known[number * len(known) // size.prompts] for number in range(size.prompts)),
     )  # fmt: skip
+    one_thread_if_tiny(config.model.base)
     commands = import_large(commands_module)
     quiet_loading_bars()
     with contextlib.redirect_stdout(io.StringIO()):

@@ -41,3 +41,8 @@ FOREIGN = {
     "num_inference_steps": "reference_samples.steps and preview.steps",
 }
 """Name of a setting in diffusers' scripts, Diffusion-DPO's, kohya's or SimpleTuner's -> the key that says it here."""
+_DEVICE = (
+    "the device is chosen by itself, a GPU before the CPU; CUDA_VISIBLE_DEVICES names the GPUs to use, none if empty"
+)
+NO_KEYS = dict.fromkeys(("device", "devices", "device_id", "device_ids", "gpu_id", "gpu_ids", "cuda"), _DEVICE)
+"""Name of a setting of other trainers that no key says here -> what decides it."""

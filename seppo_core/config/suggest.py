@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import Any, get_type_hints
 
-from seppo_core.config.aliases import FOREIGN
+from seppo_core.config.aliases import FOREIGN, NO_KEYS
 from seppo_core.config.keys import key_types, sections
 from seppo_core.config.messages import nearest
 from seppo_core.config.variants import Variants, every_key
@@ -26,6 +26,8 @@ def did_you_mean(key: str, schema: type) -> str:
     section, _, name = key.rpartition(".")
     if section and name in sections(schema):
         return f"{name} is a section of its own; write it at the left margin, not under {section}"
+    if name in NO_KEYS:
+        return NO_KEYS[name]
     alike, same = _alike(key, schema), [one for one in every_key(schema) if one.rpartition(".")[2] == name]
     guesses = [_with_its_variants(one, schema) for one in same]
     if alike is not None and alike not in same:

@@ -1,5 +1,6 @@
 """Finding a diffusers pipeline in a folder or on the hub, and saying clearly why one cannot be used."""
 
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from inspect import signature
@@ -10,10 +11,20 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import nn
 
-from seppo_core.config.base_files import is_offline, model_problems, not_cached, part_variant, parts_of, read_index
+from seppo_core.config.base_files import (
+    INDEX,
+    is_cached,
+    is_offline,
+    model_problems,
+    not_cached,
+    part_variant,
+    parts_of,
+    read_index,
+)
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.single_file import layout_of, read_header
 from seppo_core.models.components import DAMAGE, first_line, load_component
@@ -35,8 +46,13 @@ def pipeline_class(base: str, revision: str | None = None) -> str:
         return read_index(path)["_class_name"]
     if path.is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
         raise FileNotFoundError(f"base={base!r} is neither a folder here nor a hub id (owner/name)")
+    if not is_offline() and not is_cached(base):
+        _ask_hub(base, revision)
     try:
-        config = DiffusionPipeline.load_config(base, revision=revision)
+        with warnings.catch_warnings():
+            # diffusers passes an argument that the hub's client no longer knows
+            warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument", UserWarning)
+            config = DiffusionPipeline.load_config(base, revision=revision)
     except OSError as error:
         if is_offline():
             told = "HF_HUB_OFFLINE is set"
@@ -47,6 +63,18 @@ def pipeline_class(base: str, revision: str | None = None) -> str:
             told = f"the hub does not have it: {str(error).splitlines()[0]}"
         raise FileNotFoundError(not_cached("base", base, told)) from error
     return config["_class_name"]
+
+
+def _ask_hub(base: str, revision: str | None) -> None:
+    """FileNotFoundError if the hub does not answer, which diffusers would find out in half a minute of retries."""
+    try:
+        get_hf_file_metadata(hf_hub_url(base, INDEX, revision=revision))
+    except (HfHubHTTPError, ValueError):
+        # it answers, or the id is none: diffusers' error tells more
+        return
+    except Exception as error:
+        # of whichever client the library speaks through
+        raise FileNotFoundError(not_cached("base", base, "the hub cannot be reached")) from error
 
 
 def component_source(name: str, what: str) -> str:

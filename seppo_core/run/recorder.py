@@ -133,6 +133,10 @@ class RunRecorder(AbstractContextManager):
         """Takes the bar of the updates away while another one is shown."""
         self._display.pause()
 
+    def say(self, text: str) -> None:
+        """Shows a line of its own, on the first process."""
+        self._display.say(text)
+
     def sampled(self, count: int, seconds: float) -> None:
         """Records that `count` generated samples took so many `seconds`."""
         self._pace.samples(count, seconds)

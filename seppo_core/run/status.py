@@ -14,6 +14,7 @@ from seppo_core.config.monitoring import HealthConfig
 from seppo_core.config.training import LoopConfig
 from seppo_core.io.ledger import Ledger
 from seppo_core.io.locks import holder_of
+from seppo_core.report.wording import counted
 from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
 from seppo_core.run.checkpoint_names import checkpoints_in
 from seppo_core.run.eta import TimeLeft, clock
@@ -75,6 +76,8 @@ class Status:
     """Files that are not as they were written."""
     cut: tuple[str, ...] = ()
     """A line for each limit of a tokenizer that cuts captions of the cache."""
+    doing: str | None = None
+    """What a run that is running does before its first update; None after it."""
 
 
 def read_status(folder: Path) -> Status:
@@ -129,6 +132,7 @@ def read_status(folder: Path) -> Status:
         judged=None if loop.get("judge") is None else _judged_text(metrics),
         damaged=(*_damaged(folder, events), *previews.complaints()),
         cut=tuple(of_cache(Path(config.get("data", {}).get("cache", "")))),
+        doing=None if state != "running" or update else _doing(config, events, previews, samples),
     )
 
 
@@ -154,6 +158,8 @@ def status_rows(status: Status, now: float | None = None) -> list[tuple[str, str
         ("done", f"update {status.update} of {status.total} ({share:.0%}), iteration {status.iteration} of "
                  f"{status.iterations}"),
     ]  # fmt: skip
+    if status.doing is not None:
+        rows.append(("doing", status.doing))
     if status.missing:
         what = "reference samples" if status.judged is None else "samples of this iteration"
         rows.append(("sampling", f"{status.samples - status.missing} of {status.samples} {what}"))
@@ -312,6 +318,20 @@ def _state(folder: Path, events: list[dict], update: int, total: int) -> tuple[s
 
 
 _ENDS = {"finished": "finished", "stopped": "stopped", "failed": "failed"}
+
+
+def _doing(config: dict[str, Any], events: list[dict], previews: Previews, samples: int) -> str:
+    """What comes before the first update, as far as the folder does not show it done."""
+    begun = next((event["event"] for event in reversed(events) if event["event"] in (*_ENDS, "started")), None)
+    preview = config.get("preview") or {}
+    prompts = preview.get("prompts") or ()
+    if begun != "started":
+        return "loading base and data"
+    if prompts and previews.at(0) is None:
+        return f"drawing the preview of the start: {counted(len(prompts), 'prompt')}"
+    if samples and not any(event["event"] in ("samples", "judged") for event in events):
+        return f"drawing the {samples} samples of the first iteration"
+    return "computing the first update"
 
 
 def _sign_of_life(folder: Path) -> float | None:

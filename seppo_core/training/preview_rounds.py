@@ -8,6 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from seppo_core.report.run_page import write_run_page
+from seppo_core.report.wording import counted
 from seppo_core.run.previews import Drawing, PreviewRecord, add_preview, read_previews
 from seppo_core.run.recorder import RunRecorder
 from seppo_core.run.status import PAGE
@@ -34,6 +35,13 @@ class PreviewRounds:
         record = read_previews(self.folder).at(update)
         unscored = record is None or (self.judge is not None and not self.judge.has_scored(record))
         return not self.preview.drawn(update) or unscored
+
+    @property
+    def extent(self) -> str:
+        """How much a preview draws, in words."""
+        rows = next(iter(self.preview.condition.values())).shape[0]
+        each = max(self.preview.columns, self.preview.scored)
+        return f"{counted(rows, 'prompt')} x {counted(each, 'sample')} of {counted(self.preview.steps, 'step')}"
 
     def render(
         self, denoiser: nn.Module, update: int, writer: SummaryWriter | None, save: bool

@@ -262,6 +262,8 @@ class Trainer:
         previews, update = self.previews, self.progress.update
         if not previews.due(update, self.total):
             return
+        if not update:
+            recorder.say(f"draws the preview of the start: {previews.extent}")
         with self.stop.independent():
             if self.is_main or self.layout.collective:
                 average = self.ema.in_place() if self.ema else nullcontext()

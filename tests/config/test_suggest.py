@@ -2,7 +2,7 @@
 
 import pytest
 
-from seppo_core.config.aliases import FOREIGN
+from seppo_core.config.aliases import FOREIGN, NO_KEYS
 from seppo_core.config.variants import every_key
 from seppo_image.config import ImageConfig
 from tests.config.test_config import LEAST, refusal
@@ -24,6 +24,8 @@ from tests.config.test_config import LEAST, refusal
             "loop: {optimizer: {lr: 3}}",
             "loop.optimizer is not a key; optimizer is a section of its own; write it at the left margin, not under ",
         ),
+        ("device: cuda", "device is not a key; the device is chosen by itself, a GPU before the CPU; CUDA_VISIBLE_DEV"),
+        ("training: {gpu_ids: 0}", "training.gpu_ids is not a key; the device is chosen by itself"),
         ("optimiser: {lr: 3}", "optimiser is not a key; did you mean optimizer?"),
         (
             "training: {lr: 3, extra: {rank: 2}}",
@@ -41,3 +43,4 @@ def test_where_a_key_belongs(tmp_path, lines, expected):
 def test_what_other_trainers_call_a_setting_leads_to_keys_that_exist():
     ours = {key for named in FOREIGN.values() for key in named.split(" and ")}
     assert ours <= set(every_key(ImageConfig)) and not FOREIGN.keys() & set(every_key(ImageConfig))
+    assert not NO_KEYS.keys() & {key.rpartition(".")[2] for key in every_key(ImageConfig)}

@@ -116,8 +116,6 @@ def test_folder_that_names_the_patch_vae(tmp_path):
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "base")], check=True, cwd=Path(__file__).parents[2])
 
 
-# upstream: diffusers passes an argument that the hub's client no longer knows
-@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument:UserWarning")
 @pytest.mark.parametrize(
     ("base", "said"),
     [
@@ -134,12 +132,21 @@ def test_missing_base(base, said):
         load(base)
 
 
-@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument:UserWarning")
 def test_a_hub_that_does_not_answer_is_no_model_without_a_file(monkeypatch):
     """The client itself stays offline, as it was when it was imported."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
     with pytest.raises(FileNotFoundError, match=r"is not in the cache .* and the hub cannot be reached; "):
         load("nobody/nothing")
+
+
+def test_a_hub_that_cannot_be_reached_is_told_without_a_retry(monkeypatch, caplog):
+    """A port of this machine at which nothing listens."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(FileNotFoundError, match=r"is not in the cache .* and the hub cannot be reached; "):
+        load("nobody/nothing")
+    assert "Retrying" not in caplog.text
 
 
 def test_folder_without_an_index(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from seppo_core.cache.cut_captions import CutCaptions, as_json
-from seppo_core.config.loader import resolved_yaml
+from seppo_core.config.loader import load_config, resolved_yaml
 from seppo_core.io.locks import FolderLock
+from seppo_core.run.previews import Drawing, PreviewRecord, add_preview
 from seppo_core.run.status import read_status, status_text
 from seppo_image.config import ImageConfig, ImageData
 from seppo_image.families.stable_diffusion import StableDiffusionModel
@@ -98,6 +99,30 @@ def test_captions_that_were_cut_are_told_by_what_the_cache_says(run, tmp_path, m
     (tmp_path / "c" / "manifest.json").write_text(json.dumps({"cut_captions": as_json(counts)}))
     line = "12 of 800 captions lose their ends after 77 tokens (tokenizer and tokenizer_2); the longest, of 7.png, has"
     assert f"captions    {line} 3,402" in told(run) and told(run).count("lose their ends") == 1
+
+
+def test_before_the_first_update_it_says_what_it_does(run):
+    write_metrics(run, 0)
+    write_events(run, ("started", {}), ("stopped", {}))
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    values["preview"]["prompts"] = ["a house", "a tree"]
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    with FolderLock(run):
+        doing = [read_status(run).doing]
+        write_events(run, ("stopped", {}), ("started", {}))
+        doing.append(read_status(run).doing)
+        assert f"doing       {doing[1]}" in told(run)
+        drawing = Drawing.of(load_config(run / "config.yaml", ImageConfig))
+        add_preview(run, PreviewRecord(0, "update-000000.png", False, drawing))
+        doing.append(read_status(run).doing)
+        write_events(run, ("started", {}), ("samples", {"count": 32, "seconds": 64.0}))
+        doing.append(read_status(run).doing)
+        write_metrics(run, 1)
+        doing.append(read_status(run).doing)
+    assert [words and words.split()[0] for words in doing] == ["loading", "drawing", "drawing", "computing", None]
+    assert "preview" in doing[1] and doing[2] == "drawing the 32 samples of the first iteration"
+    write_metrics(run, 0)
+    assert read_status(run).doing is None, "nothing is being done"
 
 
 def test_while_samples_are_drawn(run):
