@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-import seppo_core.data.open as opening
+import seppo_core.data.open_records as opening
 from seppo_core.config.loader import load_config
 from seppo_core.data.hub import streamed
 from seppo_core.data.media import MediaSource
