@@ -35,6 +35,12 @@ SQUARE = 1.15
 """Sides may differ by this factor and the size still be the model's own square."""
 
 
+ON_CPU = {
+    "iterations": 2, "updates_per_iteration": 20, "batch_size": 16, "micro_batch_size": 8, "mixed_precision": "no",
+}  # fmt: skip
+"""The loop for a base that is small enough for a CPU, which would take hours for that of a recipe."""
+
+
 class Seen(NamedTuple):
     """What was counted: all rows, height and width of those that were decoded, and what cannot be used, by reason."""
 
@@ -68,7 +74,7 @@ def write_config(
     on_cpu = is_small(values["model"]["base"])
     if on_cpu:
         values["model"] = values["model"] | {"dtype": "float32"}
-        values["loop"] = values.get("loop", {}) | {"mixed_precision": "no"}
+        values["loop"] = dict(ON_CPU)
     config = read_draft(None, schema, values).build()
     check_paths(config, PrepareRequest())
     native = (native_size(config) if "base" in given else None) or (config.data.height, config.data.width)
@@ -82,9 +88,9 @@ def write_config(
     warned = [f"careful: {line}" for line in advice(config, seen.usable, seen.sizes)]
     gpu = None if on_cpu else planned(recipe).gpu if planned(recipe) is not None else "a100"
     save_text(out, commented(values, _header(program, out, recipe, gpu, given, [*told[:-1], *warned])))
-    small = (
-        ["its base is small enough for a CPU, so it computes in float32, which a CPU does fastest"] if on_cpu else []
-    )
+    updates = ON_CPU["iterations"] * ON_CPU["updates_per_iteration"]
+    cpu = f"its base is small enough for a CPU: float32, and {updates} updates to begin with (loop.iterations)"
+    small = [cpu] if on_cpu else []
     return "\n".join([*told, *small, *warned]), gpu
 
 

@@ -38,6 +38,6 @@ def find_checkpoint(folder: Path, wanted: str) -> Path | None:
     path = Path(wanted)
     if (path / POLICY_FILE).is_file() or (path.is_file() and path.suffix == ".safetensors"):
         return path
-    if not named:
-        raise FileNotFoundError(f"{folder} holds no checkpoint yet; run train first")
+    if not named or (wanted in ("latest", "best") and not there):
+        raise FileNotFoundError(f"{folder} holds no checkpoint yet; run train first, or go on with it")
     raise FileNotFoundError(f"{folder} holds no checkpoint {wanted!r}; it holds {', '.join(named)}")

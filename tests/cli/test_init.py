@@ -106,6 +106,7 @@ def test_a_base_small_enough_for_a_cpu_is_trained_in_float32(here, capsys, monke
     assert init("tiny", "--data", "own", "--base", base) == 0
     config = load_config("tiny.yaml", ImageConfig)
     assert (slow_on_cpu(config) is not None) == halves
+    assert (config.loop.iterations * config.loop.updates_per_iteration * config.loop.batch_size > 640) == halves
     told = capsys.readouterr().out
     assert ("small enough for a CPU" in told) != halves and ("--gpu" in told) == halves
     assert ("for a CPU." in Path("tiny.yaml").read_text()) != halves

@@ -127,6 +127,14 @@ def test_a_change_that_draws_what_was_never_saved_is_refused_and_not_put_down(tm
     begin(tmp_path, latest, ("method.reference",))
 
 
+@pytest.mark.parametrize("wanted", ["latest", "best"])
+def test_a_run_that_was_stopped_before_its_first_checkpoint_has_none_yet(tmp_path, wanted):
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "snapshot-0000.safetensors").touch()
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint yet; run train first"):
+        find_checkpoint(tmp_path, wanted)
+
+
 def test_checkpoints_and_snapshots_are_found_by_number_name_or_path(tmp_path):
     save(tmp_path, 2, 4)
     (tmp_path / "pool").mkdir()
