@@ -1,5 +1,6 @@
 """Checks of a command before anything is loaded: options and paths against the config. Without torch."""
 
+import os
 import re
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from seppo_core.config.options import (
 from seppo_core.config.schema import Config, check_supervision
 from seppo_core.config.variants import every_key
 from seppo_core.data.discover import find_source
+from seppo_core.io.locks import holder_of, in_use
 
 Request = PlanRequest | PrepareRequest | VerifyRequest | TrainRequest | SampleRequest | RankRequest | ExportRequest
 
@@ -59,6 +61,8 @@ def check_paths(config: Config, request: Request) -> None:
     names_run = isinstance(request, SampleRequest | RankRequest | ExportRequest)
     if names_run and request.checkpoint != "base" and not is_there(request.checkpoint):
         _need_folder("run", config.run, "run `train` with the same config first")
+    if isinstance(request, TrainRequest):
+        _check_free(Path(config.run))
     if isinstance(request, SampleRequest | RankRequest):
         check_prompts(request)
 
@@ -130,6 +134,13 @@ def _known_parts(config: Config) -> dict[str, dict]:
 def _need_folder(key: str, path: str, cure: str) -> None:
     if not Path(path).is_dir():
         raise FileNotFoundError(f"{key}={path} is not a folder{similar_path(Path(path))}; {cure}")
+
+
+def _check_free(run: Path) -> None:
+    """ValueError, naming the holder, for a run that another process trains in; `train` locks it, much later."""
+    # of several processes the first has perhaps locked it for all
+    if os.environ.get("WORLD_SIZE", "1") == "1" and (holder := holder_of(run)) is not None:
+        raise ValueError(in_use(run, holder))
 
 
 def _may_be_hub_id(name: str) -> bool:

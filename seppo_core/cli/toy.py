@@ -64,6 +64,7 @@ def lay_out(out: Path, modality: Modality, schema: type[Config], commands_module
     return (
         f"{out / 'base'}: a tiny base, {out / 'winners'}: {size.prompts} {kind}, each the best of {size.samples} the "
         "base drew for its prompt\n"
+        f"Plain diffusers opens {out / 'base'} after `import seppo_core.models.patch_vae`, its autoencoder's class.\n"
         f"The exact score of all samples is {base:.3f} on average, of the winners {best:.3f}.\n"
         f"{out / CONFIG} trains it with SePPO and scores samples of other prompts before, during and after"
     )

@@ -38,6 +38,11 @@ def find_checkpoint(folder: Path, wanted: str) -> Path | None:
     path = Path(wanted)
     if (path / POLICY_FILE).is_file() or (path.is_file() and path.suffix == ".safetensors"):
         return path
-    if not named or (wanted in ("latest", "best") and not there):
-        raise FileNotFoundError(f"{folder} holds no checkpoint yet; run train first, or go on with it")
+    if wanted in ("latest", "best") and snapshots:
+        raise FileNotFoundError(
+            f"{folder} has no checkpoint, so nothing is trained yet; go on with train, or take the weights before it "
+            f"by naming {snapshots[0].stem} as the checkpoint"
+        )
+    if not named:
+        raise FileNotFoundError(f"{folder} holds no checkpoint yet; run train first")
     raise FileNotFoundError(f"{folder} holds no checkpoint {wanted!r}; it holds {', '.join(named)}")

@@ -62,6 +62,11 @@ class PreviewRounds:
         if (why := self._page_problem()) is not None:
             tqdm.write(why)
 
+    def tell_start(self) -> None:
+        """Has the page of a run that was stopped say that it goes on. The first start has nothing to show yet."""
+        if (self.folder / PAGE).is_file():
+            self._page_problem()
+
     @contextmanager
     def telling_the_end(self) -> Iterator[None]:
         """Context of the run, after which its page says how it ended."""

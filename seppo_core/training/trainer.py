@@ -120,6 +120,7 @@ class Trainer:
             self.ranks.run_on_main(self.put_down_changes)
             done = self.progress.update
             with RunRecorder(self.config, self.method, events, done=done, drawn=self.drawn) as recorder:
+                self.previews.tell_start()
                 try:
                     self._train(recorder)
                 except Stopped as stopped:

@@ -35,7 +35,7 @@ from benchmarks.experiments.toy.demo_runner import (
     time_left,
 )
 from benchmarks.experiments.toy.demo_watch import Step, watch_judge, watch_lines, watch_training
-from benchmarks.experiments.toy.processes import Launcher, TaskFailed
+from benchmarks.experiments.toy.processes import Launcher, TaskFailed, processor_seconds
 from seppo_image.config import ImageConfig
 
 SETTINGS = {"modalities": ["image"], "seed": 0}
@@ -228,6 +228,16 @@ def test_a_failure_shows_the_end_of_the_log_and_ends_the_others(tmp_path):
 
 
 # what is seen while it runs
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system counts the processes that ended")
+def test_processor_time_is_that_of_the_commands_too(tmp_path):
+    launcher, used, before = Launcher(ROOT, ()), 0.3, time.process_time()
+    began = processor_seconds()
+    work = f"import time\nwhile time.process_time() < {used}: pass"
+    launcher.start(("-c", work), tmp_path / "log").join()
+    # in hundredths of a second
+    assert processor_seconds() - began - (time.process_time() - before) > used - 0.05
 
 
 def test_training_is_followed_by_its_files(tmp_path):

@@ -84,7 +84,7 @@ def test_an_unfavourable_result_is_told_and_is_no_failure(tmp_path, capsys, monk
     report = write_reports(tmp_path, ("image",))
     verdict = report["meta"]["protocol"]["image"]["verdicts"][0]
     assert verdict["holds"] is False
-    assert "overlap: NO" in capsys.readouterr().out and report["image"]["seppo"]["win_rate"] == 0
+    assert "same prompts: NO" in capsys.readouterr().out and report["image"]["seppo"]["win_rate"] == 0
     assert "video" not in report
 
 

@@ -19,6 +19,7 @@ from seppo_core.config.options import (
     VerifyRequest,
 )
 from seppo_core.config.training import LoopConfig
+from seppo_core.io.locks import FolderLock
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 
@@ -174,6 +175,18 @@ def test_checks_the_paths_that_a_command_reads(config, calls, capsys, command, o
         assert len(calls) == 1
     else:
         assert refused(capsys, command, config, *options).startswith(expected)
+
+
+def test_a_run_that_another_trains_in_is_refused_before_anything_is_loaded(config, calls, capsys, monkeypatch):
+    with FolderLock(Path("r")):
+        assert refused(capsys, "train", config).startswith("r is being trained in by another process (process ")
+        assert not calls
+        assert image("sample", config) == 0
+        # of several processes the first may hold it for all
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert image("train", config) == 0
+    monkeypatch.delenv("WORLD_SIZE")
+    assert image("train", config) == 0
 
 
 def test_changes_are_accepted_by_the_keys_of_every_method_and_by_their_old_names(config, calls, capsys):

@@ -128,10 +128,10 @@ def test_a_change_that_draws_what_was_never_saved_is_refused_and_not_put_down(tm
 
 
 @pytest.mark.parametrize("wanted", ["latest", "best"])
-def test_a_run_that_was_stopped_before_its_first_checkpoint_has_none_yet(tmp_path, wanted):
+def test_a_run_without_a_checkpoint_says_so_and_names_its_start(tmp_path, wanted):
     (tmp_path / "pool").mkdir()
     (tmp_path / "pool" / "snapshot-0000.safetensors").touch()
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint yet; run train first"):
+    with pytest.raises(FileNotFoundError, match=r"nothing is trained yet; go on with train, .* snapshot-0000"):
         find_checkpoint(tmp_path, wanted)
 
 

@@ -1,15 +1,18 @@
 """The bases that ship with the repository: size, form, and that they have learnt their task."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipeline
 
-import seppo_core.models.patch_vae  # noqa: F401  the pipelines' VAE class
+import seppo_core.models.patch_vae
 from benchmarks.experiments.toy.task import bases
 from seppo_core.toy import captions
 from seppo_core.toy.score import image_parts, video_parts
+from tests.docs.pages import blocks, text_of
 
 MEGABYTE = 2**20
 
@@ -42,6 +45,24 @@ def test_the_picture_base_follows_captions_it_never_saw_about_as_well_as_its_dat
     # the mixture scores 0.76, the best of four samples of the base 0.89
     assert 0.65 < parts.score.mean() < 0.82
     assert parts.attributes.mean() > 0.6
+
+
+def test_plain_diffusers_opens_the_base_as_the_documentation_says(tmp_path, monkeypatch):
+    """Without the import it is refused."""
+    (code,) = blocks(Path("docs/quickstart.md"), "python")
+    using = text_of(Path("docs/using_the_result.md"))
+    assert all(f"`{line}`" in using for line in ("import seppo_core.models.patch_vae", 'from_pretrained("toy/base")'))
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "base").symlink_to(bases.image_base())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(seppo_core.models, "patch_vae", seppo_core.models.patch_vae)
+    monkeypatch.delitem(sys.modules, "seppo_core.models.patch_vae")
+    without = "".join(line for line in code.splitlines(True) if not line.startswith("import seppo_core"))
+    with pytest.raises(ValueError, match="patch_vae is not one of the libraries"):
+        exec(compile(without, "quickstart.md", "exec"), {})
+    names: dict = {}
+    exec(compile(code, "quickstart.md", "exec"), names)
+    assert type(names["pipe"].vae).__name__ == "PatchVAE"
 
 
 @pytest.mark.slow

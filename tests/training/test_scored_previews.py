@@ -144,14 +144,18 @@ def test_the_runs_side_by_side_by_samples_that_are_drawn(runs, tmp_path):
 
 
 @pytest.mark.parametrize("cut", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_a_killed_run_comes_to_the_same_scores_and_the_same_best(runs, workshop, tmp_path, cut):
+def test_a_killed_run_comes_to_the_same_scores_and_the_same_best(runs, workshop, tmp_path, monkeypatch, cut):
     folder, preview = runs
     config = config_of(workshop, tmp_path / "run", preview)
     # checkpoints are due at other updates than previews
     config = replace(config, loop=replace(config.loop, checkpoint_every=3))
     with killed_before_update(cut):
         commands.train(config)
+    page, train, seen = tmp_path / "run" / "report.html", Trainer._train, []
+    page.write_text("stopped")
+    monkeypatch.setattr(Trainer, "_train", lambda *given: (seen.append(page.read_text()), train(*given)))
     commands.train(config)
+    assert "running, update" in seen[0]
     assert_same_run(tmp_path / "run", folder / "judged")
     assert read_previews(tmp_path / "run").all == read_previews(folder / "judged").all
     kept = [path.name for path in CheckpointFolder(tmp_path / "run" / "checkpoints").list()]

@@ -16,7 +16,7 @@ from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.demo_arms import FULL, RECIPES, DemoPaths, Recipe, entries
 from benchmarks.experiments.toy.demo_plan import Task, plan
 from benchmarks.experiments.toy.demo_runner import run_tasks
-from benchmarks.experiments.toy.processes import Launcher, TaskFailed
+from benchmarks.experiments.toy.processes import Launcher, TaskFailed, processor_seconds
 from seppo_core.io.atomic import save_json, save_text
 from seppo_core.run.eta import clock
 from seppo_core.toy.captions import Modality
@@ -233,7 +233,9 @@ class Reports:
         )
         save_text(self.out / "report.md", self.results.markdown(results, when))
         self.page.save_page(self.out / "index.html", self.pages.demo_page(results, told, done, self.workers))
-        print(f"{clock(elapsed)} minutes in all; look at {self.out / 'index.html'}, numbers in report.json")
+        spent = processor_seconds()
+        processor = "" if spent is None else f", {spent:.0f} s of processor"
+        print(f"{clock(elapsed)} minutes in all{processor}; look at {self.out / 'index.html'}, numbers in report.json")
         return report
 
 

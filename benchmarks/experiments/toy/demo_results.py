@@ -79,11 +79,11 @@ class ModalityResult:
         return [self._above("base"), self._above("continued"), *map(self._beside, others)]
 
     def _above(self, other: str) -> Verdict:
-        """What the demo is to show; the unpaired intervals say the same more coarsely, or nothing."""
+        """What the demo is to show."""
         a, b = self.arms["seppo"], self.arms[other]
         value, low, high = paired_difference(a.scores, b.scores)
-        told = "the intervals of both are apart too" if a.mean.above(b.mean) else "the intervals of both overlap"
-        return Verdict(f"{a.name} above {b.name}, {value:+.3f} ({low:+.3f} to {high:+.3f}), paired; {told}", low > 0)
+        told = f"by {value:+.3f} ({low:+.3f} to {high:+.3f} with 95 % confidence)"
+        return Verdict(f"{a.name} above {b.name}, {told} on the same prompts", low > 0)
 
     def _beside(self, other: str) -> Verdict:
         a, b = self.arms["seppo"], self.arms[other]

@@ -13,6 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 POLL = 0.2
 """Seconds between two looks at the processes."""
 PRELOAD = ("seppo_image.commands", "seppo_video.commands", "benchmarks.experiments.toy.judge")
@@ -143,6 +145,15 @@ def read_log(log: Path) -> list[str]:
     """The lines of a log that say something; none for a process that never came up."""
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n") if log.is_file() else ""
     return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def processor_seconds() -> float | None:
+    """What this process, those it started and theirs have used, ended ones too; None where no system counts those."""
+    if sys.platform != "linux":
+        return None
+    this = psutil.Process()
+    # the server that commands are forked from lives on, and has the times of those that ended
+    return sum(sum(process.cpu_times()[:4]) for process in (this, *this.children(recursive=True)))
 
 
 def stop(processes: Sequence[BaseProcess]) -> None:
