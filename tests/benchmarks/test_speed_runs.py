@@ -210,7 +210,7 @@ def test_policy_and_reference_switch_their_attention_and_back(monkeypatch, tmp_p
     for variant in prepared.variants:
         variant.before()
         assert kinds() == {AttnProcessor if variant.name == "xformers" else AttnProcessor2_0}
-        bench.step = lambda loss, name=variant.name: losses.update({name: loss})
+        bench.step = lambda step, name=variant.name: losses.update({name: float(step["loss"])})
         variant.run()
     assert list(losses) == ["SDPA, its own choice", "SDPA, unfused (math)", "SDPA, flash", "xformers"]
     assert list(losses.values()) == pytest.approx([losses["xformers"]] * 4, rel=1e-4)

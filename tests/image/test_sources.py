@@ -110,6 +110,8 @@ def test_sources_are_refused_in_one_line_before_anything_loads(
     tar(tmp_path / "shards" / "a.tar", ("0.jpg", jpeg(1)), ("0.txt", "a"))
     (tmp_path / "shards" / "x.tar.gz").touch()
     monkeypatch.chdir(tmp_path)
+    # offline it would be told of the base, which is not there, before
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert main(["prepare", "x.yaml", *options.split()]) == 2
     error = capsys.readouterr().err.strip()
     assert error.removeprefix("seppo-image: ").startswith(expected) and "\n" not in error
