@@ -87,8 +87,8 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         f"every arm. Every arm trains for {iterations} x {updates} updates of {batch} from the same "
         f"base{_averaged(scale)}; the compute-matched SFT for {iterations} x {longer}, which costs as many forward "
         "passes as SePPO (a backward "
-        f"pass counts as two; generation and the reference count too){_in_seconds(table)}. Mean score of the data: "
-        f"{sets}.",
+        f"pass counts as two; generation and the reference count too){_in_seconds(table)}."
+        f"{sets and f' Mean score of the data: {sets}.'}",
         f"Settings: every arm is tried at learning rates of {rates} with one further seed on validation prompts that "
         "are neither in the data nor in the test, and if the best is the lowest or highest, up to "
         f"{scale.extend} steps beyond{_further(scale)}; the best runs with all training seeds. * marks a choice "
