@@ -40,7 +40,7 @@ browser: $(STAMP)  ## the demo's page in a real headless browser (needs Debian's
 	$(BIN)/python -m pytest -m browser $(TESTS)
 
 parity: .venv-parity/installed  ## what needs other people's code, in an environment of its own: metrics (docs/parity.md), 8-bit AdamW
-	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights" tests/parity tests/training/test_eight_bits.py tests/training/test_quantize.py
+	.venv-parity/bin/python -m pytest -p tests.parity.operators -m "not weights and not gpu" tests/parity tests/training/test_eight_bits.py tests/training/test_quantize.py
 
 floors: .venv-floors/installed  ## the tests' core on torch as pinned and every other library at the least version asked for
 	.venv-floors/bin/python -m pytest -n $(PROCESSES) --dist loadfile $(CORE)
