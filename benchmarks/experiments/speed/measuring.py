@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from seppo_core.io.lazy import uncollected
 from seppo_core.plan.counter import Counter, bytes_of
 from seppo_core.report.statistics import Interval
 
@@ -60,7 +61,7 @@ class Timer:
         """Seconds of one call of the variant, per unit."""
         variant.before()
         self.synchronize()
-        with _without_garbage_collection():
+        with uncollected():
             began = self.clock()
             variant.run()
             self.synchronize()
@@ -87,17 +88,6 @@ def garbage_collected() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 CONFIDENCE = 0.95
