@@ -36,10 +36,10 @@ def standalone_chart(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{2 * WIDTH}" '
         f'height="{2 * height}" role="img">'
     )
-    return f"{head}<style>{_colours()}\n{STYLE}</style>{drawn.group(1)}{''.join(map(str, legend))}</svg>\n"
+    return f"{head}<style>{colours()}\n{STYLE}</style>{drawn.group(1)}{''.join(map(str, legend))}</svg>\n"
 
 
-def _colours() -> str:
+def colours() -> str:
     """The pages' own series colours, as they are on a light ground."""
     sheet = (files("seppo_core.report") / "style.css").read_text(encoding="utf-8")
     found = dict(re.findall(r"--s(\d): (#[0-9a-f]{6})", sheet[: sheet.index("@media")]))

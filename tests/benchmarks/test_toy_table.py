@@ -11,7 +11,7 @@ from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.folder import Paths, read_result, read_spec
 from benchmarks.experiments.toy.main import write_report
 from benchmarks.experiments.toy.plan import Plan
-from benchmarks.experiments.toy.publish import between, publish
+from benchmarks.experiments.toy.publish import between, over_control, publish, publish_regimes
 from benchmarks.experiments.toy.results import difference, load_table
 from benchmarks.experiments.toy.text import HEADINGS, cells, markdown
 from seppo_core.toy.captions import held_out
@@ -122,8 +122,53 @@ def test_what_is_published_stands_between_the_marks_and_the_figure_stands_alone(
     drawn = ElementTree.parse(tmp_path / "figures" / "score_against_passes_image.svg")
     names = [one.text for one in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert "SFT, compute-matched" in names and "base" in names and "mean score R" in names
+    # without a plain SFT the matched one is the control, and nothing else is there to be held against it
+    assert not (tmp_path / "figures" / "differences_image.svg").exists()
     # the curve begins at the base and goes on over what it cost
     curve = next(one for one in drawn.iter("{http://www.w3.org/2000/svg}polyline"))
     assert len(curve.get("points").split()) == 3
     with pytest.raises(ValueError, match="no marks <!-- own-video:begin -->"):
         between(text, "own-video", "")
+
+
+def test_the_chart_of_differences_puts_the_best_first_and_says_its_figures(tmp_path):
+    plan, paths = small_plan(), Paths(tmp_path)
+    write_all(paths, plan)
+    table = load_table(plan, paths)
+    title, drawn = over_control(table.of("mixture"))
+    root = ElementTree.fromstring(drawn)
+    svg = "{http://www.w3.org/2000/svg}"
+    texts = [one.text for one in root.iter(f"{svg}text")]
+    rows = sorted((row for row in table.of("mixture") if "sft" in row.over), key=lambda row: -row.over["sft"].value)
+    assert [text for text in texts if text in {row.name for row in rows}] == [row.name for row in rows]
+    assert title == "Mean score over SFT, paired, with 95 % intervals" and rows
+    value, low, high = rows[0].over["sft"]
+    assert f"{value:+.3f} ({low:+.3f}, {high:+.3f})" in texts
+    # the dot lies on the axis that the ticks draw
+    ticks = {
+        float(one.text): float(one.get("x"))
+        for one in root.iter(f"{svg}text")
+        if one.get("text-anchor") == "middle" and one.get("class") == "tick"
+    }
+    (a, at), (b, bt) = sorted(ticks.items())[0], sorted(ticks.items())[-1]
+    dot = float(next(one for one in root.iter(f"{svg}circle")).get("cx"))
+    assert dot == pytest.approx(at + (value - a) / (b - a) * (bt - at), abs=0.3)
+
+
+def test_regimes_are_published_a_row_each(tmp_path):
+    plan, paths = small_plan(regimes=("mixture", "few")), Paths(tmp_path)
+    write_all(paths, plan, ("seppo", "sft", "sft_matched"))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- regimes-image:begin -->\n<!-- regimes-image:end -->\n", encoding="utf-8")
+    publish_regimes(load_table(plan, paths), plan.regimes, "image", [], page)
+    lines = page.read_text(encoding="utf-8").splitlines()
+    first = next(line for line in lines if line.startswith("| as many winners"))
+    # luck of seeds 1 to 3 is 0.02 on average
+    assert first.split("|")[2:] == [" .600 ", " – ", " .670 ", " .680 ", " .720 ", " – ", " – ", ""]
+    assert "| 64 winners in place of all | .600 | – | – |" in "\n".join(lines)
+    assert "- mixture: SePPO − SFT, compute-matched: +0.040 (+0.040 to +0.040), above, 3 seeds" in lines
+
+
+def test_a_tier_is_of_one_modality(capsys):
+    assert benchmarks_main(["toy", "--tier", "C", "--modality", "image", "--budget", "0"]) == 1
+    assert "tier C is of video; leave --modality image out" in capsys.readouterr().err

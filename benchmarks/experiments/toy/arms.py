@@ -88,10 +88,13 @@ TIERS: dict[str, tuple[str, ...]] = {
         "seppo_sft", "anchor_off", "online_dpo", "online_seppo", "nft",
         "seppo_tracked", "dpo_tracked",
     ),
+    "C": ("sft", "sft_matched", "indicator_initial", "ditto", "dpo_sft"),
     "D": ("sft_matched", "indicator_initial", "dpo_sft"),
 }  # fmt: skip
-"""Arms of the `own` regime: those that decide (A), then the others (B); D are those of the `large` regime, which asks
-whether it holds for a larger base."""
+"""Arms of the `own` regime: those that decide (A), then the others (B), and those that decide on clips (C); D are
+those of the `large` regime, which asks whether it holds for a larger base."""
+MODALITIES: dict[str, Modality] = {"A": "image", "B": "image", "C": "video", "D": "image"}
+"""What each tier is about."""
 
 
 def judged_per_item(config: Config) -> int:

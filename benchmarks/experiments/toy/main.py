@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.experiments.toy.arms import ARMS, ROOT, TIERS
+from benchmarks.experiments.toy.arms import ARMS, MODALITIES, ROOT, TIERS
 from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
 from benchmarks.experiments.toy.regimes import REGIMES, SCALES
@@ -26,8 +26,9 @@ from wherever it was stopped. A table of what is there is always printed; one th
 EPILOG = """\
   python -m benchmarks toy                             the arms that decide, then the others; hours of two cores
   python -m benchmarks toy --tier A                    the arms that decide alone
+  python -m benchmarks toy --tier C                    five of them on clips
   python -m benchmarks toy --tier D                    three of them from a larger base, which is trained first
-  python -m benchmarks toy --modality video            clips
+  python -m benchmarks toy --modality video            every arm on clips
   python -m benchmarks toy --budget 10                 begin no cell after ten minutes; call again to go on
   python -m benchmarks toy --budget 0                  print what is there
   python -m benchmarks toy --only seppo sft --seeds 3
@@ -54,12 +55,15 @@ def _run(asked: argparse.Namespace) -> int:
     from benchmarks.experiments.toy.queue import forget_failures
     from benchmarks.experiments.toy.sweep import PRELOAD, sweep
 
+    modality = asked.modality or MODALITIES.get(asked.tier, "image")
+    if asked.tier and modality != MODALITIES[asked.tier]:
+        raise ValueError(f"tier {asked.tier} is of {MODALITIES[asked.tier]}; leave --modality {modality} out")
     scale = asked.scale or ("quick" if asked.regimes else "own")
     regimes = tuple(name for name, about in REGIMES.items() if not about.own) if asked.regimes else ("own",)
     if asked.tier == "D":
         regimes = ("large",)
     plan = Plan(
-        asked.modality, SCALES[asked.modality][scale], seeds=asked.seeds, regimes=regimes,
+        modality, SCALES[modality][scale], seeds=asked.seeds, regimes=regimes,
         regime_seeds=asked.regime_seeds, only=tuple(asked.only or (TIERS[asked.tier] if asked.tier else ())),
     )  # fmt: skip
     shown = asked.out if regimes != ("large",) else asked.out / "large"
@@ -100,18 +104,22 @@ def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, pub
         "provenance": origin,
     }  # fmt: skip
     text = markdown(table, plan, scores)
-    name = plan.modality if plan.regimes == ("own",) else f"{plan.modality}_{plan.regimes[0]}"
-    kept = [] if paths.store is None or not own else [paths.store / f"{name}.json"]
+    name = plan.modality if plan.regimes == ("own",) else f"{plan.modality}_{plan.regimes[0] if own else 'regimes'}"
+    kept = [] if paths.store is None else [paths.store / f"{name}.json"]
     for path in (paths.out / "report.json", *kept):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_json(path, report)
     save_text(paths.out / "report.md", text)
     save_page(paths.out / "index.html", toy_page(table, plan, paths, scores, origin))
     if publishing:
-        from benchmarks.experiments.toy.publish import publish
+        from benchmarks.experiments.toy.publish import publish, publish_regimes
         from benchmarks.experiments.toy.text import how
 
-        publish(table, plan.modality, how(table, plan, scores), regime=plan.regimes[0])
+        told = how(table, plan, scores)
+        if own:
+            publish(table, plan.modality, told, regime=plan.regimes[0])
+        else:
+            publish_regimes(table, plan.regimes, plan.modality, told)
     state = "complete" if not report["partial"] else "not complete: the same command goes on"
     print(f"\n{text}\n{state}, {clock(elapsed)} minutes now; look at {shown / 'index.html'}, numbers in report.json")
     return 1 if any(row.failures for row in table.rows) else 0
@@ -124,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = parser.add_argument
     add("--out", type=Path, default=DEFAULT, help="folder to write (default: %(default)s)")
-    add("--modality", choices=get_args(Modality), default="image", help="images, or clips (default: %(default)s)")
+    add("--modality", choices=get_args(Modality), help="images, or clips (default: the tier's, else image)")
     trained = [arm for arm in ARMS if arm != "base"]
     add("--only", nargs="+", metavar="ARM", choices=trained, help=f"run these alone, of {', '.join(trained)}")
     add("--seeds", type=_positive, default=5, metavar="N", help="training seeds per arm (default: %(default)s)")
@@ -133,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--tier",
         choices=list(TIERS),
-        help="the arms that decide (A), the others (B), or a larger base (D)",
+        help="the arms that decide (A), the others (B), five of them on clips (C), or three from a larger base (D)",
     )
     add("--store", type=Path, default=STORE, help="folder of finished cells' results (default: %(default)s)")
     add("--afresh", action="store_true", help="run all cells here, whatever the store holds, and add nothing to it")

@@ -180,9 +180,14 @@ def next_job(plan: Plan, paths: Paths, busy: Collection[str]) -> Job | None:
 
 
 def left(plan: Plan, paths: Paths) -> tuple[int, float]:
-    """Cells to do, and the seconds of one core that they are expected to take."""
+    """Cells to do, and the seconds of one core that they and the bases they start from are expected to take."""
     cells = [cell for cell, _ in cells_to_do(plan, paths)]
-    return len(cells), sum(cell.cost for cell in cells)
+    missing = {cell.base for cell in cells if not _has_base(paths, cell)}
+    return len(cells), sum(cell.cost for cell in cells) + sum(BASE_COSTS[base] for base in missing)
+
+
+def _has_base(paths: Paths, cell: Cell) -> bool:
+    return cell.base == "main" or (paths.base(cell.modality, cell.base) / "model_index.json").is_file()
 
 
 def before(plan: Plan, paths: Paths, cell: Cell) -> Job | None:
@@ -192,7 +197,7 @@ def before(plan: Plan, paths: Paths, cell: Cell) -> Job | None:
         return not (paths.cache(cell.modality, kind) / "manifest.json").is_file()
 
     base = None if cell.base == "main" else paths.base(cell.modality, cell.base)
-    if base is not None and not (base / "model_index.json").is_file():
+    if not _has_base(paths, cell):
         if cell.base == "strong" and is_missing("winners"):
             return _prepare(paths, cell, "winners", None)
         command = ("-m", "benchmarks.experiments.toy.cell", cell.base, str(paths.out), cell.modality)

@@ -80,10 +80,10 @@ SCALES: dict[Modality, dict[str, Scale]] = {
     "video": {
         "own": Scale(
             252,
-            4,
-            60,
+            3,
+            40,
             8,
-            20,
+            10,
             rates=(3e-4, 1e-3),
             beta=10.0,
             weight=10.0,
@@ -141,7 +141,7 @@ LARGE = Regime(
     arms=("base", *TIERS["D"]),
     modalities=("image",),
 )
-CORE = ("continued", "sft", "sft_matched", "seppo")
+CORE = ("continued", "sft", "sft_matched", "seppo", "indicator_initial")
 MAIN = Regime(
     "mixture",
     "as many winners as fit the captions evenly, the better of two draws of the mixture",

@@ -1,6 +1,7 @@
 """A base as one module, and as the pipeline folders that it is saved in and loaded from."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -70,6 +71,14 @@ class Base(nn.Module):
         return self.tokenizer(
             captions, padding="max_length", max_length=models.MAX_TOKENS, truncation=True, return_tensors="pt"
         ).input_ids
+
+    @torch.no_grad()
+    def draw_words(self, words: Sequence[str], generator: torch.Generator) -> None:
+        """Draws the embeddings of `words` anew, far apart: of words that no caption has had they are close."""
+        table = self.encoder.get_input_embeddings().weight
+        for word in words:
+            place = self.tokenizer.convert_tokens_to_ids(f"{word}</w>")
+            table[place] = torch.randn(table.shape[1], generator=generator)
 
     def frame_latents(self, pixels: Tensor) -> Tensor:
         """Pixels (b, 3, 32, 32) to latents (b, 12, 8, 8), scaled."""
