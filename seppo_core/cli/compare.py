@@ -15,7 +15,7 @@ from seppo_core.config.schema import Config
 from seppo_core.io.lazy import import_large
 from seppo_core.io.quiet import quiet_loading_bars
 from seppo_core.report.compare_page import SERIES, Compared, compare_page
-from seppo_core.report.page import save_page
+from seppo_core.report.page import is_page, save_page
 from seppo_core.report.sheet import Sheet, sheet_of
 from seppo_core.report.tiles import Side
 from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
@@ -30,6 +30,8 @@ from seppo_core.run.status import Status, read_status
 INDEX = "index.html"
 SEEDS = (0, 1, 2, 3)
 SMALL = "small"
+_MADE = re.compile(rf"samples|{SMALL}|\d+(-.+)?\.(png|webp)")
+"""Names of what is in the folder of a page before the page."""
 
 
 class Named(NamedTuple):
@@ -130,7 +132,9 @@ def _folder(wanted: Sequence[Named], request: CompareRequest) -> Path:
 
 
 def _is_ours(out: Path) -> bool:
-    return (out / INDEX).is_file() or (out / "samples").is_dir()
+    """Whether a comparison wrote this folder, or was broken off before it wrote its page."""
+    begun = (out / "samples").is_dir() and all(_MADE.fullmatch(path.name) for path in out.iterdir())
+    return is_page(out / INDEX) or begun
 
 
 def _previews(found: Sequence[One], out: Path) -> tuple[tuple[str, ...], str, list[tuple[Side, PreviewRecord]] | None]:

@@ -18,6 +18,8 @@ from seppo_core.judging.columns import Kind
 from seppo_core.judging.ranking import Scored
 from seppo_core.judging.ranking import rank as rank_samples
 from seppo_core.judging.sample_judge import DrawnSample, ReadFrames, SampleJudge, open_judge
+from seppo_core.models.sampling import draws_noise
+from seppo_core.plan.architecture import base_architecture
 from seppo_core.report.wording import counted
 from seppo_core.run.history import read_lines
 from seppo_core.training.setup import Load
@@ -41,8 +43,7 @@ def rank(config: Config, request: RankRequest, load: Load, write: WriteSample, r
     samples = _drawn(config, request, load, write, out / "samples")
     scores = _scored(judge, samples, out)
     size = [config.data.height, config.data.width, config.data.frames]
-    # of a solver that draws more between its steps no one noise gives the sample
-    known = (request.scheduler or config.preview.scheduler) not in NOISY_SCHEDULERS
+    known = _noise_decides(config, request.scheduler or config.preview.scheduler)
     noise = lambda one: {"key": noise_key(one.prompt, one.seed), "size": size} if known else None  # noqa: E731
     ranked = rank_samples(
         [
@@ -90,7 +91,21 @@ def _drawn(config: Config, request: RankRequest, load: Load, write: WriteSample,
     )  # fmt: skip
     # loads and draws only what is not there yet
     commands.sample(config, drawing, load, write)
-    return [DrawnSample(folder / line["file"], line["prompt"], line["seed"]) for line in read_lines(folder / INDEX)]
+    # a file of prompts may have lost some since they were drawn
+    wanted = set(commands.prompts_of(config, drawing))
+    lines = [line for line in read_lines(folder / INDEX) if line["prompt"] in wanted]
+    return [DrawnSample(folder / line["file"], line["prompt"], line["seed"]) for line in lines]
+
+
+def _noise_decides(config: Config, solver: str) -> bool:
+    """Whether the noise that a solver begins with gives the sample: with others, no one noise does."""
+    if solver != "default":
+        return solver not in NOISY_SCHEDULERS
+    try:
+        base = base_architecture(config)
+    except FileNotFoundError:
+        return False
+    return not draws_noise(base.index["scheduler"][1], base.parts.get("scheduler", {}))
 
 
 def _scored(judge: SampleJudge, samples: list[DrawnSample], out: Path) -> dict[str, float | str]:

@@ -236,6 +236,11 @@ class ReferenceSamplesConfig:
         interval, name = self.guidance_interval, f"reference_samples.guidance_interval={self.guidance_interval}"
         if interval is not None and not 0 <= interval[0] < interval[1] <= 1:
             raise ValueError(f"{name} must be two rising shares of the steps within 0 and 1; use e.g. [0.2, 0.7]")
+        if interval is not None and not self.guided_share(self.steps):
+            raise ValueError(
+                f"{name} holds none of the {self.steps} steps (reference_samples.steps), so that none is guided; widen "
+                "it, or set guidance_scale=1"
+            )
         if interval is not None and self.guidance_scale <= 1:
             raise ValueError(
                 f"{name} has no meaning with reference_samples.guidance_scale={self.guidance_scale}, which does not "

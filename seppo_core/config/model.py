@@ -39,6 +39,8 @@ class FamilySpec:
     unet: bool = False
     """Whether the denoiser is a UNet, on captions of CLIPs; else it is a row of transformer blocks, on captions of a
     large language model."""
+    cfg: bool = True
+    """Whether samples are guided by two passes (classifier-free); else the denoiser is told the scale, or has none."""
     scopes: tuple[str, ...] = ("all",)
     """Values that `tune.scope` may take."""
     context: Literal["latents", "latents and text"] | None = None

@@ -100,17 +100,9 @@ class SampleRequest:
     """model: go on although the base, its VAE or its text encoder is not the one that the checkpoint was trained on."""
 
     def __post_init__(self):
-        if self.prompts and self.prompt_file:
-            raise ValueError("--prompts and --prompt_file are both given; use one of them")
+        _check_drawing(self)
         if not self.seeds:
             raise ValueError("--seeds is empty; give at least one, e.g. --seeds 0")
-        for name, value, least in [
-            ("steps", self.steps, 1),
-            ("guidance_scale", self.guidance_scale, 0),
-            ("batch_size", self.batch_size, 1),
-        ]:
-            if value is not None and value < least:
-                raise ValueError(f"--{name} {value} must be at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +147,7 @@ class RankRequest:
     """Number of samples that are drawn at once."""
 
     def __post_init__(self):
+        _check_drawing(self)
         if self.samples < 2:
             raise ValueError(f"--samples {self.samples} must be at least 2: a preference is among several")
         if not self.min_gap >= 0:
@@ -182,6 +175,9 @@ class CompareRequest:
     """Folder of the page; None is a folder beside the first run. The same command draws nothing anew."""
     batch_size: int = 4
     """Number of samples that are drawn at once."""
+
+    def __post_init__(self):
+        _check_drawing(self)
 
     @property
     def draws(self) -> bool:
@@ -214,6 +210,16 @@ class ExportRequest:
     token is that of HF_TOKEN or of `hf auth login`."""
     accept_changes: tuple[Literal["model"], ...] = ()
     """model: go on although the base, its VAE or its text encoder is not the one that the checkpoint was trained on."""
+
+
+def _check_drawing(request: SampleRequest | RankRequest | CompareRequest) -> None:
+    """ValueError for options that no sample can be drawn with."""
+    if request.prompts and request.prompt_file:
+        raise ValueError("--prompts and --prompt_file are both given; use one of them")
+    for name, least in (("steps", 1), ("guidance_scale", 0), ("batch_size", 1)):
+        value = vars(request)[name]
+        if value is not None and not least <= value < inf:
+            raise ValueError(f"--{name} {value} must be at least {least}")
 
 
 OTHER_CHANGES = ("winners", "version", "model")

@@ -115,6 +115,12 @@ class Config:
                 f"{self.method.name}, where the reference has no weights of its own; leave it out"
             )
         family, spec = self.model.family, self.model.spec
+        interval = self.reference_samples.guidance_interval
+        if interval is not None and not spec.cfg:
+            raise ValueError(
+                f"reference_samples.guidance_interval={list(interval)} leaves out the second pass of classifier-free "
+                f"guidance, and {family} has none; leave it out"
+            )
         check_fits(self)
         if self.tune.scope not in spec.scopes:
             raise ValueError(f"tune.scope={self.tune.scope} should be {' or '.join(spec.scopes)} for {family}")

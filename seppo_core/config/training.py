@@ -119,6 +119,13 @@ class LoopConfig:
                 f"loop.compile={self.compile} is not tested with loop.context_parallel={self.context_parallel}, whose "
                 "processes exchange tokens within every block; leave one of them out"
             )
+        if self.deterministic and self.attention == "xformers":
+            raise ValueError(
+                "loop.deterministic=true cannot be kept with loop.attention=xformers, whose gradients are added in any "
+                "order; use sdpa"
+            )
+        if self.sharded and self.mixed_precision == "fp16":
+            raise ValueError("loop.sharded=true does not go with loop.mixed_precision=fp16; use bf16")
         if self.sharded and self.offload_reference:
             raise ValueError("loop.offload_reference=true cannot be combined with loop.sharded=true; use one of them")
         if self.offload_activations and not self.gradient_checkpointing:

@@ -24,6 +24,11 @@ class SampleFolder:
         self.folder, self.settings = folder, settings
         self._index = folder / INDEX
         lines = read_lines(self._index)
+        if not all({"file", "prompt", "seed"} <= line.keys() for line in lines):
+            raise ValueError(
+                f"{self._index} is no index of samples (lines with file, prompt and seed); name another folder with "
+                "--out"
+            )
         there = [line for line in lines if (folder / line["file"]).is_file()]
         if len(there) < len(lines):
             # of files that were removed, and are drawn again if they are wanted

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from inspect import signature
 from math import isfinite
 from pathlib import Path
+from types import CodeType
 from typing import NamedTuple
 
 import torch
@@ -145,13 +147,39 @@ class FunctionJudge(_InProcess):
                 f"{keys.judge} {place} cannot be imported ({error}); give module:function, of a module "
                 "that is installed or lies in a folder of PYTHONPATH"
             ) from error
+        if (why := _uncallable(self.function)) is not None:
+            raise ValueError(f"{keys.judge} {place} {why}; give a function of pixels and prompts")
         self.name, self.kind = place, kind
         code = getattr(self.function, "__code__", None)
-        self.fingerprint = sha256(f"{place} {code.co_code.hex() if code else ''}".encode()).hexdigest()
+        self.fingerprint = sha256(f"{place} {'' if code is None else _content(code)}".encode()).hexdigest()
 
     def values(self, frames, prompts):
         pixels = rearrange(torch.stack(frames).float() / 127.5 - 1, "n f h w c -> n c f h w")
         return [float(value) for value in self.function(pixels[:, :, 0] if self.kind == "image" else pixels, prompts)]
+
+
+def _uncallable(function: object) -> str | None:
+    """Why something cannot be called with pixels and prompts; None if nothing speaks against it."""
+    if not callable(function):
+        return f"is a {type(function).__name__}"
+    try:
+        signature(function).bind(None, None)
+    except TypeError as error:
+        return f"cannot be called with two values ({error})"
+    except ValueError:
+        # of a function that is not Python's and does not tell
+        return None
+    return None
+
+
+def _content(constant: object) -> str:
+    """What a function's code holds, the same in every process: instructions, and the names and constants in them."""
+    if isinstance(constant, CodeType):
+        return repr([constant.co_code.hex(), constant.co_names, [_content(one) for one in constant.co_consts]])
+    if isinstance(constant, tuple | frozenset):
+        parts = [_content(one) for one in constant]
+        return repr(parts if isinstance(constant, tuple) else sorted(parts))
+    return repr(constant)
 
 
 class ProcessJudge(SampleJudge):

@@ -202,10 +202,12 @@ def tied(reference: Reference, held: Float[Tensor, " b"], own: Float[Tensor, " b
     if not reference.equals_policy:
         return held
     own = own.detach()
-    if (gap := float((own - held).abs().mean())) > TIE_TOLERANCE * float(own.mean()):
+    # read at once: whoever reads waits for the device
+    gap, mean = torch.stack([(own - held).abs().mean(), own.mean()]).tolist()
+    if gap > TIE_TOLERANCE * mean:
         warnings.warn(
             f"policy and reference have the same weights but their errors differ by {gap:.3g} on average, with a mean "
-            f"of {float(own.mean()):.3g}: they run in different precision, or something random, dropout say, is on",
+            f"of {mean:.3g}: they run in different precision, or something random, dropout say, is on",
             stacklevel=2,
         )
     return own

@@ -110,7 +110,8 @@ def _with_alphas_in(pipeline: DiffusionPipeline, component: str, source: str) ->
         for down, up in (("lora_A", "lora_B"), ("lora_down", "lora_up")):
             if f"{layer}.{down}.weight" in tensors and f"{layer}.{up}.weight" in tensors:
                 rank = len(tensors[f"{layer}.{down}.weight"])
-                tensors[f"{layer}.{up}.weight"] *= alpha / rank
+                # in half precision small ones would lose their last digits
+                tensors[f"{layer}.{up}.weight"] = tensors[f"{layer}.{up}.weight"].float() * (alpha / rank)
                 if down == "lora_down":
                     # without one, readers of kohya's names stumble
                     tensors[key] = torch.tensor(float(rank))

@@ -1,9 +1,10 @@
 """Sampling: drives any diffusers scheduler over an adapter, latents in, latents out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from hashlib import blake2b
 from inspect import signature
+from typing import Any
 
 import diffusers
 import torch
@@ -123,10 +124,13 @@ def sample_steps(
 
 def adds_noise(scheduler: SchedulerMixin) -> bool:
     """Whether a solver draws noise between its steps, so that the noise it begins with does not give the sample."""
-    name = type(scheduler).__name__
-    return any(part in name for part in ("Ancestral", "DDPM", "LCM", "TCD", "SDE")) or "sde" in str(
-        scheduler.config.get("algorithm_type", "")
-    )
+    return draws_noise(type(scheduler).__name__, scheduler.config)
+
+
+def draws_noise(kind: str, config: Mapping[str, Any]) -> bool:
+    """The same by the name of the solver's class and its config."""
+    named = any(part in kind for part in ("Ancestral", "DDPM", "LCM", "TCD", "SDE"))
+    return named or "sde" in str(config.get("algorithm_type", "")) or bool(config.get("stochastic_sampling"))
 
 
 def make_scheduler(name: str | None, base: SchedulerMixin) -> SchedulerMixin:

@@ -44,10 +44,6 @@ def expected_refusals(config: Config, request: PlanRequest, costs: StepCosts) ->
         notes.append(f"train will refuse this: {problem}")
     if loop.sharded and request.gpus == 1:
         notes.append("train will refuse this: loop.sharded=true splits one model between GPUs; use --gpus 2 or more")
-    if loop.sharded and loop.mixed_precision == "fp16":
-        notes.append(
-            "train will refuse this: loop.sharded=true cannot be combined with loop.mixed_precision=fp16; use bf16"
-        )
     return notes
 
 

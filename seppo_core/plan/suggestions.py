@@ -18,7 +18,9 @@ def _set(section: str, **values) -> Change:
 
 def _in_half_precision(gpu: Gpu) -> Change:
     def change(config: Config) -> Config:
-        return _set("loop", mixed_precision=_half(gpu))(config) if config.loop.mixed_precision == "no" else config
+        if config.loop.mixed_precision != "no" or (config.loop.sharded and not gpu.bfloat16):
+            return config
+        return _set("loop", mixed_precision=_half(gpu))(config)
 
     return change
 

@@ -26,7 +26,7 @@ def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter])
     """AdamW (Loshchilov & Hutter 2019), bitsandbytes' with moments of 8 bits (Dettmers et al. 2022), or Adafactor
     (Shazeer & Stern 2018) with the rate as it is given, as Diffusion-DPO's code trains SDXL.
 
-    Raises ValueError if the latter is asked for and bitsandbytes is not installed, or does not support the device.
+    ValueError if the second is asked for and cannot be had (`check_optimizer`).
     """
     settings = {"lr": config.lr} | _settings(config)
     values = list(parameters.values())
@@ -34,18 +34,28 @@ def make_optimizer(config: OptimizerConfig, parameters: dict[str, nn.Parameter])
         return torch.optim.AdamW(values, **settings)
     if config.name == "adafactor":
         return Adafactor(values, clip_threshold=1.0, scale_parameter=False, relative_step=False, **settings)
+    for device in {p.device for p in values}:
+        check_optimizer(config, device)
+    import bitsandbytes
+
+    return bitsandbytes.optim.AdamW8bit(values, **settings)
+
+
+def check_optimizer(config: OptimizerConfig, device: torch.device) -> None:
+    """ValueError if the optimizer needs bitsandbytes, and it is not installed or does not support `device`."""
+    if config.name != "adamw8bit":
+        return
     try:
         import bitsandbytes
     except ImportError as error:
         raise ValueError(
             "optimizer.name=adamw8bit needs bitsandbytes; pip install 'seppo[gpu]', or use adamw"
         ) from error
-    if Version(bitsandbytes.__version__) < EIGHT_BITS_ON_CPU and any(not p.is_cuda for p in values):
+    if Version(bitsandbytes.__version__) < EIGHT_BITS_ON_CPU and device.type != "cuda":
         raise ValueError(
             f"optimizer.name=adamw8bit needs a CUDA device with bitsandbytes {bitsandbytes.__version__}, and the "
             f"weights are not on one; upgrade to {EIGHT_BITS_ON_CPU}, which knows the CPU too, or use adamw"
         )
-    return bitsandbytes.optim.AdamW8bit(values, **settings)
 
 
 def _settings(config: OptimizerConfig) -> dict[str, float | tuple[float, float]]:

@@ -132,10 +132,6 @@ class Sharded(ParallelStrategy):
 
     def __init__(self, accelerator: Accelerator, loop: LoopConfig, text_too: bool = False):
         super().__init__(accelerator, loop, text_too)
-        if accelerator.num_processes < 2:
-            raise ValueError("loop.sharded=true shares one model between processes, and there is one; launch several")
-        if accelerator.mixed_precision == "fp16":
-            raise ValueError("loop.sharded=true does not go with loop.mixed_precision=fp16; use bf16")
         self.mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
 
     def _place(self, denoiser, with_reference):
@@ -183,7 +179,7 @@ def make_strategy(
     accelerator: Accelerator, loop: LoopConfig, offload_base: bool = False, text_too: bool = False
 ) -> ParallelStrategy:
     """How `loop` asks for it; `offload_base` is the offloading of the frozen blocks, of a model that is not sharded.
-    `text_too` is that captions are split where tokens are. ValueError if these processes cannot have it so."""
+    `text_too` is that captions are split where tokens are."""
     if loop.sharded:
         return Sharded(accelerator, loop, text_too)
     return Replicated(accelerator, loop, text_too, offload_base)

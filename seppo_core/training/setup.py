@@ -23,7 +23,6 @@ from seppo_core.judging.sample_judge import SampleJudge
 from seppo_core.methods.method import Method
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.attention import set_attention
-from seppo_core.models.compiling import check_compiler
 from seppo_core.models.context import check_context
 from seppo_core.models.loading import wants_float32
 from seppo_core.models.noise_path import DiffusionNoisePath, FlowNoisePath, NoisePath
@@ -35,10 +34,10 @@ from seppo_core.models.vae import cast, tile_vae
 from seppo_core.run.checkpoint import load_weights
 from seppo_core.run.find_checkpoint import checkpoint_label, find_checkpoint
 from seppo_core.run.folder import holds_run, open_run, with_draws
-from seppo_core.run.logging import require_wandb
 from seppo_core.run.previews import Drawing
 from seppo_core.training.batches import check_form, open_validation, split_items
 from seppo_core.training.judged import open_loop_judge
+from seppo_core.training.machine import check_machine
 from seppo_core.training.preview import Preview
 from seppo_core.training.preview_judge import PreviewJudge
 from seppo_core.training.same_base import check_base, check_run_base
@@ -91,10 +90,6 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     ValueError if config, cache, model and folder do not fit together; a run that began otherwise is refused too, but
     for the differences that `accept_changes` names (`TrainRequest`). All processes must call it.
     """
-    if config.log.wandb is not None:
-        require_wandb()
-    check_packages(config.model)
-    check_compiler(config.loop.compile)
     config.method.warn()
     cache = WinnerCache(Path(config.data.cache))
     folder = Path(config.run)
@@ -107,7 +102,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
     ranks = Ranks.of(accelerator)
     if ranks.is_main:
         tell_if_slow(config, accelerator.device.type)
-    ranks.share(config.loop.batch_size, config.loop.micro_batch_size, config.loop.context_parallel)
+    check_machine(config, accelerator.device, ranks)
     lock = FolderLock(folder)
     changes: list[Callable[[], None]] = []
     judges: list[PreviewJudge] = []
@@ -130,6 +125,9 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
         ranks.run_on_main(lambda: check_base(config, cache, adapter, accept_changes))
         method = make_method(config.method)
         noise_path = with_method(adapter.path, method)
+        if config.loop.generated(method.spec):
+            # refused now, and not at the first sample
+            make_scheduler(config.reference_samples.scheduler, adapter.scheduler)
         _check_latents(config, cache, adapter)
         check_context(adapter, config.model, config.loop.context_parallel, tuple(cache.latent_shape))
         quantize_texts(adapter, config.model, accelerator.device)

@@ -17,6 +17,7 @@ class FluxModel(ImageModel):
         pipeline="FluxPipeline",
         comfyui="seppo_image.comfyui:flux",
         flow=True,
+        cfg=False,
         context="latents and text",
     )
     family: str = "flux"

@@ -18,6 +18,7 @@ class HunyuanVideoModel(VideoModel):
         comfyui="seppo_video.comfyui:hunyuan",
         autoencoder="AutoencoderKLHunyuanVideo",
         flow=True,
+        cfg=False,
     )
     family: str = "hunyuan"
     fps: int = 24

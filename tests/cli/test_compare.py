@@ -56,6 +56,24 @@ def test_updates_of_one_run(runs, tmp_path):
     assert "one, start and one, update 8" in words and "Keys of the configs" not in words
 
 
+def test_a_folder_of_its_own_is_written_again_and_a_page_of_the_user_s_is_not(runs, tmp_path, capsys):
+    names, out, mine = [str(run) for run in runs], tmp_path / "out", tmp_path / "site"
+    # what a comparison leaves that was broken off as it drew
+    (out / "samples" / "0-one").mkdir(parents=True)
+    (out / "0.png").touch()
+    for _ in range(2):
+        assert main(["compare", *names, "--out", str(out)]) == 0
+    mine.mkdir()
+    (mine / "index.html").write_text("<title>my site</title>")
+    # a run has a folder of samples too
+    (runs[0] / "samples" / "update-000008").mkdir(parents=True)
+    for folder in (mine, runs[0]):
+        assert main(["compare", *names, "--out", str(folder)]) == 2
+        assert f"{folder} holds other files; name a new or an empty folder with --out" in capsys.readouterr().err
+    assert [path.name for path in mine.iterdir()] == ["index.html"] and not (runs[0] / "index.html").exists()
+    assert (mine / "index.html").read_text() == "<title>my site</title>"
+
+
 def test_names_and_folders_that_are_wrong_are_told(runs, tmp_path, capsys):
     one, other = map(str, runs)
     (tmp_path / "mine").mkdir()
@@ -68,6 +86,7 @@ def test_names_and_folders_that_are_wrong_are_told(runs, tmp_path, capsys):
         ([one, other, "--out", str(tmp_path / "mine")], "holds other files"),
         ([one, other, "--promts", "x"], "did you mean --prompts?"),
         ([one, other, "--prompt_file", "missing.txt"], "missing.txt does not exist"),
+        ([one, other, "--steps", "0"], "--steps 0 must be at least 1"),
     ):
         assert main(["compare", *words]) == 2, words
         assert told in capsys.readouterr().err

@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from seppo_core.cli.rank import _noise_decides
 from seppo_core.config.options import RankRequest
 from seppo_core.judging.ranking import Scored, rank
+from seppo_core.judging.sample_judge import FunctionJudge, _content
 from seppo_image import commands
 
 JUDGE = Path(__file__).parents[1] / "benchmarks" / "quality" / "judge_script.py"
@@ -71,6 +73,72 @@ def test_it_goes_on_where_it_was_stopped_and_refuses_another_request(workshop, t
     assert len(asked) == 4
     with pytest.raises(ValueError, match=r"ranked otherwise \(samples\).*another folder"):
         commands.rank(config, request(out, samples=4))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"prompt_file": "f"}, r"both given"),
+        ({"steps": 0}, r"--steps 0 must be at least 1"),
+        ({"guidance_scale": float("nan")}, r"--guidance_scale nan must be at least 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_with_the_command(changes, told):
+    with pytest.raises(ValueError, match=told):
+        request("out", **changes)
+
+
+def test_prompts_that_a_file_no_longer_holds_are_left_out_of_the_table(workshop, tmp_path):
+    config, out, file = workshop.config(tmp_path / "run"), tmp_path / "ranked", tmp_path / "prompts.txt"
+    for prompts in (PROMPTS, PROMPTS[1:]):
+        file.write_text("\n".join(prompts))
+        commands.rank(config, request(out, prompts=(), prompt_file=str(file), samples=2))
+        assert [row["caption"] for row in lines(out / "metadata.jsonl")] == list(prompts)
+
+
+def judge_of(folder, monkeypatch, body: str) -> FunctionJudge:
+    folder.mkdir()
+    (folder / "own_judge.py").write_text(body)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "own_judge", raising=False)
+    return FunctionJudge("own_judge:score", "image", None)
+
+
+def test_a_function_that_computes_otherwise_is_another_judge(tmp_path, monkeypatch):
+    text = "def score(pixels, prompts):\n    return [one.mean() - .5 if 'red' in {'red', 'a'} else 0 for one in pixels]"
+    changes = ((".5", ".7"), ("mean", "amax"), ("'a'", "''"))
+    texts = [text, f"# moved\n\n{text}", *(text.replace(*pair) for pair in changes)]
+    found = [judge_of(tmp_path / str(n), monkeypatch, one).fingerprint for n, one in enumerate(texts)]
+    assert found[0] == found[1] and len(set(found)) == 4
+    for number, (body, told) in enumerate(
+        (("score = 0.5", r"is a float; give a function of pixels and prompts"),
+         ("def score(pixels): ...", r"cannot be called with two values \(too many positional arguments\); give"))
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"--judge own_judge:score {told}"):
+            judge_of(tmp_path / f"ill {number}", monkeypatch, body)
+    # a set of words has another order in every process
+    assert _content(frozenset("abc")) == repr(["'a'", "'b'", "'c'"])
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "values", "known"),
+    [
+        ("PNDMScheduler", {}, True),
+        ("EulerAncestralDiscreteScheduler", {}, False),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, False),
+        ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, False),
+    ],
+)
+def test_the_base_s_own_solver_decides_whether_one_noise_gives_a_sample(workshop, tmp_path, scheduler, values, known):
+    base = tmp_path / "base"
+    (base / "scheduler").mkdir(parents=True)
+    index = {"_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", scheduler]}
+    (base / "model_index.json").write_text(json.dumps(index))
+    (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(values))
+    config = workshop.config(tmp_path / "run")
+    config = replace(config, model=replace(config.model, base=str(base)))
+    assert _noise_decides(config, "default") == known
+    assert _noise_decides(config, "ddim") and not _noise_decides(config, "ddpm")
 
 
 def test_a_sample_that_the_judge_fails_on_costs_itself_alone(workshop, tmp_path, capsys):

@@ -50,6 +50,22 @@ FLUX = "run: r\ndata: {source: s, cache: c}\n"
             r"compile=inductor is not tested with loop\.context_parallel=2",
         ),
         ("model: {base: a/b}\noptimizer: {name: adafactor, eps: 0.1}\n", r"eps=0\.1 are not adafactor's"),
+        (
+            "model: {family: flux, base: a/b}\nreference_samples: {guidance_interval: [0.2, 0.7]}\n",
+            r"guidance_interval=\[0\.2, 0\.7\] leaves out the second pass .* and flux has none; leave it out",
+        ),
+        (
+            "model: {base: a/b}\nreference_samples: {guidance_interval: [0.1, 0.12], steps: 5}\n",
+            r"guidance_interval=\S+ 0\.12\) holds none of the 5 steps .*; widen it, or set guidance_scale=1",
+        ),
+        (
+            "model: {base: a/b}\nloop: {deterministic: true, attention: xformers}\n",
+            r"deterministic=true cannot be kept with loop\.attention=xformers.*; use sdpa",
+        ),
+        (
+            "model: {base: a/b}\nloop: {sharded: true, mixed_precision: fp16}\n",
+            r"sharded=true does not go with loop\.mixed_precision=fp16; use bf16",
+        ),
         ("model: {base: a/b}\noptimizer: {name: adafactor}\nloop: {sharded: true}\n", r"adafactor does not support"),
     ],
 )  # fmt: skip

@@ -314,6 +314,7 @@ def test_exported_pipeline_samples_the_same_in_plain_diffusers(family, adapter, 
 def test_adapter_is_complete(family, adapter):
     assert not inspect.isabstract(type(adapter))
     assert adapter.guidance in ("cfg", "embedded", "none")
+    assert (adapter.guidance == "cfg") == family.model.spec.cfg
     assert adapter.lora_targets.keys() == adapter.trainable.keys()
     assert "all" in adapter.lora_targets
     assert adapter.device == torch.device("cpu")

@@ -30,6 +30,13 @@ def test_what_is_new_is_added_under_the_number_of_its_prompt(tmp_path):
     assert drawn(tmp_path, ["a", "b", "c"], [0]) == []
 
 
+def test_a_table_of_another_kind_is_left_as_it_is(tmp_path):
+    (tmp_path / "samples.jsonl").write_text('{"file_name": "a.png", "caption": "a"}\n')
+    with pytest.raises(ValueError, match=r"samples\.jsonl is no index of samples .*; name another folder with --out"):
+        drawn(tmp_path, ["a"], [0])
+    assert (tmp_path / "samples.jsonl").read_text() == '{"file_name": "a.png", "caption": "a"}\n'
+
+
 def test_a_file_that_no_line_names_is_left_alone_and_one_that_is_gone_is_drawn_again(tmp_path):
     (tmp_path / "00000-seed0.png").write_text("mine")
     assert drawn(tmp_path, ["a", "b"], [0]) == ["00001-seed0.png", "00002-seed0.png"]

@@ -10,6 +10,7 @@ from torch import Tensor
 from seppo_core.config.schema import TuneConfig
 from seppo_core.export.model_card import _strength
 from seppo_core.export.weights import write_lora
+from seppo_core.models.lora_files import _with_alphas_in
 from seppo_core.models.tuning import POLICY, trainable_state
 from seppo_core.training.setup import tune
 from seppo_image.config import ImageConfig, ImageData
@@ -76,6 +77,16 @@ def test_merged_weights_are_those_of_the_formula_worked_in_float64(adapter_of, t
     tune(adapter, config(file))
     for name, tensor in adapter.denoiser.state_dict().items():
         torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_alphas_put_into_half_precision_factors_round_nothing(tmp_path):
+    """A 128th of small numbers is below what float16 holds whole."""
+    up = torch.linspace(1e-4, 1e-3, 12).half().view(3, 4)
+    factors = {"to_q.lora_A.weight": torch.ones(4, 2).half(), "to_q.lora_B.weight": up}
+    save_file(factors | {"to_q.alpha": torch.tensor(1 / 32)}, tmp_path / "lora.safetensors")
+    pipeline = SimpleNamespace(lora_state_dict=lambda source: None)
+    found = _with_alphas_in(pipeline, "transformer", str(tmp_path / "lora.safetensors"))
+    assert torch.equal(found["to_q.lora_B.weight"], up.float() / 128) and "to_q.alpha" not in found
 
 
 def test_alphas_that_differ_by_layer_outlive_an_export(adapter_of, tmp_path):

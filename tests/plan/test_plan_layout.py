@@ -92,8 +92,6 @@ def test_shards_change_what_each_gpu_holds(config, work):
     alone = setting(config, "loop", sharded=True)
     assert memory(alone, work, 1) == memory(config, work, 1)
     assert any("loop.sharded=true" in note for note in plan_of(alone).notes)
-    half = setting(alone, "loop", mixed_precision="fp16")
-    assert any("loop.mixed_precision=fp16" in note for note in plan_of(half, gpus=2).notes)
 
 
 @pytest.mark.slow

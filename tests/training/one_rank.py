@@ -7,34 +7,27 @@ shards, which the product refuses to one process since it gains nothing there; i
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
 
+import seppo_core.training.machine
 import seppo_core.training.trainer
 from seppo_core.config.loader import load_config
-from seppo_core.training.parallel import ParallelStrategy, Sharded
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from seppo_image.config import ImageConfig
 
 
-class OneShard(Sharded):
-    """The real strategy, but for its refusal."""
-
-    def __init__(self, accelerator, loop):
-        ParallelStrategy.__init__(self, accelerator, loop)
-        self.mesh = init_device_mesh(accelerator.device.type, (1,))
-
-
 def main(config: ImageConfig, shards: bool, dies: int | None) -> None:
+    config = replace(config, loop=replace(config.loop, sharded=shards))
     strategy, update = seppo_core.training.trainer.make_strategy, Trainer._update
 
     def make_strategy(accelerator, loop, *rest):
         print(f"backend {distributed.get_backend()} on {accelerator.device.type}", flush=True)
-        return OneShard(accelerator, loop) if shards else strategy(accelerator, loop, *rest)
+        return strategy(accelerator, loop, *rest)
 
     def dying(self, number, batches):
         if number == dies:
@@ -42,6 +35,7 @@ def main(config: ImageConfig, shards: bool, dies: int | None) -> None:
         return update(self, number, batches)
 
     with (
+        mock.patch.object(seppo_core.training.machine, "check_shards", lambda *_: None),
         mock.patch.object(seppo_core.training.trainer, "make_strategy", make_strategy),
         mock.patch.object(Trainer, "_update", dying),
     ):

@@ -1,17 +1,16 @@
 """Policy and reference in shards on two processes (FSDP2, gloo): the losses and files of one process."""
 
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from seppo_core.config.loader import resolved_yaml
 from seppo_core.config.training import LoopConfig, OptimizerConfig
 from seppo_core.run.checkpoint import CheckpointFolder, load_checkpoint
 from seppo_core.run.history import read_metrics
-from seppo_core.training.parallel import make_strategy
 from seppo_image import commands
 from seppo_video.__main__ import main as seppo_video
 from tests.judges import assert_scored_alike, judged
@@ -149,6 +148,20 @@ def test_motion_in_shards_equals_one_process(clips, tmp_path):
     assert a.keys() == b.keys() and all("motion_modules" in name for name in a)
 
 
-def test_one_process_has_nothing_to_share(workshop, tmp_path):
-    with pytest.raises(ValueError, match=r"loop\.sharded=true shares one model between processes, and there is one"):
-        make_strategy(Accelerator(), LoopConfig(sharded=True))
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"loop": {"sharded": True}}, r"loop\.sharded=true shares one model between processes, and there is one"),
+        ({"loop": {"attention": "xformers"}}, r"needs CUDA, this run is on cpu; use loop\.attention=sdpa"),
+        ({"optimizer": {"name": "adamw8bit"}}, r"adamw8bit needs bitsandbytes; pip install"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_told_before_the_base_loads(workshop, tmp_path, monkeypatch, changes, told):
+    monkeypatch.setattr(commands, "load", lambda *_: pytest.fail("the base was loaded"))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    config = workshop.config(tmp_path / "run")
+    for section, values in changes.items():
+        config = replace(config, **{section: replace(vars(config)[section], **values)})
+    with pytest.raises(ValueError, match=told):
+        commands.train(config)
+    assert not (tmp_path / "run").exists()

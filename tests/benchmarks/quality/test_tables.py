@@ -110,8 +110,7 @@ def test_rows_are_named_and_models_without_a_row_come_last(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("| Diffusion-DPO"))
     assert lines[at + 1].startswith("| *measured: mine")
-    assert lines[at + 4 + 1].startswith("| SePPO^r") or lines[-1]
-    assert any(line.startswith(r"| *measured: ours\|x") for line in lines)
+    assert [line for line in lines if line.startswith("| ")][-1].startswith(r"| *measured: ours\|x")
     with pytest.raises(SystemExit):
         main(["1", "--reports", path, "--rows", "nope=mine"])
     assert "should be KEY=MODEL" in capsys.readouterr().err
