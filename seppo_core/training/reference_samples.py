@@ -215,7 +215,11 @@ class ReferenceSamples:
                 shutil.rmtree(folder)
 
     def _missing(self, buffers: list[SampleBuffer]) -> list[range]:
-        self.remove(keep=[buffer.folder for buffer in (*self.buffers.values(), *buffers)])
+        keep = [buffer.folder for buffer in (*self.buffers.values(), *buffers)]
+        for folder in keep:
+            for other in sorted(set(folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*")) - {folder}):
+                print(f"{other} was made in batches of another size and is made anew")
+        self.remove(keep)
         for buffer in buffers:
             buffer.remove_leftovers()
         return [positions for buffer in buffers for positions in buffer.missing()]

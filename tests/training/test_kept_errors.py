@@ -22,6 +22,8 @@ from seppo_core.models.sampling import make_scheduler, sample
 from seppo_core.run.checkpoint import CheckpointFolder, load_policy
 from seppo_core.run.history import read_events, read_metrics
 from seppo_core.training.batches import WinnerOrder
+from seppo_core.training.reference_samples import ReferenceSamples
+from seppo_core.training.sample_buffer import SampleBuffer
 from seppo_core.training.trainer import Trainer
 from seppo_image import commands
 from tests.dying import killed_before_update
@@ -164,6 +166,19 @@ def test_samples_alone_come_again_and_a_run_with_them_goes_on(workshop, caches, 
         commands.train(stopped)
     commands.train(stopped)
     assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_samples_of_another_batch_size_are_drawn_anew_with_a_word(tmp_path, capsys):
+    samples = object.__new__(ReferenceSamples)
+    samples.folder, samples.buffers = tmp_path, {}
+    for name in ("iteration-0001-by-8", "iteration-0000-by-8"):
+        (tmp_path / name).mkdir()
+    # what another iteration left is used up, and needs no word
+    assert samples._missing([SampleBuffer(tmp_path / "iteration-0001-by-4", 0, 6, 4)]) == [range(4), range(4, 6)]
+    assert capsys.readouterr().out == (
+        f"{tmp_path}/iteration-0001-by-8 was made in batches of another size and is made anew\n"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["seppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dpo", "kto"))])
