@@ -42,7 +42,7 @@ def compare_columns(
     mmd = float(kernel(other_x.numpy(), other_y.numpy(), num_subsets=1))
     found = (("frechet", frechet, "numpy's eigenvalues"), ("kernel", mmd, "clean-fid's kernel"))
     for distance, expected, formula in found:
-        ours = set_distance(x, y, distance)
+        ours = set_distance(x, y, distance)(torch.ones(len(x.ids)), torch.ones(len(y.ids)))
         ratio = torch.tensor([ours / expected], dtype=torch.float64)
         name = set_column(extractor.column, distance)
         compare(name, f"{against}, {formula} (relative)", ratio, torch.ones_like(ratio), tolerance)

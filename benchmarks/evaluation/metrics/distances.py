@@ -6,11 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from seppo_core.io.rng import keyed_permutation
-
 Rows = Float[Tensor, "n d"]
 Counts = Float[Tensor, " groups"]
-SUBSETS, SUBSET_SIZE = 100, 1000
 
 
 def frechet_distance(
@@ -108,30 +105,6 @@ class KernelMMD:
         x_rows, y_rows = x_counts[self.x.group], y_counts[self.y.group]
         across = x_rows @ self.across @ y_rows / (x_rows.sum() * y_rows.sum())
         return (self.x.mean(x_counts) + self.y.mean(y_counts) - 2 * across).item()
-
-
-def kernel_distance(
-    x: Rows, y: Rows, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE, seed: int = 0
-) -> tuple[float, float]:
-    """KID as it is published: unbiased MMD² over random subsets without replacement, their mean and deviation (n - 1).
-
-    Subsets have min(subset_size, n, m) rows. Where both sets are that small there is one subset, and no deviation (0).
-    Raises ValueError for fewer than two rows.
-    """
-    size = min(subset_size, len(x), len(y))
-    if size < 2:
-        raise ValueError(f"{size} rows of features; the unbiased MMD needs at least 2")
-    if size == len(x) == len(y):
-        return KernelMMD.of(x, y).value(), 0.0
-    values = []
-    for number in range(subsets):
-        parts = [
-            rows[keyed_permutation(len(rows), seed, "kid", side, number)[:size].to(rows.device)]
-            for side, rows in (("x", x), ("y", y))
-        ]
-        values.append(KernelMMD.of(*parts).value())
-    spread = torch.tensor(values, dtype=torch.float64)
-    return spread.mean().item(), spread.std().item() if subsets > 1 else 0.0
 
 
 def _checked(rows: Rows) -> Tensor:

@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,14 +22,13 @@ ROWS = "rows"
 class FeatureSet:
     """Rows of features of a set of clips (or pictures, each a clip of one frame).
 
-    `clip` numbers the clip of each row, `ids` names the clips, `counts` says how often each clip occurs: once, except
-    in a bootstrap draw. Rows of different extractors never meet: `column` and `fingerprint` tell them apart.
+    `clip` numbers the clip of each row, `ids` names the clips. Rows of different extractors never meet: `column` and
+    `fingerprint` tell them apart.
     """
 
     rows: Float[Tensor, "n d"]
     clip: Int[Tensor, " n"]
     ids: tuple[str, ...]
-    counts: Float[Tensor, " clips"]
     column: str
     fingerprint: str
 
@@ -42,29 +41,7 @@ class FeatureSet:
             raise ValueError(f"rows of different widths {sorted(widths)}; take them from one extractor")
         clip = torch.cat([torch.full((len(rows),), number) for number, rows in enumerate(features.values())])
         rows = torch.cat(list(features.values()))
-        return cls(rows, clip, tuple(features), torch.ones(len(features)), column, fingerprint)
-
-    @property
-    def row_counts(self) -> Float[Tensor, " n"]:
-        return self.counts[self.clip]
-
-    def drawn(self, counts: Float[Tensor, " clips"]) -> "FeatureSet":
-        """This set with each clip occurring `counts` times."""
-        return replace(self, counts=counts)
-
-    def save(self, path: Path) -> None:
-        """One safetensors file; ids and fingerprint go into its header."""
-        tensors = {ROWS: self.rows, "clip": self.clip, "counts": self.counts}
-        header = {"column": self.column, "fingerprint": self.fingerprint}
-        save_tensors(path, tensors, header | {f"id {number}": name for number, name in enumerate(self.ids)})
-
-    @classmethod
-    def load(cls, path: Path) -> "FeatureSet":
-        with safe_open(path, "pt") as file:
-            header = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in (ROWS, "clip", "counts")}
-        ids = tuple(header[f"id {number}"] for number in range(len(tensors["counts"])))
-        return cls(tensors[ROWS], tensors["clip"], ids, tensors["counts"], header["column"], header["fingerprint"])
+        return cls(rows, clip, tuple(features), column, fingerprint)
 
 
 class FeatureCache:
@@ -106,20 +83,6 @@ class FeatureCache:
             header = {"column": self.extractor.column, "fingerprint": self.extractor.fingerprint()}
             save_tensors(self.path(key), {ROWS: rows}, header | {"sha256": frames_key(rows)})
         return rows
-
-    def missing(self, keys: Sequence[str]) -> list[str]:
-        """Those that are still to be computed."""
-        return [key for key in keys if self.get(key) is None]
-
-    def collect(self, keys: Mapping[str, str]) -> FeatureSet:
-        """The set of clips `{id: key}`; FileNotFoundError that names the first of those that are not there."""
-        if absent := self.missing(list(keys.values())):
-            raise FileNotFoundError(
-                f"{len(absent)} clips have no {self.extractor.column} features yet, e.g. {absent[0]}"
-            )
-        stored = {name: self.get(key) for name, key in keys.items()}
-        found = {name: rows for name, rows in stored.items() if rows is not None}
-        return FeatureSet.of(found, self.extractor.column, self.extractor.fingerprint())
 
 
 def frames_key(frames: Tensor) -> str:

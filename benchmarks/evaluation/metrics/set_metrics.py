@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from benchmarks.evaluation.metrics.distances import SUBSET_SIZE, SUBSETS, KernelMMD, frechet_distance, kernel_distance
+from benchmarks.evaluation.metrics.distances import KernelMMD, frechet_distance
 from benchmarks.evaluation.metrics.feature_cache import FeatureSet
 from seppo_core.io.rng import keyed_generator
 from seppo_core.report.statistics import Interval
@@ -28,17 +28,6 @@ def set_column(features: str, distance: Distance) -> str:
     """`inception[clean]` → `fid[clean]` or `kid[clean]`; `i3d[videogpt,16f]` → `fvd[videogpt,16f]`."""
     extractor, bracket, variant = features.partition("[")
     return f"{NAMES[extractor, distance]}{bracket}{variant}"
-
-
-def set_distance(x: FeatureSet, reference: FeatureSet, distance: Distance) -> float:
-    """The published number: Fréchet distance, or the mean unbiased MMD² over 100 subsets of at most 1000 rows.
-
-    Raises ValueError if the two were made by different extractors.
-    """
-    _check_same(x, reference)
-    if distance == "frechet":
-        return frechet_distance(x.rows, reference.rows, x.row_counts, reference.row_counts)
-    return kernel_distance(x.rows, reference.rows, SUBSETS, SUBSET_SIZE)[0]
 
 
 @dataclass(frozen=True)
@@ -65,11 +54,7 @@ class SetComparison:
 
 
 def compare_sets(
-    models: Mapping[str, FeatureSet],
-    reference: FeatureSet,
-    distance: Distance,
-    resamples: int = 1000,
-    seed: int = 0,
+    models: Mapping[str, FeatureSet], reference: FeatureSet, distance: Distance, resamples: int = 1000
 ) -> SetComparison:
     """Distances of every model to one reference set, all from the same draws of clips, so that differences are paired.
 
@@ -85,12 +70,12 @@ def compare_sets(
     for features in models.values():
         _check_same(features, reference)
     paired = next(iter(ids)) == reference.ids
-    values = {name: _distance(features, reference, distance) for name, features in models.items()}
+    values = {name: set_distance(features, reference, distance) for name, features in models.items()}
     clips = len(next(iter(ids)))
     draws: dict[str, list[float]] = {name: [] for name in models}
     for number in range(resamples):
-        drawn = _draw(clips, seed, "clips", number)
-        drawn_reference = drawn if paired else _draw(len(reference.ids), seed, "reference", number)
+        drawn = _draw(clips, 0, "clips", number)
+        drawn_reference = drawn if paired else _draw(len(reference.ids), 0, "reference", number)
         for name, value in values.items():
             draws[name].append(value(drawn, drawn_reference))
     table = {name: torch.tensor(column, dtype=torch.float64) for name, column in draws.items()}
@@ -106,7 +91,7 @@ def compare_sets(
     return SetComparison(estimates, differences)
 
 
-def _distance(x: FeatureSet, reference: FeatureSet, distance: Distance) -> Callable[[Tensor, Tensor], float]:
+def set_distance(x: FeatureSet, reference: FeatureSet, distance: Distance) -> Callable[[Tensor, Tensor], float]:
     """The distance as a function of how often each clip of x and of the reference was drawn."""
     if distance == "kernel":
         mmd = KernelMMD.of(x.rows, reference.rows, x.clip, reference.clip)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.evaluation.metrics import METRICS, diagnose_metrics, load_metric, metric_entry
+from benchmarks.evaluation.metrics.catalogue import METRICS, diagnose_metrics, load_metric, metric_entry
 from benchmarks.evaluation.metrics.fid_features import InceptionFeatures
 from benchmarks.evaluation.metrics.fvd_features import I3DFeatures
 from benchmarks.evaluation.metrics.networks.i3d import I3D

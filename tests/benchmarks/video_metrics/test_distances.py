@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from benchmarks.evaluation.metrics.distances import KernelMMD, frechet_distance, kernel_distance
+from benchmarks.evaluation.metrics.distances import KernelMMD, frechet_distance
 
 
 def rows(count: int, width: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -107,15 +107,6 @@ def test_a_draw_pairs_no_clip_with_its_copy():
     assert KernelMMD.of(x, y, clip).value(drawn) == pytest.approx(expected, rel=1e-10)
 
 
-def test_subsets():
-    x, y = rows(60, 5, 1), rows(80, 5, 2, shift=0.2)
-    mean, deviation = kernel_distance(x, y, subsets=50, subset_size=30, seed=3)
-    assert (mean, deviation) == kernel_distance(x, y, subsets=50, subset_size=30, seed=3)
-    assert mean != kernel_distance(x, y, subsets=50, subset_size=30, seed=4)[0]
-    assert abs(mean - KernelMMD.of(x, y).value()) < 3 * deviation / 50**0.5
-    assert kernel_distance(x, x[:60], subset_size=1000) == (KernelMMD.of(x, x).value(), 0.0)
-
-
 @pytest.mark.parametrize(
     ("x", "said"),
     [
@@ -130,4 +121,4 @@ def test_rows_that_are_no_set(x, said):
         frechet_distance(x, torch.randn(5, 4))
     if x.ndim == 2 and len(x) != 0:
         with pytest.raises(ValueError, match=said):
-            kernel_distance(x, torch.randn(5, 4))
+            KernelMMD.of(x, torch.randn(5, 4)).value()

@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.evaluation.metrics import METRICS, I3DFeatures, frechet_distance, load_metric
+from benchmarks.evaluation.metrics.catalogue import METRICS, load_metric
+from benchmarks.evaluation.metrics.distances import frechet_distance
+from benchmarks.evaluation.metrics.fvd_features import I3DFeatures
 from seppo_core.judging.metric import ClipMetric, FeatureExtractor, PairedMetric
 from tests.benchmarks.video_metrics.clips import clip
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from benchmarks.evaluation.metrics.distances import KernelMMD, frechet_distance
 from benchmarks.evaluation.metrics.feature_cache import FeatureCache, FeatureSet, frames_key
-from benchmarks.evaluation.metrics.set_metrics import compare_sets, set_column, set_distance
+from benchmarks.evaluation.metrics.set_metrics import Distance, compare_sets, set_column, set_distance
 from seppo_core.judging.metric import FeatureExtractor
 from tests.benchmarks.video_metrics.clips import clip
 
@@ -38,18 +38,22 @@ def feature_set(
     return FeatureSet.of({f"{name}{i}": r for i, r in enumerate(rows)}, "i3d[styleganv,16f]", "f" * 64)
 
 
+def whole_distance(x: FeatureSet, y: FeatureSet, distance: Distance) -> float:
+    """With every clip once."""
+    return set_distance(x, y, distance)(torch.ones(len(x.ids)), torch.ones(len(y.ids)))
+
+
 def test_each_clip_is_looked_at_once(tmp_path):
     extractor = Colours()
     cache = FeatureCache(tmp_path, extractor)
     clips = {f"p{seed}": clip(3, seed=seed) for seed in range(4)}
     keys = {name: frames_key(frames) for name, frames in clips.items()}
-    assert cache.missing(list(keys.values())) == list(keys.values())
-    with pytest.raises(FileNotFoundError, match="4 clips"):
-        cache.collect(keys)
+    assert [cache.get(key) for key in keys.values()] == [None] * 4
     for name, frames in clips.items():
         torch.testing.assert_close(cache.features(keys[name], frames), extractor.extract(frames))
     calls = extractor.calls
-    collected = FeatureCache(tmp_path, extractor).collect(keys)
+    again = FeatureCache(tmp_path, extractor)
+    collected = FeatureSet.of({name: again.get(key) for name, key in keys.items()}, "inception[clean]", "f" * 64)
     assert extractor.calls == calls and collected.ids == tuple(keys)
     assert collected.clip.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     torch.testing.assert_close(collected.rows[3:6], extractor.extract(clips["p1"]))
@@ -85,14 +89,6 @@ def test_keys_become_file_names(tmp_path):
     assert frames_key(torch.zeros(1, 3, 2, 4)) != frames_key(torch.zeros(1, 3, 4, 2))
 
 
-def test_a_set_survives_the_disk(tmp_path):
-    features = feature_set(5, 1, frames=2)
-    features.save(tmp_path / "set.safetensors")
-    loaded = FeatureSet.load(tmp_path / "set.safetensors")
-    assert (loaded.ids, loaded.column, loaded.fingerprint) == (features.ids, features.column, features.fingerprint)
-    assert torch.equal(loaded.rows, features.rows) and torch.equal(loaded.clip, features.clip)
-
-
 def test_sets_that_are_none():
     with pytest.raises(ValueError, match="without clips"):
         FeatureSet.of({}, "i3d", "f")
@@ -109,11 +105,11 @@ def test_columns():
 
 def test_distances_of_sets():
     x, y = feature_set(40, 1), feature_set(40, 2, 0.5)
-    assert set_distance(x, y, "frechet") == frechet_distance(x.rows, y.rows)
-    assert set_distance(x, y, "kernel") == KernelMMD.of(x.rows, y.rows).value()
+    assert whole_distance(x, y, "frechet") == frechet_distance(x.rows, y.rows)
+    assert whole_distance(x, y, "kernel") == KernelMMD.of(x.rows, y.rows).value()
     other = FeatureSet.of({"a": torch.zeros(2, 3)}, "i3d[cd-fvd,16f]", "0" * 64)
     with pytest.raises(ValueError, match="different extractors"):
-        set_distance(x, other, "frechet")
+        compare_sets({"x": x}, other, "frechet")
 
 
 @pytest.mark.parametrize("distance", ["frechet", "kernel"])
@@ -150,7 +146,10 @@ def test_models_need_the_same_clips():
 @pytest.mark.parametrize(("distance", "tolerance"), [("frechet", 0.3), ("kernel", 0.2)])
 def test_intervals_are_as_wide_as_fresh_samples_scatter(distance, tolerance):
     fresh = torch.tensor(
-        [set_distance(feature_set(80, 2 * i, 0.7), feature_set(80, 2 * i + 1, name="r"), distance) for i in range(400)]
+        [
+            whole_distance(feature_set(80, 2 * i, 0.7), feature_set(80, 2 * i + 1, name="r"), distance)
+            for i in range(400)
+        ]
     )
     widths = torch.tensor(
         [
