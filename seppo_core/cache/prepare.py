@@ -17,11 +17,12 @@ from seppo_core.cache.cut_captions import CutCaptions, as_json, cut_text, from_j
 from seppo_core.cache.encode_captions import TextEncoder
 from seppo_core.cache.encode_items import ItemEncoder
 from seppo_core.cache.manifest import FINGERPRINT_VERSION, Manifest, captions_of
-from seppo_core.cache.writer import CacheFolder, ShardNote, fingerprint_of
+from seppo_core.cache.writer import CacheFolder, ShardNote
 from seppo_core.data.source import Source
 from seppo_core.distributed.progress import RankProgress
 from seppo_core.distributed.ranks import ALONE, Ranks
 from seppo_core.distributed.store import RunStore
+from seppo_core.io.hashing import sha256_json
 from seppo_core.io.locks import LaunchLock
 from seppo_core.io.space import check_space, free_bytes
 from seppo_core.models.adapter import Adapter
@@ -94,7 +95,7 @@ def prepare(
     }
     decoded = {} if source.decoding is None else {"decoding": source.decoding}
     told = settings | encoding | decoded
-    target = CacheFolder(Path(folder), fingerprint_of(told), told)
+    target = CacheFolder(Path(folder), sha256_json(told), told)
     # what earlier versions recorded
     older = not overwrite and target.adopt([settings | encoding, settings])
     if older and decoded and progress and ranks.is_main:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from seppo_core.cache.manifest import CAPTIONS, FORMAT, READABLE, STARTS, VERSIO
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.io.atomic import remove_leftovers, save_json, save_tensors, whole_file
 from seppo_core.io.checked_json import read_checked, save_checked
-from seppo_core.io.hashing import sha256_file
+from seppo_core.io.hashing import sha256_file, sha256_json
 from seppo_core.io.locks import LOCK, READERS, ReadersLock
 
 STARTED = "prepare.json"
@@ -73,7 +72,7 @@ class CacheFolder:
         if there == self.fingerprint:
             return False
         for settings in earlier:
-            if fingerprint_of(settings) == there:
+            if sha256_json(settings) == there:
                 self.fingerprint, self.settings = there, settings
                 return True
         return False
@@ -240,10 +239,6 @@ class CacheFolder:
         for path in self.folder.iterdir():
             if _SHARD.fullmatch(path.name) and not (self.parts / f"{path.stem}.json").is_file():
                 path.unlink()
-
-
-def fingerprint_of(settings: dict) -> str:
-    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _read_started(folder: Path) -> dict | None:

@@ -1,10 +1,10 @@
 """JSON files that show whether they are as they were written: they hold a hash of their own content."""
 
 import json
-from hashlib import sha256
 from pathlib import Path
 
 from seppo_core.io.atomic import save_json
+from seppo_core.io.hashing import sha256_json
 
 CHECK = "check"
 
@@ -40,4 +40,4 @@ def is_intact(content: dict) -> bool:
 
 def _digest(content: dict) -> str:
     # by way of JSON, so that tuples and numbers are as they will be read
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_json(content)[:16]

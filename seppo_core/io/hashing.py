@@ -1,6 +1,7 @@
-"""Hashes of files and of names, and positions at which a hash repeats."""
+"""Hashes of files, of JSON and of names, and positions at which a hash repeats."""
 
-from hashlib import blake2b, file_digest
+import json
+from hashlib import blake2b, file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(content: object) -> str:
+    """SHA-256 of what `content` is as JSON, whatever the order of its keys, as 64 hexadecimal digits."""
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def hash64(content: bytes) -> int:

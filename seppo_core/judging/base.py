@@ -1,7 +1,5 @@
 """The base of image scorers: images and prompts in, one number per image out, with a fingerprint of the scorer."""
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from seppo_core.io.hashing import sha256_file
+from seppo_core.io.hashing import sha256_file, sha256_json
 from seppo_core.judging.preprocess import Images, as_pictures
 
 
@@ -107,4 +105,4 @@ class Scorer(ABC):
 
     def fingerprint(self) -> str:
         """SHA-256 of `describe()`, in hexadecimal: the same weights, options and precision give the same one."""
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+        return sha256_json(self.describe())

@@ -1,7 +1,5 @@
 """The base of clip metrics: a name, the files and options that the numbers depend on, and a fingerprint of both."""
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seppo_core.io.hashing import sha256_file
+from seppo_core.io.hashing import sha256_file, sha256_json
 from seppo_core.judging.video_pixels import Frames, same_shape
 
 Options = dict[str, str | int | float | bool]
@@ -62,7 +60,7 @@ class Metric(ABC):
 
     def fingerprint(self) -> str:
         """SHA-256 over `describe()`; cached numbers with another fingerprint are other numbers."""
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+        return sha256_json(self.describe())
 
 
 class PairedMetric(Metric):

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from seppo_core.config.model import ModelConfig
+from seppo_core.io.hashing import sha256_json
 from seppo_core.io.remembered import remembered_hashes
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.base_files import part_files
@@ -108,7 +109,7 @@ def _of_config(path: Path) -> str | None:
         said = {key: value for key, value in found.items() if not key.startswith("_") and key not in _NOTES}
     except (ValueError, AttributeError):
         return None
-    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return sha256_json(said)
 
 
 def _of_signs(fingerprint: str | None) -> bool:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_text
 from seppo_core.io.checked_json import CHECK, checked, is_intact
+from seppo_core.io.hashing import sha256_json
 from seppo_core.report.wording import counted
 from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
 from seppo_core.run.checkpoint_names import checkpoint_name
@@ -81,7 +81,7 @@ class PreviewRecord:
     def kind(self) -> str:
         """What the scores of two previews must have in common to be compared."""
         drawn = asdict(self.drawing) | {"per_prompt": len(self.scores[0]) if self.scores else 0}
-        return sha256(json.dumps([self.fingerprint, drawn], sort_keys=True).encode()).hexdigest()
+        return sha256_json([self.fingerprint, drawn])
 
     @property
     def complete(self) -> bool:

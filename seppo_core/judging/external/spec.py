@@ -7,12 +7,11 @@ import shlex
 import shutil
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import yaml
 
-from seppo_core.io.hashing import sha256_file
+from seppo_core.io.hashing import sha256_file, sha256_json
 from seppo_core.judging.catalogue import SCORERS
 from seppo_core.judging.columns import Column, Kind
 from seppo_core.judging.external.pipes import printed
@@ -177,7 +176,7 @@ def last_words(text: str, length: int = 300) -> str:
 def _fingerprint(plugin: Plugin, about: dict) -> str:
     """Hash of the judge's description, script and options. The interpreter's path does not count."""
     content = {"plugin": plugin.name, "revision": REVISION, "about": about, "command": _portable(plugin.command[1:])}
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256_json(content)
 
 
 def _portable(arguments: Sequence[str]) -> list[str]:
