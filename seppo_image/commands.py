@@ -66,7 +66,7 @@ def rank(config: ImageConfig, request: RankRequest) -> Path:
     # no other command needs a judge
     from seppo_core.cli.rank import rank
 
-    return rank(config, request, load, write_image, read_image, "image")
+    return rank(config, request, load, media(config))
 
 
 def export(config: ImageConfig, request: ExportRequest) -> Path:

@@ -20,48 +20,32 @@ MAX_BYTES = 256 * 1024**2
 
 
 class Pictures(Decoder):
-    """Pictures as `read_picture` gives them, scaled and centre-cropped.
-
-    With `upscale=False` a picture smaller than the target is rejected.
-    """
+    """Pictures as `read_picture` gives them, scaled and centre-cropped; smaller ones are enlarged."""
 
     kind = "image"
     # before 2: profiles were ignored, and broken EXIF or long texts were reasons to reject a picture
     decoding = "pictures 2"
 
-    def __init__(
-        self,
-        height: int,
-        width: int,
-        *,
-        upscale: bool = True,
-        max_pixels: int = MAX_PIXELS,
-        max_bytes: int = MAX_BYTES,
-    ):
-        self.height, self.width, self.upscale = height, width, upscale
-        self.max_pixels, self.max_bytes = max_pixels, max_bytes
+    def __init__(self, height: int, width: int, *, max_bytes: int = MAX_BYTES):
+        self.height, self.width, self.max_bytes = height, width, max_bytes
 
     def settings(self) -> tuple[int | float | str | bool, ...]:
-        return (*super().settings(), self.upscale, self.max_pixels)
+        # True was an option: that small pictures are enlarged; the fingerprints of caches hold it
+        return (*super().settings(), True, MAX_PIXELS)
 
     def decode(self, name: str, content: Path | bytes) -> View:
         try:
-            pixels, crop = use_picture(content, self._cut, self.max_pixels)
+            pixels, crop = use_picture(content, self._cut)
         except PictureError as error:
             raise BadItem(name, str(error)) from error
         return View(rearrange(torch.from_numpy(pixels), "h w c -> c h w").contiguous(), crop)
 
     def _cut(self, image: Image.Image) -> tuple[UInt8[np.ndarray, "height width 3"], CropInfo]:
-        if not self.upscale and (image.height < self.height or image.width < self.width):
-            raise PictureError(f"{image.width}x{image.height} is smaller than {self.width}x{self.height}")
         return cover_crop(image, self.height, self.width)
 
 
 class ImageFolder(MediaSource):
     """The pictures that a folder's metadata.jsonl or metadata.csv lists, as winners."""
 
-    def __init__(
-        self, folder: str | Path, height: int, width: int, *, upscale: bool = True, max_pixels: int = MAX_PIXELS
-    ):
-        found = find_source(str(folder), "folder")
-        super().__init__(open_folder(found), Pictures(height, width, upscale=upscale, max_pixels=max_pixels))
+    def __init__(self, folder: str | Path, height: int, width: int):
+        super().__init__(open_folder(find_source(str(folder), "folder")), Pictures(height, width))

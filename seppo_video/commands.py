@@ -85,8 +85,7 @@ def rank(config: VideoConfig, request: RankRequest) -> Path:
     # no other command needs a judge
     from seppo_core.cli.rank import rank
 
-    write = partial(write_video, lossless=True, fps=config.model.fps)
-    return rank(config, request, load, write, read_video, "video")
+    return rank(config, request, load, media(config))
 
 
 def export(config: VideoConfig, request: ExportRequest) -> Path:

@@ -102,20 +102,9 @@ class ClipFolder(MediaSource):
         stride: int = 4,
         reader: Reader = "auto",
         seed: int = 0,
-        max_pixels: int = MAX_PIXELS,
     ):
-        found = find_source(str(folder), "folder")
-        clips = Clips(
-            height,
-            width,
-            frames,
-            sampling=sampling,
-            stride=stride,
-            reader=reader,
-            seed=seed,
-            max_pixels=max_pixels,
-        )
-        super().__init__(open_folder(found), clips)
+        clips = Clips(height, width, frames, sampling=sampling, stride=stride, reader=reader, seed=seed)
+        super().__init__(open_folder(find_source(str(folder), "folder")), clips)
 
 
 def even_indices(length: int, frames: int) -> list[int]:

@@ -59,7 +59,7 @@ def analyse(folder: PlanFolder, baseline: str | None = None, set_resamples: int 
     rewards = folder.notes("rewards")
     metrics = [column["metric"] for column in report["columns"]]
     report["fitted"] = {name: fitted(rewards[name], metrics) for name in names if name in rewards}
-    report["warnings"] = _warnings(report, results)
+    report["warnings"] = _warnings(report)
     return report, results
 
 
@@ -249,7 +249,7 @@ def _group_means(means: Array, size: int) -> Array:
     return np.array([group.mean() for group in groups if np.isfinite(group).all()])
 
 
-def _warnings(report: dict, results: Results) -> list[str]:
+def _warnings(report: dict) -> list[str]:
     """Warnings that a reader needs before the numbers."""
     found = []
     prompts, protocol = report["prompts"], report["protocol"]

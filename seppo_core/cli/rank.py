@@ -14,10 +14,10 @@ from seppo_core.export.samples import WriteSample, noise_key
 from seppo_core.io.atomic import save_text
 from seppo_core.io.hashing import sha256_file
 from seppo_core.io.progress import progress_bar
-from seppo_core.judging.columns import Kind
+from seppo_core.judging.in_memory import Media
 from seppo_core.judging.ranking import Scored
 from seppo_core.judging.ranking import rank as rank_samples
-from seppo_core.judging.sample_judge import DrawnSample, ReadFrames, SampleJudge, open_judge
+from seppo_core.judging.sample_judge import DrawnSample, SampleJudge, open_judge
 from seppo_core.models.sampling import draws_noise
 from seppo_core.plan.architecture import base_architecture
 from seppo_core.report.wording import counted
@@ -27,7 +27,7 @@ from seppo_core.training.setup import Load
 TABLE, SCORES, SETTINGS = "metadata.jsonl", "scores.jsonl", "rank.json"
 
 
-def rank(config: Config, request: RankRequest, load: Load, write: WriteSample, read: ReadFrames, kind: Kind) -> Path:
+def rank(config: Config, request: RankRequest, load: Load, media: Media) -> Path:
     """Draws `request.samples` samples a prompt, has them scored, and writes the table; returns its folder.
 
     The same command goes on where it was stopped: samples that are drawn and scores that are given are kept.
@@ -36,11 +36,11 @@ def rank(config: Config, request: RankRequest, load: Load, write: WriteSample, r
     out = Path(f"{config.run}-ranked") if request.out is None else Path(request.out)
     # a judge that cannot be opened is told before hours of sampling
     judge = open_judge(
-        request.judge, kind, read, out / "judge.log",
+        request.judge, media.kind, media.read, out / "judge.log",
         column=request.column, places=request.places, device=make_accelerator().device,
     )  # fmt: skip
     _claim(out, config, request, judge)
-    samples = _drawn(config, request, load, write, out / "samples")
+    samples = _drawn(config, request, load, media.write, out / "samples")
     scores = _scored(judge, samples, out)
     size = [config.data.height, config.data.width, config.data.frames]
     known = _noise_decides(config, request.scheduler or config.preview.scheduler)

@@ -55,7 +55,7 @@ def open_records(config: DataConfig, found: Found) -> Records:
     else:
         source = str(found.root) if is_saved(found.root) or found.root.is_dir() else config.source
         rows = fetched(source, config.split, config.subset, config.revision, choose)
-        return TableRecords(rows, rows.choice, _root_of_fetched(root, config))
+        return TableRecords(rows, rows.choice, _root_of_fetched(root))
     return TableRecords(table, table.choice, root if root.is_dir() else Path.cwd())
 
 
@@ -78,7 +78,7 @@ def _named(found: Found) -> list[tuple[str, Path]]:
     return [(path.relative_to(found.root).as_posix(), path) for path in found.files]
 
 
-def _root_of_fetched(root: Path, config: DataConfig) -> Path:
+def _root_of_fetched(root: Path) -> Path:
     """The folder that files beside a fetched data set must be in: its own folder, or the cache of `datasets`."""
     if root.is_dir():
         return root

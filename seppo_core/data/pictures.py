@@ -48,7 +48,7 @@ class PictureError(ValueError):
     """A picture that cannot be used, with the reason."""
 
 
-def read_picture(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_picture(content: Path | bytes) -> Image.Image:
     """A picture file, or its bytes, as RGB and upright, without what the file said about it (`info`).
 
     EXIF's orientation is applied, and ignored where EXIF is broken. Transparent parts become white. Embedded colour
@@ -56,22 +56,22 @@ def read_picture(content: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.I
     bits are scaled to 8; greys, palettes and CMYK become RGB; of an animation the first frame is taken. HEIC is read
     if pillow-heif is installed.
 
-    Raises PictureError for what is larger than `max_pixels` or in a format that is not read, MemoryError if the memory
+    Raises PictureError for what is larger than MAX_PIXELS or in a format that is not read, MemoryError if the memory
     is full, and whatever Pillow raises for damage.
     """
-    return use_picture(content, lambda image: image, max_pixels)
+    return use_picture(content, lambda image: image)
 
 
-def use_picture(content: Path | bytes, use: Callable[[Image.Image], T], max_pixels: int = MAX_PIXELS) -> T:
+def use_picture(content: Path | bytes, use: Callable[[Image.Image], T]) -> T:
     """What `use` makes of the picture that `read_picture` gives; threads do so one after the other for large ones."""
     for kinds in ((), _TEXTS):
         try:
-            return _used(_without(content, kinds), use, max_pixels)
+            return _used(_without(content, kinds), use)
         except ValueError as error:
             # Pillow takes long texts and profiles for an attack
             if "MAX_TEXT" not in str(error):
                 raise
-    return _used(_without(content, (*_TEXTS, b"iCCP")), use, max_pixels)
+    return _used(_without(content, (*_TEXTS, b"iCCP")), use)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -93,21 +93,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _used(content: Path | bytes, use: Callable[[Image.Image], T], max_pixels: int) -> T:
+def _used(content: Path | bytes, use: Callable[[Image.Image], T]) -> T:
     try:
         opened = Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=_formats())
     except Image.DecompressionBombError as error:
         # Pillow's own limit, which comes first
         pixels = re.search(r"\d+", str(error))
-        raise PictureError(_too_large(f"a size of {int(pixels[0]):,}" if pixels else "its size", max_pixels)) from error
+        raise PictureError(_too_large(f"a size of {int(pixels[0]):,}" if pixels else "its size")) from error
     except UnidentifiedImageError as error:
         if (reason := _unread(content)) is not None:
             raise PictureError(reason) from error
         raise
     pixels = opened.width * opened.height
-    with _large if LARGE < pixels <= max_pixels else nullcontext(), opened:
-        if pixels > max_pixels:
-            raise PictureError(_too_large(f"{opened.width}x{opened.height}", max_pixels))
+    with _large if LARGE < pixels <= MAX_PIXELS else nullcontext(), opened:
+        if pixels > MAX_PIXELS:
+            raise PictureError(_too_large(f"{opened.width}x{opened.height}"))
         return use(_decoded(opened))
 
 
@@ -184,8 +184,8 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _too_large(what: str, max_pixels: int) -> str:
-    return f"{what} is over the limit of {max_pixels:,} pixels; scale the picture down"
+def _too_large(what: str) -> str:
+    return f"{what} is over the limit of {MAX_PIXELS:,} pixels; scale the picture down"
 
 
 def _unread(content: Path | bytes) -> str | None:

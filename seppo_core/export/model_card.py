@@ -39,9 +39,7 @@ def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str, for
     """The card in Markdown, from the template beside this file, with the metadata of the Hub in front."""
     method, base = config.method, config.model.base
     parts = _parts(config)
-    licences = {
-        name: licence_of(part, config.model.revision if name == "base" else None) for name, part in parts.items()
-    }
+    licences = {name: licence_of(part) for name, part in parts.items()}
     # a VAE is not a model that this one derives from, and a local folder is not a model of the Hub
     models = [part for name, part in parts.items() if name != "vae" and not Path(part).exists()]
     metrics = _last_metrics(Path(config.run), checkpoint)
@@ -149,7 +147,7 @@ def _name(part: str) -> str:
     return Path(part).name if Path(part).exists() else part
 
 
-def licence_of(base: str, revision: str | None = None) -> str:
+def licence_of(base: str) -> str:
     """The licence that the card of `base` names, or "unknown" if there is none or it cannot be reached."""
     readme = Path(base) / "README.md"
     if Path(base).exists() and not readme.is_file():

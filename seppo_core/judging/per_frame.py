@@ -4,33 +4,25 @@ import torch
 
 from seppo_core.judging.base import Scorer
 from seppo_core.judging.metric import ClipMetric
-from seppo_core.judging.video_pixels import Frames, even_frames
+from seppo_core.judging.video_pixels import Frames
 
 
 class PerFrame(ClipMetric):
-    """Mean, minimum and deviation (over n) of an image scorer over a clip's frames.
-
-    `frames` takes that many evenly spread ones, first and last included; None takes all.
-    """
+    """Mean, minimum and deviation (over n) of an image scorer over a clip's frames."""
 
     name = "per_frame"
 
-    def __init__(self, scorer: Scorer, frames: int | None = None):
-        if frames is not None and frames < 2:
-            raise ValueError(f"frames={frames} per clip; take at least 2, or None for all")
-        super().__init__(scorer.model, (), {"frames": frames or "all", "scorer": scorer.fingerprint()})
+    def __init__(self, scorer: Scorer):
+        super().__init__(scorer.model, (), {"frames": "all", "scorer": scorer.fingerprint()})
         self.files = dict(scorer.files)
         self.scorer = scorer
-        self.frames = frames
 
     @property
     def column(self) -> str:
         return self.scorer.column
 
     def measure(self, frames: Frames, prompt: str) -> dict[str, float]:
-        """`<scorer>_frame_mean`, `_frame_min` and `_frame_sd`. ValueError for a clip with fewer frames than asked."""
-        if self.frames is not None:
-            frames = frames[even_frames(len(frames), self.frames)]
+        """`<scorer>_frame_mean`, `_frame_min` and `_frame_sd`."""
         scores = self.scorer.score(frames, [prompt] * len(frames)).double()
         return {
             f"{self.column}_frame_mean": scores.mean().item(),

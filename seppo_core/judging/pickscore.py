@@ -11,7 +11,7 @@ from transformers import CLIPConfig
 
 from seppo_core.judging.checkpoint_keys import clip_h_14
 from seppo_core.judging.clip import ClipScorer, load_clip
-from seppo_core.judging.preprocess import Framing, Images, as_pictures
+from seppo_core.judging.preprocess import Framing
 from seppo_core.judging.tokenize import CLIP_H_TOKENIZER, Prompts, clip_tokenizer
 from seppo_core.judging.weights import Source, locate
 
@@ -61,9 +61,3 @@ class PickScore(ClipScorer):
     def score_batch(self, images: list[Image.Image], prompts: list[str]) -> Float[Tensor, " n"]:
         cosines = self.cosines(images, prompts)
         return cosines * self.model.logit_scale.exp() if self.scaled else cosines
-
-    def preferences(self, images: Images, prompt: str) -> Float[Tensor, " n"]:
-        """Probability of each of `images` to be the chosen one for `prompt`: a softmax over the scaled scores."""
-        pictures = as_pictures(images)
-        scores = self.score(pictures, [prompt] * len(pictures))
-        return (scores if self.scaled else scores * self.model.logit_scale.exp().float().cpu()).softmax(0)

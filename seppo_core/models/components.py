@@ -28,22 +28,12 @@ DAMAGE = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
 """What the libraries raise where a config or a vocabulary is not what they expect."""
 
 
-def load_component(
-    kind: type[M],
-    source: str,
-    what: str,
-    dtype: torch.dtype,
-    *,
-    subfolder: str | None = None,
-    revision: str | None = None,
-    variant: str | None = None,
-) -> M:
+def load_component(kind: type[M], source: str, what: str, dtype: torch.dtype, *, variant: str | None = None) -> M:
     """A model of class `kind` from a folder or the hub, read from safetensors alone.
 
     Raises ValueError, which calls the model `what`, if tensors are missing, unknown or of other shapes than the
     model's, or if its files cannot be read; FileNotFoundError if there are none.
     """
-    given = {"subfolder": subfolder, "revision": revision, "variant": variant}
     try:
         with _quiet():
             module, info = kind.from_pretrained(
@@ -51,7 +41,7 @@ def load_component(
                 use_safetensors=True,
                 output_loading_info=True,
                 dtype=dtype,
-                **{key: value for key, value in given.items() if value is not None},
+                **({} if variant is None else {"variant": variant}),
             )
     except FileNotFoundError:
         raise

@@ -69,7 +69,7 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
         gpu=gpu.title,
         gpus=request.gpus,
         memory_of_gpu=gpu.memory,
-        parameters=Parameters(costs.weights.parameters, costs.weights.trained, _trained_weights(config, costs)),
+        parameters=Parameters(costs.weights.parameters, costs.weights.trained, _trained_weights(config)),
         phases=phases,
         activations={"without checkpointing": costs.steps[False].peak, "with checkpointing": costs.steps[True].peak},
         host=on_host,
@@ -98,7 +98,7 @@ def _vae_rate(costs: StepCosts, gpu: Gpu) -> float:
     return gpu.convolutions if costs.weights.dtypes["vae"] == "float32" else gpu.half
 
 
-def _trained_weights(config: Config, costs: StepCosts) -> str:
+def _trained_weights(config: Config) -> str:
     t = config.tune
     if t.mode == "full":
         return "all weights" if t.scope == "all" else f"the weights of scope {t.scope}"

@@ -116,12 +116,9 @@ def test_bad_pictures_are_rejected_with_the_reason(tmp_path, content, reason):
     assert bad.value.file == "a.tiff" and "\n" not in bad.value.reason and str(tmp_path) not in bad.value.reason
 
 
-def test_small_pictures_are_enlarged_or_rejected(tmp_path):
+def test_small_pictures_are_enlarged(tmp_path):
     path = folder(tmp_path, a_png=Image.fromarray(PIXELS))
     assert loaded(path, 32, 24).shape == (32, 24, 3)
-    with pytest.raises(BadItem, match="16x16 is smaller than 24x32"):
-        loaded(path, 32, 24, upscale=False)
-    assert ImageFolder(path, 32, 24).fingerprint() != ImageFolder(path, 32, 24, upscale=False).fingerprint()
 
 
 def test_from_files_to_the_latents_of_stable_diffusion(tmp_path):
