@@ -9,7 +9,7 @@ from seppo_core.config.base_files import CONFIG, model_problems, read_json
 from seppo_core.config.data import DataConfig
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.schema import Config
-from seppo_core.config.validators import above
+from seppo_core.config.validators import above, at_least
 
 Schedule = Literal["linear", "base"]
 
@@ -83,24 +83,23 @@ class VideoData(DataConfig):
     """The winners: a folder of captioned clips, encoded once by `prepare`."""
 
     height: int = 256
-    """In pixels, after resize and centre crop."""
+    """Height in pixels, after resize and centre crop."""
     width: int = 256
-    """In pixels, after resize and centre crop."""
+    """Width in pixels, after resize and centre crop."""
     frames: int = 16
     """Number of frames of every clip; shorter clips are rejected."""
     sampling: Literal["even", "window"] = "even"
-    """Frames spread evenly over the whole clip, or consecutive at a stride from a random start."""
+    """Frames of a clip that are taken: spread evenly over the whole of it (even), or every `stride`-th from a drawn
+    start (window)."""
     stride: int = 4
-    """Between the frames of a window; even sampling has none."""
+    """Step from one frame of a window to the next: 1 takes every frame. Even sampling has none."""
     reader: Literal["auto", "decord", "pyav"] = "auto"
     """Library that reads clips. Auto takes decord for clips of which it gives the same frames as PyAV, and PyAV for all
     others, which decord refuses. It belongs to the cache."""
 
     def __post_init__(self):
         super().__post_init__()
-        for name, value in [("frames", self.frames), ("stride", self.stride)]:
-            if value < 1:
-                raise ValueError(f"data.{name}={value} must be at least 1")
+        at_least("data", self, 1, "frames", "stride")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from benchmarks.evaluation.protocols import Protocol
 from benchmarks.evaluation.references import STYLE
 from benchmarks.evaluation.shard import Shard
 from benchmarks.evaluation.store import Record, SampleStore
+from seppo_core.config.messages import first_line
 from seppo_core.data.pictures import read_picture
-from seppo_core.data.source import first_line
 from seppo_core.io.progress import progress_bar
 from seppo_core.judging.video_pixels import even_frames
 from seppo_core.report.wording import counted, some

@@ -19,7 +19,7 @@ from benchmarks.evaluation.lines import LineWriter, read_lines
 from benchmarks.evaluation.metrics.feature_cache import frames_key
 from benchmarks.evaluation.prompts import Prompt, text_mark
 from benchmarks.evaluation.shard import Shard
-from seppo_core.data.source import first_line
+from seppo_core.config.messages import first_line
 from seppo_core.io.atomic import save_json
 from seppo_core.judging.columns import Score
 from seppo_image.commands import write_image

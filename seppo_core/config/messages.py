@@ -29,6 +29,13 @@ def similar_path(path: Path) -> str:
     return ""
 
 
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first line that an error says, cut at `limit` characters, for libraries put stack traces into their messages;
+    its kind if it says nothing."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return (text or type(error).__name__)[:limit]
+
+
 def shown(value: Any) -> str:
     """`value` as YAML would write it, on one line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

@@ -15,9 +15,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from seppo_core.config.messages import first_line
 from seppo_core.data.problems import Problems
 from seppo_core.data.records import FixedFile
-from seppo_core.data.source import BadItem, first_line
+from seppo_core.data.source import BadItem
 from seppo_core.data.tables import Row, Table
 
 DELIMITERS = (",", ";", "\t", "|")

@@ -6,10 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seppo_core.config.messages import first_line
 from seppo_core.data.columns import Columns
 from seppo_core.data.parquet import ParquetTable, Shard, need_pyarrow
 from seppo_core.data.problems import Problems
-from seppo_core.data.source import BadItem, first_line
+from seppo_core.data.source import BadItem
 from seppo_core.data.tables import Row, Table
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from typing import Literal
 
 import torch
 
+from seppo_core.config.messages import first_line
 from seppo_core.config.method_specs import Supervision
 from seppo_core.data.records import Media, Record, Records
 from seppo_core.data.retry import retry_io
-from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, View, first_line
+from seppo_core.data.source import BadItem, Item, Kind, LeftOut, Source, SourceLost, View
 from seppo_core.io import purposes
 from seppo_core.io.memory import memory_is_full
 from seppo_core.io.rng import keyed_generator

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from seppo_core.config.messages import first_line
 from seppo_core.data.columns import Columns
 from seppo_core.data.problems import Problems
 from seppo_core.data.records import FixedFile
 from seppo_core.data.retry import RemoteFile, is_transient, retry_io
-from seppo_core.data.source import BadItem, SourceLost, first_line
+from seppo_core.data.source import BadItem, SourceLost
 from seppo_core.data.tables import Row, Table
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from seppo_core.data.source import SourceLost, first_line
+from seppo_core.config.messages import first_line
+from seppo_core.data.source import SourceLost
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

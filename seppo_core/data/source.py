@@ -121,9 +121,3 @@ def is_text(text: str) -> bool:
 def printable(text: str) -> str:
     """`text` with what UTF-8 cannot hold written out, as \\ud83d."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def first_line(error: BaseException, limit: int = 200) -> str:
-    """An exception in one short line: decoders put stack traces into their messages."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return (text or type(error).__name__)[:limit]

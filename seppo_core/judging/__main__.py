@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from seppo_core.config.messages import first_line
 from seppo_core.data.pictures import read_picture
-from seppo_core.data.source import first_line
 from seppo_core.judging.base import Scorer
 from seppo_core.judging.catalogue import SCORERS, load_scorer, parse_locations
 from seppo_core.judging.doctor import diagnose, overview, table

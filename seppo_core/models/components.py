@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from seppo_core.config.messages import first_line
+
 M = TypeVar("M", bound=nn.Module)
 
 NOT_NEEDED = re.compile(
@@ -46,7 +48,9 @@ def load_component(kind: type[M], source: str, what: str, dtype: torch.dtype, *,
     except FileNotFoundError:
         raise
     except (*DAMAGE, RuntimeError, OSError, SafetensorError) as error:
-        raise ValueError(f"{what} could not be loaded as a {kind.__name__}: {first_line(error)}; {_CURE}") from error
+        raise ValueError(
+            f"{what} could not be loaded as a {kind.__name__}: {first_line(error, 300)}; {_CURE}"
+        ) from error
     check_loaded(module, info, what)
     return module
 
@@ -93,12 +97,6 @@ def _tied(module: nn.Module, missing: Iterable[str]) -> set[str]:
 def _some(names: Collection[str]) -> str:
     shown = sorted(names)[:SHOWN]
     return ", ".join(shown) + (", …" if len(names) > SHOWN else "")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 300 characters; its kind if it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
 
 
 _CURE = "nothing is trained on weights that are not the base's: download it again, or convert it anew"

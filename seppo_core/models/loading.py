@@ -25,9 +25,10 @@ from seppo_core.config.base_files import (
     parts_of,
     read_index,
 )
+from seppo_core.config.messages import first_line
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.single_file import layout_of, read_header
-from seppo_core.models.components import DAMAGE, first_line, load_component
+from seppo_core.models.components import DAMAGE, load_component
 from seppo_core.models.single_file import load_single_file, load_unet
 from seppo_core.models.tokenizers import match_tokenizers
 from seppo_core.models.vae import cast
@@ -140,7 +141,7 @@ def _of_folder(
         # the models are there: what is left are tokenizers and the scheduler
         raise ValueError(
             f"a tokenizer or the scheduler of base={model.base!r} cannot be loaded ({type(error).__name__}: "
-            f"{first_line(error)}); its files are damaged, or of another version: load the base anew, or upgrade "
+            f"{first_line(error, 300)}); its files are damaged, or of another version: load the base anew, or upgrade "
             "transformers"
         ) from error
 

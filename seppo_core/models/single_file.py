@@ -21,6 +21,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from seppo_core.config.base_files import CONFIG, INDEX, parts_of, read_json
+from seppo_core.config.messages import first_line
 from seppo_core.config.model import ModelConfig
 from seppo_core.config.single_file import (
     Header,
@@ -32,7 +33,7 @@ from seppo_core.config.single_file import (
     read_header,
     taken_from_folder,
 )
-from seppo_core.models.components import DAMAGE, first_line, load_component
+from seppo_core.models.components import DAMAGE, load_component
 
 _WHOLE = "nothing is trained on weights that are not the base's: download it again"
 _NAMES = {"scheduler": "scheduler_config.json"}
@@ -143,6 +144,6 @@ def _explained(what: str):
         raise ValueError(f"{what} lacks tensors that its config asks for; {_WHOLE}") from error
     except (*DAMAGE, RuntimeError, OSError) as error:
         raise ValueError(
-            f"{what} does not fit its config ({type(error).__name__}: {first_line(error)}); name a folder with its "
-            "configs as model.single_file_config, or convert it to a diffusers folder"
+            f"{what} does not fit its config ({type(error).__name__}: {first_line(error, 300)}); name a folder with "
+            "its configs as model.single_file_config, or convert it to a diffusers folder"
         ) from error

@@ -12,7 +12,7 @@ import torch
 from benchmarks.experiments.speed.bench import Comparison, Left, Prepared, Stage, Unavailable
 from benchmarks.experiments.speed.measuring import Memory, Timer, Times, garbage_collected, interleaved, measure_memory
 from benchmarks.experiments.speed.report import Result, measured
-from seppo_core.data.source import first_line
+from seppo_core.config.messages import first_line
 from seppo_core.report.status_line import StatusLines
 from seppo_core.run.eta import clock
 
