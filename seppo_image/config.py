@@ -24,9 +24,9 @@ class ImageData(DataConfig):
     """The winners: a folder of captioned pictures, encoded once by `prepare`."""
 
     height: int = 512
-    """In pixels, after resize and centre crop."""
+    """Height in pixels, after resize and centre crop."""
     width: int = 512
-    """In pixels, after resize and centre crop."""
+    """Width in pixels, after resize and centre crop."""
 
 
 @dataclass(frozen=True, kw_only=True)

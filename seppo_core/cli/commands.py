@@ -200,7 +200,7 @@ def prompts_of(config: Config, request: SampleRequest) -> list[str]:
     else:
         prompts = list(request.prompts or config.preview.prompts)
     if not prompts:
-        raise ValueError("there is nothing to draw; give --prompts, --prompt-file, or preview.prompts in the config")
+        raise ValueError("there is nothing to draw; give --prompts, --prompt_file, or preview.prompts in the config")
     return prompts
 
 

@@ -39,10 +39,10 @@ class PlanRequest:
     utilisation: float = 0.35
     """Share of the peak speed of the GPU that the run is assumed to reach."""
     host_memory: float | None = None
-    """Memory of the machine itself in GiB, which the processes of its GPUs share; None takes this machine's if it has
+    """Memory of the machine itself in GiB, which the processes of its GPUs share; null takes this machine's if it has
     such a GPU, and else checks nothing."""
     items: int | None = None
-    """Number of winners; None counts those in data.cache or data.source, if they exist."""
+    """Number of winners; null counts those in data.cache or data.source, if they exist."""
     json: bool = False
     """Print all numbers as JSON, in bytes, FLOPs and hours."""
     fit: bool = False
@@ -81,17 +81,17 @@ class SampleRequest:
     """Checkpoint: latest, best (of those kept, by preview.judge), base (before alignment), a number of updates, a name
     such as snapshot-0002 (in the run's folder `pool`), or a path."""
     weights: Literal["policy", "ema"] | None = None
-    """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
+    """Weights of the policy as trained (policy), or their running average (ema); null takes the average if the run kept
     one."""
     out: str | None = None
-    """Folder for the samples; None is a folder in the run, named after the checkpoint. Samples are added to those that
+    """Folder for the samples; null is a folder in the run, named after the checkpoint. Samples are added to those that
     are there, and none is overwritten."""
     scheduler: SchedulerName | None = None
-    """Solver; None takes preview.scheduler."""
+    """Solver; null takes preview.scheduler."""
     steps: int | None = None
-    """Number of denoising steps; None takes preview.steps."""
+    """Number of denoising steps; null takes preview.steps."""
     guidance_scale: float | None = None
-    """Scale of classifier-free guidance; None takes preview.guidance_scale."""
+    """Scale of classifier-free guidance; null takes preview.guidance_scale."""
     batch_size: int = 4
     """Number of samples that are drawn at once."""
     lossless: bool = False
@@ -131,18 +131,18 @@ class RankRequest:
     """The samples of a prompt have this seed and those that follow."""
     checkpoint: str = "base"
     """Checkpoint that is drawn from: base (before alignment), latest, best (of those kept, by preview.judge), a number
-    of updates, or a folder."""
+    of updates, a name such as snapshot-0002 (in the run's folder `pool`), or a path."""
     weights: Literal["policy", "ema"] | None = None
-    """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
+    """Weights of the policy as trained (policy), or their running average (ema); null takes the average if the run kept
     one."""
     out: str | None = None
-    """Folder for samples and table, which data.source can name; None is the run's name with -ranked."""
+    """Folder for samples and table, which data.source can name; null is the run's name with -ranked."""
     scheduler: SchedulerName | None = None
-    """Solver; None takes preview.scheduler."""
+    """Solver; null takes preview.scheduler."""
     steps: int | None = None
-    """Number of denoising steps; None takes preview.steps."""
+    """Number of denoising steps; null takes preview.steps."""
     guidance_scale: float | None = None
-    """Scale of classifier-free guidance; None takes preview.guidance_scale."""
+    """Scale of classifier-free guidance; null takes preview.guidance_scale."""
     batch_size: int = 4
     """Number of samples that are drawn at once."""
 
@@ -166,13 +166,13 @@ class CompareRequest:
     seeds: tuple[int, ...] = ()
     """Random seeds; every prompt is drawn once with each. The default is 0 to 3."""
     scheduler: SchedulerName | None = None
-    """Solver, for all alike; None takes preview.scheduler of the first run."""
+    """Solver, for all alike; null takes preview.scheduler of the first run."""
     steps: int | None = None
-    """Number of denoising steps, for all alike; None takes preview.steps of the first run."""
+    """Number of denoising steps, for all alike; null takes preview.steps of the first run."""
     guidance_scale: float | None = None
-    """Scale of classifier-free guidance, for all alike; None takes preview.guidance_scale of the first run."""
+    """Scale of classifier-free guidance, for all alike; null takes preview.guidance_scale of the first run."""
     out: str | None = None
-    """Folder of the page; None is a folder beside the first run. The same command draws nothing anew."""
+    """Folder of the page; null is a folder beside the first run. The same command draws nothing anew."""
     batch_size: int = 4
     """Number of samples that are drawn at once."""
 
@@ -191,20 +191,20 @@ class ExportRequest:
     """Options of `export`."""
 
     kind: Literal["lora", "full", "motion"] | None = None
-    """LoRA file (lora), whole pipeline with any LoRA merged in (full), or MotionAdapter of a video model (motion); None
+    """LoRA file (lora), whole pipeline with any LoRA merged in (full), or MotionAdapter of a video model (motion); null
     is lora or full, as the run was trained."""
     format: Literal["diffusers", "comfyui"] = "diffusers"
     """Whose names a LoRA's layers get: diffusers', or those that ComfyUI reads."""
     checkpoint: str = "latest"
-    """Checkpoint: latest, best (of those kept, by preview.judge), a number of updates, a name such as snapshot-0002 (in
-    the run's folder `pool`), or a path."""
+    """Checkpoint: latest, best (of those kept, by preview.judge), base (before alignment), a number of updates, a name
+    such as snapshot-0002 (in the run's folder `pool`), or a path."""
     weights: Literal["policy", "ema"] | None = None
-    """Weights of the policy as trained (policy), or their running average (ema); None takes the average if the run kept
+    """Weights of the policy as trained (policy), or their running average (ema); null takes the average if the run kept
     one."""
     out: str | None = None
-    """Folder to write; None is a folder in the run, named after kind and checkpoint."""
+    """Folder to write; null is a folder in the run, named after kind and checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Precision of the weights of a whole pipeline; None leaves each as it is."""
+    """Precision of the weights of a whole pipeline; null leaves each as it is."""
     push: str | None = None
     """Model on the Hugging Face Hub, owner/name, to commit the export to; one that is not there is made, private. The
     token is that of HF_TOKEN or of `hf auth login`."""

@@ -104,8 +104,8 @@ class WinnerError:
         return Finding(
             int(metrics["update"]) - self.window + 1,
             f"winner_error is {now:.4g}, {now / before - 1:.0%} above the {before:.4g} {whose}",
-            "The model is losing what the winners teach. A lower learning rate, a larger beta, flipper: sign or an SFT "
-            "weight usually helps; look at the previews, and export an earlier checkpoint.",
+            "The model is losing what the winners teach. A lower learning rate, a larger beta, flipper: indicator or "
+            "method.sft_weight usually helps; look at the previews, and export an earlier checkpoint.",
         )
 
 

@@ -21,5 +21,5 @@ class AnimateDiffModel(MotionModel):
         comfyui_scopes=("motion",),
         usage="seppo_video.snippets:usage",
     )
-    example: ClassVar[str] = "guoyww/animatediff-motion-adapter-v1-5-2"
+    example: ClassVar[str] = "guoyww/animatediff-motion-adapter-v1-5-3"
     family: str = "animatediff"
