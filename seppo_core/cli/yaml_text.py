@@ -4,13 +4,18 @@ import json
 import re
 from typing import Any
 
-_PLAIN = re.compile(r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[A-Za-z_./~][\w./+~-]*", re.IGNORECASE)
+_PLAIN = re.compile(
+    r"(?!(?:true|false|null|yes|no|on|off|y|n|~|\.inf|\.nan)$)(?!\.\d)[A-Za-z_./~][\w./+~-]*", re.IGNORECASE
+)
+_UNPRINTABLE = re.compile("[^ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that a YAML file may not hold, or that are a line break in one."""
 
 
 def scalar(value: Any) -> str:
     """`value` on one line, which a YAML reader gives back: text bare where that is safe, else quoted as in JSON."""
     if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+        quoted = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+        return value if _PLAIN.fullmatch(value) else quoted
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {scalar(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -77,6 +77,8 @@ def candidates(config: Config, costs: StepCosts, gpus: int = 1) -> Iterator[tupl
             for key, value in zip(tried, values, strict=True)
             if value is not None and _get(config, key) != value
         }
+        if "optimizer.name" in changes and config.optimizer.fused:
+            changes["optimizer.fused"] = False
         try:
             yield changes, _with(config, changes)
         except ValueError:

@@ -18,8 +18,10 @@ def _set(section: str, **values) -> Change:
 
 def _in_half_precision(gpu: Gpu) -> Change:
     def change(config: Config) -> Config:
-        if config.loop.mixed_precision != "no" or (config.loop.sharded and not gpu.bfloat16):
+        if config.loop.mixed_precision != "no":
             return config
+        # a fused step does not wait for float16's scaling
+        config = _set("optimizer", fused=config.optimizer.fused and gpu.bfloat16)(config)
         return _set("loop", mixed_precision=_half(gpu))(config)
 
     return change
@@ -48,7 +50,7 @@ def _with_reference_offloaded(config: Config) -> Config:
 
 
 def _with_8_bits(config: Config) -> Config:
-    return config if config.loop.sharded else _set("optimizer", name="adamw8bit")(config)
+    return config if config.loop.sharded else _set("optimizer", name="adamw8bit", fused=False)(config)
 
 
 def _as_lora(gpu: Gpu) -> Change:
@@ -90,7 +92,11 @@ def cures(config: Config, costs: StepCosts, gpu: Gpu, gpus: int) -> list[str]:
     words: list[str] = []
     lines = []
     for change in changes(gpu, gpus):
-        changed = change(config)
+        try:
+            changed = change(config)
+        except ValueError:
+            # what cannot work is refused by the schema
+            continue
         if changed == config:
             continue
         after = _again(changed, config, costs)

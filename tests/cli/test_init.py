@@ -225,4 +225,6 @@ def test_written_values_come_back():
         "preview": {"prompts": ["a: b", "yes", "- c"], "pair": [0.9, 1], "nested": {"a": "b c"}},
     }  # fmt: skip
     assert yaml.safe_load(commented(values, ["header"])) == json.loads(json.dumps(values))
+    for text in ("it\x92s a lake", "a\x7f", "one\x85two", "~", ".5", ".nan", "a \u2013 b", "\U0001f300", 'a "b": #c'):
+        assert yaml.safe_load(f"key: {scalar(text)}") == {"key": text}
     assert scalar("toy/base") == "toy/base" and scalar("12") == '"12"' and scalar("-x") == '"-x"'

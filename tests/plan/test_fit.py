@@ -9,12 +9,13 @@ import pytest
 from seppo_core.config.gpus import GIB, GPUS
 from seppo_core.config.loader import load_config
 from seppo_core.config.options import PlanRequest
-from seppo_core.plan import host
+from seppo_core.plan import host, suggestions
 from seppo_core.plan.counts import costs_of
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.fit import candidates, propose
 from seppo_core.plan.memory import memory
 from seppo_core.plan.report import print_plan
+from seppo_core.plan.suggestions import cures
 from seppo_image.config import ImageConfig
 from seppo_video.config import VideoConfig
 
@@ -60,6 +61,22 @@ def test_it_is_said_in_words_and_as_json(config, capsys):
     print_plan(config, replace(ON_24, json=True))
     content = json.loads(capsys.readouterr().out)
     assert content["fit"] == {"model.offload": True} and content["hours_as_it_is"] <= content["hours_in_all"]
+
+
+@pytest.mark.parametrize("gpu", ["v100", "rtx4090"])
+def test_beside_a_fused_step_notes_and_proposals_are_what_the_schema_allows(config, gpu, monkeypatch):
+    changed = replace(config, loop=replace(config.loop, mixed_precision="no"))
+    changed = replace(changed, optimizer=replace(config.optimizer, fused=True))
+    proposed = [changes for changes, _ in candidates(changed, costs_of(config)) if "optimizer.name" in changes]
+    assert proposed and all(changes["optimizer.fused"] is False for changes in proposed)
+    for change in suggestions.changes(GPUS[gpu], 1):
+        changed = change(changed)
+    assert (changed.optimizer.name, changed.optimizer.fused) == ("adamw8bit", False)
+    assert changed.loop.mixed_precision == ("fp16" if gpu == "v100" else "bf16")
+    # one that it refuses is passed over
+    refused = lambda config: replace(config, loop=replace(config.loop, batch_size=0))  # noqa: E731
+    monkeypatch.setattr(suggestions, "changes", lambda gpu, gpus: [refused])
+    assert cures(config, costs_of(config), GPUS["rtx3080"], 1)[0].startswith("nothing that can be set here")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("nf4", 4.127), ("int8", 8), ("int8wo", 8), ("float8wo", 8)])
