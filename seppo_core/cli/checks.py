@@ -4,8 +4,9 @@ import os
 import re
 from pathlib import Path
 
+from seppo_core.cache.manifest import Manifest
 from seppo_core.config.base_files import is_cached, is_offline, model_problems, not_cached
-from seppo_core.config.geometry import misfits
+from seppo_core.config.geometry import context_problem, misfits
 from seppo_core.config.messages import similar_path
 from seppo_core.config.options import (
     CompareRequest,
@@ -63,6 +64,7 @@ def check_paths(config: Config, request: Request) -> None:
         _need_folder("run", config.run, "run `train` with the same config first")
     if isinstance(request, TrainRequest):
         _check_free(Path(config.run))
+        _check_split(config)
     if isinstance(request, SampleRequest | RankRequest):
         check_prompts(request)
 
@@ -141,6 +143,16 @@ def _check_free(run: Path) -> None:
     # of several processes the first has perhaps locked it for all
     if os.environ.get("WORLD_SIZE", "1") == "1" and (holder := holder_of(run)) is not None:
         raise ValueError(in_use(run, holder))
+
+
+def _check_split(config: Config) -> None:
+    """ValueError if the tokens of an item cannot be split as loop.context_parallel asks, as far as the base is known
+    without network; minutes may pass before it has loaded."""
+    degree, parts = config.loop.context_parallel, _known_parts(config)
+    if degree > 1 and parts:
+        shape, text = Manifest.read(Path(config.data.cache)).latent_shape, vars(config.model)["text_tokens"]
+        if problem := context_problem(config.model.spec.context, degree, parts, tuple(shape), text):
+            raise ValueError(problem)
 
 
 def _may_be_hub_id(name: str) -> bool:

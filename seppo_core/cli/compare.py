@@ -14,8 +14,8 @@ from seppo_core.config.options import CompareRequest, SampleRequest
 from seppo_core.config.schema import Config
 from seppo_core.io.lazy import import_large
 from seppo_core.io.quiet import quiet_loading_bars
-from seppo_core.report.compare_page import SERIES, Compared, compare_page
-from seppo_core.report.page import is_page, save_page
+from seppo_core.report.compare_page import LEAD, SERIES, Compared, compare_page
+from seppo_core.report.page import save_page
 from seppo_core.report.sheet import Sheet, sheet_of
 from seppo_core.report.tiles import Side
 from seppo_core.run.checkpoint_names import FOLDER as CHECKPOINTS
@@ -134,7 +134,8 @@ def _folder(wanted: Sequence[Named], request: CompareRequest) -> Path:
 def _is_ours(out: Path) -> bool:
     """Whether a comparison wrote this folder, or was broken off before it wrote its page."""
     begun = (out / "samples").is_dir() and all(_MADE.fullmatch(path.name) for path in out.iterdir())
-    return is_page(out / INDEX) or begun
+    page = out / INDEX
+    return begun or (page.is_file() and LEAD in page.read_text(encoding="utf-8", errors="replace"))
 
 
 def _previews(found: Sequence[One], out: Path) -> tuple[tuple[str, ...], str, list[tuple[Side, PreviewRecord]] | None]:

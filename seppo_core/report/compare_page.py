@@ -17,6 +17,8 @@ from seppo_core.run.status import Status, status_rows
 
 SERIES = (2, 1, 5, 4, 6, 7)
 """Colours of the runs in turn."""
+LEAD = "The same prompts from the same noise, and what was measured on the way."
+"""By which a page of this kind is known."""
 TOLD = ("state", "done", "held out", "score", "best", "health")
 
 
@@ -48,8 +50,7 @@ def compare_page(prompts: Sequence[str], all_of_them: Sequence[Compared], how: s
         *_settings(runs),
         Section("Where they stand", [_standing(runs)]),
     ]  # fmt: skip
-    lead = "The same prompts from the same noise, and what was measured on the way."
-    return page_with_files(f"{', '.join(names[:-1])} and {names[-1]}", lead, sections)
+    return page_with_files(f"{', '.join(names[:-1])} and {names[-1]}", LEAD, sections)
 
 
 def _scores(all_of_them: Sequence[Compared]) -> list[Section]:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import escape
-
 from seppo_core.io.atomic import save_text
 from seppo_core.report.html import TEMPLATES, Child, Html, element, render
 
@@ -47,11 +45,6 @@ def document(
     """Fills a template that extends page.html; the report's style comes before `styles`."""
     text = [Html(path.read_text(encoding="utf-8")) for path in (HERE / "style.css", *styles, HERE / script)]
     return render(template, policy=policy, styles=text[:-1], script=text[-1], **values)
-
-
-def is_page(path: Path) -> bool:
-    """Whether a file is a document that shows files beside it, as `page_with_files` makes one."""
-    return path.is_file() and escape(WITH_FILES) in path.read_text(encoding="utf-8", errors="replace")[:2000]
 
 
 def save_page(path: Path, page: Html) -> None:

@@ -1,7 +1,10 @@
 """The tokens of an item split over processes (gloo): losses, gradients, files and weights of one process."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import diffusers
@@ -9,14 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from seppo_core.cli import checks
 from seppo_core.config.geometry import context_problem
-from seppo_core.config.loader import resolved_yaml
+from seppo_core.config.loader import load_config, resolved_yaml
 from seppo_core.config.schema import Config
 from seppo_core.config.training import OptimizerConfig
 from seppo_core.distributed.ranks import Ranks
 from seppo_core.models.context import check_context
 from seppo_core.run.checkpoint import CheckpointFolder
 from seppo_core.run.history import read_metrics
+from seppo_video.config import VideoConfig
 from tests.contract.family import Family
 from tests.contract.rows import FAMILIES
 from tests.contract.test_runs import base_of, bases, commands_of, config_of, write_winners  # noqa: F401
@@ -26,6 +31,8 @@ from tests.training.test_process_errors import FIELDS
 from tests.training.test_processes import MOVED, final, log_beside
 from tests.training.together import start
 
+SHAPE = (16, 5, 60, 104)
+"""Latents of 17 frames of 480 x 832."""
 SPLIT = [row for row in FAMILIES if row.model.spec.context is not None]
 ROWS = [row for row in SPLIT if row is next(one for one in SPLIT if one.model.family == row.model.family)]
 WAN = next(row for row in ROWS if row.model.family == "wan")
@@ -162,6 +169,15 @@ def test_processes_that_do_not_come_out_even_are_refused():
         Ranks().share(4, 1, 2)
     with pytest.raises(ValueError, match=r"batch_size=2 is not .* of 2 groups of 2 processes \(loop\.context_parallel"):
         Ranks(0, 4).share(2, 2, 2)
+
+
+def test_what_is_known_of_a_base_is_told_before_it_is_loaded(monkeypatch):
+    monkeypatch.setattr(checks, "Manifest", SimpleNamespace(read=lambda folder: SimpleNamespace(latent_shape=SHAPE)))
+    recipe = Path(__file__).parents[2] / "configs/video/wan21_14b_lora_seppo.yaml"
+    for degree, told in ((5, None), (7, r"=7 does not divide the 40 heads of attention and the \d+ tokens .*; use 5")):
+        config = load_config(recipe, VideoConfig, {"loop.context_parallel": degree})
+        with pytest.raises(ValueError, match=told) if told else nullcontext():
+            checks._check_split(config)
 
 
 def test_items_that_do_not_come_out_even_are_refused(tmp_path):
