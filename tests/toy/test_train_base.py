@@ -42,6 +42,19 @@ def test_the_average_follows_the_weights_and_pads_are_not_trained():
     assert all(w is not fixed for w in trainer.weights for fixed in base.vae.parameters())
 
 
+def test_clips_train_the_motion_alone():
+    base = Base("video", TINY.channels)
+    base.add_motion()
+    settings = dataclasses.replace(TINY, warmup=1, motion_learning_rate=0.1)
+    trainer = Trainer(base, settings, torch.Generator().manual_seed(0))
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    trainer.step(2, 1.0)
+    moved = {name for name, weight in base.state_dict().items() if not torch.equal(weight, before[name])}
+    # the last projections begin at zero, so that they alone have a gradient in the first step
+    assert moved and all("motion_modules" in name for name in moved)
+    assert any(".proj_out." in name for name in moved)
+
+
 def test_a_short_run_saves_the_base_and_its_curve(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "benchmarks.experiments.toy.task.train_base.held_out", lambda _: ["a large red circle on black"]

@@ -27,7 +27,7 @@ SETTINGS: dict[str, Setting] = {"indicator_initial": (1e-3, 1.0, None), "dpo_sft
 AS_IT_IS = "as it is"
 DRAWS = {f"draws {count}": ("--loop.reference_draws", str(count)) for count in (1, 4, 16)}
 SAMPLES = {f"samples {count}": ("--reference_samples.repeat_after", str(count)) for count in (1, 4)}
-STEPS = {f"steps {count}": ("--reference_samples.steps", str(count)) for count in (2, 4, 16)}
+STEPS = {f"steps {count}": ("--reference_samples.steps", str(count)) for count in (2, 4, 16, 50)}
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "indicator_initial": {AS_IT_IS: (), **DRAWS, **SAMPLES, **STEPS},
     "dpo_sft": {AS_IT_IS: (), **DRAWS},
@@ -47,15 +47,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--result", type=Path, default=RESULT, help="JSON to write (default: %(default)s)")
     asked = parser.parse_args(argv)
-    paths, plan = Paths(asked.out.resolve()), Plan("image", SCALES["image"]["own"])
-    stored = Paths(paths.out, asked.store.resolve())
+    plan = Plan("image", SCALES["image"]["own"])
+    stored = Paths(asked.out.resolve(), asked.store.resolve())
     for seed in asked.seeds:
         for arm in asked.arm:
             for name in VARIANTS[arm]:
                 cell = cell_of(plan, arm, name, seed)
                 if name in asked.only and _found(stored, plan, arm, name, seed) is None:
                     print(f"{cell.label}, {name}", flush=True)
-                    if status := _run(plan, paths, cell):
+                    if status := _run(plan, stored, cell):
                         return status
                     write_result(plan, stored, asked.result)
     write_result(plan, stored, asked.result)
@@ -84,7 +84,7 @@ def _run(plan: Plan, paths: Paths, cell: Cell) -> int:
             subprocess.run([sys.executable, *job.command], check=True, cwd=ROOT)
             continue
         write_spec(paths.cell(cell), cell)
-        if status := run_cell([str(paths.out), str(paths.cell(cell))]):
+        if status := run_cell([str(paths.out), str(paths.cell(cell)), str(paths.store)]):
             return status
     return 0
 

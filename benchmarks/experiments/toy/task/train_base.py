@@ -4,11 +4,12 @@
     python -m benchmarks.experiments.toy.task.train_base video
 
 Plain denoising training of the UNet and its text encoder together, on fresh draws for the training captions only. The
-video base begins as the image base, as AnimateDiff begins as Stable Diffusion: it learns single frames of clips, and
-then clips with motion modules added. The learning rate stays level until the score of the averaged weights has stopped
-rising (or the cap is met), then falls to zero over a last stretch, so that more of the same training has nothing left
-to give. `--go-on` trains a base further; one that was stopped goes on by itself. Results so far are saved at every
-evaluation; `<name>_training.json` beside the folders holds the settings and the curve.
+video base begins as the image base: it learns the last frames of clips, where a thing is on the side that it moves to,
+and then motion modules learn the clips while all else is kept, as AnimateDiff goes on top of Stable Diffusion. The
+learning rate stays level until the score of the averaged weights has stopped rising (or the cap is met), then falls to
+zero over a last stretch, so that more of the same training has nothing left to give. `--go-on` trains a base further;
+one that was stopped goes on by itself. Results so far are saved at every evaluation; `<name>_training.json` beside the
+folders holds the settings and the curve.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler
+from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.utils.logging import disable_progress_bar
@@ -32,6 +34,8 @@ from benchmarks.experiments.toy.task.mixture import draw_samples, score_samples
 from seppo_core.toy.captions import Modality, held_out, train_captions
 
 BATCH_OF_EVALUATION = 64
+FRAMES = "video_frames.safetensors"
+"""The picture half of the video base, kept while the clips are learnt."""
 LAST_FRAMES = 3
 """Frames of a clip that the picture half of the video base learns from."""
 
@@ -89,28 +93,30 @@ class Trainer:
         self.known = train_captions(base.modality)
         self.tokens, self.empty = base.tokens(self.known), base.tokens([""])[0]
         self.noising: DDIMScheduler = models.scheduler()
+        if base.has_motion:
+            # as AnimateDiff does. A picture half that learns too forgets the word for the direction, which says nothing
+            # of all frames together, before the motion has learnt what it says of each
+            base.requires_grad_(False)
+            for name, weight in base.denoiser.named_parameters():
+                weight.requires_grad_("motion_modules" in name)
         pairs = list(zip(base.parameters(), self.average.parameters(), strict=True))
         self.weights = [w for w, _ in pairs if w.requires_grad]
         self.averaged = [a for w, a in pairs if w.requires_grad]
-        motion = {id(w) for n, w in base.denoiser.named_parameters() if "motion_modules" in n}
-        rate = settings.learning_rate if base.has_motion or base.modality == "image" else settings.picture_learning_rate
-        # new motion modules have further to go than a picture half that has been trained already
-        rates = [settings.motion_learning_rate if id(w) in motion else rate for w in self.weights]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": [w], "full": rate} for w, rate in zip(self.weights, rates, strict=True)], lr=rate, fused=True
-        )
+        frames = settings.picture_learning_rate if base.modality == "video" else settings.learning_rate
+        self.rate = settings.motion_learning_rate if base.has_motion else frames
+        self.optimizer = torch.optim.AdamW(self.weights, lr=self.rate, fused=True)
         self.done = 0
 
     def step(self, batch: int, scale: float, single_frames: bool = False) -> Tensor:
         """One update at `scale` times the learning rate; returns the loss."""
         settings, generator = self.settings, self.generator
         for group in self.optimizer.param_groups:
-            group["lr"] = group["full"] * min(1.0, (self.done + 1) / settings.warmup) * scale
+            group["lr"] = self.rate * min(1.0, (self.done + 1) / settings.warmup) * scale
         pick = torch.randint(len(self.known), (batch,), generator=generator)
         pixels = draw_samples(self.base.modality, [self.known[i] for i in pick], generator)
         if single_frames:
             # the last ones, where a thing is on the side that it moves to: of all frames together, the word for the
-            # direction would tell nothing, and clips do not teach a word that has never meant anything
+            # direction tells nothing, and clips do not teach a word that has never meant anything
             first = pixels.shape[2] - LAST_FRAMES
             frame = torch.randint(first, pixels.shape[2], (batch,), generator=generator)
             x_0 = self.base.frame_latents(pixels[torch.arange(batch), :, frame])
@@ -168,7 +174,6 @@ def _learn_frames(base: Base, settings: Settings, generator: torch.Generator) ->
                 "left"
             )
     base.load_state_dict(trainer.average.state_dict())
-    base.add_motion()
 
 
 def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = False) -> dict:
@@ -196,7 +201,13 @@ def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = Fa
         # as AnimateDiff does, motion goes on top of a trained picture model
         base.load(folder, "image")
         base.draw_words(("moving", "left", "right"), generator)
-        _learn_frames(base, settings, generator)
+        frames_path = folder / FRAMES
+        if not frames_path.is_file():
+            # with draws of its own, so that the clips are the same whether this was done just now or before a stop
+            _learn_frames(base, settings, torch.Generator().manual_seed(settings.seed + 1))
+            save_model(base, frames_path)
+        load_model(base, frames_path)
+        base.add_motion()
     trainer = Trainer(base, settings, generator)
     parameters = sum(w.numel() for w in trainer.weights)
     report = {"modality": modality, "parameters": parameters, "settings": asdict(settings), "mixture_score": mixture}
@@ -237,7 +248,8 @@ def train(modality: Modality, settings: Settings, folder: Path, go_on: bool = Fa
     report["guidance"] = {str(g): evaluate(trainer.average, settings, g, 5000) for g in (1.0, 1.25, 1.5, 2.0, 3.0)}
     print("held-out R by guidance:", {g: round(score, 4) for g, score in report["guidance"].items()})
     _write(folder / f"{modality}_training.json", report)
-    state_path.unlink(missing_ok=True)
+    for path in (state_path, folder / FRAMES):
+        path.unlink(missing_ok=True)
     return report
 
 
