@@ -193,7 +193,7 @@ def _drawn(
         files = {(line["prompt"], line["seed"]): folder / line["file"] for line in read_lines(folder / "samples.jsonl")}
         read = modality.media(config).read
         grid = commands.save_grid(
-            [[read(files[prompt, seed]) for seed in seeds] for prompt in prompts], out / str(number)
+            [[read(files[prompt, seed]) for seed in seeds] for prompt in prompts], out / str(number), config
         )
         size = (config.data.width, config.data.height)
         sheet = sheet_of(grid, size, len(prompts), len(seeds), copies=out / SMALL)

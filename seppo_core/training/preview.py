@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from seppo_core.config.schema import Config
 from seppo_core.io import purposes
 from seppo_core.io.atomic import whole_file
 from seppo_core.io.ledger import Ledger
@@ -23,6 +24,13 @@ from seppo_core.models.adapter import Adapter, Condition
 from seppo_core.models.finite import is_finite
 from seppo_core.models.pixels import to_frames
 from seppo_core.models.sampling import sample_steps
+
+FPS = 8
+
+
+def frame_rate(config: Config) -> int:
+    """Frames a second that a run's clips play at: `model.fps`, and FPS for a family without it (pictures)."""
+    return vars(config.model).get("fps", FPS)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Preview:
     is drawn after the start has the start's samples of the same noise on its left, `with_start`.
     `conditions` are the prompts', one row each; `every` = 0 leaves only the first and the last drawing. `ledger` holds
     the files' hashes, by which a damaged one is noticed. `scored` samples of each prompt are kept for a judge; those
-    beyond `columns` are in no picture.
+    beyond `columns` are in no picture. Clips play at `fps` frames a second.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class Preview:
         with_start: bool = True,
         ledger: Ledger | None = None,
         scored: int = 0,
+        fps: int = FPS,
     ):
         self.adapter = adapter
         self.folder = folder
@@ -79,6 +88,7 @@ class Preview:
         self.with_start = with_start
         self.ledger = ledger
         self.scored = scored
+        self.fps = fps
 
     def due(self, update: int) -> bool:
         return self.every > 0 and update % self.every == 0
@@ -139,7 +149,7 @@ class Preview:
         together = frames if start is None else beside(start, frames)
         stem = self.folder / f"update-{update:06d}"
         with nullcontext() if self.ledger is None else self.ledger.writing(file_of(together, stem)):
-            path = save_frames(together, stem)
+            path = save_frames(together, stem, self.fps)
         if writer is not None:
             writer.add_image("preview", together[len(together) // 2], update, dataformats="HWC")
         yield Rendered(path, together is not frames, samples, broken)
@@ -195,8 +205,8 @@ def file_of(frames: Tensor, stem: Path) -> Path:
     return stem.with_name(stem.name + (".png" if len(frames) == 1 else ".webp"))
 
 
-def save_frames(frames: Tensor, stem: Path, fps: int = 8) -> Path:
-    """Saves uint8 frames (f, h, w, 3): one as PNG, several as a looping lossless WebP; returns the path."""
+def save_frames(frames: Tensor, stem: Path, fps: int = FPS) -> Path:
+    """Saves uint8 frames (f, h, w, 3): one as PNG, several as a looping lossless WebP of `fps`; returns the path."""
     pictures = [Image.fromarray(frame.numpy()) for frame in frames]
     path = file_of(frames, stem)
     with whole_file(path) as temporary:
@@ -204,7 +214,7 @@ def save_frames(frames: Tensor, stem: Path, fps: int = 8) -> Path:
             pictures[0].save(temporary, format="PNG")
         else:
             pictures[0].save(
-                temporary, format="WEBP", save_all=True, append_images=pictures[1:], duration=1000 // fps, loop=0,
+                temporary, format="WEBP", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0,
                 lossless=True,
             )  # fmt: skip
     return path

@@ -38,7 +38,7 @@ from seppo_core.run.previews import Drawing
 from seppo_core.training.batches import check_form, open_validation, split_items
 from seppo_core.training.judged import open_loop_judge
 from seppo_core.training.machine import check_machine
-from seppo_core.training.preview import Preview
+from seppo_core.training.preview import Preview, frame_rate
 from seppo_core.training.preview_judge import PreviewJudge
 from seppo_core.training.same_base import check_base, check_run_base
 
@@ -280,6 +280,7 @@ def make_preview(config: Config, adapter: Adapter, folder: Path) -> Preview | No
         with_start=_same_preview(config, folder),
         ledger=Ledger(folder),
         scored=0 if p.judge is None else p.judged_per_prompt or p.per_prompt,
+        fps=frame_rate(config),
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from seppo_core.io.ledger import Ledger
 from seppo_core.training.preview import Preview, beside, load_frames, save_frames
@@ -11,6 +12,13 @@ from seppo_core.training.preview import Preview, beside, load_frames, save_frame
 def test_frames_come_back_as_they_were_saved(tmp_path, count):
     frames = torch.randint(0, 256, (count, 6, 10, 3), generator=torch.Generator().manual_seed(0)).byte()
     assert torch.equal(load_frames(save_frames(frames, tmp_path / "update-000000")), frames)
+
+
+def test_clips_play_at_the_rate_of_the_model(tmp_path):
+    path = save_frames(torch.randint(0, 256, (3, 6, 10, 3)).byte(), tmp_path / "clip", 16)
+    with Image.open(path) as clip:
+        clip.load()
+        assert clip.info["duration"] == round(1000 / 16)
 
 
 def test_grids_side_by_side():
