@@ -51,8 +51,8 @@ with their range.
   steps, the plain way by the pipeline's own solver in 50, decoded. Two steps are timed, and counted up.
 - *DPO / SFT by passes*: a LoRA's backward pass costs one forward pass, that of all weights two: 6 to 2, or 8 to 3.
   While reading weights decides, a pass over two items takes less than two over one, and the ratio is below that.
-- What *ours* takes over the bare arithmetic is mostly the reference's pass: a second LoRA is computed beside the base,
-  where the plain way's copy has none.
+- What *ours* takes over the bare arithmetic is mostly the reference's pass: when this was measured, a second LoRA of
+  zeros was computed beside the base, where the plain way's copy has none. It is left out by now.
 
 """
 MEMORY = """\

@@ -136,6 +136,12 @@ class Config:
         return self.method.spec.uses_reference or self.loop.judge is not None
 
     @property
+    def refers_to_base(self) -> bool:
+        """Whether a LoRA that starts from zero has no other reference than the base, which is computed without one."""
+        m, from_zero = self.method, self.tune.mode == "lora" and self.model.lora is None
+        return from_zero and self.loop.judge is None and m.strategy == m.sampled_from == "initial"
+
+    @property
     def sample_epochs(self) -> int | None:
         """Number of epochs after which the reference's samples come again; None never."""
         return self.loop.reference_draws or self.reference_samples.repeat_after

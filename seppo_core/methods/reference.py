@@ -23,6 +23,8 @@ from seppo_core.models.tuning import (
 )
 
 REFERENCE = "reference"
+MATRICES = (".lora_A.weight", ".lora_B.weight")
+"""How the names of a plain LoRA's weights end."""
 
 
 class Reference(ABC):
@@ -145,12 +147,14 @@ class SwappedWeightsReference(Reference):
 class LoraView(Reference):
     """The policy's own base with a second LoRA, switched in while active: no second model in memory.
 
-    One slot is refilled for every reference, so that compiled graphs and memory do not grow with the pool.
+    One slot is refilled for every reference, so that compiled graphs and memory do not grow with the pool. Of a
+    reference that is the base itself no LoRA is computed.
     """
 
     def __init__(self, denoiser: nn.Module):
         super().__init__(denoiser)
         self._layers = lora_layers(denoiser)
+        self._is_base = False
         with warnings.catch_warnings():
             # peft warns of any second adapter; here it is meant
             warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
@@ -161,16 +165,21 @@ class LoraView(Reference):
 
     def _load(self, state: dict[str, Tensor]) -> None:
         copy_state(self._slot(), state)
+        # by the whole state, so that all processes choose alike
+        self._is_base = self._adds_nothing(state)
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
         for layer in self._layers:
-            layer.set_adapter(REFERENCE, inference_mode=True)
+            if self._is_base:
+                layer.enable_adapters(False)
+            else:
+                layer.set_adapter(REFERENCE, inference_mode=True)
         try:
             with torch.no_grad():
                 yield self.denoiser
         finally:
-            # set_adapter also takes requires_grad off the policy's LoRA; without this its gradients silently vanish
+            # both also take requires_grad off the policy's LoRA; without this its gradients silently vanish
             self._switch(POLICY)
 
     def _slot(self) -> dict[str, nn.Parameter]:
@@ -181,9 +190,19 @@ class LoraView(Reference):
             if f".{REFERENCE}." in name
         }
 
+    def _adds_nothing(self, state: dict[str, Tensor]) -> bool:
+        """Whether `state` leaves the base as it is: a plain LoRA, with magnitudes, biases or whole layers in no place,
+        all of whose B are zero."""
+        config = self.denoiser.peft_config[POLICY]
+        if config.use_dora or config.use_rslora or not all(name.endswith(MATRICES) for name in state):
+            return False
+        return not any(value.any() for name, value in state.items() if name.endswith(MATRICES[1]))
+
     def _switch(self, name: str) -> None:
         for layer in self._layers:
             layer.set_adapter(name)
+            if layer.disable_adapters:
+                layer.enable_adapters(True)
 
 
 def make_reference(denoiser: nn.Module, offload: bool = False) -> Reference:

@@ -76,6 +76,8 @@ def key_of(config: Config) -> str:
     kept["preview"] = [bool(preview.prompts), preview.per_prompt, preview.guidance_scale]
     if config.loop.judge is not None:
         kept["judge"] = True
+    if config.refers_to_base:
+        kept["reference"] = "base"
     kept["numbers"] = [numbers.index, numbers.parts, replacements(parts, config.model.bases)]
     kept["revision"] = REVISION
     return sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:32]

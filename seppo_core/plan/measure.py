@@ -107,6 +107,9 @@ class _Meter:
         self.method, self.noise_path, self.policy = parts.method, parts.noise_path, adapter.denoiser
         self.generates = config.loop.generated(self.method.spec) > 0
         self.reference = make_reference(self.policy) if config.holds_reference else None
+        if config.refers_to_base:
+            start = {name: torch.zeros(()).expand(p.shape) for name, p in trainable_parameters(self.policy).items()}
+            self.reference.load(start)
         self.caption = caption_condition(adapter)
         whole = CropInfo(data.height, data.width, 0, 0, data.height, data.width)
         self.crop = adapter.size_condition([whole])
@@ -159,7 +162,7 @@ class _Meter:
         preview, samples = self.config.preview, self.config.reference_samples
         if not preview.prompts:
             return None
-        if denoising is not None and self.config.tune.mode == "lora":
+        if denoising is not None and self.config.tune.mode == "lora" and not self.config.refers_to_base:
             # policy and reference share their weights, without half-precision copies; counting a large model is slow
             rows = preview.per_prompt * (1 + self.guided(preview.guidance_scale))
             return denoising.times(rows / (samples.batch_size * (1 + self.guided(samples.guidance_scale))))

@@ -1,14 +1,14 @@
-"""How an update is computed, for every family: nothing waits for the device within, and compiled blocks and parts that
-are not recomputed change nothing."""
+"""How an update is computed, for every family: nothing waits for the device within, and compiled blocks, parts that are
+not recomputed and a reference without its LoRA of zeros change nothing."""
 
 import pytest
 import torch
 
-from seppo_core.methods.reference import LoraView
+from seppo_core.methods.reference import REFERENCE, LoraView
 from seppo_core.models.compiling import compile_blocks, repeated_blocks
 from seppo_core.models.offload import OffloadedBlocks
 from seppo_core.models.recomputing import recompute
-from seppo_core.models.tuning import trainable_state
+from seppo_core.models.tuning import lora_layers, portable_name, trainable_parameters, trainable_state
 from tests.contract.family import Family
 from tests.contract.rows import FAMILIES
 from tests.contract.test_offload import on
@@ -84,3 +84,31 @@ def test_a_share_that_is_recomputed_changes_nothing(family: Family, tmp_path):
     for other, theirs in others:
         assert torch.equal(loss, other)
         assert all(torch.equal(gradient, theirs[name]) for name, gradient in gradients.items())
+
+
+@pytest.mark.parametrize("half", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_base_as_reference_is_computed_without_a_lora_and_the_same(family: Family, tmp_path, monkeypatch, half):
+    adapter = lora_policy(family, tmp_path)
+    denoiser = adapter.denoiser
+    reference, calls = LoraView(denoiser), []
+    for name, module in denoiser.named_modules():
+        if name.endswith(f"lora_A.{REFERENCE}"):
+            module.register_forward_hook(lambda *_, name=name: calls.append(name))
+    moved = trainable_state(denoiser)
+    base = {name: 0 * value if "lora_B" in name else value for name, value in moved.items()}
+    found = []
+    for state, computed in ((base, False), (base, True), (moved, True), (base, False)):
+        calls.clear()
+        with monkeypatch.context() as patched:
+            if computed:
+                patched.setattr(LoraView, "_adds_nothing", lambda self, state: False)
+            reference.load(state)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            errors, loss, gradients = loss_and_gradients(adapter, reference, batch_of(adapter, family, 1))
+        assert len({*calls}) == computed * len(lora_layers(denoiser))
+        assert not any(layer.disable_adapters for layer in lora_layers(denoiser))
+        assert trainable_parameters(denoiser).keys() == moved.keys() == {*map(portable_name, gradients)}
+        found.append((*errors, loss, *gradients.values()))
+    without, zeros, other, again = found
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(without, zeros, again, strict=True))
+    assert not torch.equal(without[2], other[2])

@@ -50,6 +50,9 @@ def test_what_is_no_recipe_is_counted(monkeypatch):
     same = [
         replace(config, run="elsewhere", seed=3),
         replace(config, method=replace(config.method, beta=1.0)),
+        replace(config, method=replace(config.method, reference="latest")),
+        # a LoRA to start from is no base
+        replace(config, method=replace(config.method, reference="initial"), model=replace(config.model, lora="mine")),
         replace(config, loop=replace(config.loop, iterations=99, batch_size=64)),
         replace(config, data=replace(config.data, source="other", cache="other")),
         replace(config, loop=replace(config.loop, compile="inductor")),
@@ -63,6 +66,7 @@ def test_what_is_no_recipe_is_counted(monkeypatch):
         replace(config, loop=replace(config.loop, gradient_checkpointing=not config.loop.gradient_checkpointing)),
         replace(config, loop=replace(config.loop, checkpointing_share=0.5)),
         replace(config, method=replace(config.method, anchor_draws=2)),
+        replace(config, method=replace(config.method, reference="initial")),
         replace(config, reference_samples=replace(config.reference_samples, guidance_scale=1.0)),
         replace(config, preview=replace(config.preview, per_prompt=config.preview.per_prompt + 1)),
     ]

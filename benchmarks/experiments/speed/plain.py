@@ -22,6 +22,7 @@ from seppo_core.cache.reader import WinnerCache
 from seppo_core.methods.reference import REFERENCE, Reference
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler, sample
+from seppo_core.models.tuning import trainable_state
 from seppo_core.training.batches import BatchMaker, WinnerOrder
 
 PARTS = ("data", "reference", "policy forward", "backward", "optimiser")
@@ -58,7 +59,11 @@ class Ours:
     def __init__(self, bench: Bench, count: int, marks: Marks, cache: WinnerCache, method: str = "dpo"):
         self.bench, self.count, self.marks, self.done = bench, count, marks, 0
         self.method = bench.method(method, **({"beta": 2500.0} if method == "dpo" else {}))
-        self.reference = _Marked(bench.reference, marks) if self.method.spec.uses_reference else None
+        self.reference = None
+        if self.method.spec.uses_reference:
+            # as in a run: the weights that it starts from
+            bench.reference.load(trainable_state(bench.policy))
+            self.reference = _Marked(bench.reference, marks)
         data = bench.config.data
         self.maker = BatchMaker(
             cache=cache, order=WinnerOrder(len(cache), 0), noise_path=bench.noise_path, seed=0, batch_size=count,

@@ -163,9 +163,7 @@ def _calls(bench: Bench, solver: str, steps: int) -> int:
 def flops(stage: Stage, plain: Plain, calls: dict[str, int]) -> dict[str, dict[str, int]]:
     """FLOPs of an update and of drawing its counterparts, counted op by op on tensors without memory.
 
-    The plain way's are ours and those of the VAE and of the text encoders, two for every weight of a matrix and token;
-    ours hold the second LoRA's too, which the plain way's reference does not compute, so that the bound of the ratio is
-    high by that much.
+    The plain way's are ours and those of the VAE and of the text encoders, two for every weight of a matrix and token.
     """
     count, bench = stage.subject.batch, plain.bench
     config = replace(
