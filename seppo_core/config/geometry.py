@@ -78,13 +78,8 @@ def context_problem(
 ) -> str | None:
     """Why an item with `latents` (c, [f], h, w) and a caption of `text` tokens cannot be split over `degree` processes;
     None if it can. `context` is that of the `FamilySpec`."""
-    vae, denoiser = parts["vae"], parts["transformer"]
-    packed = denoiser["in_channels"] // vae.get("z_dim", vae.get("latent_channels"))
-    side = max(_side(denoiser.get("patch_size")), isqrt(packed))
-    rows, columns = latents[-2] // side, latents[-1] // side
-    sides = [*latents[1:-2], rows, columns]
-    tokens = prod(sides)
-    heads = denoiser["num_attention_heads"]
+    sides = token_sides(parts, latents)
+    tokens, heads = prod(sides), parts["transformer"]["num_attention_heads"]
     counted = {f"{heads} heads of attention": heads, f"{tokens} tokens ({' x '.join(map(str, sides))})": tokens}
     if context == "latents and text":
         counted[f"{text} tokens of a caption (model.text_tokens)"] = text
@@ -96,6 +91,14 @@ def context_problem(
         f"loop.context_parallel={degree} does not divide the {' and the '.join(uneven)} of an item; use {most}, or "
         "another size"
     )
+
+
+def token_sides(parts: Mapping[str, Numbers], latents: tuple[int, ...]) -> list[int]:
+    """Tokens of an item with `latents` (c, [f], h, w) along each of its sides."""
+    vae, denoiser = parts["vae"], parts["transformer"]
+    packed = denoiser["in_channels"] // vae.get("z_dim", vae.get("latent_channels"))
+    side = max(_side(denoiser.get("patch_size")), isqrt(packed))
+    return [*latents[1:-2], latents[-2] // side, latents[-1] // side]
 
 
 def _side(patch: Any) -> int:

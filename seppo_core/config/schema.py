@@ -136,6 +136,11 @@ class Config:
         return self.method.spec.uses_reference or self.loop.judge is not None
 
     @property
+    def in_half_precision(self) -> bool:
+        """Whether the run computes in half precision."""
+        return self.loop.mixed_precision != "no" or (self.tune.mode == "lora" and self.model.dtype != "float32")
+
+    @property
     def refers_to_base(self) -> bool:
         """Whether a LoRA that starts from zero has no other reference than the base, which is computed without one."""
         m, from_zero = self.method, self.tune.mode == "lora" and self.model.lora is None

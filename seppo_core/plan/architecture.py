@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
+from seppo_core.config.model import ModelConfig
 from seppo_core.config.schema import Config
 from seppo_core.config.single_file import layout_of, numbers_of, read_header
 
@@ -28,7 +29,11 @@ class ArchitectureConfig:
 
 def base_architecture(config: Config) -> ArchitectureConfig:
     """The numbers of the config's base (see `pipeline_architecture`)."""
-    model = config.model
+    return model_architecture(config.model)
+
+
+def model_architecture(model: ModelConfig) -> ArchitectureConfig:
+    """The numbers of the base that `model` names."""
     if Path(model.base).expanduser().is_file():
         return file_architecture(Path(model.base).expanduser(), model.single_file_config, model.bases)
     return pipeline_architecture(model.base, model.bases, model.revision)

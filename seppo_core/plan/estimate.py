@@ -18,7 +18,7 @@ from seppo_core.plan.counts import costs_of
 from seppo_core.plan.host import host_memory, processes
 from seppo_core.plan.memory import encode_batch, held_blocks, memory, moments, part, peak
 from seppo_core.plan.moving import moving
-from seppo_core.plan.notes import assumptions, expected_refusals, remarks, uses_half_precision
+from seppo_core.plan.notes import assumptions, expected_refusals, remarks
 from seppo_core.plan.result import Counts, Disk, Flops, Hours, Parameters, Plan
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.plan.suggestions import cures
@@ -38,7 +38,7 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
     trained_on = None if items.count is None else items.count - round(config.data.validation * items.count)
     flops, counts = _flops(config, costs, trained_on), _counts(config, costs, trained_on)
     per_hour = 3600e12 * request.utilisation
-    speed = per_hour * (gpu.half if uses_half_precision(config) else gpu.single)
+    speed = per_hour * (gpu.half if config.in_half_precision else gpu.single)
     hours = Hours(
         training=flops.training / speed / request.gpus,
         generation=flops.generation / speed / request.gpus,
@@ -84,7 +84,7 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
         items_from=items.origin,
         encode_batch_size=encode_batch(config, costs, gpu.memory),
         fits=fits,
-        assumptions=assumptions(config, request, gpu),
+        assumptions=assumptions(config, request, gpu, costs),
     )
     plan = replace(plan, fits=fits and plan.fits_host)
     notes = remarks(config, request, plan, gpu, costs, items.sizes)

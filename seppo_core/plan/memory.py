@@ -3,11 +3,14 @@
 from seppo_core.config.gpus import GIB
 from seppo_core.config.model import Quantized
 from seppo_core.config.schema import Config
+from seppo_core.plan.exchange import held as exchanged
+from seppo_core.plan.exchange import items_at_once
 from seppo_core.plan.step_costs import Block, Cost, Matrices, StepCosts
 
 CONTEXT = GIB
 """Assumed for CUDA's context and the workspaces of its libraries."""
 
+EXCHANGED = "queries, keys, values between GPUs"
 Phases = dict[str, dict[str, int]]
 """Bytes by phase and part."""
 
@@ -16,7 +19,7 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
     """Bytes that each phase of `prepare` and `train` holds at its peak, on each of `gpus`.
 
     With `loop.sharded` each holds its slice of policy, reference, gradients and moments, and for a moment whole blocks.
-    With `loop.context_parallel` it holds a part of the activations of an item.
+    With `loop.context_parallel` it holds a part of the activations of an item, and what attention sends and receives.
     With `loop.offload_reference` the reference is there only while it predicts. `prepare` is that of the batch that it
     would come down to on a GPU with `of_gpu` bytes; without, of the batch that the config names.
     """
@@ -44,22 +47,28 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
     learning = {
         "blocks gathered from shards": _gathered(weights.block, weights.outside, learning=True) if sharded else 0
     }
+    sending = {EXCHANGED: exchanged(config, costs, items_at_once(config), backward=True)}
     # torch's AdamW computes the steps of all weights at once if it is not fused, Adafactor one after the other
     in_place = config.optimizer.name == "adafactor" or config.optimizer.fused
     phases = {
         "prepare": preparing(config, costs, encode_batch(config, costs, of_gpu)),
-        "training": held | gradients | learning | {"activations": activations(config, costs)},
+        "training": held | gradients | learning | {"activations": activations(config, costs)} | sending,
         "optimizer step": held | gradients | {"steps of all weights": 0 if in_place else -(-trained // slices)},
     }
     if loop.offload_reference:
         phases["reference's errors"] = (
-            held | reference | gradients | {"activations": part(config, costs.reference_peak)}
+            held | reference | gradients | {"activations": part(config, costs.reference_peak)} | sending
         )
-    drawn: dict[str, Cost | None] = {"generation": costs.denoising, "previews": costs.previewing}
-    for name, cost in drawn.items():
+    samples, previews = config.reference_samples.batch_size, config.preview.per_prompt
+    drawn: dict[str, tuple[Cost | None, int]] = {
+        "generation": (costs.denoising, samples * (1 + costs.guided)),
+        "previews": (costs.previewing, previews * (1 + costs.previews_guided)),
+    }
+    for name, (cost, items) in drawn.items():
         if cost is not None:
             with_it = reference if name == "generation" else {}
-            phases[name] = held | with_it | predicting | {"activations": part(config, cost.peak)}
+            computing = {"activations": part(config, cost.peak), EXCHANGED: exchanged(config, costs, items)}
+            phases[name] = held | with_it | predicting | computing
     if costs.decoding is not None:
         # samples that go through pixels are decoded while the reference is still there
         pixels = config.reference_samples.reencode or config.loop.judge is not None

@@ -4,7 +4,6 @@ from seppo_core.config.gpus import Gpu
 from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.memory import held_blocks
-from seppo_core.plan.notes import uses_half_precision
 from seppo_core.plan.result import Counts
 from seppo_core.plan.step_costs import StepCosts
 
@@ -40,7 +39,7 @@ def moving(config: Config, costs: StepCosts, gpu: Gpu, counts: Counts, request: 
     if not model.offload:
         return waited
     fetched = each_of * held_blocks(config, costs) / (1e9 * gpu.link)
-    speed = 1e12 * request.utilisation * (gpu.half if uses_half_precision(config) else gpu.single)
+    speed = 1e12 * request.utilisation * (gpu.half if config.in_half_precision else gpu.single)
     step = costs.steps[loop.gradient_checkpointing].flops / speed
     sampled = 0.0 if costs.denoising is None else max(0.0, fetched - costs.denoising.flops / speed)
     return waited + max(0.0, passes * fetched - step) * micro_batches + sampled * solving

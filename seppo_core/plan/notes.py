@@ -10,17 +10,13 @@ from seppo_core.config.options import PlanRequest
 from seppo_core.config.schema import Config
 from seppo_core.plan.advice import of_sizes, often, uses
 from seppo_core.plan.architecture import base_architecture
+from seppo_core.plan.exchange import sent
 from seppo_core.plan.result import Plan, host_words, span
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.run.status import read_status
 
 MONTH = 30 * 24
 """Hours; a longer run is called unrealistic."""
-
-
-def uses_half_precision(config: Config) -> bool:
-    """Whether the run computes in half precision."""
-    return config.loop.mixed_precision != "no" or (config.tune.mode == "lora" and config.model.dtype != "float32")
 
 
 def expected_refusals(config: Config, request: PlanRequest, costs: StepCosts) -> list[str]:
@@ -99,7 +95,7 @@ def remarks(
             "the denoiser is small enough for a CPU, whose hours cannot be told before it has done the first updates: "
             f"`status` then says when it ends{f'. {slow}' if slow else ''}"
         )
-    if not small and not uses_half_precision(config):
+    if not small and not config.in_half_precision:
         notes.append("the run computes in float32; loop.mixed_precision: bf16 is several times as fast on this GPU")
     if plan.items is not None:
         mean = uses(config, plan.items)
@@ -140,9 +136,9 @@ def _measured(config: Config) -> list[str]:
     ]
 
 
-def assumptions(config: Config, request: PlanRequest, gpu: Gpu) -> list[str]:
+def assumptions(config: Config, request: PlanRequest, gpu: Gpu, costs: StepCosts) -> list[str]:
     """Assumptions behind the hours, the activations and the cache size."""
-    rate, precision = (gpu.half, "half") if uses_half_precision(config) else (gpu.single, "single")
+    rate, precision = (gpu.half, "half") if config.in_half_precision else (gpu.single, "single")
     judge = (
         []
         if config.loop.judge is None
@@ -160,8 +156,10 @@ def assumptions(config: Config, request: PlanRequest, gpu: Gpu) -> list[str]:
             []
             if config.loop.context_parallel == 1
             else [
-                f"each of {config.loop.context_parallel} GPUs holds an equal part of an item's activations "
-                "(loop.context_parallel); what attention sends between them, in every block, is not included"
+                f"each of {config.loop.context_parallel} GPUs holds an equal part of an item's activations, and what "
+                "attention sends to the others in every block and gets of them (loop.context_parallel): "
+                f"{sent(config, costs, request.gpus) / GIB:,.1f} GiB from each GPU in an update, whose time is not "
+                "included"
             ]
         ),
         "every item is assumed to have its own caption in the cache",
