@@ -13,6 +13,7 @@ from seppo_core.plan.memory import memory, peak
 from seppo_core.plan.notes import uneven
 from seppo_core.plan.result import Plan, host_words, span
 from seppo_core.plan.step_costs import StepCosts
+from seppo_core.plan.suggestions import counted_again
 
 SAME = 1.05
 """Sets whose hours differ by less than this factor are told apart by what they round."""
@@ -26,6 +27,8 @@ KEYS: dict[str, tuple] = {
     "model.quantize_text": ("int8wo", "nf4"),
 }
 """Values that are tried beside a key's own."""
+SHARES = (0.25, 0.5, 0.75)
+"""Values of loop.checkpointing_share that are tried where all parts are recomputed."""
 ROUNDING = {"adamw8bit": 1, "adafactor": 2, "int8wo": 3, "nf4": 4}
 """How much a value changes what is computed; those that are not named change nothing but time."""
 
@@ -62,7 +65,36 @@ def propose(config: Config, request: PlanRequest) -> Proposal:
     least = min(plan.hours.total for _, plan in fitting)
     quick = [one for one in fitting if one[1].hours.total <= SAME * least]
     changes, plan = min(quick, key=lambda one: (_rounding(one[0]), len(one[0]), one[1].hours.total))
-    return Proposal(changes, plan, before)
+    return Proposal(*_recomputing_less(config, changes, plan, request, costs), before)
+
+
+def _recomputing_less(
+    config: Config, changes: dict[str, object], plan: Plan, request: PlanRequest, costs: StepCosts
+) -> tuple[dict[str, object], Plan]:
+    """`changes` with the smallest share of recomputed parts that fits as well, and its plan; both as they are if none
+    does, or if not all parts are recomputed. Where there may be room the step is counted anew, which takes torch."""
+    whole, room = _with(config, changes), GPUS[request.gpu].memory
+    if not whole.loop.gradient_checkpointing or whole.loop.checkpointing_share != 1:
+        return changes, plan
+    most, least = costs.steps[False].peak, costs.steps[True]
+    for share in SHARES:
+        fewer = changes | {"loop.checkpointing_share": share}
+        try:
+            changed = _with(config, fewer)
+        except ValueError:
+            # blocks or their inputs wait on the CPU
+            return changes, plan
+        # parts differ in what they keep: what has no room for half of a mean part is not counted
+        about = replace(least, peak=least.peak + round((1 - share) / 2 * (most - least.peak)))
+        if peak(memory(changed, replace(costs, steps=costs.steps | {True: about}), request.gpus, room)) > room:
+            continue
+        counted = counted_again(changed, whole, costs)
+        # the plan of what does not fit would count cures
+        if peak(memory(changed, counted, request.gpus, room)) <= room:
+            found = plan_of(changed, request, counted)
+            if found.fits:
+                return fewer, found
+    return changes, plan
 
 
 def candidates(config: Config, costs: StepCosts, gpus: int = 1) -> Iterator[tuple[dict[str, object], Config]]:

@@ -25,7 +25,7 @@ def moving(config: Config, costs: StepCosts, gpu: Gpu, counts: Counts, request: 
         return waited
     # the policy's forward pass, the reference's, and the recomputed one
     referred = config.method.spec.uses_reference * counts.drawn / counts.trained_samples
-    passes = 1 + referred + loop.gradient_checkpointing
+    passes = 1 + referred + loop.gradient_checkpointing * loop.checkpointing_share
     solving = 0
     if costs.denoising is not None:
         solving = counts.generated * costs.calls // (1 + costs.guided) // config.reference_samples.batch_size

@@ -99,7 +99,7 @@ def cures(config: Config, costs: StepCosts, gpu: Gpu, gpus: int) -> list[str]:
             continue
         if changed == config:
             continue
-        after = _again(changed, config, costs)
+        after = counted_again(changed, config, costs)
         phases = memory(changed, after, gpus, gpu.memory)
         # skip changes that shrink no phase that exceeds the GPU's memory
         if peak(phases) >= least and _excess(phases, gpu) >= excess:
@@ -149,7 +149,7 @@ def _counted(config: Config) -> tuple:
     return loop.micro_batch_size, config.tune, model, loop.mixed_precision == "no", loop.checkpointing_share
 
 
-def _again(config: Config, before: Config, costs: StepCosts) -> StepCosts:
+def counted_again(config: Config, before: Config, costs: StepCosts) -> StepCosts:
     """The costs of `config`: counted anew if the training step changed, scaled if only a batch size did."""
     if _counted(config) != _counted(before):
         # torch is needed only for what was not counted before
