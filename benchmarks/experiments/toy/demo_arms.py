@@ -116,7 +116,7 @@ RECIPES: dict[Modality, Recipe] = {
     ),
     # few steps of ddim change these clips much; unipc's of half as many are as good
     "video": Recipe(
-        SHORT["video"], updates=24, batch=8, rate=1e-3, warmup=4, steps=8, scheduler="unipc", seeds=1, continued=96,
+        SHORT["video"], updates=36, batch=8, rate=1e-3, warmup=4, steps=8, scheduler="unipc", seeds=2, continued=96,
         at_once=16, points=1, training=48,
     ),
 }  # fmt: skip
