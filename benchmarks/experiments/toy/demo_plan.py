@@ -93,7 +93,7 @@ class _Maker:
             "--loop.iterations", str(recipe.iterations), "--loop.updates_per_iteration", str(recipe.each),
             "--loop.batch_size", batch, "--loop.micro_batch_size", batch,
             "--loop.checkpoint_every", str(recipe.each), "--loop.keep_checkpoints", "1000",
-            "--optimizer.lr", f"{recipe.rate:g}", "--optimizer.schedule", "linear",
+            "--optimizer.lr", f"{recipe.rate:g}", *self._averaged(),
             "--optimizer.warmup_updates", str(recipe.warmup),
             *self._solver("--reference_samples."),
             # measured before the first update by methods without a reference
@@ -119,6 +119,11 @@ class _Maker:
         count = (recipe.prompts or len(held_out(self.modality))) * (recipe.seeds + (recipe.points - 1) * len(needs))
         weight = count * recipe.steps * PASS[self.modality]
         return self._task(f"score/{arm}", f"scoring {ARMS[arm].name}", command, needs, weight, watch)
+
+    def _averaged(self) -> tuple[str, ...]:
+        if self.recipe.average is None:
+            return "--optimizer.schedule", "linear"
+        return "--optimizer.schedule", "constant", "--optimizer.ema_decay", f"{self.recipe.average:g}"
 
     def _solver(self, prefix: str) -> tuple[str, ...]:
         return (f"{prefix}scheduler", self.recipe.scheduler, f"{prefix}steps", str(self.recipe.steps))

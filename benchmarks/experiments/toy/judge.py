@@ -24,7 +24,7 @@ from seppo_core.io.atomic import save_tensors
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.models.tuning import load_trainable_state, trainable_state
-from seppo_core.run.checkpoint import CheckpointFolder, load_policy
+from seppo_core.run.checkpoint import CheckpointFolder, load_weights
 from seppo_core.toy.captions import Modality, held_out
 from seppo_core.training.setup import tune
 
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
         if path.exists():
             progress(len(prompts) * len(drawn))
             continue
-        judge.score(judge.base if source is None else load_policy(source), path, drawn, progress)
+        judge.score(judge.base if source is None else load_weights(source), path, drawn, progress)
         print(f"{path.parent.name} {path.stem}: mean score {load_file(path)['scores'].mean():.4f}", flush=True)
     counter.unlink(missing_ok=True)
 
