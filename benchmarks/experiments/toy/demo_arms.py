@@ -91,8 +91,8 @@ class Recipe:
     scheduler: str = "ddim"
     """Solver of every sample."""
     average: float | None = None
-    """Decay of the running average of the weights that is judged, at a level rate; None lets the rate fall to zero along
-    a line and judges the last weights."""
+    """Decay of the running average of the weights that is judged, at a level rate; None judges the last weights of a
+    rate that falls to zero along a line."""
     samples: int = 4
     """Samples of the base for each training prompt, of which the best is the winner and the worst the loser."""
     iterations: int = 2
