@@ -120,7 +120,7 @@ RECIPES: dict[Modality, Recipe] = {
     # few steps of ddim change these clips much; unipc's of half as many are as good. Without an average the gain hangs
     # on the seed: +.065 and +.008 of two
     "video": Recipe(
-        SHORT["video"], updates=40, batch=8, rate=5e-4, warmup=4, steps=8, scheduler="unipc", seeds=2, continued=96,
+        SHORT["video"], updates=48, batch=8, rate=5e-4, warmup=4, steps=8, scheduler="unipc", seeds=2, continued=96,
         at_once=16, average=0.95, points=1, training=48,
     ),
 }  # fmt: skip
