@@ -90,6 +90,8 @@ class Recipe:
     """Samples drawn at once."""
     scheduler: str = "ddim"
     """Solver of every sample."""
+    repeat_after: int | None = None
+    """Own samples of each winner, which come again after that; None draws anew every time."""
     average: float | None = None
     """Decay of the running average of the weights that is judged, at a level rate; None judges the last weights of a
     rate that falls to zero along a line."""
@@ -121,14 +123,15 @@ RECIPES: dict[Modality, Recipe] = {
     # on the seed: +.065 and +.008 of two
     "video": Recipe(
         SHORT["video"], updates=48, batch=8, rate=5e-4, warmup=4, steps=8, scheduler="unipc", seeds=2, continued=96,
-        at_once=16, average=0.95, points=1, training=48,
+        at_once=16, average=0.95, repeat_after=2, points=1, training=48,
     ),
 }  # fmt: skip
 """`make demo`: images within 90 seconds of two slow cores, clips within four minutes."""
 FULL: dict[Modality, Recipe] = {
     "image": replace(RECIPES["image"], arms=tuple(ARMS), updates=400, iterations=4, seeds=8, points=4),
     "video": replace(
-        RECIPES["video"], arms=tuple(ARMS), updates=200, iterations=4, seeds=5, points=2, training=None
+        RECIPES["video"], arms=tuple(ARMS), updates=200, iterations=4, seeds=5, points=2, training=None,
+        repeat_after=None,
     ),
 }  # fmt: skip
 """`make demo-full`."""

@@ -96,6 +96,7 @@ class _Maker:
             "--optimizer.lr", f"{recipe.rate:g}", *self._averaged(),
             "--optimizer.warmup_updates", str(recipe.warmup),
             *self._solver("--reference_samples."),
+            *self._again(config),
             # measured before the first update by methods without a reference
             "--loop.validate_items", batch, *ARMS[arm].options,
         )  # fmt: skip
@@ -119,6 +120,13 @@ class _Maker:
         count = (recipe.prompts or len(held_out(self.modality))) * (recipe.seeds + (recipe.points - 1) * len(needs))
         weight = count * recipe.steps * PASS[self.modality]
         return self._task(f"score/{arm}", f"scoring {ARMS[arm].name}", command, needs, weight, watch)
+
+    def _again(self, config: Config) -> tuple[str, ...]:
+        """Of arms against the base's own samples alone: others draw none, or of other models."""
+        drawn = config.method.spec.counterpart == "generated"
+        if self.recipe.repeat_after is None or not drawn or config.method.reference != "initial":
+            return ()
+        return "--reference_samples.repeat_after", str(self.recipe.repeat_after)
 
     def _averaged(self) -> tuple[str, ...]:
         if self.recipe.average is None:
