@@ -27,6 +27,17 @@ def test_each_base_weighs_at_most_six_megabytes_and_needs_no_pickle():
         assert {path.suffix for path in files} <= {".json", ".txt", ".safetensors", ".model"}
 
 
+def test_no_base_names_a_folder_of_the_machine_that_trained_it():
+    folders = (bases.image_base(), bases.video_base(), bases.motion_adapter())
+    texts = {path: path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.json")}
+    named = {
+        path: value
+        for path, text in texts.items()
+        if isinstance(config := json.loads(text), dict) and (value := config.get("_name_or_path"))
+    }
+    assert texts and named == {}
+
+
 @pytest.mark.parametrize("modality", ["image", "video"])
 def test_the_curve_of_the_training_is_kept(modality):
     report = json.loads((bases.FOLDER / f"{modality}_training.json").read_text(encoding="utf-8"))

@@ -58,6 +58,8 @@ class Base(nn.Module):
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / name / "tokenizer")
         self.encoder = CLIPTextModel.from_pretrained(folder / name / "text_encoder")
         self.vae = PatchVAE.from_pretrained(folder / name / "vae")
+        # diffusers would write the folder that it came from into what is saved
+        self.vae.register_to_config(_name_or_path="")
         self.denoiser = UNet2DConditionModel.from_pretrained(folder / name / "unet")
         if name == "video":
             adapter = MotionAdapter.from_pretrained(folder / "motion")
