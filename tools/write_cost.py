@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.experiments.lora_memory import CASES, FILE, FORMS, GIB
 from benchmarks.experiments.speed import plain_table
 from benchmarks.experiments.speed.plain_run import summary
+from benchmarks.gpu import results as gpu
 from seppo_core.io.atomic import save_text
 from seppo_core.report.text_table import markdown_table
 
@@ -14,17 +15,23 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "cost.md"
 Record = dict[str, Any]
+CPU = "CPU"
 TOY = "toy "
 """How the subjects are called whose models are too small to say what a real one costs."""
 
 HEAD = """\
 # What an update costs
 
-Measured on a CPU, for no GPU was there: ratios of times and shares of memory, not hours. A GPU's kernels differ, and
-`python -m benchmarks gpu` measures the same there. `python -m tools.write_cost` writes this page from the JSON in
+{where} `python -m tools.write_cost` writes this page from the JSON in
 `benchmarks/results`, which holds every round, commit and version.
 
 """
+ON_CPU = """\
+Measured on a CPU, for no GPU was there: ratios of times and shares of memory, not hours. A GPU's kernels differ, and
+`python -m benchmarks gpu` measures the same there."""
+ON_BOTH = """\
+Rows that name a GPU were measured on it; all others were measured on a CPU, and are good for ratios of times and
+shares of memory, not for hours."""
 GOALS = """\
 ## Goals
 
@@ -40,8 +47,8 @@ SPEED = """\
 cache on the disk; the *plain* way of a published script, with a second full copy of the denoiser as reference, and
 pictures and captions encoded in every step; *bare*, the arithmetic of the plain way's update alone with all inputs at
 hand; and our *SFT*. All have one concatenated forward pass for each network, the same precision and the same
-attention kernels. Random weights of the published sizes; times are seconds of one processor, medians of the rounds
-with their range.
+attention kernels. Random weights of the published sizes; times are seconds of one processor, or of the GPU that the
+row names, medians of the rounds with their range.
 
 - *By bare arithmetic* is what the ratio would be if ours took no longer than the bare update; *by FLOPs*, if every
   FLOP took the same time too: large convolutions, as in a VAE, are faster. The plain way's encoding is done once in
@@ -66,6 +73,13 @@ fit (*) as it is counted. An offloaded base is in the same memory here; *on the 
 Only matrices of blocks are kept in fewer bits: two thirds of SD-1.5's weights are convolutions, and stay as they are.
 
 """
+ON_A_GPU = """\
+## Memory on a GPU
+
+`python -m benchmarks gpu`: the allocator's peak in one update of one pair with recomputed activations
+(`torch.cuda.max_memory_allocated`), beside what `plan` counts without CUDA's own context, which no allocator sees.
+
+"""
 
 
 LEFT = """\
@@ -76,21 +90,25 @@ LEFT = """\
 - SD-1.5 at 256² and above: a quarter of an hour of one processor for three rounds, which other work took. With latents
   of 16 x 16 the denoiser's time is that of reading its weights, a VAE's is not; so at larger sizes the ratio of an
   update is expected to move from that of bare arithmetic here towards that of FLOPs.
-- A GPU: `python -m benchmarks gpu` measures the same tables there.
-
 """
+NO_GPU = "- A GPU: `python -m benchmarks gpu` measures the same tables there.\n"
 
 
 def speed_results() -> list[Record]:
-    """The newest result of each subject, the small models first."""
-    found: dict[str, Record] = {}
+    """The newest result of each subject on each device, the small models first; a GPU's row names it."""
+    found: dict[tuple[str, str], Record] = {}
     for file in sorted((RESULTS / "speed").glob("plain-*.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
         one = content["result"] | {"origin": content["origin"], "summary": summary(content["result"])}
-        kept = found.get(one["subject"])
+        case = (one["subject"], device(one))
+        kept = found.get(case)
         if kept is None or kept["origin"]["started"] < one["origin"]["started"]:
-            found[one["subject"]] = one
+            found[case] = one if case[1] == CPU else one | {"subject": ", on ".join(case)}
     return sorted(found.values(), key=lambda one: (not one["subject"].startswith(TOY), one["subject"]))
+
+
+def device(one: Record) -> str:
+    return one["origin"].get("device") or CPU
 
 
 def memory_results() -> dict[str, dict[str, Record]]:
@@ -99,16 +117,24 @@ def memory_results() -> dict[str, dict[str, Record]]:
 
 
 def page() -> str:
-    speed, memory = speed_results(), memory_results()
+    speed, memory, on_gpu = speed_results(), memory_results(), gpu.newest(RESULTS / "gpu")
+    seen = any(device(one) != CPU for one in [*speed, *on_gpu])
     tables = "\n\n".join("\n".join(of(speed)) for of in (plain_table.ratios, plain_table.splits, plain_table.memory))
-    origins = [one["origin"] for one in speed] + [one["origin"] for forms in memory.values() for one in forms.values()]
-    runs = sorted(
-        {f"{o['started'][:10]} at `{o['commit']}`, {o['cores']} cores of an {o['processor']}" for o in origins}
-    )
+    measured = [*speed, *on_gpu, *(one for forms in memory.values() for one in forms.values())]
+    runs = sorted({run(one) for one in measured})
+    gpu_memory = ON_A_GPU + "\n".join(gpu.table(on_gpu)) + "\n\n" if on_gpu else ""
     return (
-        HEAD + GOALS + "\n".join(goals(speed, memory)) + "\n\n" + SPEED + tables + "\n\n" + MEMORY
-        + "\n".join(memory_table(memory)) + "\n\n" + LEFT + "Run " + "; ".join(runs) + ", beside other work.\n"
+        HEAD.format(where=ON_BOTH if seen else ON_CPU) + GOALS + "\n".join(goals(speed, memory)) + "\n\n" + SPEED
+        + tables + "\n\n" + MEMORY + "\n".join(memory_table(memory)) + "\n\n" + gpu_memory + LEFT
+        + ("" if seen else NO_GPU) + "\nRun " + "; ".join(runs) + ", beside other work.\n"
     )  # fmt: skip
+
+
+def run(one: Record) -> str:
+    """Day, commit and machine of a measurement."""
+    o, name = one["origin"], device(one)
+    machine = f"{o['cores']} cores of an {o['processor']}" if name == CPU else f"one {name}"
+    return f"{o['started'][:10]} at `{o['commit']}`, {machine}"
 
 
 def goals(speed: list[Record], memory: dict[str, dict[str, Record]]) -> list[str]:

@@ -103,7 +103,7 @@ def measured(case: str, form: str, limit: float) -> dict[str, Any] | None:
         )  # fmt: skip
         if done.returncode:
             return result | {"failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}
-        found = read(Path(out) / "memory.json")
+        found = read(next(Path(out).glob("memory-*.json")))
     taken = {name: found[name] for name in ("measured", "idle", "seconds")}
     return result | taken | {"share": found["measured"] / whole}
 

@@ -12,9 +12,10 @@ import torch
 
 from benchmarks.experiments.full_size.run import memory_of
 from benchmarks.experiments.speed.bench import DTYPES, Bench
-from benchmarks.experiments.speed.measuring import GIB, Variant, measure_memory
+from benchmarks.experiments.speed.measuring import GIB, Variant, device_name, measure_memory
 from benchmarks.experiments.speed.models import Subject, default_subjects, find_subject
 from benchmarks.experiments.speed.plain import Marks, Plain
+from benchmarks.gpu.results import KIND, file_name
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_json
 from seppo_core.models.offload import OffloadedBlocks
@@ -134,7 +135,8 @@ def main(argv: list[str] | None = None) -> int:
         subject, device, precision, asked.quantize, asked.offload, plain=asked.plain, system=asked.system
     )  # fmt: skip
     asked.out.mkdir(parents=True, exist_ok=True)
-    save_json(asked.out / "memory.json", {"kind": "seppo-gpu-memory", "origin": provenance(), **found})
+    origin = provenance() | {"device": device_name(device)}
+    save_json(asked.out / file_name(found | {"origin": origin}), {"kind": KIND, "origin": origin, **found})
     beside = "" if asked.system else f", {found['planned'] / GIB:.2f} planned ({found['share']:.2f})"
     print(
         f"{subject.title}, {subject.size}: {found['measured'] / GIB:.2f} GiB measured{beside}, {found['seconds']:.2f} s"

@@ -1,6 +1,7 @@
 """What an update costs: memory as the system counts it, the plain way's as it is planned, and the committed page."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,27 @@ def test_forms_are_measured_in_processes_of_their_own(small, tmp_path):
 def test_the_page_is_what_was_measured():
     page = Path(__file__).parents[2] / "docs" / "cost.md"
     assert page.read_text(encoding="utf-8") == write_cost.page()
+
+
+def test_a_gpu_s_rows_stand_beside_the_cpu_s(tmp_path, monkeypatch):
+    shutil.copytree(write_cost.RESULTS, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(write_cost, "RESULTS", tmp_path)
+    speed = tmp_path / "speed"
+    for file in [*speed.glob("plain-*.json"), *tmp_path.glob("gpu/*.json")]:
+        if json.loads(file.read_text(encoding="utf-8"))["origin"]["device"] != "CPU":
+            file.unlink()
+    assert "no GPU was there" in write_cost.page() and write_cost.NO_GPU in write_cost.page()
+    kept = write_cost.speed_results()
+    file = next(iter(sorted(speed.glob("plain-toy-images*"))))
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["origin"] |= {"device": "NVIDIA H200"}
+    (speed / "plain-gpu.json").write_text(json.dumps(content), encoding="utf-8")
+    found = [one["subject"] for one in write_cost.speed_results()]
+    name = content["result"]["subject"]
+    assert len(found) == len(kept) + 1 and found[found.index(name) + 1] == f"{name}, on NVIDIA H200"
+    page = write_cost.page()
+    assert "no GPU was there" not in page and write_cost.NO_GPU not in page and "Memory on a GPU" not in page
+    assert "one NVIDIA H200" in page
 
 
 def test_a_goal_is_met_or_not():

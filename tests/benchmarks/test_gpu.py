@@ -1,11 +1,10 @@
 """What is to run on a card, as far as a CPU can show it: steps that go on, wheels in parts, memory beside its plan."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import memory
+from benchmarks.gpu import memory, results
 from benchmarks.gpu.main import join, main, split
 from benchmarks.gpu.steps import Step, Work, all_steps
 
@@ -67,8 +66,37 @@ def test_files_in_parts_come_back(tmp_path):
 @pytest.mark.parametrize("plain", [False, True])
 def test_memory_beside_its_plan(tmp_path, capsys, plain):
     assert memory.main(["--out", str(tmp_path), *["--plain"] * plain]) == 0
-    found = json.loads((tmp_path / "memory.json").read_text())
+    (file,) = tmp_path.glob("memory-*.json")
+    found = json.loads(file.read_text())
+    way = "the-plain-way" if plain else "lora"
+    assert file.name == f"memory-toy-images-32-x-32-fp32-{way}-cpu-{found['origin']['started'][:10]}.json"
     assert found["plain"] is plain and ("second copy" in found["parts"]) is plain
     assert 0.7 < found["share"] < 1.3
     assert "planned" in capsys.readouterr().out
-    assert Path(tmp_path / "memory.json").stat().st_size < 10_000
+    assert file.stat().st_size < 10_000
+    # the page takes it from there
+    (row,) = results.table(results.newest(tmp_path))[2:]
+    cells = [cell.strip() for cell in row.split("|")][1:-1]
+    assert cells[:3] == ["toy images, 32 x 32, fp32", way.replace("-", " ").replace("lora", "LoRA"), "CPU"]
+    assert cells[5] == f"{found['measured'] / found['planned']:.2f}"
+
+
+def test_the_newest_of_each_case_and_device_is_kept(tmp_path):
+    def save(name: str, share: float, day: int, **changes):
+        one = {
+            "kind": results.KIND, "subject": "base", "size": "8 x 8", "precision": "bf16", "plain": False,
+            "quantize": None, "offload": False, "planned": 2**30, "measured": share * 2**30, "share": share,
+        }  # fmt: skip
+        one |= {"origin": {"started": f"2026-12-{day:02d}T00:00:00", "device": changes.pop("device", "CPU")}}
+        (tmp_path / f"memory-{name}.json").write_text(json.dumps(one | changes))
+
+    save("a", 0.5, 2)
+    save("b", 0.9, 1)
+    save("c", 0.7, 1, device="NVIDIA H200")
+    save("d", 0.8, 1, quantize="nf4", offload=True)
+    save("e", 9, 9, kind="another")
+    assert results.table(results.newest(tmp_path))[2:] == [
+        "| base, 8 x 8, bf16 | LoRA | CPU | 1.00 | 0.50 | 0.50 |",
+        "|  | LoRA | NVIDIA H200 | 1.00 | 0.70 | 0.70 |",
+        "|  | LoRA on nf4, offloaded base | CPU | 1.00 | 0.80 | 0.80 |",
+    ]

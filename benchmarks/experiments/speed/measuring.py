@@ -199,6 +199,11 @@ def megabytes(count: float) -> str:
     return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
+def device_name(device: torch.device) -> str:
+    """The name of a GPU; "CPU" else."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes of the device's memory that are still free."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

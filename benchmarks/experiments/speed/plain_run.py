@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.experiments.speed.bench import DTYPES, Bench, Stage
 from benchmarks.experiments.speed.feeding import stand_in_cache
-from benchmarks.experiments.speed.measuring import Variant, measure_memory, nothing, ratio
+from benchmarks.experiments.speed.measuring import Variant, device_name, measure_memory, nothing, ratio
 from benchmarks.experiments.speed.plain import GUIDANCE, PARTS, Bare, Marks, Ours, Plain
 from benchmarks.experiments.speed.plain_table import table
 from benchmarks.experiments.speed.updates import passes
@@ -218,8 +218,10 @@ def run(stages: Sequence[tuple[Stage, str]], asked: argparse.Namespace, say: Cal
         found = compare(stage, described, rounds, min(asked.warmup, 1))
         stage.clear()
         results.append(found | {"summary": summary(found)})
-        origin = provenance() | {"device": "CPU" if stage.device.type == "cpu" else torch.cuda.get_device_name()}
-        file = asked.out / f"plain-{slug(described)}-{str(origin['started'])[:10]}.json"
+        device = device_name(stage.device)
+        origin = provenance() | {"device": device}
+        named = described if device == "CPU" else f"{described} {device}"
+        file = asked.out / f"plain-{slug(named)}-{str(origin['started'])[:10]}.json"
         save_json(file, {"kind": KIND, "format": FORMAT, "origin": origin, "result": results[-1]})
         say(f"written: {file}")
     say(table(results))

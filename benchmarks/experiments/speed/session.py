@@ -14,7 +14,7 @@ from diffusers.utils import logging
 from benchmarks.experiments.speed.bench import Comparison, Stage, choose_tune
 from benchmarks.experiments.speed.feeding import cache, loader
 from benchmarks.experiments.speed.kernels import attention, compiled, precision
-from benchmarks.experiments.speed.measuring import Timer
+from benchmarks.experiments.speed.measuring import Timer, device_name
 from benchmarks.experiments.speed.models import Subject, default_subjects, find_subject
 from benchmarks.experiments.speed.report import Report, Result, markdown, names_of
 from benchmarks.experiments.speed.runner import Progress, Runner
@@ -175,7 +175,7 @@ def _settings(asked: argparse.Namespace, device: torch.device, names: list[str])
     return {
         "comparisons": names,
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if cuda else "CPU",
+        "device_name": device_name(device),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count() or 1,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
