@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from benchmarks.__main__ import COMMANDS
 from benchmarks.experiments.toy import cheaper
@@ -28,7 +29,7 @@ def test_a_variant_is_the_comparison_s_cell_with_one_option_more():
             cell = cell_of(PLAN, arm, name, 1)
             assert cell.options == own.options + options and cell.mark == own.mark
             assert (cell.key == own.key) == (name == AS_IT_IS and own.anchor is None)
-            given = dict(zip(options[::2], map(int, options[1::2]), strict=True))
+            given = dict(zip(options[::2], map(yaml.safe_load, options[1::2]), strict=True))
             changed = load_config(path, ImageConfig, {key.removeprefix("--"): value for key, value in given.items()})
             assert (changed == plain) == (name == AS_IT_IS)
 

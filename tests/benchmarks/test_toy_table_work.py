@@ -11,6 +11,7 @@ import pytest
 from benchmarks.experiments.toy import processes
 from benchmarks.experiments.toy.folder import Paths, read_spec
 from benchmarks.experiments.toy.processes import TaskFailed
+from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.queue import (
     best_setting,
     beyond,
@@ -20,10 +21,11 @@ from benchmarks.experiments.toy.queue import (
     next_job,
     note_failure,
 )
-from benchmarks.experiments.toy.regimes import LADDER
+from benchmarks.experiments.toy.regimes import LADDER, SCALES
 from benchmarks.experiments.toy.results import load_table
 from benchmarks.experiments.toy.sweep import BUSY, sweep
 from benchmarks.experiments.toy.text import markdown
+from seppo_core.config.methods.dspo import DspoConfig
 from seppo_core.io.atomic import save_json
 from tests.benchmarks.toy_cells import small_plan, write_cell
 
@@ -159,10 +161,10 @@ def test_beta_is_tuned_at_the_best_rate_and_the_weight_at_the_best_of_both(tmp_p
         write_cell(paths, job.cell, score(*job.cell.setting))
     assert tried == [
         (1e-3, 10, 10), (3e-3, 10, 10), (3e-4, 10, 10), (1e-3, 1, 10), (1e-3, 100, 10), (1e-3, 0.1, 10),
-        (3e-4, 0.1, 10), (3e-3, 0.1, 10), (1e-3, 0.1, 3), (1e-3, 0.1, 30),
+        (3e-4, 0.1, 10), (3e-3, 0.1, 10), (1e-3, 0.01, 10), (1e-3, 0.01, 3), (1e-3, 0.01, 30),
     ]  # fmt: skip
-    assert job.cell.setting == (1e-3, 0.1, 10) and job.cell.data == "own_winners"
-    assert ("--method.beta", "0.1", "--method.sft_weight", "10") == job.cell.options[16:20]
+    assert job.cell.setting == (1e-3, 0.01, 10) and job.cell.data == "own_winners"
+    assert ("--method.beta", "0.01", "--method.sft_weight", "10") == job.cell.options[16:20]
 
 
 def test_a_table_goes_on_elsewhere_from_the_results_that_are_kept(tmp_path):
@@ -174,6 +176,12 @@ def test_a_table_goes_on_elsewhere_from_the_results_that_are_kept(tmp_path):
     assert sweep(plan, elsewhere, again, stream=io.StringIO()) and again.began == ["data"]
     rows = [load_table(plan, paths).of("mixture") for paths in (here, elsewhere)]
     assert [row.to_json() for row in rows[0]] == [row.to_json() for row in rows[1]]
+
+
+def test_dspo_s_search_begins_at_its_own_beta():
+    plan = Plan("image", SCALES["image"]["own"])
+    assert plan.start("dspo") == (DspoConfig().beta, None) and plan.start("dpo") == (10.0, None)
+    assert "--method.beta 0.005" in " ".join(plan.tuning("own", "dspo")[0].options)
 
 
 def test_no_rate_is_looked_for_beyond_one_inside_the_grid_or_the_ladders_end():

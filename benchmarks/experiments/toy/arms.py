@@ -34,6 +34,8 @@ class Arm:
     """Whether the weight of its winner term is tuned too."""
     drawn: bool = False
     """Whether it needs pairs that the base has drawn itself."""
+    betas: tuple[float, ...] | None = None
+    """Values of beta that are tried where it is of another scale than the others', the first one in the middle."""
 
 
 ARMS = {
@@ -60,7 +62,7 @@ ARMS = {
     "dpo": Arm("DPO, pairs", "dpo", "pairs", "rivals"),
     "dpo_guard": Arm("DPO, guarded", "dpo_guard", "pairs", "rivals"),
     "poly_dpo": Arm("Poly-DPO, pairs", "poly_dpo", "pairs", "rivals"),
-    "dspo": Arm("DSPO, pairs", "dspo", "pairs", "rivals"),
+    "dspo": Arm("DSPO, pairs", "dspo", "pairs", "rivals", betas=(5e-5, 5e-4, 5e-3, 5e-2, 0.5)),
     "mapo": Arm("MaPO, pairs", "mapo", "pairs", "rivals"),
     "kto": Arm("KTO, labels", "kto", "labels", "rivals"),
     "online_dpo": Arm("DPO, online: best and worst of 4", "online_dpo", "prompts", "rivals"),

@@ -1,4 +1,4 @@
-"""`python -m benchmarks cheaper`: what draws that come again, and fewer solver steps, cost and do on the embedded task.
+"""`python -m benchmarks cheaper`: what draws that come again, and other solver steps and guidance, cost and do.
 
 Each variant is an arm of the comparison with one option more, at the settings that the comparison chose for the arm;
 runs of one seed share data, order and draws, and are paired prompt by prompt.
@@ -27,12 +27,16 @@ SETTINGS: dict[str, Setting] = {"indicator_initial": (1e-3, 1.0, None), "dpo_sft
 AS_IT_IS = "as it is"
 DRAWS = {f"draws {count}": ("--loop.reference_draws", str(count)) for count in (1, 4, 16)}
 SAMPLES = {f"samples {count}": ("--reference_samples.repeat_after", str(count)) for count in (1, 4)}
-STEPS = {f"steps {count}": ("--reference_samples.steps", str(count)) for count in (2, 4, 16, 50)}
+STEPS = {f"steps {count}": ("--reference_samples.steps", str(count)) for count in (4, 10, 20, 50)}
+STEPS["dpm++ 20"] = (*STEPS["steps 20"], "--reference_samples.scheduler", "dpm++")
+GUIDED = ("--reference_samples.guidance_scale", "3")
+GUIDANCE = {"guided": GUIDED, "guided inside": (*GUIDED, "--reference_samples.guidance_interval", "[0.2, 0.7]")}
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "indicator_initial": {AS_IT_IS: (), **DRAWS, **SAMPLES, **STEPS},
+    "indicator_initial": {AS_IT_IS: (), **DRAWS, **SAMPLES, **STEPS, **GUIDANCE},
     "dpo_sft": {AS_IT_IS: (), **DRAWS},
 }
-"""Further options by arm; of the arm as it is, samples take 8 steps and every epoch has draws of its own."""
+"""Further options by arm; of the arm as it is, samples take 8 steps without guidance and every epoch has draws of its
+own. What is guided is the reference's samples alone: the policy is judged as ever."""
 RESULT = Path("benchmarks/results/cheaper.json")
 
 

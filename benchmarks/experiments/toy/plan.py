@@ -131,8 +131,11 @@ class Plan:
 
     def start(self, arm: str) -> tuple[float | None, float | None]:
         """The beta and the winner term's weight that an arm's search begins at; None for what it has none of."""
-        has_beta = "beta" in _written(self.modality, ARMS[arm])["method"] and arm != "dspo"
-        return self.scale.beta if has_beta else None, self.scale.weight if ARMS[arm].weighted else None
+        about = ARMS[arm]
+        beta = None
+        if self.scale.beta is not None and "beta" in _written(self.modality, about)["method"]:
+            beta = self.scale.beta if about.betas is None else about.betas[len(about.betas) // 2]
+        return beta, self.scale.weight if about.weighted else None
 
     def tuning(self, regime: str, arm: str) -> list[Cell]:
         """One cell per learning rate of the grid, judged on the validation prompts."""

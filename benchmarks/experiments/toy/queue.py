@@ -59,13 +59,14 @@ def tuning_cells(plan: Plan, paths: Paths, regime: str, arm: str) -> list[Cell]:
 
     Learning rates of the grid first. Once all are settled and the best is the lowest or the highest, the next one
     beyond, as often as the plan's scale allows. Then beta at the best rate, one step to either side and beyond in the
-    same way, if it is tuned, and the rate at that beta again; then the weight of the winner term.
+    same way, if it is tuned, the rate at that beta again, and beta at that rate; then the weight of the winner term.
     """
     cells = plan.tuning(regime, arm)
     if not _extend(plan, paths, regime, arm, cells, 0, LADDER):
         return cells
-    # rates once more at the beta that was found: a smaller beta asks for a larger rate
-    for axis, ladder in ((1, BETAS), (0, LADDER), (2, WEIGHTS)):
+    betas = ARMS[arm].betas or BETAS
+    # rates once more at the beta that was found, and beta at that rate: a smaller beta asks for a larger rate
+    for axis, ladder in ((1, betas), (0, LADDER), (1, betas), (2, WEIGHTS)):
         best = _best(paths, cells)
         if best is None or best.setting[axis or 1] is None:
             continue

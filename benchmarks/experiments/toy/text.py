@@ -116,7 +116,8 @@ def _further(scale: Scale) -> str:
     shorter = "" if scale.tuning_iterations is None else f", all in runs of {scale.tuning_iterations} iterations"
     return (
         f"; then at a tenth and ten times its first beta of {scale.beta:g}, and beyond in the same way, and at the "
-        "rates beside the best at that beta; then at a "
+        "rates beside the best at that beta, and the betas beside the best at that rate (DSPO's beta is of another "
+        "scale and has values of its own); then at a "
         f"third and three times the winner term's first weight of {scale.weight:g}, where a method has one{shorter}"
     )
 
