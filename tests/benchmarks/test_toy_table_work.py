@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.experiments.toy import processes
 from benchmarks.experiments.toy.folder import Paths, read_spec
-from benchmarks.experiments.toy.processes import TaskFailed
 from benchmarks.experiments.toy.plan import Plan
+from benchmarks.experiments.toy.processes import TaskFailed
 from benchmarks.experiments.toy.queue import (
     best_setting,
     beyond,
