@@ -1,15 +1,27 @@
 """The plain way beside ours: it computes the same loss, and its table says what was measured."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from benchmarks.__main__ import main
+from benchmarks.experiments.speed import main as speed
+from benchmarks.experiments.speed import plain_published, plain_run, session
 from benchmarks.experiments.speed.bench import Bench
 from benchmarks.experiments.speed.feeding import stand_in_cache
-from benchmarks.experiments.speed.models import default_subjects
+from benchmarks.experiments.speed.models import default_subjects, find_subject, known_bases
 from benchmarks.experiments.speed.plain import Bare, Marks, Ours, Plain
+from benchmarks.experiments.speed.published import PUBLISHED, Published
+from benchmarks.experiments.speed.runner import OUT_OF_MEMORY
+from benchmarks.experiments.toy.task.bases import image_base
+from seppo_image.config import ImageData
+from seppo_video.config import VideoData
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -51,6 +63,102 @@ def test_the_bare_step_is_the_trainer_s(bench):
     bench.step({"loss": loss.detach()})
     assert any(not torch.equal(p, began[name]) for name, p in bench.parameters.items())
     assert all(torch.equal(p, bare_ends[name]) for name, p in bench.parameters.items())
+
+
+def test_every_known_base_is_published_at_its_recipe_s_size():
+    sizes = {}
+    for file in (ROOT / "configs").glob("*/*.yaml"):
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data, clip = config["data"], file.parent.name == "video"
+        usual = (VideoData if clip else ImageData)(source="", cache="")
+        height = data.get("height", usual.height)
+        size = (height, data.get("width", height), data.get("frames", usual.frames))
+        sizes[config["model"]["base"].rpartition("/")[2], clip] = size if clip else size[:2]
+    found = {(one.base, len(one.size) == 3): one.size for one in PUBLISHED.values()}
+    assert len(found) == len(PUBLISHED) and {base for base, _ in found} == {
+        name.rpartition("/")[2] for name in known_bases()
+    }
+    recipes = {base: size for base, size in sizes.items() if base in found}
+    assert len(recipes) >= 15 and recipes == {base: found[base] for base in recipes}
+
+
+def test_families_come_before_their_further_bases():
+    families, further = [], False
+    for one in PUBLISHED.values():
+        family = find_subject(one.base, frames=one.size[2] if len(one.size) == 3 else None).family
+        assert one.again is (family in families) and (one.again or not further)
+        families.append(family)
+        further = one.again
+    assert PUBLISHED["ltx"].options() == ("--base", "LTX-Video", "--height", "512", "--width", "704", "--frames", "97")
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """Two bases in small, and one that a CPU does not measure."""
+    small = Published(str(image_base()), (512, 512), on_cpu=(32, 32))
+    rows = {"one": small, "large": Published(str(image_base()), (32, 32)), "two": replace(small, on_cpu=(24, 32))}
+    for module in (plain_published, speed, session):
+        monkeypatch.setattr(module, "PUBLISHED", rows)
+    return rows
+
+
+def published(tmp_path, *more: str) -> tuple[int, list[dict]]:
+    code = main(["speed", "--plain", "--published", *more, "--device", "cpu", "--out", str(tmp_path)])
+    return code, [json.loads(file.read_text()) for file in sorted(tmp_path.glob("plain-*.json"))]
+
+
+def test_published_bases_are_measured_in_turn_and_written_at_once(table, tmp_path, monkeypatch, capsys):
+    began = []
+    file = next((ROOT / "benchmarks" / "results" / "speed").glob("plain-toy-images*.json"))
+    real = json.loads(file.read_text(encoding="utf-8"))["result"]
+
+    def compare(stage, described, rounds, warmup):
+        began.append((stage.subject.size, stage.subject.tune, stage.subject.batch, len(list(tmp_path.glob("*.json")))))
+        if stage.subject.size == "24 x 32":
+            raise torch.OutOfMemoryError("no room")
+        return real | {"subject": described}
+
+    monkeypatch.setattr(plain_run, "compare", compare)
+    monkeypatch.setattr(plain_published, "plain_peak", lambda *_: 0)
+    code, written = published(tmp_path)
+    assert code == 1 and [one["result"]["subject"].split(",")[1] for one in written] == [" 32 x 32"]
+    assert began == [("32 x 32", "lora", 1, 0), ("24 x 32", "lora", 1, 1)]
+    said = capsys.readouterr().out
+    assert "not measured: large: a CPU takes more than minutes" in said
+    assert f"24 x 32, batch 1, LoRA of rank 16, fp32: {OUT_OF_MEMORY}" in said
+    began.clear()
+    assert published(tmp_path, "one")[0] == 0 and [one[0] for one in began] == ["32 x 32"]
+
+
+def test_what_does_not_fit_is_listed_with_its_reason(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plain_published, "free_memory", lambda device: 2**20)
+    assert published(tmp_path, "one") == (0, [])
+    assert "not measured: one: the plain way takes" in (said := capsys.readouterr().out)
+    assert "at 32 x 32, of the 0.0 that are free on the cpu" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--published"], "--published goes with --plain"),
+        (["--plain", "--published", "--height", "64"], "--height does not go with --published"),
+        (["--plain", "--published", "--tune", "full"], "leave out --tune full"),
+        (["--plain", "--published", "nothing"], "has no nothing; it takes sd15, sdxl"),
+    ],
+)
+def test_mistakes_with_published_bases(words, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["speed", *words])
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_plain_peak_is_what_is_counted(bench):
+    """`plan`'s count beside the tensors that an update of the plain way has alive."""
+    way = Plain(bench, bench.subject.batch, Marks())
+    way.update()
+    counted = plain_run._memory(bench, way, bench.device)["peak"]
+    assert plain_published.plain_peak(bench.subject, "fp32") == pytest.approx(counted, rel=0.25)
 
 
 @pytest.mark.slow

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.experiments.speed.published import PUBLISHED
+
 NAMES = {
     "methods": "an update by method, against supervised fine-tuning",
     "parts": "parts of a SePPO update, and drawing the reference's samples",
@@ -35,6 +37,7 @@ comparisons:
   python -m benchmarks speed                                    about three minutes of one core
   python -m benchmarks speed --only methods parts
   python -m benchmarks speed --plain --base stable-diffusion-v1-5 --height 256 --tune lora
+  python -m benchmarks speed --plain --published --dtype bf16
   python -m benchmarks speed --base stable-diffusion-v1-5 --height 64 --only methods
   python -m benchmarks speed --base stable-diffusion-xl-base-1.0 --tune lora --height 1024 --device cuda
   python -m benchmarks speed --base stable-diffusion-v1-5 --frames 16 --height 256 --device cuda --dtype bf16
@@ -47,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if asked.plain and asked.only:
         parser.error("--plain is a comparison of its own; leave out --only")
-    if not asked.base:
+    if asked.published is not None:
+        _check_published(parser, asked)
+    elif not asked.base:
         for name in ("height", "width", "frames", "motion"):
             if getattr(asked, name) is not None:
                 parser.error(f"--{name} goes with --base; the default bases have sizes of their own")
@@ -67,6 +72,19 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def _check_published(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
+    if not asked.plain:
+        parser.error("--published goes with --plain")
+    for name in ("base", "height", "width", "frames", "motion"):
+        if getattr(asked, name) is not None:
+            parser.error(f"--{name} does not go with --published, whose bases have sizes of their own; leave it out")
+    if asked.tune == "full":
+        parser.error("--published trains a LoRA of each base; leave out --tune full, or name a base with --base")
+    unknown = [name for name in asked.published if name not in PUBLISHED]
+    if unknown:
+        parser.error(f"--published has no {unknown[0]}; it takes {', '.join(PUBLISHED)}")
+
+
 def _parser() -> argparse.ArgumentParser:
     comparisons = "\n".join(f"  {name:15}{text}" for name, text in NAMES.items())
     parser = argparse.ArgumentParser(
@@ -76,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--only", nargs="+", metavar="NAME", choices=list(NAMES), help="run these comparisons alone (named below)")
     add("--plain", action="store_true", help="hold an update and its samples against a published script's way alone")
+    add(
+        "--published", nargs="*", metavar="NAME",
+        help="with --plain: a LoRA of every published base at its own size, or of those named, if it fits the memory",
+    )  # fmt: skip
     add("--base", nargs="+", metavar="ID", help="hub ids (the last part is enough) or folders; random weights")
     add("--motion", metavar="ID", help="motion modules for an image base with --frames (default: the usual ones)")
     add("--height", type=_positive, metavar="PIXELS", help="of --base (default: 512, clips 256)")

@@ -4,7 +4,7 @@ import argparse
 import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,9 @@ from benchmarks.experiments.speed.feeding import stand_in_cache
 from benchmarks.experiments.speed.measuring import Variant, device_name, measure_memory, nothing, ratio
 from benchmarks.experiments.speed.plain import GUIDANCE, PARTS, Bare, Marks, Ours, Plain
 from benchmarks.experiments.speed.plain_table import table
+from benchmarks.experiments.speed.runner import OUT_OF_MEMORY
 from benchmarks.experiments.speed.updates import passes
+from seppo_core.config.messages import first_line
 from seppo_core.config.training import PreviewConfig
 from seppo_core.io.atomic import save_json
 from seppo_core.models.quantize import matrices
@@ -209,14 +211,33 @@ def matrix_rate(device: torch.device, precision: str, marks: Marks) -> float:
     return 2 * size**3 / best
 
 
-def run(stages: Sequence[tuple[Stage, str]], asked: argparse.Namespace, say: Callable[[str], None] = print) -> int:
-    """Measures every subject, writes a dated file of each, and prints the table."""
+def run(
+    stages: Iterable[tuple[Stage, str]],
+    asked: argparse.Namespace,
+    say: Callable[[str], None] = print,
+    left: dict[str, str] | None = None,
+) -> int:
+    """Measures every subject, writes a dated file of each as soon as it is measured, and prints the table.
+
+    With `left`, which holds why others are not measured, a subject that fails is put there too and the next one
+    follows; the exit status is then 1.
+    """
     asked.out.mkdir(parents=True, exist_ok=True)
-    results = []
+    results, failed = [], False
     for stage, described in stages:
         rounds = asked.rounds or ROUNDS[stage.device.type]
-        found = compare(stage, described, rounds, min(asked.warmup, 1))
-        stage.clear()
+        try:
+            found = compare(stage, described, rounds, min(asked.warmup, 1))
+        except Exception as error:
+            if left is None:
+                raise
+            failed = True
+            short = isinstance(error, torch.OutOfMemoryError | MemoryError)
+            left[described] = OUT_OF_MEMORY if short else f"{type(error).__name__}: {first_line(error)}"
+            say(f"failed: {described}: {left[described]}")
+            continue
+        finally:
+            stage.clear()
         results.append(found | {"summary": summary(found)})
         device = device_name(stage.device)
         origin = provenance() | {"device": device}
@@ -224,8 +245,11 @@ def run(stages: Sequence[tuple[Stage, str]], asked: argparse.Namespace, say: Cal
         file = asked.out / f"plain-{slug(named)}-{str(origin['started'])[:10]}.json"
         save_json(file, {"kind": KIND, "format": FORMAT, "origin": origin, "result": results[-1]})
         say(f"written: {file}")
-    say(table(results))
-    return 0
+    if results:
+        say(table(results))
+    for name, why in (left or {}).items():
+        say(f"not measured: {name}: {why}")
+    return 1 if failed else 0
 
 
 def slug(described: str) -> str:

@@ -16,6 +16,7 @@ from benchmarks.experiments.speed.feeding import cache, loader
 from benchmarks.experiments.speed.kernels import attention, compiled, precision
 from benchmarks.experiments.speed.measuring import Timer, device_name
 from benchmarks.experiments.speed.models import Subject, default_subjects, find_subject
+from benchmarks.experiments.speed.published import PUBLISHED
 from benchmarks.experiments.speed.report import Report, Result, markdown, names_of
 from benchmarks.experiments.speed.runner import Progress, Runner
 from benchmarks.experiments.speed.updates import (
@@ -82,6 +83,8 @@ def measure(asked: argparse.Namespace) -> int:
     precision = asked.dtype or PRECISION[device.type]
     if precision == "fp16" and device.type != "cuda":
         raise Mistake("--dtype fp16 needs CUDA: training in it scales its gradients; use bf16 or fp32")
+    if asked.published is not None:
+        return _measure_published(asked, device, precision)
     stages = [_stage(subject, device, precision, asked) for subject in _subjects(asked, device)]
     if asked.plain:
         # what the other comparisons do not need
@@ -124,6 +127,16 @@ def measure(asked: argparse.Namespace) -> int:
         if results or complete:
             _write(save(partial=not complete), asked.out, began)
     return 1 if any(result.failed for result in results) else 0
+
+
+def _measure_published(asked: argparse.Namespace, device: torch.device, precision: str) -> int:
+    from benchmarks.experiments.speed.plain_published import PublishedStages
+    from benchmarks.experiments.speed.plain_run import run
+
+    names = asked.published or list(PUBLISHED)
+    make = partial(_stage, device=device, precision=precision, asked=asked)
+    stages = PublishedStages(names, device, precision, asked.batch or 1, asked.rank, make)
+    return run(stages, asked, left=stages.left)
 
 
 def _write(report: Report, out: Path, began: float) -> None:
