@@ -7,6 +7,7 @@ from pathlib import Path
 from seppo_core.cache.manifest import Manifest
 from seppo_core.config.base_files import is_cached, is_offline, model_problems, not_cached
 from seppo_core.config.geometry import context_problem, misfits
+from seppo_core.config.lora import check_lora_file
 from seppo_core.config.messages import similar_path
 from seppo_core.config.options import (
     CompareRequest,
@@ -55,6 +56,8 @@ def check_paths(config: Config, request: Request) -> None:
             raise FileNotFoundError(f"{key}={path} does not exist{similar_path(Path(path))}")
     if not isinstance(request, VerifyRequest):
         _check_model(config, isinstance(request, PlanRequest))
+    if isinstance(request, TrainRequest | SampleRequest | RankRequest | ExportRequest):
+        check_lora_file(config)
     if isinstance(request, PrepareRequest):
         find_source(config.data.source, config.data.format, config.data.supervision == "prompts")
     if isinstance(request, TrainRequest | VerifyRequest):

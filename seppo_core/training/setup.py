@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from seppo_core.cache.reader import WinnerCache
 from seppo_core.config.cpu import tell_if_slow
 from seppo_core.config.loader import load_config
+from seppo_core.config.lora import Continued, check_rank
 from seppo_core.config.method import MethodConfig, check_flow, check_not_flow
 from seppo_core.config.schema import Config
 from seppo_core.distributed.ranks import Ranks, make_accelerator
@@ -212,7 +213,8 @@ def tune(adapter: Adapter, config: Config) -> None:
         if t.mode == "full":
             merge_lora(adapter.denoiser)
         else:
-            _check_lora(adapter, config)
+            found = adapter.denoiser.peft_config[POLICY]
+            check_rank(config, Continued(found.r, found.lora_alpha, bool(found.alpha_pattern)))
         _check_text_encoders(adapter, config)
     if t.mode == "full":
         tune_full(adapter.denoiser, adapter.trainable[t.scope])
@@ -306,25 +308,6 @@ def _check_text_encoders(adapter: Adapter, config: Config) -> None:
                 f"model.lora={config.model.lora} also changes the {name}, which stays frozen and unchanged here; "
                 "use a LoRA of the denoiser alone"
             )
-
-
-def _check_lora(adapter: Adapter, config: Config) -> None:
-    found = adapter.denoiser.peft_config[POLICY]
-    if found.r != config.tune.rank:
-        raise ValueError(
-            f"tune.rank={config.tune.rank}, but the LoRA {config.model.lora} that is continued has rank {found.r}; "
-            f"set tune.rank={found.r}"
-        )
-    if config.tune.alpha is not None and found.alpha_pattern:
-        raise ValueError(
-            f"tune.alpha={config.tune.alpha}, but the LoRA {config.model.lora} that is continued has alphas that "
-            "differ by layer; leave tune.alpha null, which keeps each"
-        )
-    if config.tune.alpha is not None and config.tune.alpha != found.lora_alpha:
-        raise ValueError(
-            f"tune.alpha={config.tune.alpha}, but the LoRA {config.model.lora} that is continued has alpha "
-            f"{found.lora_alpha}; set tune.alpha={found.lora_alpha} or leave it null"
-        )
 
 
 def _encode_as_prepared(adapter: Adapter, config: Config, cache: WinnerCache) -> None:

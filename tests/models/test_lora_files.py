@@ -1,5 +1,9 @@
 """LoRAs to start from: each layer at its own strength, and none that puts nothing on."""
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from seppo_core.config.lora import check_lora_file
 from seppo_core.config.schema import TuneConfig
 from seppo_core.export.model_card import _strength
 from seppo_core.export.weights import write_lora
@@ -107,6 +112,77 @@ def test_alphas_that_differ_by_layer_outlive_an_export(adapter_of, tmp_path):
     plain.pipeline.load_lora_weights(tmp_path / "exported")
     found = [m.scaling["default_0"] for n, m in plain.denoiser.named_modules() if n in layers]
     assert found == [(2 + place) / 4 for place in range(len(layers))]
+
+
+def kohya(name: str, a: Tensor, b: Tensor, alpha: float) -> dict[str, Tensor]:
+    key = f"lora_unet_{name.replace('.', '_')}"
+    return {f"{key}.lora_down.weight": a, f"{key}.lora_up.weight": b, f"{key}.alpha": torch.tensor(alpha)}
+
+
+FILES = {
+    "plain": lambda place, name, a, b: {f"unet.{name}.lora_A.weight": a, f"unet.{name}.lora_B.weight": b},
+    "one alpha": lambda place, name, a, b: kohya(name, a, b, 2.0),
+    "several alphas": lambda place, name, a, b: kohya(name, a, b, 2.0 + place % 2),
+}
+
+
+def refusal(check, *arguments) -> str | None:
+    try:
+        check(*arguments)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("case", [*FILES, "exported"])
+def test_before_the_base_is_loaded_the_file_tells_what_stands_on_it_after(adapter_of, tmp_path, case):
+    adapter = adapter_of()
+    place = tmp_path / "lora.safetensors"
+    if case == "exported":
+        tune(adapter, replace(config("", "lora", alpha=6), model=StableDiffusionModel(base="base")))
+        write_lora(adapter, place := tmp_path / "exported")
+    else:
+        layers = enumerate(factors(adapter.denoiser, lambda place: 4).items())
+        save_file({k: t for i, (name, ab) in layers for k, t in FILES[case](i, name, *ab).items()}, place)
+    told = {}
+    for rank, alpha in ((5, None), (4, 2), (4, 4), (4, 6)):
+        asked = config(place, "lora", rank, alpha)
+        told[rank, alpha] = refusal(check_lora_file, asked)
+        assert told[rank, alpha] == refusal(tune, adapter_of(), asked)
+    fitting = {"plain": [(4, 4)], "one alpha": [(4, 2)], "several alphas": [], "exported": [(4, 6)]}[case]
+    assert [key for key, text in told.items() if text is None] == fitting
+    assert told[5, None] == f"tune.rank=5, but the LoRA {place} that is continued has rank 4; set tune.rank=4"
+    # all weights are trained on whatever was merged
+    assert refusal(check_lora_file, config(place, "full", 5)) is None
+
+
+def test_what_is_told_after_the_base_is_loaded_is_left_to_that(adapter_of, tmp_path):
+    file = tmp_path / "lora.safetensors"
+    layers = factors(adapter_of().denoiser, lambda place: (2, 8)[place % 2])
+    save_file({k: t for i, (n, ab) in enumerate(layers.items()) for k, t in FILES["plain"](i, n, *ab).items()}, file)
+    assert refusal(check_lora_file, config(file, "lora", 5)) is None
+    file.write_bytes(file.read_bytes()[:-1])
+    assert refusal(check_lora_file, config(file, "lora", 5)) is None
+    assert refusal(check_lora_file, config("someone/lora", "lora", 5)) is None
+
+
+def test_the_rank_is_told_without_torch_and_without_a_base(tmp_path):
+    """Offline, with a base that is nowhere: what is refused came before it was looked for."""
+    file = tmp_path / "lora.safetensors"
+    save_file(FILES["plain"](0, "mid_block.to_q", torch.ones(4, 3), torch.ones(3, 4)), file)
+    (tmp_path / "run.yaml").write_text(
+        f"run: {tmp_path}/run\nmodel: {{family: stable-diffusion, base: nobody/nothing, lora: {file}}}\n"
+        f"data: {{source: s, cache: {tmp_path}}}\nmethod: {{name: sft}}\ntune: {{mode: lora, rank: 5}}\n"
+    )
+    code = (
+        "import sys; from seppo_image.__main__ import main\n"
+        "code = main(sys.argv[1:])\n"
+        "assert 'torch' not in sys.modules\n"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "train", str(tmp_path / "run.yaml")]
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=offline)
+    assert done.returncode == 2 and "has rank 4; set tune.rank=4" in done.stderr, done.stderr
 
 
 OTHER = {
