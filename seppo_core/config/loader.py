@@ -7,6 +7,7 @@ and reads no file but the YAML itself.
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,6 +22,9 @@ from seppo_core.config.suggest import wrong_key
 from seppo_core.config.variants import Variants, choose
 
 Schema = TypeVar("Schema")
+
+_REFERENCE, _HELD = "${", "$\ue000{"
+"""How OmegaConf begins a reference to another key, and what it is given in place of that: captions may hold it."""
 
 Values = dict[str, Any]
 """The values of one section by key. A nested section is a dict again; a value that nobody gave is `MISSING`."""
@@ -81,7 +85,7 @@ def read_draft(
         tree = _merge(tree, given, chosen)
     except ValueError as error:
         raise ValueError(f"{source}{error}") from error
-    return Draft(schema, chosen, OmegaConf.to_container(_merge(tree, overrides, chosen)), source)
+    return Draft(schema, chosen, _released(OmegaConf.to_container(_merge(tree, overrides, chosen))), source)
 
 
 def read_values(path: Path) -> Values:
@@ -93,7 +97,7 @@ def read_values(path: Path) -> Values:
 
 def resolved_yaml(config: Any) -> str:
     """Every key of `config` with its value, as YAML that `load_config` reads back to an equal config."""
-    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    return _released(OmegaConf.to_yaml(OmegaConf.create(_held(plain(config)))))
 
 
 def plain(config: Any) -> Values:
@@ -142,21 +146,22 @@ def _merge(tree: DictConfig, given: Mapping[str, Any], schema: type) -> DictConf
                 continue
             if key not in types:
                 raise ValueError(wrong_key(key, given[key], schema))
-            if "${" in str(value):
+            # of captions it is a part like any other
+            if _REFERENCE in str(value) and key.rpartition(".")[2] != "prompts":
                 raise ValueError(f"{key}={value!r} refers to another key, which is not supported; repeat the value")
             if "\0" in str(value):
                 raise ValueError(f"{key}={shown(value)} holds a NUL character, which no name of a file can have")
         except ValueError as error:
             problems.append(str(error))
         else:
-            values[key] = value
+            values[key] = _held(value)
     if values:
         try:
             tree = OmegaConf.merge(tree, _nest(values))
         except (OmegaConfBaseException, TypeError) as whole:
             # a merge for each key is slow, but it finds the keys to name
             wrong = [
-                f"{key}={shown(value)} should be {describe(types[key], value)}"
+                f"{key}={shown(_released(value))} should be {describe(types[key], value)}"
                 for key, value in values.items()
                 if not _fits(tree, key, value)
             ]
@@ -166,6 +171,25 @@ def _merge(tree: DictConfig, given: Mapping[str, Any], schema: type) -> DictConf
     if problems:
         raise ValueError("; ".join(problems))
     return tree
+
+
+def _held(values: Any) -> Any:
+    """`values`, in lists and dicts, with texts that OmegaConf takes for no references; `_released` makes them again."""
+    return _replaced(values, _REFERENCE, _HELD)
+
+
+def _released(values: Any) -> Any:
+    return _replaced(values, _HELD, _REFERENCE)
+
+
+def _replaced(values: Any, old: str, new: str) -> Any:
+    if isinstance(values, str):
+        return values.replace(old, new)
+    if isinstance(values, dict):
+        return {_replaced(key, old, new): _replaced(value, old, new) for key, value in values.items()}
+    # tuples stay tuples
+    is_row = isinstance(values, list | tuple)
+    return type(values)(_replaced(value, old, new) for value in values) if is_row else values
 
 
 def _fits(tree: DictConfig, key: str, value: Any) -> bool:
@@ -214,7 +238,7 @@ def _read_yaml(path: Path) -> Values:
         raise FileNotFoundError(f"{path} does not exist{_similar_file(path)}")
     try:
         # OmegaConf's loader reads 1e-5 as a number, which YAML 1.1 takes for a text, and refuses duplicate keys
-        values = OmegaConf.to_container(OmegaConf.load(path))
+        values = _released(OmegaConf.to_container(OmegaConf.load(StringIO(_held(path.read_text(encoding="utf-8"))))))
     except yaml.MarkedYAMLError as error:
         raise ValueError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException) as error:

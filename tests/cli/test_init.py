@@ -61,6 +61,14 @@ def test_the_list_has_every_recipe_with_the_figures_of_its_header_and_needs_no_t
         ]  # fmt: skip
 
 
+def test_captions_with_a_dollar_and_a_brace_become_prompts(here, capsys):
+    told = ["a poster that reads ${title}", "it costs ${5", "plain"]
+    for number, caption in enumerate(told):
+        Path(f"own/{number}.txt").write_text(caption)
+    assert init("mine", "--data", "own", "--out", "mine.yaml") == 0, capsys.readouterr().err
+    assert load_config("mine.yaml", ImageConfig).preview.prompts[:3] == tuple(told)
+
+
 def test_a_config_for_own_data_says_what_it_counted_and_loads(here, capsys):
     assert init("mine", "--data", "own") == 0
     told = capsys.readouterr().out
