@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from einops import rearrange
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -37,7 +36,7 @@ from seppo_core.report.wording import counted
 from seppo_core.run.checkpoint import weights_hash
 from seppo_core.run.damage import run_damage
 from seppo_core.run.find_checkpoint import checkpoint_label, find_checkpoint
-from seppo_core.training.preview import frame_rate, save_frames
+from seppo_core.training.preview import frame_rate, save_frames, tile
 from seppo_core.training.setup import Load, build, load_encoders, load_policy_into, model_dtype
 from seppo_core.training.trainer import Trainer
 
@@ -190,8 +189,7 @@ def export_with(
 
 def save_grid(samples: Sequence[Sequence[UInt8[Tensor, "f h w 3"]]], stem: Path, config: Config) -> Path:
     """Writes samples, a row a prompt, as one picture or clip, as the run's previews are; returns its file."""
-    grid = rearrange([torch.stack(list(row)) for row in samples], "r k f h w c -> f (r h) (k w) c")
-    return save_frames(grid, stem, frame_rate(config))
+    return save_frames(tile(samples), stem, frame_rate(config))
 
 
 def prompts_of(config: Config, request: SampleRequest) -> list[str]:

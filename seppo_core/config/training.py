@@ -223,9 +223,18 @@ class PreviewConfig:
     judged_per_prompt: int | None = None
     """Number of samples of each prompt that are scored; those beyond per_prompt are drawn for the score alone. Null
     scores the samples of the grid."""
+    batch_size: int | None = None
+    """Number of samples drawn at once, of several prompts together: small pictures are drawn faster, large ones fit if
+    it is below per_prompt. Null draws each prompt's by themselves, per_prompt at once."""
+
+    @property
+    def at_once(self) -> int:
+        """Number of samples in the largest batch that is drawn."""
+        most = max(self.per_prompt, (self.judged_per_prompt or 0) - self.per_prompt) * max(1, len(self.prompts))
+        return self.per_prompt if self.batch_size is None else min(self.batch_size, most)
 
     def __post_init__(self):
-        at_least("preview", self, 1, "per_prompt", "steps", "judged_per_prompt")
+        at_least("preview", self, 1, "per_prompt", "steps", "judged_per_prompt", "batch_size")
         at_least("preview", self, 0, "every", "guidance_scale")
         _check_judge("preview", self, self.judge, ("judge_column", "judge_places", "judged_per_prompt"))
         if self.judge is not None and len(set(self.prompts)) < 2:

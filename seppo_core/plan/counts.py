@@ -73,7 +73,7 @@ def key_of(config: Config) -> str:
         for section in SECTIONS
     }
     preview = config.preview
-    kept["preview"] = [bool(preview.prompts), preview.per_prompt, preview.guidance_scale]
+    kept["preview"] = [bool(preview.prompts), preview.at_once, preview.guidance_scale]
     if config.loop.judge is not None:
         kept["judge"] = True
     if config.refers_to_base:

@@ -117,7 +117,7 @@ class _Meter:
         referring = None if self.reference is None else module_of(self.reference)
         runnable(self.fake, self.policy, self.vae, *([] if referring is None else [referring]))
         self.known = weights_of(self.policy, referring)
-        rows = [config.preview.per_prompt] if config.preview.prompts else []
+        rows = [config.preview.at_once] if config.preview.prompts else []
         through_pixels = config.reference_samples.reencode or config.loop.judge is not None
         batches = [config.reference_samples.batch_size] if through_pixels and self.generates else []
         self.decoded = max(rows + batches, default=0)
@@ -158,16 +158,16 @@ class _Meter:
             return self._solver_step(frozen, samples.batch_size, samples.guidance_scale)
 
     def previewing(self, denoising: Cost | None) -> Cost | None:
-        """One solver step of a row of previews."""
+        """One solver step of a batch of previews."""
         preview, samples = self.config.preview, self.config.reference_samples
         if not preview.prompts:
             return None
         if denoising is not None and self.config.tune.mode == "lora" and not self.config.refers_to_base:
             # policy and reference share their weights, without half-precision copies; counting a large model is slow
-            rows = preview.per_prompt * (1 + self.guided(preview.guidance_scale))
+            rows = preview.at_once * (1 + self.guided(preview.guidance_scale))
             return denoising.times(rows / (samples.batch_size * (1 + self.guided(samples.guidance_scale))))
         with torch.no_grad():
-            return self._solver_step(self.policy, preview.per_prompt, preview.guidance_scale)
+            return self._solver_step(self.policy, preview.at_once, preview.guidance_scale)
 
     def decoding(self) -> Cost | None:
         """The VAE decoding the largest batch that is decoded at once."""

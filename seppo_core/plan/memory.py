@@ -59,7 +59,7 @@ def memory(config: Config, costs: StepCosts, gpus: int, of_gpu: int | None = Non
         phases["reference's errors"] = (
             held | reference | gradients | {"activations": part(config, costs.reference_peak)} | sending
         )
-    samples, previews = config.reference_samples.batch_size, config.preview.per_prompt
+    samples, previews = config.reference_samples.batch_size, config.preview.at_once
     drawn: dict[str, tuple[Cost | None, int]] = {
         "generation": (costs.denoising, samples * (1 + costs.guided)),
         "previews": (costs.previewing, previews * (1 + costs.previews_guided)),

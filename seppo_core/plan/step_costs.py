@@ -102,13 +102,13 @@ class StepCosts:
     guided: bool
     """Whether reference samples take a second forward pass for classifier-free guidance."""
     previewing: Cost | None
-    """Cost of one solver step of a row of previews; None if the config names no prompts."""
+    """Cost of one solver step of a batch of previews; None if the config names no prompts."""
     previews_guided: bool
     """Whether previews take a second forward pass for classifier-free guidance."""
     decoding: Cost | None
     """Cost of the VAE decoding `decoded` items; None if nothing is decoded."""
     decoded: int
-    """Number of items that are decoded at once: a row of previews, or a batch of samples that are encoded again."""
+    """Number of items that are decoded at once: a batch of previews, or a batch of samples that are encoded again."""
     encoding: Cost
     """Cost of the VAE encoding a batch of `prepare`."""
     encoding_one: Cost

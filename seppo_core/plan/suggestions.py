@@ -75,7 +75,7 @@ def changes(gpu: Gpu, gpus: int) -> list[Change]:
         _set("loop", gradient_checkpointing=True, checkpointing_share=1.0),
         _set("loop", micro_batch_size=1),
         _set("reference_samples", batch_size=1),
-        _set("preview", per_prompt=1),
+        _set("preview", batch_size=1),
         _in_half_precision(gpu),
         _in_shards(gpu, gpus),
         _with_reference_offloaded,
@@ -157,8 +157,8 @@ def counted_again(config: Config, before: Config, costs: StepCosts) -> StepCosts
         costs = replace(costs, weights=anew.weights, steps=costs.steps | anew.steps, reference_peak=anew.reference_peak)
     shares = [
         ("denoising", config.reference_samples.batch_size / before.reference_samples.batch_size),
-        ("decoding", config.preview.per_prompt / before.preview.per_prompt),
-        ("previewing", config.preview.per_prompt / before.preview.per_prompt),
+        ("decoding", config.preview.at_once / before.preview.at_once),
+        ("previewing", config.preview.at_once / before.preview.at_once),
     ]
     for name, share in shares:
         cost = vars(costs)[name]

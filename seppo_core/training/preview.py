@@ -1,6 +1,6 @@
 """Grids of fixed prompts from fixed noise, drawn as training goes: people look before they read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,8 @@ class Preview:
     is drawn after the start has the start's samples of the same noise on its left, `with_start`.
     `conditions` are the prompts', one row each; `every` = 0 leaves only the first and the last drawing. `ledger` holds
     the files' hashes, by which a damaged one is noticed. `scored` samples of each prompt are kept for a judge; those
-    beyond `columns` are in no picture. Clips play at `fps` frames a second.
+    beyond `columns` are in no picture. Clips play at `fps` frames a second. `batch_size` samples are drawn at once, of
+    several prompts together; None draws each prompt's by themselves, `columns` at once.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Preview:
         ledger: Ledger | None = None,
         scored: int = 0,
         fps: int = FPS,
+        batch_size: int | None = None,
     ):
         self.adapter = adapter
         self.folder = folder
@@ -89,6 +91,7 @@ class Preview:
         self.ledger = ledger
         self.scored = scored
         self.fps = fps
+        self.batch_size = batch_size
 
     def due(self, update: int) -> bool:
         return self.every > 0 and update % self.every == 0
@@ -121,30 +124,27 @@ class Preview:
         Yields None after each of the solver's steps, and at last what was drawn (None without `save`). Without `save`
         it only samples, as all processes of a sharded denoiser must.
         """
-        grid, samples, broken = [], [], set()
-        for row in range(next(iter(self.condition.values())).shape[0]):
-            parts = []
-            # the grid's samples are a batch of their own, so that they are the same whatever is scored
-            for first in range(0, max(self.columns, self.scored), self.columns):
-                columns = range(first, max(self.columns, min(first + self.columns, self.scored)))
-                for latents in self._sample(denoiser, row, columns):  # noqa: B007
-                    yield None
-                with torch.no_grad():
-                    pixels = self.adapter.decode(latents).float().cpu()
-                if not is_finite(pixels):
+        drawn: dict[tuple[int, int], Tensor] = {}
+        broken = set()
+        for batch in self._batches():
+            for latents in self._sample(denoiser, batch):  # noqa: B007
+                yield None
+            with torch.no_grad():
+                pixels = self.adapter.decode(latents).float().cpu()
+            if not is_finite(pixels):
+                bad = {place for place, one in zip(batch, pixels, strict=True) if not is_finite(one)}
+                for row in sorted({row for row, _ in bad}):
                     tqdm.write(
                         f"preview of update {update}: prompt {row + 1} gives values that are not finite, drawn grey"
                     )
-                    broken |= {(row, c) for c, one in zip(columns, pixels, strict=True) if not is_finite(one)}
-                parts.append(pixels.nan_to_num(0.0))
-            grid.append(parts[0])
-            if self.scored and save:
-                samples.append(to_frames(torch.cat(parts)[: self.scored]))
+                broken |= bad
+            drawn |= zip(batch, to_frames(pixels.nan_to_num(0.0)), strict=True)
         if not save:
             # every process yields as often as the one that saves, because processes of a sharded model meet after each
             yield None
             return
-        frames = grid_frames(torch.stack(grid))
+        samples = [torch.stack([drawn[row, c] for c in range(self.scored)]) for row in self._rows if self.scored]
+        frames = tile([[drawn[row, c] for c in range(self.columns)] for row in self._rows])
         start = self._start(update) if update > 0 and self.with_start else None
         together = frames if start is None else beside(start, frames)
         stem = self.folder / f"update-{update:06d}"
@@ -154,15 +154,37 @@ class Preview:
             writer.add_image("preview", together[len(together) // 2], update, dataformats="HWC")
         yield Rendered(path, together is not frames, samples, broken)
 
-    def _sample(self, denoiser: nn.Module, row: int, columns: range) -> Iterator[Tensor]:
-        """The latents of these samples of a prompt, after each of the solver's steps."""
+    @property
+    def _rows(self) -> range:
+        """Numbers of the prompts."""
+        return range(next(iter(self.condition.values())).shape[0])
+
+    def _batches(self) -> list[list[tuple[int, int]]]:
+        """Row and column of the samples that are drawn at once, batch by batch."""
+        # the grid's samples are in batches of their own, so that they are the same whatever is scored
+        parts = range(self.columns), range(self.columns, self.scored)
+        if self.batch_size is None:
+            size, alike = self.columns, [[(row, c) for c in part] for row in self._rows for part in parts]
+        else:
+            size, alike = self.batch_size, [[(row, c) for row in self._rows for c in part] for part in parts]
+        return [one[first : first + size] for one in alike for first in range(0, len(one), size)]
+
+    def _sample(self, denoiser: nn.Module, batch: list[tuple[int, int]]) -> Iterator[Tensor]:
+        """The latents of these samples, after each of the solver's steps."""
         device = self.adapter.device
-        condition = {key: value[row : row + 1].to(device) for key, value in self.condition.items()}
-        keys = [(self.seed, purposes.PREVIEW, row, column) for column in columns]
+        rows = [row for row, _ in batch]
+        keys = [(self.seed, purposes.PREVIEW, row, column) for row, column in batch]
+        condition = {
+            # of one prompt without copies
+            key: value[rows[:1]].to(device).expand(len(rows), *value.shape[1:])
+            if len(set(rows)) == 1
+            else value[rows].to(device)
+            for key, value in self.condition.items()
+        }
         return sample_steps(
             self.adapter,
             denoiser,
-            {key: value.expand(len(columns), *value.shape[1:]) for key, value in condition.items()},
+            condition,
             noise=torch.stack([keyed_normal(self.latent_shape, *key) for key in keys]).to(device),
             steps=self.steps,
             guidance_scale=self.guidance_scale,
@@ -180,9 +202,9 @@ class Preview:
         return self._frames(path, without)
 
 
-def grid_frames(pixels: Tensor) -> Tensor:
-    """Tiles pixels (rows, columns, 3, [f], h, w) in [-1, 1] into uint8 frames (f, rows·h, columns·w, 3)."""
-    return rearrange(to_frames(pixels.flatten(0, 1)), "(r k) f h w c -> f (r h) (k w) c", r=len(pixels))
+def tile(frames: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Frames (f, h, w, 3) of rows of samples as those of one grid, (f, rows·h, columns·w, 3)."""
+    return rearrange([torch.stack(list(row)) for row in frames], "r k f h w c -> f (r h) (k w) c")
 
 
 def beside(left: Tensor, right: Tensor, gap: int = 8) -> Tensor:

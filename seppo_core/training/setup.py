@@ -278,6 +278,7 @@ def make_preview(config: Config, adapter: Adapter, folder: Path) -> Preview | No
         guidance_scale=p.guidance_scale,
         scheduler=make_scheduler(p.scheduler, adapter.scheduler),
         columns=p.per_prompt,
+        batch_size=p.batch_size,
         seed=p.seed,
         with_start=_same_preview(config, folder),
         ledger=Ledger(folder),

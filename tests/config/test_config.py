@@ -65,7 +65,7 @@ def test_values_reach_their_keys_with_their_types(tmp_path):
         ("loop: {itertions: 3}", "loop.itertions is not a key; did you mean loop.iterations?"),
         ("lop: {iterations: 3}", "lop is not a key; did you mean loop?"),
         ("loop: {lr: 3}", "loop.lr is not a key; did you mean optimizer.lr?"),
-        ("batch_size: 3", "batch_size is not a key; did you mean reference_samples.batch_size or loop.batch_size?"),
+        ("batch_size: 3", "batch_size is not a key; did you mean reference_samples.batch_size or loop.batch_size or"),
         ("tune: {zzz: 3}", "tune.zzz is not a key; tune has mode, scope, rank, alpha"),
         ("loop: {iterations: 3.5}", "loop.iterations=3.5 should be a whole number"),
         ("loop: {iterations: [1]}", "loop.iterations=[1] should be a whole number"),
@@ -254,7 +254,7 @@ def test_keys_are_pinned(schema):
         "keep_checkpoints keep_every keep_best judge judge_samples judge_column judge_places",
         "optimizer": "name fused lr betas eps weight_decay max_grad_norm schedule warmup_updates ema_decay",
         "preview": "prompts every per_prompt seed scheduler steps guidance_scale judge judge_column judge_places "
-        "judged_per_prompt",
+        "judged_per_prompt batch_size",
         "health": "window non_finite non_finite_updates winner_error winner_error_rise held_out held_out_rise margin "
         "margin_limit constant_sign sample_collapse sample_collapse_share",
         "log": "wandb",

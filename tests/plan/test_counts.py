@@ -69,6 +69,7 @@ def test_what_is_no_recipe_is_counted(monkeypatch):
         replace(config, method=replace(config.method, reference="initial")),
         replace(config, reference_samples=replace(config.reference_samples, guidance_scale=1.0)),
         replace(config, preview=replace(config.preview, per_prompt=config.preview.per_prompt + 1)),
+        replace(config, preview=replace(config.preview, batch_size=1)),
     ]
     assert all(key_of(one) == key for one in same)
     assert len({key, *map(key_of, other)}) == 1 + len(other)

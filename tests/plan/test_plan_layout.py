@@ -178,7 +178,7 @@ def test_every_phase_that_is_too_large_is_eased(config):
     allowed = (sum(memory(eased, work, 1)["training"].values()) + sum(phases["training"].values())) // 2
     fits, _ = cures(config, work, replace(GPUS["a10"], memory_gib=allowed / GIB), 1)
     assert fits.startswith("it fits A10")
-    assert "loop.gradient_checkpointing: true" in fits and "preview.per_prompt: 1" in fits
+    assert "loop.gradient_checkpointing: true" in fits and "preview.batch_size: 1" in fits
 
 
 @pytest.mark.slow
