@@ -223,6 +223,10 @@ class ReferenceSamplesConfig:
     pass in place of two. Null guides all."""
     batch_size: int = 8
     """Number of samples that a process draws at once. It changes speed and memory, not the samples."""
+    uses: int = 1
+    """Number of pairs of an iteration that each sample is used in, always with its winner and each time at another
+    timestep, other noises and another dropped caption. More than 1 draws so many times fewer samples, of any reference,
+    and the iteration goes through its winners as often, each time in a new order."""
     repeat_after: int | None = None
     """Number of epochs after which the samples of every item come again, if it is always the base that draws them;
     timesteps and noises stay new. They are kept on disk. Null draws new ones in every epoch."""
@@ -231,7 +235,7 @@ class ReferenceSamplesConfig:
     traces of the VAE."""
 
     def __post_init__(self):
-        at_least("reference_samples", self, 1, "steps", "batch_size", "repeat_after")
+        at_least("reference_samples", self, 1, "steps", "batch_size", "uses", "repeat_after")
         at_least("reference_samples", self, 0, "guidance_scale")
         interval, name = self.guidance_interval, f"reference_samples.guidance_interval={self.guidance_interval}"
         if interval is not None and not 0 <= interval[0] < interval[1] <= 1:

@@ -95,6 +95,8 @@ class Config:
             _check_kept(self)
         if self.reference_samples.repeat_after is not None:
             _check_repeated(self)
+        if self.reference_samples.uses != 1:
+            _check_used(self)
         if self.loop.sharded and self.optimizer.name != "adamw":
             raise ValueError(
                 f"optimizer.name={self.optimizer.name} does not support loop.sharded=true; use adamw, or do not shard"
@@ -151,9 +153,14 @@ class Config:
         """Number of epochs after which the reference's samples come again; None never."""
         return self.loop.reference_draws or self.reference_samples.repeat_after
 
+    @property
+    def generated(self) -> int:
+        """Number of samples that an iteration draws: those of the reference, and those that loop.judge scores."""
+        return self.loop.generated(self.method.spec, self.reference_samples.uses)
+
     def _check_judged(self) -> None:
         solver = self.reference_samples.scheduler
-        if self.method.noise == "tracked" and solver in NOISY_SCHEDULERS and self.loop.generated(self.method.spec):
+        if self.method.noise == "tracked" and solver in NOISY_SCHEDULERS and self.generated:
             raise ValueError(
                 f"method.noise=tracked needs samples that one noise gives, and reference_samples.scheduler={solver} "
                 "draws more between its steps; use ddim, euler or dpm++"
@@ -256,6 +263,33 @@ def _check_repeated(config: Config) -> None:
         if holds:
             name = f"reference_samples.repeat_after={config.reference_samples.repeat_after}"
             raise ValueError(f"{name} lets own samples come again, and {reason}; {cure}")
+
+
+def _check_used(config: Config) -> None:
+    """Raises ValueError if one sample of the reference cannot serve several pairs of its iteration."""
+    method, loop, samples = config.method, config.loop, config.reference_samples
+    uses, name = samples.uses, f"reference_samples.uses={samples.uses}"
+    cures = {
+        f"method.name={method.name} draws none": (method.spec.counterpart != "generated", "leave it out"),
+        f"loop.judge={loop.judge} chooses a winner for every pair anew": (loop.judge is not None, "leave it out"),
+        f"loop.reference_draws={loop.reference_draws} lets them come again with all of their draws": (
+            loop.reference_draws is not None, "leave one of them out",
+        ),
+        f"reference_samples.repeat_after={samples.repeat_after} lets them come again in later epochs": (
+            samples.repeat_after is not None, "leave one of them out",
+        ),
+    }  # fmt: skip
+    for reason, (holds, cure) in cures.items():
+        if holds:
+            raise ValueError(f"{name} uses each own sample in several pairs of an iteration, and {reason}; {cure}")
+    size = loop.updates_per_iteration * loop.batch_size
+    if size % uses:
+        least = next(count for count in range(min(uses, size), 0, -1) if size % count == 0)
+        raise ValueError(
+            f"{name} does not divide the {size} pairs of an iteration (loop.updates_per_iteration="
+            f"{loop.updates_per_iteration} x loop.batch_size={loop.batch_size}), so that not all samples would be met "
+            f"as often; use {least}, or make loop.updates_per_iteration a multiple of {uses}"
+        )
 
 
 def _check_offload(config: Config) -> None:

@@ -27,7 +27,8 @@ class LoopConfig:
     iterations: int = 7
     """Number of iterations; each draws a reference."""
     updates_per_iteration: int = 30
-    """Number of optimiser updates in each iteration; every pair is used once."""
+    """Number of optimiser updates in each iteration; every pair is used once, or as
+    often as reference_samples.uses says."""
     batch_size: int = 2048
     """Number of pairs in an update, over all processes and accumulation steps."""
     micro_batch_size: int = 1
@@ -94,10 +95,11 @@ class LoopConfig:
         each = self.judge_samples if method.pairs_candidates else 1
         return 0 if self.judge is None else self.updates_per_iteration * self.batch_size * each
 
-    def generated(self, method: MethodSpec) -> int:
-        """Number of samples that an iteration draws: those that are judged, and those of the reference."""
+    def generated(self, method: MethodSpec, uses: int) -> int:
+        """Number of samples that an iteration draws: those that are judged, and those of the reference, each of which
+        is used in so many pairs."""
         counterparts = self.updates_per_iteration * self.batch_size if method.counterpart == "generated" else 0
-        return counterparts + self.candidates(method)
+        return counterparts // uses + self.candidates(method)
 
     def drawn(self, items: int | None, epochs: int | None) -> int:
         """Number of training positions whose draws are new, if those of `items` come again after so many epochs; all

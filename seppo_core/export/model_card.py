@@ -78,12 +78,14 @@ def model_card(config: Config, adapter: Adapter, kind: str, checkpoint: str, for
 
 
 def _settings(config: Config) -> dict[str, Any]:
+    uses = config.reference_samples.uses
     m, tune, loop, optimizer, data = config.method, config.tune, config.loop, config.optimizer, config.data
     return {
         "method": f"{m.name} ({m.spec.source})",
         **{key: value for key, value in plain(m).items() if key not in ("name", "reference", "pool_window")},
         "reference": m.strategy if m.pool_window is None else f"{m.strategy} of the newest {m.pool_window}",
         "counterpart": m.spec.counterpart,
+        "pairs of each own sample": uses if uses > 1 else None,
         "winners chosen by": None if loop.judge is None else f"{loop.judge}, {loop.judge_samples} samples a caption",
         "trained": f"{tune.mode}, {tune.scope}" + (f", rank {tune.rank}" if tune.mode == "lora" else ""),
         "iterations x updates x batch": f"{loop.iterations} x {loop.updates_per_iteration} x {loop.batch_size}",

@@ -30,7 +30,7 @@ IRRELEVANT = {
         "stride", "reader",
     ),
     "method": ("beta", "reference", "pool_window"),
-    "reference_samples": ("guidance_interval", "repeat_after"),
+    "reference_samples": ("guidance_interval", "repeat_after", "uses"),
     "loop": (
         "iterations", "updates_per_iteration", "batch_size", "sharded", "context_parallel", "validate_every",
         "validate_items", "checkpoint_every", "keep_checkpoints", "keep_every", "keep_best", "offload_activations",

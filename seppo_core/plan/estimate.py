@@ -117,14 +117,14 @@ def _host(config: Config, costs: StepCosts) -> int:
 def _counts(config: Config, costs: StepCosts, items: int | None) -> Counts:
     loop, spec = config.loop, config.method.spec
     updates = loop.iterations * loop.updates_per_iteration
-    generated, drawn = loop.generated(spec), loop.drawn(items, loop.reference_draws)
+    generated, drawn = config.generated, loop.drawn(items, loop.reference_draws)
     # samples that a judge scores are never kept
     steps = costs.calls // (1 + costs.guided)
     calls = steps + round(steps * config.reference_samples.guided_share(steps)) if costs.guided and steps else steps
     in_all = generated * loop.iterations if config.sample_epochs is None else samples_held(config, items)
     return Counts(
         updates, loop.iterations, loop.batch_size, updates * loop.batch_size, generated, in_all,
-        calls, loop.candidates(spec), drawn,
+        calls, loop.candidates(spec), drawn, config.reference_samples.uses,
     )  # fmt: skip
 
 

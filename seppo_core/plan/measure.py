@@ -105,7 +105,7 @@ class _Meter:
         self.calls = self._calls()
         parts = build_model(config, adapter)
         self.method, self.noise_path, self.policy = parts.method, parts.noise_path, adapter.denoiser
-        self.generates = config.loop.generated(self.method.spec) > 0
+        self.generates = config.generated > 0
         self.reference = make_reference(self.policy) if config.holds_reference else None
         if config.refers_to_base:
             start = {name: torch.zeros(()).expand(p.shape) for name, p in trainable_parameters(self.policy).items()}
@@ -196,7 +196,7 @@ class _Meter:
 
     def _calls(self) -> int:
         samples = self.config.reference_samples
-        if not self.config.loop.generated(self.config.method.spec):
+        if not self.config.generated:
             return 0
         scheduler = deepcopy(make_scheduler(samples.scheduler, self.adapter.scheduler))
         # some solvers, PNDM among them, add warm-up steps

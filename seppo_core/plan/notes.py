@@ -100,7 +100,10 @@ def remarks(
     if plan.items is not None:
         mean = uses(config, plan.items)
         used = f"every winner is used {mean:,.1f} times on average"
-        notes.append(often(config, plan.items) or (used if mean >= 1 else f"{mean:.0%} of the winners are used"))
+        # an iteration that uses a sample again uses its winner again
+        times = plan.counts.uses
+        few = f"{mean / times:.0%} of the winners are used" + (f", each {times} times" if times > 1 else "")
+        notes.append(often(config, plan.items) or (used if mean >= times else few))
     notes += [*_kept(config, plan), *of_sizes(config, sizes), *_measured(config)]
     if config.model.lora is not None:
         notes.append(f"model.lora={config.model.lora} is not read; the plan assumes a LoRA of rank tune.rank")
@@ -108,7 +111,10 @@ def remarks(
 
 
 def _kept(config: Config, plan: Plan) -> list[str]:
-    """How often what is kept is met again, or why keeping saves nothing."""
+    """How often what is drawn once is met, or why keeping it saves nothing."""
+    if (times := plan.counts.uses) > 1:
+        name = f"reference_samples.uses={times}"
+        return [f"{name}: an own sample is met {times} times in its iteration; docs/memory.md says what that may cost"]
     draws, samples = config.loop.reference_draws, config.reference_samples.repeat_after
     name = f"loop.reference_draws={draws}" if samples is None else f"reference_samples.repeat_after={samples}"
     new = plan.counts.drawn if samples is None else plan.counts.generated

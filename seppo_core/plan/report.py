@@ -95,8 +95,9 @@ def _work(plan: Plan) -> list[str]:
         _row("FLOPs per update", flops(f.update), _share_of_reference(plan)),
     ]
     if c.generated:
+        used = "" if c.uses == 1 else f", each used {c.uses} times"
         lines += [
-            _row(f"{_samples(plan)} per iteration", f"{c.generated_per_iteration:,}", f"{c.generated:,} in all"),
+            _row(f"{_samples(plan)} per iteration", f"{c.generated_per_iteration:,}", f"{c.generated:,} in all{used}"),
             _row("of these, scored by loop.judge", f"{c.judged_per_iteration:,}") if c.judged_per_iteration else "",
             _row("forward passes per sample", f"{c.calls}", "steps, and guidance's second pass"),
             _row(f"FLOPs per {_samples(plan)[:-1]}", flops(f.generated_sample)),

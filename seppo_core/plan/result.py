@@ -32,6 +32,8 @@ class Counts:
     """Of those generated, samples of the policy that loop.judge scores."""
     drawn: int = 0
     """Of the trained samples, those with draws of their own; the others repeat them (loop.reference_draws)."""
+    uses: int = 1
+    """Pairs of an iteration that each generated sample serves (reference_samples.uses)."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def samples_held(config: Config, items: int | None) -> int:
     loop, spec = config.loop, config.method.spec
     if config.sample_epochs is not None:
         return loop.drawn(items, config.sample_epochs) if spec.counterpart == "generated" else 0
-    return loop.generated(spec) - loop.candidates(spec)
+    return config.generated - loop.candidates(spec)
 
 
 def errors_held(config: Config, items: int | None) -> int:

@@ -116,8 +116,8 @@ class RunRecorder(AbstractContextManager):
             wandb = None if project is None else WeightsAndBiases(project, folder, plain(config))
             self._log = self._stack.enter_context(RunLog(folder, done, wandb))
             events.add("started", update=done, process=os.getpid(), **({} if drawn is None else {"drawn": drawn}))
-        samples, updates = loop.generated(method.spec), loop.updates_per_iteration
-        self._pace = TimeLeft(loop.iterations * updates, updates, samples, drawn)
+        updates = loop.updates_per_iteration
+        self._pace = TimeLeft(loop.iterations * updates, updates, config.generated, drawn)
         self._display = UpdateDisplay(self._pace, done, description=f"{method.name} on {folder.name}", visible=is_main)
         self._stack.callback(self._display.close)
 

@@ -88,7 +88,7 @@ def read_status(folder: Path) -> Status:
     size, per_iteration = loop["batch_size"], loop["updates_per_iteration"]
     total = loop["iterations"] * per_iteration
     judged = _section(LoopConfig, loop)
-    samples = judged.generated(method.spec)
+    samples = judged.generated(method.spec, sampled.get("uses", 1))
     metrics, events, previews = read_metrics(folder), read_events(folder), read_previews(folder)
     update = metrics[-1]["update"] if metrics else 0
     starts = [event for event in events if event["event"] == "started"]

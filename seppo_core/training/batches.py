@@ -18,6 +18,7 @@ from seppo_core.io.rng import NEWEST, Draws, keyed_stream
 from seppo_core.methods.step import Batch, Held
 from seppo_core.models.noise_path import NoisePath
 from seppo_core.training.judged import Judged
+from seppo_core.training.meetings import Meetings
 from seppo_core.training.sample_buffer import SampleBuffer
 
 Tracked = Callable[[Sequence[int], Sequence[int], Sequence[bool], Judged | None, bool], tuple[Tensor, Tensor]]
@@ -199,6 +200,8 @@ class BatchMaker:
     """Number of epochs after which all draws of an item come again; None never."""
     sample_repeats: int | None = None
     """The same of the samples in the buffer alone."""
+    meetings: Meetings | None = None
+    """Which sample each position meets; None if each meets its own."""
     draws: Draws = NEWEST
 
     def make(
@@ -224,14 +227,15 @@ class BatchMaker:
         """The batch of training `positions`.
 
         Winner and counterpart share the timestep, the flip and whether their caption is dropped. With a buffer, the
-        counterpart is the sample generated for the position that the draws are of. Winners and losers are those of
-        `judged` if that is given. With `held` the batch has the reference's errors.
+        counterpart is the sample that the position meets, and the winner is the one that it was generated for. Winners
+        and losers are those of `judged` if that is given. With `held` the batch has the reference's errors.
         """
         positions = [self.order.source(position, self.repeats) for position in positions]
+        met = positions if self.meetings is None else [self.meetings.sample(position) for position in positions]
         # a sample comes again with the caption that it is of
-        sampled = [self.order.source(position, self.sample_repeats) for position in positions]
+        sampled = [self.order.source(position, self.sample_repeats) for position in met]
         keys = [divmod(position, self.batch_size) for position in positions]
-        items = [self.order.item(position) for position in positions]
+        items = [self.order.item(position) for position in met]
         draws = [self._draw(*key, pair=self.losers or buffer is not None) for key in keys]
         moved = lambda value: onto(value, device)  # noqa: E731
         stack = lambda name: moved(torch.stack([draw[name] for draw in draws]))  # noqa: E731

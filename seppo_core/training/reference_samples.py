@@ -54,7 +54,8 @@ class ReferenceSampler:
     def about(self, snapshot: str) -> str:
         """A hash of all that samples at one position depend on; `snapshot` is that of the reference's weights."""
         settings = vars(self.settings) | {"batch_size": None}
-        del settings["repeat_after"]
+        # these decide how often a sample is met
+        del settings["repeat_after"], settings["uses"]
         if self.settings.guidance_interval is None:
             # a key that came later than hashes of samples that lie in runs
             del settings["guidance_interval"]

@@ -126,7 +126,7 @@ def build(config: Config, load: Load, accept_changes: tuple[str, ...] = (), medi
         ranks.run_on_main(lambda: check_base(config, cache, adapter, accept_changes))
         method = make_method(config.method)
         noise_path = with_method(adapter.path, method)
-        if config.loop.generated(method.spec):
+        if config.generated:
             # refused now, and not at the first sample
             make_scheduler(config.reference_samples.scheduler, adapter.scheduler)
         _check_latents(config, cache, adapter)

@@ -23,7 +23,7 @@ from seppo_core.training.reference_samples import ReferenceSampler
 @dataclass(frozen=True, kw_only=True)
 class TrackedNoise:
     """Makes the noises of pairs again. `samples` draws the reference's own samples, `candidates` those that a judge
-    chose among; `per_iteration` is the number of training positions of an iteration."""
+    chose among; `per_iteration` is the number of own samples of an iteration."""
 
     cache: WinnerCache
     samples: ReferenceSampler
@@ -66,8 +66,8 @@ def tracked_noise(
     config: Config, cache: WinnerCache, samples: ReferenceSampler, judged: JudgedSamples | None
 ) -> Tracked:
     """What makes the noises of a run's pairs again. ValueError if they cannot be known."""
-    spec, loop = config.method.spec, config.loop
-    if loop.generated(spec) and adds_noise(make_scheduler(samples.settings.scheduler, samples.adapter.scheduler)):
+    loop = config.loop
+    if config.generated and adds_noise(make_scheduler(samples.settings.scheduler, samples.adapter.scheduler)):
         solver = type(samples.adapter.scheduler).__name__
         raise ValueError(
             f"method.noise=tracked needs samples that one noise gives, and the base's {solver} draws more between its "
@@ -75,5 +75,5 @@ def tracked_noise(
         )
     return TrackedNoise(
         cache=cache, samples=samples, candidates=samples if judged is None else judged.samples.sampler,
-        per_iteration=loop.updates_per_iteration * loop.batch_size,
+        per_iteration=loop.updates_per_iteration * loop.batch_size // config.reference_samples.uses,
     ).pair  # fmt: skip

@@ -91,7 +91,7 @@ class Trainer:
             posterior=data.posterior, draws=config.draws,
         )  # fmt: skip
         self.samples = ReferenceSamples(
-            folder / BUFFER, self.layout, sampler, size=loop.updates_per_iteration * loop.batch_size,
+            folder / BUFFER, self.layout, sampler, size=loop.updates_per_iteration * loop.batch_size // s.uses,
             chunk=s.batch_size, kept=self.drawn,
         )  # fmt: skip
         self.judged = judged_samples(parts, self.layout, sampler) if loop.judge is not None else None

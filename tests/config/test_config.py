@@ -246,7 +246,7 @@ def test_keys_are_pinned(schema):
         "caption_dropout posterior validation validation_cache encode_batch_size vae_tiling cache_dtype "
         "max_rejected_share" + " frames sampling stride reader" * video,
         "method": "name min_snr_gamma timestep_density timestep_shift",
-        "reference_samples": "scheduler steps guidance_scale guidance_interval batch_size repeat_after reencode",
+        "reference_samples": "scheduler steps guidance_scale guidance_interval batch_size uses repeat_after reencode",
         "tune": "mode scope rank alpha",
         "loop": "iterations updates_per_iteration batch_size micro_batch_size mixed_precision sharded "
         "context_parallel offload_reference gradient_checkpointing checkpointing_share offload_activations "

@@ -88,6 +88,23 @@ def test_samples_alone_that_come_again(recipe):
     assert (plan.disk.samples, plan.disk.errors) == (2000 * 4 * 64 * 64 * 4, 0)
 
 
+def test_samples_that_serve_several_pairs(recipe):
+    live = planned(recipe, None, items=ITEMS)
+    config = replace(recipe, reference_samples=replace(recipe.reference_samples, uses=4))
+    plan = planned(config, None, items=ITEMS)
+    assert (plan.counts.generated_per_iteration, plan.counts.generated) == (20 * 64 // 4, 7680 // 4)
+    assert (plan.counts.drawn, plan.counts.calls) == (7680, live.counts.calls)
+    assert plan.flops.training == live.flops.training
+    assert 4 * plan.flops.generation == live.flops.generation
+    assert 4 * plan.hours.generation == pytest.approx(live.hours.generation)
+    # those of one iteration, float32
+    assert plan.disk.samples == run_bytes(config, [], 4 * 64 * 64 * 4)["reference samples"] == 320 * 4 * 64 * 64 * 4
+    assert any("uses=4: an own sample is met 4 times in its iteration" in note for note in plan.notes)
+    assert "1,920 in all, each used 4 times" in as_text(plan) and "each used" not in as_text(live)
+    few = planned(config, None, items=4 * ITEMS)
+    assert "48% of the winners are used, each 4 times" in few.notes
+
+
 def test_steps_without_guidance_take_one_pass(recipe):
     whole = planned(recipe, None, items=ITEMS)
     samples = replace(recipe.reference_samples, guidance_interval=(0.2, 0.7))

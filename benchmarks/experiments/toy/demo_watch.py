@@ -40,7 +40,7 @@ def watch_training(folder: Path, schema: type[Config]) -> Watch:
         iteration, inside = divmod(done, loop.updates_per_iteration)
         if config.method.spec.counterpart != "generated" or iteration == loop.iterations:
             return Step("update", done, total, done / total)
-        size, filled, note = loop.updates_per_iteration * loop.batch_size, 1.0, ""
+        size, filled, note = config.generated, 1.0, ""
         if inside == 0:
             chunks = len(list((folder / "buffer").glob(f"iteration-{iteration:04d}-by-*/samples-*.safetensors")))
             there = min(size, chunks * drawing.batch_size)
