@@ -1,4 +1,4 @@
-"""`python -m benchmarks cheaper`: what draws that come again, and other solver steps and guidance, cost and do.
+"""`python -m benchmarks cheaper`: what samples that are used again, and other steps and guidance, cost and do.
 
 Each variant is an arm of the comparison with one option more, at the settings that the comparison chose for the arm;
 runs of one seed share data, order and draws, and are paired prompt by prompt.
@@ -22,17 +22,24 @@ from benchmarks.experiments.toy.results import over_runs
 from seppo_core.io.atomic import save_json
 from seppo_core.report.provenance import provenance
 
-SETTINGS: dict[str, Setting] = {"indicator_initial": (1e-3, 1.0, None), "dpo_sft": (1e-3, 10.0, 3.0)}
-"""Learning rate, beta and weight of the winner term, as tuning for the comparison found them."""
+SETTINGS: dict[str, Setting] = {
+    "indicator_initial": (1e-3, 1.0, None),
+    "seppo_latest": (1e-3, 10.0, None),
+    "dpo_sft": (1e-3, 10.0, 3.0),
+}
+"""Learning rate, beta and weight of the winner term, as tuning for the comparison found them, of `seppo_latest`
+those of `seppo`."""
 AS_IT_IS = "as it is"
 DRAWS = {f"draws {count}": ("--loop.reference_draws", str(count)) for count in (1, 4, 16)}
 SAMPLES = {f"samples {count}": ("--reference_samples.repeat_after", str(count)) for count in (1, 4)}
+USES = {f"uses {count}": ("--reference_samples.uses", str(count)) for count in (2, 4)}
 STEPS = {f"steps {count}": ("--reference_samples.steps", str(count)) for count in (4, 10, 20, 50)}
 STEPS["dpm++ 20"] = (*STEPS["steps 20"], "--reference_samples.scheduler", "dpm++")
 GUIDED = ("--reference_samples.guidance_scale", "3")
 GUIDANCE = {"guided": GUIDED, "guided inside": (*GUIDED, "--reference_samples.guidance_interval", "[0.2, 0.7]")}
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "indicator_initial": {AS_IT_IS: (), **DRAWS, **SAMPLES, **STEPS, **GUIDANCE},
+    "indicator_initial": {AS_IT_IS: (), **DRAWS, **SAMPLES, **USES, **STEPS, **GUIDANCE},
+    "seppo_latest": {AS_IT_IS: (), **USES},
     "dpo_sft": {AS_IT_IS: (), **DRAWS},
 }
 """Further options by arm; of the arm as it is, samples take 8 steps without guidance and every epoch has draws of its
