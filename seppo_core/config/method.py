@@ -224,9 +224,9 @@ class ReferenceSamplesConfig:
     batch_size: int = 8
     """Number of samples that a process draws at once. It changes speed and memory, not the samples."""
     uses: int = 1
-    """Number of pairs of an iteration that each sample is used in, always with its winner and each time at another
-    timestep, other noises and another dropped caption. More than 1 draws so many times fewer samples, of any reference,
-    and the iteration goes through its winners as often, each time in a new order."""
+    """Number of pairs of an iteration that each sample is used in, always with its winner and each time at a new
+    timestep and new noises. More than 1 draws so many times fewer samples, of whatever reference; the iteration goes
+    through its winners as often, each time in a new order."""
     repeat_after: int | None = None
     """Number of epochs after which the samples of every item come again, if it is always the base that draws them;
     timesteps and noises stay new. They are kept on disk. Null draws new ones in every epoch."""

@@ -85,7 +85,7 @@ def test_errors_and_gradients_equal_those_of_one_process(bases, tmp_path, row: F
             assert a[key] == pytest.approx(b[key], rel=1e-4), (a["update"], key)
 
 
-def whole_run(bases, root, mode: str) -> Config:  # noqa: F811
+def whole_run(bases, root, mode: str, uses: int = 1) -> Config:  # noqa: F811
     """One with all that processes share: held-out items, judged previews, an average, an odd number of chunks."""
     write_winners(root / "winners", WAN)
     config = config_of(base_of(bases, WAN), root, WAN, mode)
@@ -95,7 +95,7 @@ def whole_run(bases, root, mode: str) -> Config:  # noqa: F811
         loop=replace(config.loop, batch_size=4, validate_every=2, checkpoint_every=2, keep_best=True),
         optimizer=OptimizerConfig(lr=1e-3, ema_decay=0.9),
         preview=judged(every=1, per_prompt=1, steps=2),
-        reference_samples=replace(config.reference_samples, batch_size=3),
+        reference_samples=replace(config.reference_samples, batch_size=3, uses=uses),
     )
     commands_of(WAN).prepare(config)
     return config
@@ -121,7 +121,9 @@ CASES = [("lora", 2, False), ("full", 2, False), ("lora", 4, False), ("full", 4,
 @pytest.mark.parametrize(("mode", "processes", "sharded"), CASES)
 def test_a_run_equals_one_of_one_process_and_goes_on_as_either(bases, tmp_path, mode, processes, sharded):  # noqa: F811
     """On 4 processes there are two groups, each with an item of its own."""
-    one = replace(whole_run(bases, tmp_path, mode), run=str(tmp_path / "one"))
+    # and there a sample serves two pairs
+    uses = 2 if processes == 4 else 1
+    one = replace(whole_run(bases, tmp_path, mode, uses), run=str(tmp_path / "one"))
     commands_of(WAN).train(one)
     several = split(replace(one, run=str(tmp_path / "several")), sharded=sharded)
     trained(several, processes, tmp_path / "several.yaml")
