@@ -85,7 +85,8 @@ def check_cached(config: Config, request: Request) -> None:
 def check_prompts(request: SampleRequest | RankRequest | CompareRequest) -> None:
     """Raises ValueError or FileNotFoundError where a text is given as a file of prompts, or the reverse."""
     for prompt in request.prompts:
-        if is_there(prompt):
+        # a folder may bear the name of what is to be drawn
+        if is_there(prompt) and Path(prompt).is_file():
             raise ValueError(f"--prompts {prompt} is a file; read its lines with --prompt_file {prompt}")
     path = request.prompt_file
     if path and not is_there(path):

@@ -166,9 +166,14 @@ def test_refuses_in_one_line(config, calls, capsys, argv, expected):
         ("sample", ["--run", "q"], "run=q is not a folder; run `train` with the same config first"),
         ("sample", ["--run", "q", "--checkpoint", "base"], None),
         ("sample", ["--prompt_file", "x.yam"], "--prompt_file x.yam does not exist; did you mean x.yaml?"),
+        ("sample", ["--run", "q", "--checkpoint", "base", "--prompts", "a fox", "x.yaml"],
+         "--prompts x.yaml is a file"),
+        ("rank", ["--run", "q", "--checkpoint", "base", "--judge", "m:f", "--prompts", "x.yaml"],
+         "--prompts x.yaml is a file; read its lines with --prompt_file x.yaml"),
+        ("rank", ["--run", "q", "--checkpoint", "base", "--judge", "m:f", "--prompts", "cc"], None),
         ("export", ["--run", "q"], "run=q is not a folder"),
     ],
-)
+)  # fmt: skip
 def test_checks_the_paths_that_a_command_reads(config, calls, capsys, command, options, expected):
     if expected is None:
         assert image(command, config, *options) == 0
