@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main as benchmarks_main
+from benchmarks.experiments.toy import main as toy
+from benchmarks.experiments.toy import queue
 from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.folder import Paths, read_result, read_spec
 from benchmarks.experiments.toy.main import write_report
@@ -81,21 +83,26 @@ def test_markdown_marks_what_is_missing(tmp_path):
 
 
 def test_report_is_versioned_and_its_page_stands_alone(tmp_path, capsys):
-    plan, paths = small_plan(regimes=("mixture", "few")), Paths(tmp_path)
+    plan, paths = small_plan(regimes=("mixture", "few")), Paths(tmp_path, tmp_path / "store")
     write_all(paths, plan)
-    assert write_report(plan, paths, tmp_path, True, 1.0) == 0
-    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    kept, shown = paths.store / "image_regimes.json", tmp_path / "regimes"
+    # no data have been written here, and the report before said what they scored
+    kept.write_text(json.dumps({"data": {"winners": 0.8}}), encoding="utf-8")
+    assert write_report(plan, paths, shown, True, 1.0) == 0
+    report = json.loads((shown / "report.json").read_text(encoding="utf-8"))
     assert (report["format"], report["kind"], report["partial"]) == (1, "seppo-toy-report", True)
     seppo = next(row for row in report["rows"] if row["arm"] == "seppo" and row["regime"] == "mixture")
     assert seppo["seeds"] == [1, 2, 3] and len(seppo["mean"]) == 3 and seppo["anchor"]["precision"][0] == 0.5
-    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    page = (shown / "index.html").read_text(encoding="utf-8")
     assert "http" not in page.replace("http-equiv", "") and "<svg" in page and held_out("image")[0] in page
-    assert (tmp_path / "report.md").read_text(encoding="utf-8") in capsys.readouterr().out
+    assert (shown / "report.md").read_text(encoding="utf-8") in capsys.readouterr().out
+    assert not (tmp_path / "report.json").exists()
 
 
 def test_mistakes_on_the_command_line(capsys):
     for wrong in (["--only", "sftt"], ["--jobs", "0"], ["--budget", "-1"], ["--modality", "sound"]):
         with pytest.raises(SystemExit) as stop:
+    assert report["data"] == {"winners": 0.8} and json.loads(kept.read_text(encoding="utf-8")) == report
             benchmarks_main(["toy", *wrong])
         assert stop.value.code == 2
 
@@ -172,3 +179,32 @@ def test_regimes_are_published_a_row_each(tmp_path):
 def test_a_tier_is_of_one_modality(capsys):
     assert benchmarks_main(["toy", "--tier", "C", "--modality", "image", "--budget", "0"]) == 1
     assert "tier C is of video; leave --modality image out" in capsys.readouterr().err
+
+
+def test_all_queues_run_one_after_the_other_and_say_what_is_left(tmp_path, capsys, monkeypatch):
+    begun = []
+
+    def run(asked):
+        begun.append((asked.tier, asked.regimes, asked.pages, asked.budget))
+        if asked.tier == "C":
+            raise toy.TaskFailed("the data of clips ended with status 1")
+        return 0
+
+    monkeypatch.setattr(toy, "_run", run)
+    # counting the cells of all reads every config some hundred times
+    monkeypatch.setattr(queue, "left", lambda plan, paths: (len(plan.chosen(plan.regimes[0])), 60.0))
+    where = ["--out", str(tmp_path), "--store", str(tmp_path / "store")]
+    assert benchmarks_main(["toy", "--all", "--budget", "0", *where]) == 1
+    assert begun == [(None, False, "", 0), ("C", False, "clips", 0), ("D", False, "", 0), (None, True, "regimes", 0)]
+    told = capsys.readouterr()
+    assert "toy: clips, tier C: the data of clips ended with status 1" in told.err
+    lines = told.out.splitlines()[-4:]
+    assert [line.partition(":")[0] for line in lines] == list(toy.QUEUES)
+    assert lines[1:3] == [f"{name}: {count} cells left, about 0:30 with --jobs 2"
+                          for name, count in (("clips, tier C", 5), ("larger base, tier D", 3))]  # fmt: skip
+    # Ctrl-C ends them all, and what is left is said nevertheless
+    monkeypatch.setattr(toy, "_run", lambda asked: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert benchmarks_main(["toy", "--all", *where]) == 130
+    assert capsys.readouterr().out.splitlines()[-1].startswith("regimes: ")
+    assert benchmarks_main(["toy", "--all", "--tier", "C"]) == 1
+    assert "--all runs every queue as it is; leave --tier out" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from wherever it was stopped. A table of what is there is always printed; one th
 """
 EPILOG = """\
   python -m benchmarks toy                             the arms that decide, then the others; hours of two cores
+  python -m benchmarks toy --all                       that, then --tier C, --tier D and --regimes: whatever is left
   python -m benchmarks toy --tier A                    the arms that decide alone
   python -m benchmarks toy --tier C                    five of them on clips
   python -m benchmarks toy --tier D                    three of them from a larger base, which is trained first
@@ -35,12 +36,20 @@ EPILOG = """\
   python -m benchmarks toy --regimes                   draws of the mixture as data: few, weak, longer, a strong base
 """
 
+QUEUES = {
+    "images, tiers A and B": {},
+    "clips, tier C": {"tier": "C", "pages": "clips"},
+    "larger base, tier D": {"tier": "D"},
+    "regimes": {"regimes": True, "pages": "regimes"},
+}
+"""What `--all` runs, one after the other. `pages` is the folder of a report that would otherwise lie over another."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 however the arms compare, 1 if a cell failed, 2 for a mistake on the command line."""
-    asked = _parser().parse_args(argv)
+    asked = _parser().parse_args(argv, argparse.Namespace(pages=""))
     try:
-        return _run(asked)
+        return _run_all(asked) if asked.all else _run(asked)
     except (TaskFailed, ValueError, OSError) as error:
         print(f"toy: {error}", file=sys.stderr)
         return 1
@@ -49,11 +58,58 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def _run_all(asked: argparse.Namespace) -> int:
+    """Every queue, whatever becomes of the one before; says of each what is left, also when it is stopped."""
+    given = [name for name in ("tier", "modality", "only", "regimes", "scale") if getattr(asked, name)]
+    if given:
+        raise ValueError(f"--all runs every queue as it is; leave --{given[0]} out")
+    started = time.monotonic()
+    status = 0
+    try:
+        for name, options in QUEUES.items():
+            print(f"\n== {name}", flush=True)
+            spent = (time.monotonic() - started) / 60
+            budget = None if asked.budget is None else max(0.0, asked.budget - spent)
+            try:
+                status = max(status, _run(argparse.Namespace(**vars(asked) | options | {"budget": budget})))
+            except (TaskFailed, ValueError, OSError) as error:
+                print(f"toy: {name}: {error}", file=sys.stderr)
+                status = 1
+    finally:
+        print("\n" + "\n".join(_left(name, asked, options) for name, options in QUEUES.items()), flush=True)
+    return status
+
+
+def _left(name: str, asked: argparse.Namespace, options: dict) -> str:
+    """What is left of a queue, as a line."""
+    from benchmarks.experiments.toy.queue import left
+
+    plan, paths, _ = _planned(argparse.Namespace(**vars(asked) | options))
+    count, seconds = left(plan, paths)
+    expected = f"{count} cells left, about {clock(seconds / asked.jobs)} with --jobs {asked.jobs}"
+    return f"{name}: {expected if count else 'nothing left'}"
+
+
 def _run(asked: argparse.Namespace) -> int:
     # imported late: all of this needs numpy and torch, and a mistake in the call should be told before they load
     from benchmarks.experiments.toy.folder import Paths
     from benchmarks.experiments.toy.queue import forget_failures
     from benchmarks.experiments.toy.sweep import PRELOAD, sweep
+
+    plan, paths, shown = _planned(asked)
+    out, store = shown.resolve(), None if asked.afresh else asked.store.resolve()
+    if asked.retry:
+        forget_failures(Paths(out))
+    budget = None if asked.budget is None else 60 * asked.budget
+    started = time.monotonic()
+    done = sweep(plan, paths, Launcher(ROOT, PRELOAD), jobs=asked.jobs, budget=budget)
+    elapsed = round(time.monotonic() - started, 1)
+    return write_report(plan, Paths(out, store), shown / asked.pages, done, elapsed, asked.publish)
+
+
+def _planned(asked: argparse.Namespace):
+    """The cells that are asked for, where they lie, and the folder of that as it was named."""
+    from benchmarks.experiments.toy.folder import Paths
 
     modality = asked.modality or MODALITIES.get(asked.tier, "image")
     if asked.tier and modality != MODALITIES[asked.tier]:
@@ -70,13 +126,7 @@ def _run(asked: argparse.Namespace) -> int:
     out, store = shown.resolve(), None if asked.afresh else asked.store.resolve()
     # relative where it lies inside the checkout, where all processes run, so that folders can move
     paths = Paths(*(path.relative_to(ROOT) if path and path.is_relative_to(ROOT) else path for path in (out, store)))
-    if asked.retry:
-        forget_failures(Paths(out))
-    budget = None if asked.budget is None else 60 * asked.budget
-    started = time.monotonic()
-    done = sweep(plan, paths, Launcher(ROOT, PRELOAD), jobs=asked.jobs, budget=budget)
-    elapsed = round(time.monotonic() - started, 1)
-    return write_report(plan, Paths(out, store), shown, done, elapsed, asked.publish)
+    return plan, paths, shown
 
 
 def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, publishing: bool = False) -> int:
@@ -92,8 +142,12 @@ def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, pub
 
     table = load_table(plan, paths)
     own = all(REGIMES[name].own for name in plan.regimes)
-    marker = paths.data(plan.modality) / ("own.json" if own else "data.json")
-    scores = json.loads(marker.read_text(encoding="utf-8"))["scores"] if marker.is_file() else {}
+    name = plan.modality if plan.regimes == ("own",) else f"{plan.modality}_{plan.regimes[0] if own else 'regimes'}"
+    kept = [] if paths.store is None else [paths.store / f"{name}.json"]
+    # where no data have been written the last report says what they scored
+    written = paths.data(plan.modality) / ("own.json" if own else "data.json")
+    held = [(written, "scores"), *((path, "data") for path in kept)]
+    scores = next((json.loads(path.read_text(encoding="utf-8"))[key] for path, key in held if path.is_file()), {})
     origin = {**provenance(), "elapsed_seconds": elapsed}
     report = {
         "format": FORMAT, "kind": KIND, "modality": plan.modality, "partial": table.is_partial or not done,
@@ -104,13 +158,11 @@ def write_report(plan: Plan, paths, shown: Path, done: bool, elapsed: float, pub
         "provenance": origin,
     }  # fmt: skip
     text = markdown(table, plan, scores)
-    name = plan.modality if plan.regimes == ("own",) else f"{plan.modality}_{plan.regimes[0] if own else 'regimes'}"
-    kept = [] if paths.store is None else [paths.store / f"{name}.json"]
-    for path in (paths.out / "report.json", *kept):
+    for path in (shown / "report.json", *kept):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_json(path, report)
-    save_text(paths.out / "report.md", text)
-    save_page(paths.out / "index.html", toy_page(table, plan, paths, scores, origin))
+    save_text(shown / "report.md", text)
+    save_page(shown / "index.html", toy_page(table, plan, paths, scores, origin))
     if publishing:
         from benchmarks.experiments.toy.publish import publish, publish_regimes
         from benchmarks.experiments.toy.text import how
@@ -143,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=list(TIERS),
         help="the arms that decide (A), the others (B), five of them on clips (C), or three from a larger base (D)",
     )
+    add("--all", action="store_true", help="every queue, one after the other; say what is left of each")
     add("--store", type=Path, default=STORE, help="folder of finished cells' results (default: %(default)s)")
     add("--afresh", action="store_true", help="run all cells here, whatever the store holds, and add nothing to it")
     others = ", ".join(regime.text for regime in REGIMES.values() if not regime.own)
