@@ -22,6 +22,8 @@ class Line:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     markers: bool = False
+    runs: Sequence[Sequence[tuple[float, float]]] = ()
+    """Curves of single runs behind their mean, which are drawn thin."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,34 @@ def line_chart(
     lines = [line for line in lines if line.points]
     if not lines:
         return element("figure", element("figcaption", title), element("p", "no data", class_="quiet"), class_="chart")
-    frame = _frame(lines, level)
-    drawn = [*_axes(frame, x_label, y_label)]
+    svg = element(
+        "svg",
+        *plot(lines, x_label, y_label, level),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label=f"{title}: {y_label} over {x_label}",
+    )
+    caption = element("figcaption", element("strong", title), element("span", note, class_="quiet") if note else None)
+    return element("figure", caption, svg, _legend(lines, level), class_="chart")
+
+
+def plot(
+    lines: Sequence[Line], x_label: str, y_label: str, level: tuple[str, float] | None, beside: Sequence[Line] = ()
+) -> list[Html]:
+    """Axes and curves within WIDTH x HEIGHT; `beside` are the lines of another plot that has the same axis of y."""
+    frame = _frame(lines, level, beside)
+    drawn = _axes(frame, x_label, y_label)
     if level is not None:
         y = frame.y(level[1])
         drawn.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="marker"))
     drawn += [_band(line, frame) for line in lines if line.low is not None and line.high is not None]
     for line in lines:
+        for run in line.runs:
+            at = [(frame.x(x), frame.y(y)) for x, y in run]
+            drawn.append(element("polyline", points=_joined(at), class_=f"run s{line.series}"))
+    for line in lines:
         drawn += _curve(line, frame)
-    svg = element(
-        "svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=f"{title}: {y_label} over {x_label}"
-    )
-    caption = element("figcaption", element("strong", title), element("span", note, class_="quiet") if note else None)
-    return element("figure", caption, svg, _legend(lines, level), class_="chart")
+    return drawn
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -88,11 +105,12 @@ def smoothed(points: Sequence[tuple[float, float]], window: int) -> list[tuple[f
     return [(x, mean) for (x, _), mean in zip(points, means, strict=True)]
 
 
-def _frame(lines: Sequence[Line], level: tuple[str, float] | None) -> Frame:
+def _frame(lines: Sequence[Line], level: tuple[str, float] | None, beside: Sequence[Line]) -> Frame:
     xs = [x for line in lines for x, _ in line.points]
-    ys = [y for line in lines for _, y in line.points]
-    ys += [y for line in lines for bound in (line.low, line.high) if bound is not None for y in bound]
-    ys += [] if level is None else [level[1]]
+    ys = [] if level is None else [level[1]]
+    for line in [*lines, *beside]:
+        ys += [y for curve in (line.points, *line.runs) for _, y in curve]
+        ys += [y for bound in (line.low, line.high) if bound is not None for y in bound]
     low, high = min(ys), max(ys)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
     x_low, x_high = min(xs), max(xs)

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 
-from seppo_core.report.chart import HEIGHT, LEFT, WIDTH, Line, line_chart
-from seppo_core.report.html import element
+from seppo_core.report.chart import HEIGHT, LEFT, WIDTH, Line, plot
+from seppo_core.report.html import Html, element
 
 ROW = 17
 """Pixels a line of the legend."""
@@ -13,30 +13,54 @@ STYLE = """svg { font-family: system-ui, sans-serif; background: #fff } text { f
 .tick { font-size: 11px; fill: #666 } .label, .name { font-size: 12px } .gridline { stroke: #e3e3e3 }
 .axis { stroke: #666 } .marker { stroke: #666; stroke-dasharray: 4 3 } .dot { fill: var(--c); stroke: #fff }
 .curve, .swatch { fill: none; stroke: var(--c); stroke-width: 2.1 } .dashed { stroke-dasharray: 6 4 }
-.band { fill: var(--c); opacity: .15 }"""
+.band { fill: var(--c); opacity: .15 } .run { fill: none; stroke: var(--c); stroke-width: .8; opacity: .45 }"""
 
 
 def standalone_chart(
     title: str, lines: Sequence[Line], x_label: str, y_label: str, *, level: tuple[str, float] | None = None
 ) -> str:
-    """The same drawing as `line_chart`, with colours and legend inside; one legend line for every arm."""
-    figure = str(line_chart(title, lines, x_label, y_label, level=level))
-    drawn = re.search(r"<svg[^>]*>(.*)</svg>", figure, re.DOTALL)
-    if drawn is None:
+    """The same drawing as `line_chart`, with colours and legend inside; one legend line for every arm.
+
+    ValueError if no arm has points.
+    """
+    return standalone_panels(title, [(x_label, lines)], y_label, level=level)
+
+
+def standalone_panels(
+    title: str, panels: Sequence[tuple[str, Sequence[Line]]], y_label: str, *, level: tuple[str, float] | None = None
+) -> str:
+    """Drawings side by side with one axis of y and one legend, each given by its label of x and its lines.
+
+    An arm is in the legend once, by its name. ValueError if a panel has no points.
+    """
+    held = [(label, [line for line in lines if line.points]) for label, lines in panels]
+    if not all(lines for _, lines in held):
         raise ValueError(f"the chart {title!r} has no points to draw")
-    names = [(line.name, f"curve s{line.series}{' dashed' if line.dashed else ''}") for line in lines if line.points]
-    names += [] if level is None else [(level[0], "marker")]
-    legend = []
-    for place, (name, kind) in enumerate(names):
-        y = HEIGHT + 6 + place * ROW
-        legend.append(element("line", x1=LEFT, x2=LEFT + 22, y1=y, y2=y, class_=kind))
-        legend.append(element("text", name, x=LEFT + 30, y=y + 4, class_="name"))
-    height = HEIGHT + 6 + len(names) * ROW
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{2 * WIDTH}" '
-        f'height="{2 * height}" role="img">'
-    )
-    return f"{head}<style>{colours()}\n{STYLE}</style>{drawn.group(1)}{''.join(map(str, legend))}</svg>\n"
+    # in the order of the panel that has most of them
+    every = [line for _, lines in sorted(held, key=lambda panel: -len(panel[1])) for line in lines]
+    drawn = [
+        element("g", *plot(lines, label, y_label, level, every), transform=f"translate({place * WIDTH} 0)")
+        for place, (label, lines) in enumerate(held)
+    ]
+    names = {line.name: f"curve s{line.series}{' dashed' if line.dashed else ''}" for line in every}
+    names |= {} if level is None else {level[0]: "marker"}
+    names |= {"single runs": "run s0"} if any(line.runs for line in every) else {}
+    # a second panel is room for a second and a third column
+    columns = 1 if len(held) == 1 else len(held) + 1
+    rows = -(-len(names) // columns)
+    for place, (name, kind) in enumerate(names.items()):
+        x = LEFT + place // rows * (len(held) * WIDTH - LEFT) / columns
+        y = HEIGHT + 6 + place % rows * ROW
+        drawn.append(element("line", x1=x, x2=x + 22, y1=y, y2=y, class_=kind))
+        drawn.append(element("text", name, x=x + 30, y=y + 4, class_="name"))
+    width, height = len(held) * WIDTH, HEIGHT + 6 + rows * ROW
+    scale = 2 if len(held) == 1 else 1.3
+    svg = element(
+        "svg", Html(f"<style>{colours()}\n{STYLE}</style>"), *drawn, xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {width} {height}", width=round(scale * width), height=round(scale * height), role="img",
+        aria_label=title,
+    )  # fmt: skip
+    return f"{svg}\n"
 
 
 def colours() -> str:

@@ -13,14 +13,24 @@ from benchmarks.experiments.toy.arms import ROOT
 from benchmarks.experiments.toy.folder import Paths, read_result, read_spec
 from benchmarks.experiments.toy.main import write_report
 from benchmarks.experiments.toy.plan import Plan
-from benchmarks.experiments.toy.publish import between, over_control, publish, publish_regimes
-from benchmarks.experiments.toy.results import difference, load_table
-from benchmarks.experiments.toy.text import HEADINGS, cells, markdown
+from benchmarks.experiments.toy.publish import (
+    between,
+    over_control,
+    publish,
+    publish_regimes,
+    score_curves,
+    told_of_curves,
+)
+from benchmarks.experiments.toy.results import Row, difference, load_table
+from benchmarks.experiments.toy.text import HEADINGS, best_points, cells, markdown
 from seppo_core.toy.captions import held_out
 from tests.benchmarks.toy_cells import small_plan, write_cell
 
 FEW = ("seppo", "sft", "dpo")
 SCORES = {"base": 0.6, "sft": 0.65, "sft_matched": 0.66, "seppo": 0.7, "dpo": 0.58}
+
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def write_all(paths: Paths, plan: Plan, arms: tuple[str, ...] = FEW, seeds: int = 3) -> None:
@@ -91,6 +101,7 @@ def test_report_is_versioned_and_its_page_stands_alone(tmp_path, capsys):
     assert write_report(plan, paths, shown, True, 1.0) == 0
     report = json.loads((shown / "report.json").read_text(encoding="utf-8"))
     assert (report["format"], report["kind"], report["partial"]) == (1, "seppo-toy-report", True)
+    assert report["data"] == {"winners": 0.8} and json.loads(kept.read_text(encoding="utf-8")) == report
     seppo = next(row for row in report["rows"] if row["arm"] == "seppo" and row["regime"] == "mixture")
     assert seppo["seeds"] == [1, 2, 3] and len(seppo["mean"]) == 3 and seppo["anchor"]["precision"][0] == 0.5
     page = (shown / "index.html").read_text(encoding="utf-8")
@@ -102,7 +113,6 @@ def test_report_is_versioned_and_its_page_stands_alone(tmp_path, capsys):
 def test_mistakes_on_the_command_line(capsys):
     for wrong in (["--only", "sftt"], ["--jobs", "0"], ["--budget", "-1"], ["--modality", "sound"]):
         with pytest.raises(SystemExit) as stop:
-    assert report["data"] == {"winners": 0.8} and json.loads(kept.read_text(encoding="utf-8")) == report
             benchmarks_main(["toy", *wrong])
         assert stop.value.code == 2
 
@@ -126,14 +136,16 @@ def test_what_is_published_stands_between_the_marks_and_the_figure_stands_alone(
     text = page.read_text(encoding="utf-8")
     assert text.startswith("# Before\n") and text.endswith("\nafter\n") and "\nold\n" not in text
     assert "| SFT, compute-matched | 0.003* |" in text and "How it was measured." in text
-    drawn = ElementTree.parse(tmp_path / "figures" / "score_against_passes_image.svg")
-    names = [one.text for one in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert "SFT, compute-matched" in names and "base" in names and "mean score R" in names
+    drawn = ElementTree.parse(tmp_path / "figures" / "curves_image.svg")
+    names = [one.text for one in drawn.iter(f"{SVG}text")]
+    assert names.count("SFT, compute-matched") == 1 and {"base", "mean score R", "single runs"} <= set(names)
     # without a plain SFT the matched one is the control, and nothing else is there to be held against it
     assert not (tmp_path / "figures" / "differences_image.svg").exists()
-    # the curve begins at the base and goes on over what it cost
-    curve = next(one for one in drawn.iter("{http://www.w3.org/2000/svg}polyline"))
-    assert len(curve.get("points").split()) == 3
+    # it makes more updates than the others would, so that the panel of costs is the only one
+    assert len(list(drawn.iter(f"{SVG}g"))) == 1 and "updates" not in names and "1000 forward passes" in names
+    # three seeds and their mean begin at the base and go on over what they cost
+    curves = [one.get("points").split() for one in drawn.iter(f"{SVG}polyline")]
+    assert [len(points) for points in curves] == [3] * 4 and len({points[0] for points in curves}) == 1
     with pytest.raises(ValueError, match="no marks <!-- own-video:begin -->"):
         between(text, "own-video", "")
 
@@ -144,7 +156,7 @@ def test_the_chart_of_differences_puts_the_best_first_and_says_its_figures(tmp_p
     table = load_table(plan, paths)
     title, drawn = over_control(table.of("mixture"))
     root = ElementTree.fromstring(drawn)
-    svg = "{http://www.w3.org/2000/svg}"
+    svg = SVG
     texts = [one.text for one in root.iter(f"{svg}text")]
     rows = sorted((row for row in table.of("mixture") if "sft" in row.over), key=lambda row: -row.over["sft"].value)
     assert [text for text in texts if text in {row.name for row in rows}] == [row.name for row in rows]
@@ -160,6 +172,41 @@ def test_the_chart_of_differences_puts_the_best_first_and_says_its_figures(tmp_p
     (a, at), (b, bt) = sorted(ticks.items())[0], sorted(ticks.items())[-1]
     dot = float(next(one for one in root.iter(f"{svg}circle")).get("cx"))
     assert dot == pytest.approx(at + (value - a) / (b - a) * (bt - at), abs=0.3)
+
+
+def row_of_curves(arm: str, passes: int, *curves: list[tuple[int, float]]) -> Row:
+    mean = [(update, sum(dict(one)[update] for one in curves) / len(curves)) for update, _ in curves[0]]
+    return Row("own", arm, None, [], tuple(range(1, len(curves) + 1)), len(curves), [], {}, None, {}, {}, None, passes,
+               None, mean, list(curves))  # fmt: skip
+
+
+def test_curves_stand_over_updates_and_over_passes_with_one_axis_of_scores():
+    rows = [
+        row_of_curves("base", 0, [(0, 0.5)]),
+        row_of_curves("sft", 3000, [(60, 0.6), (120, 0.8)], [(60, 0.7), (120, 0.6)]),
+        row_of_curves("sft_matched", 12000, [(240, 0.7), (480, 0.9)], [(240, 0.7), (480, 0.9)]),
+        row_of_curves("kto", 3000, [(60, 0.1), (120, 0.1)]),
+    ]
+    root = ElementTree.fromstring(score_curves(rows, "<images>"))
+    left, right = root.iter(f"{SVG}g")
+    means = [{one.get("class"): one for one in panel.iter(f"{SVG}polyline") if "run" not in one.get("class")}
+             for panel in (left, right)]  # fmt: skip
+    # the matched arm is by its cost alone, and plain SFT in both; an arm of the others in none
+    assert list(means[0]) == ["curve s2"] and list(means[1]) == ["curve s2", "curve s2 dashed"]
+    points = [[tuple(map(float, one.split(","))) for one in panel["curve s2"].get("points").split()] for panel in means]
+    assert [y for _, y in points[0]] == [y for _, y in points[1]], "one axis of y"
+    # all of 120 updates on the left, a quarter of the passes on the right
+    (begin, *_, whole), (_, *_, quarter) = ([x for x, _ in one] for one in points)
+    assert quarter - begin == pytest.approx((whole - begin) / 4, abs=0.2)
+    assert len([one for one in left.iter(f"{SVG}polyline") if one.get("class") == "run s2"]) == 2
+    told = told_of_curves(rows)
+    assert "In the second panel alone: SFT, compute-matched (480 updates). Not drawn: KTO, labels." in told
+    # SFT's mean is .650 at 60 updates and .700 at 120
+    assert best_points(rows)[2:] == [
+        "| SFT, compute-matched | 480 | 12.0k | .900 | .900–.900 | .900 |",
+        "| SFT | 120 | 3.0k | .700 | .600–.800 | .700 |",
+        "| KTO, labels | 60 | 1.5k | .100 | .100–.100 | .100 |",
+    ]
 
 
 def test_regimes_are_published_a_row_each(tmp_path):

@@ -149,8 +149,7 @@ def _curves(rows: Sequence[Row]) -> Html:
 
 def _by_passes(row: Row, base: float | None) -> list[tuple[float, float]]:
     """The curve over what training had cost by then, so that arms can be held against each other."""
-    last = row.curve[-1][0]
-    points = [(row.passes * update / last / 1000, score) for update, score in row.curve]
+    points = [(row.passes_at(update) / 1000, score) for update, score in row.curve]
     return points if base is None else [(0.0, base), *points]
 
 

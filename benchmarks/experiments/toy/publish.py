@@ -7,17 +7,21 @@ from benchmarks.experiments.toy.arms import ARMS, ROOT
 from benchmarks.experiments.toy.page import SERIES
 from benchmarks.experiments.toy.regimes import REGIMES
 from benchmarks.experiments.toy.results import Row, Table
-from benchmarks.experiments.toy.text import begun, markdown_table, not_begun
+from benchmarks.experiments.toy.text import begun, best_points, markdown_table, not_begun
 from seppo_core.io.atomic import save_text
 from seppo_core.report import text_table
 from seppo_core.report.chart import Line
 from seppo_core.report.interval_chart import interval_chart
-from seppo_core.report.standalone import standalone_chart
+from seppo_core.report.standalone import standalone_panels
 
 PAGE = ROOT / "docs" / "which_method.md"
 FIGURES = ROOT / "docs" / "figures"
-SHOWN = ("sft_matched", "indicator_initial", "seppo_indicator", "seppo", "sspo_initial", "gt_pair", "dpo_sft", "ditto")
-"""Arms of the figure, in the order of their colours."""
+SHOWN = {
+    "sft": (2, False), "sft_matched": (2, True), "indicator_initial": (3, False), "sspo_initial": (3, True),
+    "seppo_indicator": (1, False), "seppo": (1, True), "dpo_sft": (5, False), "gt_pair": (4, False),
+    "ditto": (0, False),
+}  # fmt: skip
+"""Arms of the figure, the same in all tiers: colour, and whether dashed, which the second of two that are akin is."""
 NOUN = {"image": "images", "video": "clips"}
 
 
@@ -29,15 +33,19 @@ def publish(
     ValueError if the page has no marks.
     """
     rows = begun(table.of(regime))
-    figure = figures / f"score_against_passes_{modality}{'' if regime == 'own' else f'_{regime}'}.svg"
-    save_text(figure, score_against_passes(rows, NOUN[modality]))
-    differences = figures / figure.name.replace("score_against_passes", "differences")
+    place = f"{modality}{'' if regime == 'own' else f'_{regime}'}"
+    figure, differences = (figures / f"{what}_{place}.svg" for what in ("curves", "differences"))
+    save_text(figure, score_curves(rows, NOUN[modality]))
     drawn = over_control(rows)
     if drawn is not None:
         save_text(differences, drawn[1])
     missing = not_begun(table.of(regime))
     lines = [
-        f"![Score against forward passes on {NOUN[modality]}](figures/{figure.name})",
+        f"![Score against updates and against forward passes on {NOUN[modality]}](figures/{figure.name})",
+        "",
+        told_of_curves(rows),
+        "",
+        *best_points(rows),
         "",
         *([] if drawn is None else [f"![{drawn[0]}, {NOUN[modality]}](figures/{differences.name})", ""]),
         *markdown_table(rows),
@@ -100,16 +108,40 @@ def over_control(rows: Sequence[Row]) -> tuple[str, str] | None:
     return None
 
 
-def score_against_passes(rows: Sequence[Row], noun: str) -> str:
-    """An SVG of its own: the mean score over training seeds as training costs more."""
-    base = next((row.mean.value for row in rows if row.arm == "base" and row.mean is not None), None)
+def score_curves(rows: Sequence[Row], noun: str) -> str:
+    """An SVG of its own: the mean score over training seeds by updates and by what training had cost.
+
+    An arm that makes more updates than the others, to cost as much as one of them, is in the second panel alone.
+    """
+    base = next((row.curve[0][1] for row in rows if row.arm == "base" and row.curve), None)
     held = {row.arm: row for row in rows if row.curve}
-    lines = []
-    for series, arm in enumerate(arm for arm in SHOWN if arm in held):
-        row = held[arm]
-        last = row.curve[-1][0]
-        points = [(row.passes * update / last / 1000, score) for update, score in row.curve]
-        start = [] if base is None else [(0.0, base)]
-        lines.append(Line(ARMS[arm].name, series, [*start, *points], markers=True))
+    start = [] if base is None else [(0.0, base)]
+    panels: dict[str, list[Line]] = {}
+    for label in ("updates", "1000 forward passes"):
+        for arm in (arm for arm in SHOWN if arm in held):
+            row = held[arm]
+            if label == "updates" and ARMS[arm].matched is not None:
+                continue
+            scale = 1.0 if label == "updates" else row.passes_at(1) / 1000
+            mean, *runs = ([*start, *((scale * at, score) for at, score in one)] for one in (row.curve, *row.curves))
+            series, dashed = SHOWN[arm]
+            line = Line(row.name, series, mean, dashed, markers=True, runs=runs if len(runs) > 1 else ())
+            panels.setdefault(label, []).append(line)
     level = None if base is None else ("base", base)
-    return standalone_chart(f"Score against cost, {noun}", lines, "1000 forward passes", "mean score R", level=level)
+    return standalone_panels(
+        f"Score against updates and cost, {noun}", list(panels.items()), "mean score R", level=level
+    )
+
+
+def told_of_curves(rows: Sequence[Row]) -> str:
+    """What the figure's lines are, and how the table of best points is to be read."""
+    alone = "; ".join(f"{row.name} ({row.curve[-1][0]} updates)" for row in rows if ARMS[row.arm].matched and row.curve)
+    left_out = "; ".join(row.name for row in rows if row.curve and row.arm not in ("base", *SHOWN))
+    return (
+        "Thick lines are means over the training seeds, thin ones single seeds: finished cells keep the mean score of "
+        "a point and not the scores of its prompts, so that no interval over both can be had. Points are means over "
+        "the first noises alone."
+        f"{alone and f' In the second panel alone: {alone}.'}{left_out and f' Not drawn: {left_out}.'} "
+        "The table has each arm at the best point of its mean curve. That point is chosen on the held-out prompts "
+        "themselves, which flatters an arm whose curve is noisy."
+    )

@@ -57,7 +57,9 @@ class Row:
     seconds: float | None
     """Seconds of one core, the mean over runs."""
     curve: list[tuple[int, float]]
-    """(updates, mean score over runs, first noise)."""
+    """(updates, mean score over runs, first noises)."""
+    curves: list[list[tuple[int, float]]]
+    """The same of each run, in the order of `seeds`. Cells keep no scores of single prompts for these."""
 
     @property
     def name(self) -> str:
@@ -68,6 +70,10 @@ class Row:
         return len(self.seeds) < self.wanted
 
     @property
+    def passes_at(self, update: int) -> float:
+        """Forward passes that training had cost by then."""
+        return self.passes * update / self.curve[-1][0]
+
     def rate(self) -> float | None:
         return None if self.setting is None else self.setting[0]
 
@@ -186,6 +192,7 @@ def _base_row(base: CellResult) -> Row:
         regime=base.cell.regime, arm="base", setting=None, tuning=[], seeds=(0,), wanted=1, failures=[], alarms={},
         mean=mean_interval(base.scores), over={}, shares={}, anchor=None, passes=0, seconds=0.0, curve=base.curve,
     )  # fmt: skip
+        curves=[base.curve],
 
 
 def _row(
@@ -217,6 +224,7 @@ def _row(
         seconds=float(np.mean(seconds)) if seconds else None,
         curve=_mean_curve(ordered),
     )
+        curves=[result.curve for result in ordered],
 
 
 def _anchor(results: Sequence[CellResult]) -> Validity | None:

@@ -15,6 +15,7 @@ HEADINGS = (
 NONE = "–"
 
 
+BEST_HEADINGS = ("arm", "best at update", "passes by then", "R there", "single seeds", "R at the end")
 def markdown(table: Table, plan: Plan, scores: dict[str, float]) -> str:
     """The whole report: one table per regime, the comparisons in words, how it was measured."""
     lines = ["# The embedded task, every method", ""]
@@ -50,6 +51,20 @@ def markdown_table(rows: Sequence[Row]) -> list[str]:
 def cells(row: Row) -> list[str]:
     """One row's texts, in the order of HEADINGS."""
     base = row.arm == "base"
+def best_points(rows: Sequence[Row]) -> list[str]:
+    """Lines of a table of each arm at the best point of its mean curve, the best arm first."""
+    held = []
+    for row in rows:
+        if row.arm == "base" or not row.curve:
+            continue
+        update, best = max(row.curve, key=lambda point: (point[1], -point[0]))
+        runs = [score for curve in row.curves for at, score in curve if at == update]
+        told = [row.name, f"{update}", f"{row.passes_at(update) / 1000:.1f}k", _three(best),
+                f"{_three(min(runs))}–{_three(max(runs))}", _three(row.curve[-1][1])]  # fmt: skip
+        held.append((best, told))
+    return text_table.markdown_table(BEST_HEADINGS, [told for _, told in sorted(held, key=lambda one: -one[0])])
+
+
     seeds = NONE if base else f"{len(row.seeds)}{f' of {row.wanted} †' if row.is_partial else ''}"
     anchor = row.anchor
     return [
