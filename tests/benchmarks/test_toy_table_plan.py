@@ -98,6 +98,16 @@ def test_what_decides_a_cell_changes_its_key_and_more_seeds_do_not():
     at = (1e-3, None, None)
     cell = plan.cell("mixture", "seppo", at, 1, "final")
     assert small_plan(seeds=9, only=("sft",)).cell("mixture", "seppo", at, 1, "final").key == cell.key
+def test_one_scale_of_the_guard_for_a_batch_costs_the_policy_another_pass():
+    plan = small_plan()
+    one, batch = (plan.cell("mixture", arm, (1e-3, None, None), 1, "final") for arm in ("dpo_guard", "dpo_guard_batch"))
+    # 2 of the reference, 2 of the policy with a backward pass that counts as two; without a gradient 2 more
+    assert (one.passes, batch.passes) == (60 * 16 * (2 + 2 * 3), 60 * 16 * (2 + 2 * 3 + 2))
+    assert [arm_config("image", ARMS[name]).method.guard_scope for name in ("dpo_guard", "dpo_guard_batch")] == [
+        "sample", "batch",
+    ]  # fmt: skip
+
+
     for other in (
         plan.cell("mixture", "seppo", (3e-3, None, None), 1, "final"), plan.cell("mixture", "seppo", at, 2, "final"),
         plan.cell("mixture", "seppo", (1e-3, 5.0, None), 1, "final"), plan.cell("own", "seppo", at, 1, "final"),

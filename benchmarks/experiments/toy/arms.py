@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seppo_core.config.method import MethodConfig, ReferenceSamplesConfig
+from seppo_core.config.method import CounterpartConfig, MethodConfig, ReferenceSamplesConfig
 from seppo_core.config.schema import Config
 from seppo_core.toy.captions import Modality
 from seppo_image.config import ImageConfig
@@ -61,6 +61,7 @@ ARMS = {
     "dro": Arm("Diffusion-DRO", "dro", "winners", "rivals"),
     "dpo": Arm("DPO, pairs", "dpo", "pairs", "rivals"),
     "dpo_guard": Arm("DPO, guarded", "dpo_guard", "pairs", "rivals"),
+    "dpo_guard_batch": Arm("DPO, guarded per batch (Diffusion-SDPO)", "dpo_guard_batch", "pairs", "rivals"),
     "poly_dpo": Arm("Poly-DPO, pairs", "poly_dpo", "pairs", "rivals"),
     "dspo": Arm("DSPO, pairs", "dspo", "pairs", "rivals", betas=(5e-5, 5e-4, 5e-3, 5e-2, 0.5)),
     "mapo": Arm("MaPO, pairs", "mapo", "pairs", "rivals"),
@@ -86,7 +87,8 @@ TIERS: dict[str, tuple[str, ...]] = {
         "seppo_indicator", "sspo_initial",
     ),
     "B": (
-        "seppo_initial", "seppo_latest", "sspo", "spin", "dro", "dpo", "dpo_guard", "poly_dpo", "dspo", "mapo", "kto",
+        "seppo_initial", "seppo_latest", "sspo", "spin", "dro", "dpo", "dpo_guard", "dpo_guard_batch", "poly_dpo",
+        "dspo", "mapo", "kto",
         "seppo_sft", "anchor_off", "online_dpo", "online_seppo", "nft",
         "seppo_tracked", "dpo_tracked",
     ),
@@ -125,5 +127,8 @@ def passes_per_item(method: MethodConfig, samples: ReferenceSamplesConfig, judge
         passes += 2 * method.anchor_draws
     elif method.signs(2) == 1 or method.name == "kto":
         # both models once more on the winners, to know the whole batch's mean first
+        passes += 2
+    elif isinstance(method, CounterpartConfig) and method.guards_batch:
+        # the policy once more on both halves, to know the batch's scale first
         passes += 2
     return passes

@@ -20,7 +20,8 @@ COMPARISONS = (
     ("seppo", "base"), ("seppo", "continued"), ("seppo", "sft"), ("seppo", "sft_matched"), ("seppo", "anchor_off"),
     ("seppo", "seppo_indicator"), ("seppo", "seppo_either"), ("seppo", "seppo_latest"), ("seppo", "seppo_initial"),
     ("seppo", "spin"), ("seppo", "dpo"), ("sspo", "sft_matched"), ("seppo_draws", "seppo"), ("seppo_batch", "seppo"),
-    ("seppo_sft", "seppo"), ("dpo_guard", "dpo"), ("sft_matched", "sft"), ("indicator_initial", "base"),
+    ("seppo_sft", "seppo"), ("dpo_guard", "dpo"), ("dpo_guard_batch", "dpo"), ("sft_matched", "sft"),
+    ("indicator_initial", "base"),
     ("indicator_initial", "continued"), ("indicator_initial", "sft"), ("indicator_initial", "sft_matched"),
     ("indicator_initial", "ditto"), ("indicator_initial", "gt_pair"), ("indicator_initial", "dpo_sft"),
     ("indicator_initial", "seppo"), ("indicator_initial", "seppo_indicator"), ("indicator_initial", "sspo_initial"),
@@ -69,11 +70,11 @@ class Row:
     def is_partial(self) -> bool:
         return len(self.seeds) < self.wanted
 
-    @property
     def passes_at(self, update: int) -> float:
         """Forward passes that training had cost by then."""
         return self.passes * update / self.curve[-1][0]
 
+    @property
     def rate(self) -> float | None:
         return None if self.setting is None else self.setting[0]
 
@@ -191,8 +192,8 @@ def _base_row(base: CellResult) -> Row:
     return Row(
         regime=base.cell.regime, arm="base", setting=None, tuning=[], seeds=(0,), wanted=1, failures=[], alarms={},
         mean=mean_interval(base.scores), over={}, shares={}, anchor=None, passes=0, seconds=0.0, curve=base.curve,
-    )  # fmt: skip
         curves=[base.curve],
+    )  # fmt: skip
 
 
 def _row(
@@ -223,8 +224,8 @@ def _row(
         passes=plan.cell(regime, arm, (plan.scale.rates[0], *plan.start(arm)), 0, "final").passes,
         seconds=float(np.mean(seconds)) if seconds else None,
         curve=_mean_curve(ordered),
-    )
         curves=[result.curve for result in ordered],
+    )
 
 
 def _anchor(results: Sequence[CellResult]) -> Validity | None:
