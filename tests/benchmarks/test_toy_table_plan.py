@@ -4,13 +4,18 @@ import json
 from dataclasses import replace
 
 import pytest
+import yaml
 
-from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.arms import ARMS, ROOT
 from benchmarks.experiments.toy.data import training, validation, write_data
 from benchmarks.experiments.toy.plan import Cell, Plan, arm_config
 from benchmarks.experiments.toy.regimes import REGIMES, SCALES
 from benchmarks.experiments.toy.task.mixture import score_samples
 from benchmarks.experiments.toy.task.sets import read_set
+from benchmarks.experiments.toy.text import untuned
+from seppo_core.config.methods.dro import DroConfig
+from seppo_core.config.methods.mapo import MapoConfig
+from seppo_core.config.methods.nft import NftConfig
 from seppo_core.toy.captions import held_out, train_captions
 from tests.benchmarks.toy_cells import small_plan
 
@@ -93,11 +98,6 @@ def test_matched_sft_costs_as_many_passes_as_seppo(regime):
     assert sft.passes == 60 * 16 * 3 * (3 if regime == "long" else 1)
 
 
-def test_what_decides_a_cell_changes_its_key_and_more_seeds_do_not():
-    plan = small_plan()
-    at = (1e-3, None, None)
-    cell = plan.cell("mixture", "seppo", at, 1, "final")
-    assert small_plan(seeds=9, only=("sft",)).cell("mixture", "seppo", at, 1, "final").key == cell.key
 def test_one_scale_of_the_guard_for_a_batch_costs_the_policy_another_pass():
     plan = small_plan()
     one, batch = (plan.cell("mixture", arm, (1e-3, None, None), 1, "final") for arm in ("dpo_guard", "dpo_guard_batch"))
@@ -108,6 +108,11 @@ def test_one_scale_of_the_guard_for_a_batch_costs_the_policy_another_pass():
     ]  # fmt: skip
 
 
+def test_what_decides_a_cell_changes_its_key_and_more_seeds_do_not():
+    plan = small_plan()
+    at = (1e-3, None, None)
+    cell = plan.cell("mixture", "seppo", at, 1, "final")
+    assert small_plan(seeds=9, only=("sft",)).cell("mixture", "seppo", at, 1, "final").key == cell.key
     for other in (
         plan.cell("mixture", "seppo", (3e-3, None, None), 1, "final"), plan.cell("mixture", "seppo", at, 2, "final"),
         plan.cell("mixture", "seppo", (1e-3, 5.0, None), 1, "final"), plan.cell("own", "seppo", at, 1, "final"),
@@ -123,3 +128,17 @@ def test_clips_have_no_strong_base():
     assert Plan("video", SCALES["video"]["quick"], regimes=tuple(REGIMES)).regimes == (
         "own", "mixture", "few", "weak", "long",
     )  # fmt: skip
+
+
+def test_constants_that_are_not_tuned_are_told_as_the_configs_have_them():
+    plan = Plan("image", SCALES["image"]["own"])
+    defaults, _, configs = untuned(plan).partition("; ")
+    held = (("beta", MapoConfig().beta, "MaPO, pairs"), ("margin", DroConfig().margin, "Diffusion-DRO"),
+            ("beta", NftConfig().beta, "DiffusionNFT, online"))  # fmt: skip
+    for name, value, arm in held:
+        assert f"`{name}` {value:g} ({arm})" in defaults
+    written = yaml.safe_load((ROOT / "configs/toy/image_seppo_sft.yaml").read_text(encoding="utf-8"))["method"]
+    assert f"`sft_weight` {written['sft_weight']} (SePPO + SFT)" in configs and "`guard` 0.5 (DPO, guarded)" in configs
+    # what is tuned is not among them
+    assert "DPO, pairs + winner term" not in defaults + configs and "(SePPO)" not in defaults + configs
+    assert "beta among them" in untuned(small_plan())

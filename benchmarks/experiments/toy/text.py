@@ -1,10 +1,13 @@
 """The table in words: Markdown for report.md, README and LOG, and for the terminal."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
-from benchmarks.experiments.toy.plan import Plan
+from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.plan import Plan, arm_config
 from benchmarks.experiments.toy.regimes import REGIMES, Scale
 from benchmarks.experiments.toy.results import Row, Table
+from seppo_core.config.method import MethodConfig
 from seppo_core.report import text_table
 from seppo_core.report.statistics import Interval
 
@@ -12,10 +15,10 @@ HEADINGS = (
     "arm", "lr", "beta", "weight", "seeds", "R", "− base", "− SFT", "− matched SFT", "s = +1", "precision +",
     "recall +", "passes", "core s", "gates",
 )  # fmt: skip
+BEST_HEADINGS = ("arm", "best at update", "passes by then", "R there", "single seeds", "R at the end")
 NONE = "–"
 
 
-BEST_HEADINGS = ("arm", "best at update", "passes by then", "R there", "single seeds", "R at the end")
 def markdown(table: Table, plan: Plan, scores: dict[str, float]) -> str:
     """The whole report: one table per regime, the comparisons in words, how it was measured."""
     lines = ["# The embedded task, every method", ""]
@@ -48,9 +51,6 @@ def markdown_table(rows: Sequence[Row]) -> list[str]:
     return text_table.markdown_table(HEADINGS, [cells(row) for row in rows])
 
 
-def cells(row: Row) -> list[str]:
-    """One row's texts, in the order of HEADINGS."""
-    base = row.arm == "base"
 def best_points(rows: Sequence[Row]) -> list[str]:
     """Lines of a table of each arm at the best point of its mean curve, the best arm first."""
     held = []
@@ -65,6 +65,9 @@ def best_points(rows: Sequence[Row]) -> list[str]:
     return text_table.markdown_table(BEST_HEADINGS, [told for _, told in sorted(held, key=lambda one: -one[0])])
 
 
+def cells(row: Row) -> list[str]:
+    """One row's texts, in the order of HEADINGS."""
+    base = row.arm == "base"
     seeds = NONE if base else f"{len(row.seeds)}{f' of {row.wanted} †' if row.is_partial else ''}"
     anchor = row.anchor
     return [
@@ -107,7 +110,7 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         f"Settings: every arm is tried at learning rates of {rates} with one further seed on validation prompts that "
         "are neither in the data nor in the test, and if the best is the lowest or highest, up to "
         f"{scale.extend} steps beyond{_further(scale)}; the best runs with all training seeds. * marks a choice "
-        "that is still at the edge.",
+        f"that is still at the edge.{untuned(plan)}",
         "Intervals are 95 % t intervals of training seeds and prompts as crossed effects (an arm with one seed: "
         "prompts alone); of few seeds they are wide, for so few say little of the next. Differences are paired by "
         "seed, prompt and noise. They are not corrected for the number of comparisons. Training seeds change order, "
@@ -123,6 +126,28 @@ def _averaged(scale: Scale) -> str:
     if scale.ema is None:
         return ""
     return f", at a level rate, and a running average of its weights (decay {scale.ema:g}) is judged"
+
+
+def untuned(plan: Plan) -> str:
+    """What is set and not tuned, arm by arm, as the configs have it; empty where no arm has such a constant."""
+    if plan.scale.beta is None:
+        return " All other constants are as the configs have them, beta among them."
+    shared = {field.name for field in fields(MethodConfig)}
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for arm in plan.arms(plan.regimes[0]):
+        method = arm_config(plan.modality, ARMS[arm]).method
+        beta, weight = plan.start(arm)
+        searched = {"beta": beta, "sft_weight": weight}
+        for field in fields(method):
+            value = vars(method)[field.name]
+            # a number that is 0 turns its term off
+            is_number = field.name not in shared and isinstance(value, float | tuple) and bool(value)
+            if is_number and searched.get(field.name) is None:
+                shown = f"{value:g}" if isinstance(value, float) else ", ".join(f"{one:g}" for one in value)
+                told[value == field.default].append(f"`{field.name}` {shown} ({ARMS[arm].name})")
+    written = {True: "stay at their defaults, which docs/reference describes", False: "are what the configs say"}
+    parts = [f"{', '.join(told[kind])} {text}" for kind, text in written.items() if told[kind]]
+    return f" Constants that are not tuned: {'; '.join(parts)}." if parts else ""
 
 
 def _further(scale: Scale) -> str:
