@@ -50,10 +50,10 @@ def standalone_panels(
     rows = -(-len(names) // columns)
     for place, (name, kind) in enumerate(names.items()):
         x = LEFT + place // rows * (len(held) * WIDTH - LEFT) / columns
-        y = HEIGHT + 6 + place % rows * ROW
+        y = HEIGHT + 12 + place % rows * ROW
         drawn.append(element("line", x1=x, x2=x + 22, y1=y, y2=y, class_=kind))
         drawn.append(element("text", name, x=x + 30, y=y + 4, class_="name"))
-    width, height = len(held) * WIDTH, HEIGHT + 6 + rows * ROW
+    width, height = len(held) * WIDTH, HEIGHT + 12 + rows * ROW
     scale = 2 if len(held) == 1 else 1.3
     svg = element(
         "svg", Html(f"<style>{colours()}\n{STYLE}</style>"), *drawn, xmlns="http://www.w3.org/2000/svg",
