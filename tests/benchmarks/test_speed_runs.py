@@ -265,11 +265,11 @@ def test_recomputed_activations_are_not_held(tmp_path):
 
 @pytest.mark.slow
 def test_all_of_it_in_small(tmp_path, capsys):
-    status, report = small(tmp_path, *[name for name in NAMES if name != "compile"])
+    status, report = small(tmp_path, *[name for name in NAMES if name not in ("compile", "layout")])
     assert status == 0 and not report["partial"]
     check(report)
     measured = {result["comparison"]: result for result in report["results"]}
-    assert measured.keys() == NAMES.keys() - {"compile"}
+    assert measured.keys() == NAMES.keys() - {"compile", "layout"}
     assert [one["name"] for one in measured["methods"]["variants"]] == list(METHODS)
     assert [one["name"] for one in measured["accumulation"]["variants"]] == ["micro-batches of 1", "micro-batches of 2"]
     assert len(measured["parts"]["variants"]) == 6 and "add up to" in measured["parts"]["remarks"][0]

@@ -81,12 +81,15 @@ def adapter_of(family: Family, tmp_path, precision: str) -> Adapter:
     return adapter
 
 
-def answer(adapter: Adapter, family: Family, precision: str) -> tuple[Tensor, Tensor]:
+def answer(adapter: Adapter, family: Family, precision: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
     """A prediction, and its gradient with respect to x_t, for more items than there are latent channels or frames."""
-    x_t = torch.randn(5, *family.latent_shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    x_t = torch.randn(5, *family.latent_shape, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
+    adapter.denoiser.to("cpu")
     condition = adapter.encode_prompts(["a red house", "two cats", "", "a tree", "a longer caption of some more words"])
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision != "float32"):
-        prediction = adapter.predict(adapter.denoiser, x_t, torch.full((5,), 500), condition)
+    condition = {name: value.to(device) for name, value in condition.items()}
+    adapter.denoiser.to(device)
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=precision != "float32"):
+        prediction = adapter.predict(adapter.denoiser, x_t, torch.full((5,), 500, device=device), condition)
     return prediction.detach().float(), torch.autograd.grad(prediction.float().square().mean(), x_t)[0]
 
 
@@ -110,6 +113,22 @@ def test_xformers_computes_the_same_or_is_refused(family, tmp_path, xformers, pr
     # in every attention of the denoiser, or in none
     assert xformers.calls == (len(adapter.denoiser.attn_processors) if adapter.xformers else 0)
     assert agree(found, expected, precision) if adapter.xformers else torch.equal(found[0], expected[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_xformers_itself_computes_the_same_on_a_card(family, tmp_path, precision):
+    pytest.importorskip("xformers", reason="not installed")
+    adapter = adapter_of(family, tmp_path, precision)
+    if not adapter.xformers:
+        pytest.skip("this family takes no xformers")
+    expected = answer(adapter, family, precision, "cuda")
+    set_attention(adapter, "xformers", CUDA)
+    assert all("XFormers" in type(one).__name__ for one in adapter.denoiser.attn_processors.values())
+    found = answer(adapter, family, precision, "cuda")
+    # products in the GPU's TF32 have ten bits
+    limit = 2e-3 if precision == "float32" else 0.04
+    assert all((a - b).norm() < limit * b.norm() for a, b in zip(found, expected, strict=True))
 
 
 def works(family: Family, tmp_path, precision: str) -> bool:

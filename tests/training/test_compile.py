@@ -17,6 +17,7 @@ from seppo_image import commands
 from tests.dying import killed_before_update
 from tests.training.test_processes import trained
 from tests.training.test_resume import assert_same_run
+from tests.training.together import start
 
 # torch hides it as it compiles, but not from a filter that makes errors of warnings
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
@@ -72,15 +73,20 @@ def test_shards_are_traced_too(workshop, tmp_path):
     assert_same_run(tmp_path / "eager", tmp_path / "None")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C compiler")
-def test_inductor_s_kernels_come_close(workshop, tmp_path):
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
+)
+def test_inductor_s_kernels_come_close(workshop, tmp_path, device):
     for backend in (None, "inductor"):
         config = workshop.config(tmp_path / str(backend), "lora")
         loop = replace(config.loop, iterations=1, updates_per_iteration=2, compile=backend)
         samples = replace(config.reference_samples, batch_size=4)
         optimizer = replace(config.optimizer, warmup_updates=0)
-        commands.train(replace(config, loop=loop, reference_samples=samples, optimizer=optimizer))
+        path = tmp_path / f"{backend}.yaml"
+        path.write_text(resolved_yaml(replace(config, loop=loop, reference_samples=samples, optimizer=optimizer)))
+        launch = start(1, "seppo_image", "train", path, log=tmp_path / f"{backend}.log", device=device)
+        assert launch.finish() == 0, launch.output[-3000:]
     for a, b in zip(read_metrics(tmp_path / "inductor"), read_metrics(tmp_path / "None"), strict=True):
         for name in ("loss", "winner_error", "grad_norm"):
             assert a[name] == pytest.approx(b[name], rel=1e-3), name

@@ -128,6 +128,34 @@ def _bf16_on_cpu(path: Path = Path("/proc/cpuinfo")) -> str:
     return f"this processor has {', '.join(native)}" if native else "this processor has no instructions for bfloat16"
 
 
+def layout(stage: Stage) -> Prepared:
+    """Weights and moments of policy and reference; what a convolution is given follows its weights."""
+    if stage.device.type != "cuda" and not stage.named:
+        raise Unavailable("on a CPU the layouts hardly differ; ask for it with --only layout")
+    bench = stage.bench()
+    if not bench.config.model.spec.unet:
+        raise Unavailable("this denoiser is a transformer, whose work is no convolution's")
+    method = bench.method("seppo")
+    batch = bench.batch(method, stage.subject.batch)
+    with bench.reference.active() as frozen:
+        models = {bench.policy, frozen}
+
+    def to(form: torch.memory_format) -> None:
+        for model in models:
+            model.to(memory_format=form)
+        for state in bench.optimizer.state.values():
+            for name, value in state.items():
+                if torch.is_tensor(value) and value.ndim == 4:
+                    state[name] = value.contiguous(memory_format=form)
+
+    def variant(name: str, form: torch.memory_format) -> Variant:
+        run = lambda: bench.update(method, repeat(batch))  # noqa: E731
+        return Variant(name, run, lambda: to(form), lambda: bench.held(batch, reference=bench.reference))
+
+    variants = [variant("contiguous", torch.contiguous_format), variant("channels-last", torch.channels_last)]
+    return Prepared(variants, close=lambda: to(torch.contiguous_format))
+
+
 def compiled(stage: Stage, backend: Backend = "inductor") -> Prepared:
     """The repeated blocks of policy and reference compiled, as loop.compile has it."""
     if stage.device.type != "cuda" and not stage.named:

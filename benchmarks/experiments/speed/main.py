@@ -16,6 +16,7 @@ NAMES = {
     "offload": "the reference's weights waiting on the CPU (CUDA)",
     "attention": "attention kernels: SDPA's own choice, each of them, xformers (CUDA)",
     "precision": "float32, TF32 (CUDA), and autocast to bf16 and fp16 (CUDA)",
+    "layout": "convolutions' weights contiguous or channels-last, of a UNet (on a CPU only by --only)",
     "compile": "torch.compile of policy and reference (on a CPU only by --only)",
     "optimizer": "AdamW with moments of 8 bits (CUDA, bitsandbytes)",
     "cache": "cached latents against encoding pictures and captions in every step",

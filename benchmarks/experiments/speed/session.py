@@ -13,7 +13,7 @@ from diffusers.utils import logging
 
 from benchmarks.experiments.speed.bench import Comparison, Stage, choose_tune
 from benchmarks.experiments.speed.feeding import cache, loader
-from benchmarks.experiments.speed.kernels import attention, compiled, precision
+from benchmarks.experiments.speed.kernels import attention, compiled, layout, precision
 from benchmarks.experiments.speed.measuring import Timer, device_name
 from benchmarks.experiments.speed.models import Subject, default_subjects, find_subject
 from benchmarks.experiments.speed.published import PUBLISHED
@@ -46,6 +46,7 @@ COMPARISONS = [
     ),
     Comparison("attention", "Attention kernels", "Which kernel is fastest here?", attention),
     Comparison("precision", "Precision", "What does half precision gain?", precision),
+    Comparison("layout", "Memory layout", "What do channels-last weights gain a UNet's convolutions?", layout),
     Comparison("compile", "torch.compile", "What does compiling the denoiser gain, and when is it earned?", compiled),
     Comparison("optimizer", "AdamW in 8 bits", "What do moments of 8 bits cost, and save?", optimizer),
     Comparison(
