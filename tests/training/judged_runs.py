@@ -31,8 +31,8 @@ def config_of(workshop, run, method: str = "dpo", mode: str = "full", judge: str
     )
 
 
-def watched(config, patch) -> SimpleNamespace:
-    """Trains; the batch and the place in it of each training position, and the parts of the run."""
+def watched(config, patch, program=commands) -> SimpleNamespace:
+    """Trains by `program`; the batch and the place in it of each training position, and the parts of the run."""
     made, make, init = SimpleNamespace(run=Path(config.run), places={}), BatchMaker.make, Trainer.__init__
     size = config.loop.batch_size
 
@@ -47,7 +47,7 @@ def watched(config, patch) -> SimpleNamespace:
 
     patch.setattr(BatchMaker, "make", watching)
     patch.setattr(Trainer, "__init__", begun)
-    commands.train(config)
+    program.train(config)
     return made
 
 
