@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from diffusers import AnimateDiffPipeline, MotionAdapter, StableDiffusionPipelin
 
 import seppo_core.models.patch_vae
 from benchmarks.experiments.toy.task import bases
+from benchmarks.experiments.toy.task.base_settings import SETTINGS
+from benchmarks.experiments.toy.task.train_base import _has_stopped
 from seppo_core.toy import captions
 from seppo_core.toy.score import image_parts, video_parts
 from tests.docs.pages import blocks, text_of
@@ -44,6 +47,23 @@ def test_the_curve_of_the_training_is_kept(modality):
     assert report["modality"] == modality
     assert report["settings"]["channels"] == list(bases.CHANNELS[modality])
     assert all({"step", "score", "loss", "seconds"} <= set(row) for row in report["curve"])
+
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_the_recipe_makes_the_updates_of_the_stored_training(modality):
+    """The picture base was begun with other lengths, and ended before these made a difference to the rate."""
+    report = json.loads((bases.FOLDER / f"{modality}_training.json").read_text(encoding="utf-8"))
+    ran, recipe = report["settings"], json.loads(json.dumps(asdict(SETTINGS[modality])))
+    lengths = ("max_steps", "cooldown")
+    assert {**ran, **dict.fromkeys(lengths)} == {**recipe, **dict.fromkeys(lengths)}
+    made = report["curve"][-1]["step"]
+    assert made == recipe["max_steps"]
+    # as train_base scales the rate of each update
+    rates = [[min(1.0, (one["max_steps"] - step) / one["cooldown"]) for step in range(made)] for one in (ran, recipe)]
+    assert rates[0] == rates[1]
+    scores = [row["score"] for row in report["curve"]]
+    assert not any(_has_stopped(scores[:count], SETTINGS[modality]) for count in range(1, len(scores)))
+    assert ("note" in report) == (ran != recipe)
 
 
 def test_the_picture_base_follows_captions_it_never_saw_about_as_well_as_its_data():
