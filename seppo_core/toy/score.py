@@ -33,11 +33,15 @@ GRID = torch.arange(6.0, 27.0, 2.0)  # centres, in pixels, at which a thing is l
 
 @dataclass(frozen=True)
 class Parts:
-    """The score and what it is made of, each (n,) in [0, 1]; `motion` is None for pictures."""
+    """The score and what it is made of, each (n,) in [0, 1]; `motion` is None for pictures.
+
+    `each` is the share of frames in which an attribute alone is right: colour, shape, background, in pictures size.
+    """
 
     score: Float[Tensor, " n"]
     attributes: Float[Tensor, " n"]
     appearance: Float[Tensor, " n"]
+    each: Float[Tensor, "n a"]
     motion: Float[Tensor, " n"] | None = None
 
 
@@ -90,9 +94,10 @@ def image_parts(pixels: Float[Tensor, "n 3 32 32"], captions: Sequence[str]) -> 
     _check(pixels, captions, (3, SIZE, SIZE))
     shown, drawings = _image_drawings()
     index, error = _nearest(pixels, drawings)
-    right = (shown[index] == caption_indices("image", captions)).float().mean(1)
+    each = (shown[index] == caption_indices("image", captions)).float()
+    right = each.mean(1)
     appearance = torch.exp(-error / SOFTNESS)
-    return Parts(0.5 * right + 0.5 * appearance, right, appearance)
+    return Parts(0.5 * right + 0.5 * appearance, right, appearance, each)
 
 
 def video_parts(pixels: Float[Tensor, "n 3 f 32 32"], captions: Sequence[str]) -> Parts:
@@ -106,14 +111,15 @@ def video_parts(pixels: Float[Tensor, "n 3 f 32 32"], captions: Sequence[str]) -
     looks, centres, drawings = _frame_drawings()
     index, error = _nearest(avg_pool2d(rearrange(pixels.float().cpu(), "n c f h w -> (n f) c h w"), 2), drawings)
     wanted = caption_indices("video", captions)
-    right = (rearrange(looks[index], "(n f) a -> n f a", f=FRAMES) == wanted[:, None, [0, 1, 3]]).float().mean((1, 2))
+    each = (rearrange(looks[index], "(n f) a -> n f a", f=FRAMES) == wanted[:, None, [0, 1, 3]]).float()
+    right = each.mean((1, 2))
     appearance = rearrange(torch.exp(-error / SOFTNESS), "(n f) -> n f", f=FRAMES).mean(1)
     time = torch.arange(FRAMES) - (FRAMES - 1) / 2
     way = rearrange(centres[index], "(n f) xy -> n f xy", f=FRAMES)
     velocity = torch.einsum("nfx,f->nx", way, time) / time.square().sum()
     miss = (velocity - SPEED * HEADINGS[wanted[:, 2]]).norm(dim=1) / SPEED
     motion = (1 - miss).clamp(min=0)
-    return Parts(0.4 * right + 0.3 * appearance + 0.3 * motion, right, appearance, motion)
+    return Parts(0.4 * right + 0.3 * appearance + 0.3 * motion, right, appearance, each.mean(1), motion)
 
 
 def score_images(pixels: Float[Tensor, "n 3 32 32"], captions: Sequence[str]) -> Float[Tensor, " n"]:
