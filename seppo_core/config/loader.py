@@ -81,6 +81,7 @@ def read_draft(
     overrides = current_names(dict(_flatten(overrides, sections(schema))), "", warn)
     try:
         chosen = choose(schema, given | {key: _read_value(value, str) for key, value in overrides.items()})
+        given = _without_other_alternatives(given, overrides, chosen)
         tree = OmegaConf.merge(OmegaConf.structured(chosen), {section: {} for section in sections(chosen)})
         tree = _merge(tree, given, chosen)
     except ValueError as error:
@@ -229,6 +230,24 @@ def _takes_default(key: str, value: Any, types: Values, hints: Values) -> bool:
         chosen_by = f"{section}.{hints[section].chosen_by}={hints[section].chosen()}"
         raise ValueError(f"{key}={shown(value)} has no meaning for {chosen_by}; leave it out")
     return bool(users)
+
+
+def _without_other_alternatives(given: Values, overrides: Values, schema: type) -> Values:
+    """`given` without the keys of an alternative that `overrides` exchanges for another, which lacks them: a file that
+    says `flipper` can be run with `--method.name dpo`."""
+    types, hints = key_types(schema), get_type_hints(schema)
+    exchanged = {}
+    for section, hint in hints.items():
+        if isinstance(hint, type) and issubclass(hint, Variants):
+            key = f"{section}.{hint.chosen_by}"
+            if hint.chosen() != given.get(key, hint.section_type().chosen()) and key in overrides:
+                exchanged[section] = hint
+
+    def is_left(key: str) -> bool:
+        section, _, name = key.rpartition(".")
+        return key in types or section not in exchanged or not exchanged[section].users_of(name)
+
+    return {key: value for key, value in given.items() if is_left(key)}
 
 
 def _read_yaml(path: Path) -> Values:

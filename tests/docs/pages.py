@@ -41,6 +41,9 @@ def whole_config(block: str) -> dict:
         return content
     named = re.match(r"# into (\S+)\n", block)
     recipe = yaml.safe_load((ROOT / (named[1] if named else RECIPE)).read_text(encoding="utf-8"))
+    if "name" in content.get("method", {}):
+        # another method's line stands in place of the recipe's
+        recipe.pop("method", None)
     return _merged(recipe, content)
 
 
