@@ -36,7 +36,8 @@ def sent(config: Config, costs: StepCosts, gpus: int) -> int:
     degree = loop.context_parallel
     blocks, numbers = _attention(config.model, costs.latent_shape)
     drawn = 0 if costs.observe else config.method.anchor_draws * loop.micro_batch_size
-    alone = drawn + (costs.step_reference + costs.observe) / costs.forward
+    # whole passes: one of the base itself counts fewer FLOPs than one with a LoRA
+    alone = drawn + round((costs.step_reference + costs.observe) / costs.forward)
     recomputed = loop.gradient_checkpointing * loop.checkpointing_share
     passes = items_at_once(config) * (2 + recomputed) + alone
     micro_batches = loop.batch_size / loop.micro_batch_size * degree / gpus

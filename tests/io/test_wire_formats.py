@@ -23,6 +23,7 @@ ROOT = Path(seppo_core.__file__).parent.parent
 PURPOSES = {
     "ORDER": ("order", 5522212436552859130),
     "DRAWS": ("draws", 9063534396729568348),
+    "MEETINGS": ("meetings", 1095355212733943821),
     "POSTERIOR": ("posterior", 1686789948394953566),
     "LOSER_POSTERIOR": ("loser posterior", 4210654870167989477),
     "ANCHOR": ("anchor", 6179847707211168083),
