@@ -230,15 +230,16 @@ def test_the_solver_s_own_steps_count(workshop, tmp_path):
     ("method", "passes", "reference_passes"), [("sft", 1, 0), ("mapo", 2, 0), ("dpo", 2, 2), ("kto", 1, 1)]
 )
 def test_each_method_pays_for_its_own_passes(workshop, tmp_path, method, passes, reference_passes):
-    config = workshop.config(tmp_path / "run", "lora", method="seppo")
+    # all weights: a reference that is the base under a LoRA computes no LoRA
+    config = workshop.config(tmp_path / "run", "full", method="seppo")
     config = replace(config, method=MethodConfig.variants()[method]())
     work = work_of(config)
     size = config.loop.micro_batch_size
     assert work.step_reference == size * reference_passes * work.forward
     assert work.denoising is None and work.calls == 0
-    # forward, and a backward pass that is at most twice as much
+    # forward, a backward pass that is at most twice as much, and what a loss takes beside them
     policy = work.steps[False].flops - work.step_reference
-    assert 1.5 * passes * size * work.forward < policy <= 3 * passes * size * work.forward
+    assert 1.5 * passes * size * work.forward < policy <= 3.05 * passes * size * work.forward
     assert work.observe == (2 * size * work.forward if method == "kto" else 0)
     assert (work.weights.reference > 0) == (reference_passes > 0)
 
