@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import yaml
 
 from benchmarks.__main__ import COMMANDS
 from benchmarks.experiments.toy import cheaper
@@ -12,6 +11,7 @@ from benchmarks.experiments.toy.cheaper import AS_IT_IS, SETTINGS, VARIANTS, cel
 from benchmarks.experiments.toy.folder import Paths
 from benchmarks.experiments.toy.plan import Plan, config_path
 from benchmarks.experiments.toy.regimes import SCALES
+from seppo_core.cli.main import parse
 from seppo_core.config.loader import load_config
 from seppo_image.config import ImageConfig
 from tests.benchmarks.toy_cells import write_cell
@@ -29,8 +29,7 @@ def test_a_variant_is_the_comparison_s_cell_with_one_option_more():
             cell = cell_of(PLAN, arm, name, 1)
             assert cell.options == own.options + options and cell.mark == own.mark
             assert (cell.key == own.key) == (name == AS_IT_IS and own.anchor is None)
-            given = dict(zip(options[::2], map(yaml.safe_load, options[1::2]), strict=True))
-            changed = load_config(path, ImageConfig, {key.removeprefix("--"): value for key, value in given.items()})
+            changed = parse(["train", str(path), *options], "seppo-image", ImageConfig).config
             assert (changed == plain) == (name == AS_IT_IS)
 
 

@@ -36,7 +36,7 @@ USES = {f"uses {count}": ("--reference_samples.uses", str(count)) for count in (
 STEPS = {f"steps {count}": ("--reference_samples.steps", str(count)) for count in (4, 10, 20, 50)}
 STEPS["dpm++ 20"] = (*STEPS["steps 20"], "--reference_samples.scheduler", "dpm++")
 GUIDED = ("--reference_samples.guidance_scale", "3")
-GUIDANCE = {"guided": GUIDED, "guided inside": (*GUIDED, "--reference_samples.guidance_interval", "[0.2, 0.7]")}
+GUIDANCE = {"guided": GUIDED, "guided inside": (*GUIDED, "--reference_samples.guidance_interval", "0.2", "0.7")}
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "indicator_initial": {AS_IT_IS: (), **DRAWS, **SAMPLES, **USES, **STEPS, **GUIDANCE},
     "seppo_latest": {AS_IT_IS: (), **USES},
