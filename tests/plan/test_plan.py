@@ -230,8 +230,7 @@ def test_the_solver_s_own_steps_count(workshop, tmp_path):
     ("method", "passes", "reference_passes"), [("sft", 1, 0), ("mapo", 2, 0), ("dpo", 2, 2), ("kto", 1, 1)]
 )
 def test_each_method_pays_for_its_own_passes(workshop, tmp_path, method, passes, reference_passes):
-    # all weights: a reference that is the base under a LoRA computes no LoRA
-    config = workshop.config(tmp_path / "run", "full", method="seppo")
+    config = workshop.config(tmp_path / "run", "full", method="seppo")  # a base under a LoRA computes no LoRA
     config = replace(config, method=MethodConfig.variants()[method]())
     work = work_of(config)
     size = config.loop.micro_batch_size
