@@ -22,7 +22,7 @@ def batch_maker(
         caption_dropout=data.caption_dropout, flip=data.flip, posterior=data.posterior, noise=method.noise,
         losers=method.spec.counterpart == "loser", labels=method.spec.supervision == "labels",
         repeats=loop.reference_draws, sample_repeats=config.reference_samples.repeat_after,
-        meetings=None if uses == 1 else meetings,
+        meetings=meetings,
         reward_clip=vars(method).get("reward_clip"), anchor_draws=method.anchor_draws, draws=config.draws,
         tracked=tracked_noise(config, cache, sampler, judged) if method.noise == "tracked" else None,
     )  # fmt: skip

@@ -20,14 +20,12 @@ class Meetings:
 
     per_iteration: int
     """Training positions of an iteration, a multiple of `uses`."""
-    uses: int = 1
+    uses: int
     seed: int = 0
     draws: Draws = NEWEST
 
     def sample(self, position: int) -> int:
         """The position of the sample that training `position` meets; itself where each serves one pair."""
-        if self.uses == 1:
-            return position
         count = self.per_iteration // self.uses
         iteration, offset = divmod(position, self.per_iteration)
         number, place = divmod(offset, count)

@@ -45,7 +45,7 @@ PUBLISHED = {
     "sd21": Published("stable-diffusion-2-1", (768, 768), again=True),
     "sd3": Published("stable-diffusion-3-medium-diffusers", (1024, 1024), again=True),
     "sd35-large": Published("stable-diffusion-3.5-large", (1024, 1024), again=True),
-    "sana-600m": Published("Sana_600M_1024px_diffusers", (1024, 1024), on_cpu=(1024, 1024), again=True),
+    "sana-600m": Published("Sana_600M_1024px_diffusers", (1024, 1024), again=True),
     "flux-schnell": Published("FLUX.1-schnell", (1024, 1024), again=True),
     "sd21-base": Published("stable-diffusion-2-1-base", (512, 512), on_cpu=(512, 512), again=True),
     "pixart-512": Published("PixArt-Sigma-XL-2-512-MS", (512, 512), on_cpu=(512, 512), again=True),
