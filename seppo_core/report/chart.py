@@ -22,8 +22,6 @@ class Line:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     markers: bool = False
-    runs: Sequence[Sequence[tuple[float, float]]] = ()
-    """Curves of single runs behind their mean, which are drawn thin."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,6 @@ def plot(
         drawn.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="marker"))
     drawn += [_band(line, frame) for line in lines if line.low is not None and line.high is not None]
     for line in lines:
-        for run in line.runs:
-            at = [(frame.x(x), frame.y(y)) for x, y in run]
-            drawn.append(element("polyline", points=_joined(at), class_=f"run s{line.series}"))
-    for line in lines:
         drawn += _curve(line, frame)
     return drawn
 
@@ -109,7 +103,7 @@ def _frame(lines: Sequence[Line], level: tuple[str, float] | None, beside: Seque
     xs = [x for line in lines for x, _ in line.points]
     ys = [] if level is None else [level[1]]
     for line in [*lines, *beside]:
-        ys += [y for curve in (line.points, *line.runs) for _, y in curve]
+        ys += [y for _, y in line.points]
         ys += [y for bound in (line.low, line.high) if bound is not None for y in bound]
     low, high = min(ys), max(ys)
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5

@@ -13,7 +13,7 @@ STYLE = """svg { font-family: system-ui, sans-serif; background: #fff } text { f
 .tick { font-size: 11px; fill: #666 } .label, .name { font-size: 12px } .gridline { stroke: #e3e3e3 }
 .axis { stroke: #666 } .marker { stroke: #666; stroke-dasharray: 4 3 } .dot { fill: var(--c); stroke: #fff }
 .curve, .swatch { fill: none; stroke: var(--c); stroke-width: 2.1 } .dashed { stroke-dasharray: 6 4 }
-.band { fill: var(--c); opacity: .15 } .run { fill: none; stroke: var(--c); stroke-width: .8; opacity: .45 }"""
+.band { fill: var(--c); fill-opacity: .13; stroke: var(--c); stroke-width: .8; stroke-opacity: .5 }"""
 
 
 def standalone_chart(
@@ -27,11 +27,16 @@ def standalone_chart(
 
 
 def standalone_panels(
-    title: str, panels: Sequence[tuple[str, Sequence[Line]]], y_label: str, *, level: tuple[str, float] | None = None
+    title: str,
+    panels: Sequence[tuple[str, Sequence[Line]]],
+    y_label: str,
+    *,
+    level: tuple[str, float] | None = None,
+    band: str = "",
 ) -> str:
     """Drawings side by side with one axis of y and one legend, each given by its label of x and its lines.
 
-    An arm is in the legend once, by its name. ValueError if a panel has no points.
+    An arm is in the legend once, by its name; `band` says there what bands are. ValueError if a panel has no points.
     """
     held = [(label, [line for line in lines if line.points]) for label, lines in panels]
     if not all(lines for _, lines in held):
@@ -44,14 +49,17 @@ def standalone_panels(
     ]
     names = {line.name: f"curve s{line.series}{' dashed' if line.dashed else ''}" for line in every}
     names |= {} if level is None else {level[0]: "marker"}
-    names |= {"single runs": "run s0"} if any(line.runs for line in every) else {}
+    names |= {band: "band s0"} if band and any(line.low is not None for line in every) else {}
     # a second panel is room for a second and a third column
     columns = 1 if len(held) == 1 else len(held) + 1
     rows = -(-len(names) // columns)
     for place, (name, kind) in enumerate(names.items()):
         x = LEFT + place // rows * (len(held) * WIDTH - LEFT) / columns
         y = HEIGHT + 12 + place % rows * ROW
-        drawn.append(element("line", x1=x, x2=x + 22, y1=y, y2=y, class_=kind))
+        if name == band:
+            drawn.append(element("rect", x=x, y=y - 5, width=22, height=10, class_=kind))
+        else:
+            drawn.append(element("line", x1=x, x2=x + 22, y1=y, y2=y, class_=kind))
         drawn.append(element("text", name, x=x + 30, y=y + 4, class_="name"))
     width, height = len(held) * WIDTH, HEIGHT + 12 + rows * ROW
     scale = 2 if len(held) == 1 else 1.3

@@ -10,6 +10,7 @@ from benchmarks.__main__ import main as benchmarks_main
 from benchmarks.experiments.toy import main as toy
 from benchmarks.experiments.toy import queue
 from benchmarks.experiments.toy.arms import ROOT
+from benchmarks.experiments.toy.curves import BAND
 from benchmarks.experiments.toy.folder import Paths, read_result, read_spec
 from benchmarks.experiments.toy.main import write_report
 from benchmarks.experiments.toy.plan import Plan
@@ -138,14 +139,15 @@ def test_what_is_published_stands_between_the_marks_and_the_figure_stands_alone(
     assert "| SFT, compute-matched | 0.003* |" in text and "How it was measured." in text
     drawn = ElementTree.parse(tmp_path / "figures" / "curves_image.svg")
     names = [one.text for one in drawn.iter(f"{SVG}text")]
-    assert names.count("SFT, compute-matched") == 1 and {"base", "mean score R", "single runs"} <= set(names)
+    assert names.count("SFT, compute-matched") == 1 and {"base", "mean score R", BAND} <= set(names)
     # without a plain SFT the matched one is the control, and nothing else is there to be held against it
     assert not (tmp_path / "figures" / "differences_image.svg").exists()
     # it makes more updates than the others would, so that the panel of costs is the only one
     assert len(list(drawn.iter(f"{SVG}g"))) == 1 and "updates" not in names and "1000 forward passes" in names
-    # three seeds and their mean begin at the base and go on over what they cost
-    curves = [one.get("points").split() for one in drawn.iter(f"{SVG}polyline")]
-    assert [len(points) for points in curves] == [3] * 4 and len({points[0] for points in curves}) == 1
+    # the mean begins at the base and goes on over what it cost, and so does its band, there and back
+    (curve,) = (one.get("points").split() for one in drawn.iter(f"{SVG}polyline"))
+    (band,) = (one.get("points").split() for one in drawn.iter(f"{SVG}polygon"))
+    assert len(curve) == 3 and len(band) == 6 and band[0] == band[-1] == curve[0]
     with pytest.raises(ValueError, match="no marks <!-- own-video:begin -->"):
         between(text, "own-video", "")
 
@@ -189,8 +191,7 @@ def test_curves_stand_over_updates_and_over_passes_with_one_axis_of_scores():
     ]
     root = ElementTree.fromstring(score_curves(rows, "<images>"))
     left, right = root.iter(f"{SVG}g")
-    means = [{one.get("class"): one for one in panel.iter(f"{SVG}polyline") if "run" not in one.get("class")}
-             for panel in (left, right)]  # fmt: skip
+    means = [{one.get("class"): one for one in panel.iter(f"{SVG}polyline")} for panel in (left, right)]
     # the matched arm is by its cost alone, and plain SFT in both; an arm of the others in none
     assert list(means[0]) == ["curve s2"] and list(means[1]) == ["curve s2", "curve s2 dashed"]
     points = [[tuple(map(float, one.split(","))) for one in panel["curve s2"].get("points").split()] for panel in means]
@@ -198,13 +199,14 @@ def test_curves_stand_over_updates_and_over_passes_with_one_axis_of_scores():
     # all of 120 updates on the left, a quarter of the passes on the right
     (begin, *_, whole), (_, *_, quarter) = ([x for x, _ in one] for one in points)
     assert quarter - begin == pytest.approx((whole - begin) / 4, abs=0.2)
-    assert len([one for one in left.iter(f"{SVG}polyline") if one.get("class") == "run s2"]) == 2
+    # arms of two seeds have a band in each panel that they are in
+    assert [len(list(panel.iter(f"{SVG}polygon"))) for panel in (left, right)] == [1, 2]
     told = told_of_curves(rows)
     assert "In the second panel alone: SFT, compute-matched (480 updates). Not drawn: KTO, labels." in told
-    # SFT's mean is .650 at 60 updates and .700 at 120
+    # SFT's mean is .650 at 60 updates and .700 at 120, where 12.7062 is the t quantile of .100 on either side
     assert best_points(rows)[2:] == [
-        "| SFT, compute-matched | 480 | 12.0k | .900 | .900–.900 | .900 |",
-        "| SFT | 120 | 3.0k | .700 | .600–.800 | .700 |",
+        "| SFT, compute-matched | 480 | 12.0k | .900 (.900–.900) | .900–.900 | .900 |",
+        "| SFT | 120 | 3.0k | .700 (-0.571–1.971) | .600–.800 | .700 |",
         "| KTO, labels | 60 | 1.5k | .100 | .100–.100 | .100 |",
     ]
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.curves import BAND, base_score, curve_line
 from benchmarks.experiments.toy.folder import Paths, read_result, read_samples
 from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.regimes import REGIMES, Setting
 from benchmarks.experiments.toy.results import Row, Table
 from benchmarks.experiments.toy.text import begun, how, not_begun
-from seppo_core.report.chart import Line, line_chart
+from seppo_core.report.chart import line_chart
 from seppo_core.report.grid import GridRow, sample_grid
 from seppo_core.report.html import Child, Html, element
 from seppo_core.report.page import Section, notes, page, row_of
@@ -131,26 +132,20 @@ def _shares(row: Row) -> list[Cell]:
 
 
 def _curves(rows: Sequence[Row]) -> Html:
-    """One chart per group, the base at the start of every curve."""
-    base = next((row.curve[0][1] for row in rows if row.arm == "base" and row.curve), None)
+    """One chart per group over what training had cost, the base at the start of every curve."""
+    base = base_score(rows)
     charts = []
     for group in SERIES:
         members = [row for row in rows if ARMS[row.arm].group == group and row.arm != "base" and row.curve]
         lines = [
-            Line(row.name, place % 8, _by_passes(row, base), dashed=place > 7, markers=True)
+            curve_line(row, place % 8, base, row.passes_at(1) / 1000, dashed=place > 7)
             for place, row in enumerate(members)
         ]
         if lines:
             level = None if base is None else ("base", base)
-            note = "mean over training seeds, held-out prompts, first noises"
+            note = f"mean over training seeds, held-out prompts, first noises; band: {BAND}"
             charts.append(line_chart(group, lines, "1000 forward passes", "mean score", level=level, note=note))
     return row_of(*charts) if charts else element("p", "No curves yet.")
-
-
-def _by_passes(row: Row, base: float | None) -> list[tuple[float, float]]:
-    """The curve over what training had cost by then, so that arms can be held against each other."""
-    points = [(row.passes_at(update) / 1000, score) for update, score in row.curve]
-    return points if base is None else [(0.0, base), *points]
 
 
 def _rates(rows: Sequence[Row]) -> Html:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.experiments.toy.arms import ARMS, ROOT
+from benchmarks.experiments.toy.curves import BAND, base_score, curve_line
 from benchmarks.experiments.toy.page import SERIES
 from benchmarks.experiments.toy.regimes import REGIMES
 from benchmarks.experiments.toy.results import Row, Table
-from benchmarks.experiments.toy.text import begun, best_points, markdown_table, not_begun
+from benchmarks.experiments.toy.text import begun, best_points, curve_gaps, markdown_table, not_begun
 from seppo_core.io.atomic import save_text
 from seppo_core.report import text_table
 from seppo_core.report.chart import Line
@@ -46,6 +47,8 @@ def publish(
         told_of_curves(rows),
         "",
         *best_points(rows),
+        "",
+        *curve_gaps(rows),
         "",
         *([] if drawn is None else [f"![{drawn[0]}, {NOUN[modality]}](figures/{differences.name})", ""]),
         *markdown_table(rows),
@@ -109,13 +112,12 @@ def over_control(rows: Sequence[Row]) -> tuple[str, str] | None:
 
 
 def score_curves(rows: Sequence[Row], noun: str) -> str:
-    """An SVG of its own: the mean score over training seeds by updates and by what training had cost.
+    """An SVG of its own: the mean score over training seeds, with intervals, by updates and by what training had cost.
 
     An arm that makes more updates than the others, to cost as much as one of them, is in the second panel alone.
     """
-    base = next((row.curve[0][1] for row in rows if row.arm == "base" and row.curve), None)
+    base = base_score(rows)
     held = {row.arm: row for row in rows if row.curve}
-    start = [] if base is None else [(0.0, base)]
     panels: dict[str, list[Line]] = {}
     for label in ("updates", "1000 forward passes"):
         for arm in (arm for arm in SHOWN if arm in held):
@@ -123,13 +125,10 @@ def score_curves(rows: Sequence[Row], noun: str) -> str:
             if label == "updates" and ARMS[arm].matched is not None:
                 continue
             scale = 1.0 if label == "updates" else row.passes_at(1) / 1000
-            mean, *runs = ([*start, *((scale * at, score) for at, score in one)] for one in (row.curve, *row.curves))
-            series, dashed = SHOWN[arm]
-            line = Line(row.name, series, mean, dashed, markers=True, runs=runs if len(runs) > 1 else ())
-            panels.setdefault(label, []).append(line)
+            panels.setdefault(label, []).append(curve_line(row, SHOWN[arm][0], base, scale, SHOWN[arm][1]))
     level = None if base is None else ("base", base)
     return standalone_panels(
-        f"Score against updates and cost, {noun}", list(panels.items()), "mean score R", level=level
+        f"Score against updates and cost, {noun}", list(panels.items()), "mean score R", level=level, band=BAND
     )
 
 
@@ -138,10 +137,11 @@ def told_of_curves(rows: Sequence[Row]) -> str:
     alone = "; ".join(f"{row.name} ({row.curve[-1][0]} updates)" for row in rows if ARMS[row.arm].matched and row.curve)
     left_out = "; ".join(row.name for row in rows if row.curve and row.arm not in ("base", *SHOWN))
     return (
-        "Thick lines are means over the training seeds, thin ones single seeds: finished cells keep the mean score of "
-        "a point and not the scores of its prompts, so that no interval over both can be had. Points are means over "
-        "the first noises alone."
+        "Lines are means over the training seeds, on first noises alone. Bands are 95 % t intervals over the training "
+        "seeds, each point by itself, on these prompts and first noises: finished cells keep the mean score of a point "
+        "and not the scores of its prompts, so that no band says what other prompts would change. The intervals of R "
+        "further down count the prompts too and are as a rule wider. From few seeds a band's own width is uncertain."
         f"{alone and f' In the second panel alone: {alone}.'}{left_out and f' Not drawn: {left_out}.'} "
-        "The table has each arm at the best point of its mean curve. That point is chosen on the held-out prompts "
-        "themselves, which flatters an arm whose curve is noisy."
+        "The table has each arm at the best point of its mean curve, with the same interval. That point is chosen on "
+        "the held-out prompts themselves, which flatters an arm whose curve is noisy."
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from benchmarks.experiments.toy.arms import ARMS
+from benchmarks.experiments.toy.curves import FIRST, best_place, gaps, intervals
 from benchmarks.experiments.toy.plan import Plan, arm_config
 from benchmarks.experiments.toy.regimes import REGIMES, Scale
 from benchmarks.experiments.toy.results import Row, Table
@@ -57,12 +58,43 @@ def best_points(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.arm == "base" or not row.curve:
             continue
-        update, best = max(row.curve, key=lambda point: (point[1], -point[0]))
+        place = best_place(row)
+        (update, best), interval = row.curve[place], intervals(row)[place]
         runs = [score for curve in row.curves for at, score in curve if at == update]
-        told = [row.name, f"{update}", f"{row.passes_at(update) / 1000:.1f}k", _three(best),
+        told = [row.name, f"{update}", f"{row.passes_at(update) / 1000:.1f}k", _with_bounds(best, interval),
                 f"{_three(min(runs))}–{_three(max(runs))}", _three(row.curve[-1][1])]  # fmt: skip
         held.append((best, told))
     return text_table.markdown_table(BEST_HEADINGS, [told for _, told in sorted(held, key=lambda one: -one[0])])
+
+
+def curve_gaps(rows: Sequence[Row]) -> list[str]:
+    """Lines of a table of differences between curves, and what they are; empty where there are none."""
+    found = gaps(rows)
+    if not found:
+        return []
+    lines = []
+    for gap in found:
+        passes = f"{gap.passes / 1000:.1f}k: {_difference(gap.at_passes)}"
+        lines.append([
+            ARMS[gap.against].name, f"{gap.seeds}",
+            NONE if gap.at_update is None else f"{gap.update}: {_difference(gap.at_update)}",
+            f"{passes.replace('**', '')} ‡" if gap.is_early else passes, _difference(gap.at_best),
+        ])  # fmt: skip
+    early = (
+        " ‡ lies before a curve's first point, on a straight line from the base's score: a guess, never in bold, with "
+        "an interval that is too narrow, since the base is one for all seeds."
+    )
+    told = (
+        "Differences are paired by training seed, on these prompts and first noises, with t intervals over the seeds "
+        "alone; bold: the interval does not hold 0. Updates and passes are equal at the smaller of both ends; an "
+        "arm that makes more updates by design has none at equal updates. Between its points a curve is read off a "
+        "straight line."
+        f"{early if any(gap.is_early for gap in found) else ''} Best points are those of the table above, and the "
+        "intervals do not count that they are chosen on these prompts. Where both curves end, the differences further "
+        "down say more: they are on all noises, and their intervals count the prompts."
+    )
+    headings = (f"{ARMS[FIRST].name} −", "seeds", "at equal updates", "at equal passes", "each at its best")
+    return [*text_table.markdown_table(headings, lines), "", told]
 
 
 def cells(row: Row) -> list[str]:
@@ -74,7 +106,7 @@ def cells(row: Row) -> list[str]:
         row.name,
         *(_chosen(row, axis) for axis in range(3)),
         seeds,
-        NONE if row.mean is None else f"{_three(row.mean.value)} ({_three(row.mean.low)}–{_three(row.mean.high)})",
+        NONE if row.mean is None else _with_bounds(row.mean.value, row.mean),
         *(_difference(row.over.get(control)) for control in ("base", "sft", "sft_matched")),
         f"{100 * row.shares['plus']:.0f} %" if row.shares else NONE,
         NONE if anchor is None else f"{_percent(anchor.precision)} ({_percent(anchor.base_rate)})",
@@ -177,6 +209,11 @@ def _difference(interval: Interval | None) -> str:
     text = f"{value:+.3f}".replace("0.", ".", 1)
     bounds = f"({low:+.3f} to {high:+.3f})".replace("0.", ".")
     return f"{f'**{text}**' if low > 0 or high < 0 else text} {bounds}"
+
+
+def _with_bounds(value: float, interval: Interval | None) -> str:
+    bounds = "" if interval is None else f" ({_three(interval.low)}–{_three(interval.high)})"
+    return f"{_three(value)}{bounds}"
 
 
 def _three(value: float) -> str:
