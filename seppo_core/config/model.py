@@ -85,8 +85,8 @@ class ModelConfig(Variants):
     """Precision of the VAE, the text encoders and the weights under a LoRA; VAEs that overflow stay in float32. Full
     fine-tuning trains in float32, and `prepare` encodes in this precision for it too."""
     quantize: Quantized | None = None
-    """Keep the frozen matrices under a LoRA in fewer bits: nf4 (4 bits) or int8 of bitsandbytes, int8wo or float8wo (8
-    bits, weights only) of torchao. Needs the extra `quantize`. The LoRA is exported for the plain base."""
+    """Keep frozen matrices and convolutions under a LoRA in fewer bits: nf4 (4 bits) or int8 of bitsandbytes, int8wo or
+    float8wo (8 bits, weights only) of torchao. Needs the extra `quantize`. The LoRA is exported for the plain base."""
     offload: bool = False
     """Keep the frozen blocks under a LoRA in CPU memory and bring each to the GPU when it computes, the next one ahead:
     room for two blocks instead of all. For transformers, with loop.gradient_checkpointing."""

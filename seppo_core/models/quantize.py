@@ -1,7 +1,8 @@
 """Frozen weights in fewer bits, by bitsandbytes or torchao.
 
-Only the matrices of a model's blocks are changed. What stands before and after them is small, and families read the
-dtype of these weights. Their gradient with respect to the input passes through, so that a LoRA beside them learns.
+Only matrices and convolutions of a model's blocks are changed. What stands before and after them is small, and
+families read the dtype of these weights. Their gradient with respect to the input passes through, so that a LoRA beside
+them learns.
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from packaging.version import Version
-from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
+from torch import nn
 
 from seppo_core.config.model import PACKAGES, ModelConfig, Quantized
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.blocks import blocks
+from seppo_core.models.few_bits import FewBitConvolution, multiplied
 from seppo_core.models.offload import stored
 from seppo_core.models.tuning import lora_layers
 
@@ -24,7 +25,7 @@ OUTLIERS = 6.0
 
 BLOCK = 64
 """Numbers that share a scale in nf4. bitsandbytes misreads rows that are not whole blocks on CPUs with AVX-512: such
-matrices, of which published bases have none, stay as they are."""
+layers, of which published bases have none, stay as they are."""
 
 
 def check_packages(model: ModelConfig) -> None:
@@ -46,7 +47,7 @@ def check_packages(model: ModelConfig) -> None:
 
 
 def quantize_denoiser(adapter: Adapter, model: ModelConfig, compute: torch.dtype, device: torch.device) -> None:
-    """Puts the frozen matrices of a tuned denoiser into the form that model.quantize names, one at a time, on `device`.
+    """Puts the frozen layers of a tuned denoiser into the form that model.quantize names, one at a time, on `device`.
 
     `compute` is the dtype that they are multiplied in. ValueError if the denoiser carries no LoRA: such weights cannot
     be trained.
@@ -89,49 +90,58 @@ def is_large_text(module: nn.Module) -> bool:
 def quantize(
     module: nn.Module, kind: Quantized, compute: torch.dtype, device: torch.device, away: bool = False
 ) -> None:
-    """Exchanges the matrices of the blocks of `module` (see `matrices`) for those in the form `kind`, on `device`.
+    """Exchanges the matrices and convolutions of the blocks of `module` (see `layers`) for those in the form `kind`, on
+    `device`.
 
     With `away` each goes back to the CPU's memory at once, for `OffloadedBlocks`, so that `device` holds one at a time.
     """
-    found = dict(matrices(module))
-    if PACKAGES[kind][0] == "torchao":
-        from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
-
-        config = Int8WeightOnlyConfig() if kind == "int8wo" else Float8WeightOnlyConfig()
-        for linear in found.values():
-            # its results have the dtype that the weight had
-            quantize_(linear.to(device, compute), config)
-            if away:
-                _put_away(linear)
-        return
-    for name, linear in found.items():
-        if kind == "nf4" and linear.in_features % BLOCK:
+    for name, layer in list(layers(module)):
+        if kind == "nf4" and layer.weight[0].numel() % BLOCK:
             continue
-        parent, _, last = name.rpartition(".")
-        made = _of_bitsandbytes(linear, kind, compute, away).to(device)
-        setattr(module.get_submodule(parent), last, made)
+        parent = module.get_submodule(name.rpartition(".")[0])
+        if isinstance(layer, nn.Linear):
+            made = _quantized(layer, kind, compute, away, device)
+        else:
+            made = FewBitConvolution(layer, compute)
+            made.matrix = _quantized(made.matrix, kind, compute, away, device)
+        setattr(parent, name.rpartition(".")[2], made.to(device))
         if away:
             _put_away(made)
 
 
-def _put_away(linear: nn.Module) -> None:
-    for parameter in linear.parameters():
+def _quantized(linear: nn.Linear, kind: Quantized, compute: torch.dtype, away: bool, device: torch.device) -> nn.Linear:
+    if PACKAGES[kind][0] != "torchao":
+        return _of_bitsandbytes(linear, kind, compute, away).to(device)
+    from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+
+    # its results have the dtype that the weight had
+    linear.to(device, compute)
+    quantize_(linear, Int8WeightOnlyConfig() if kind == "int8wo" else Float8WeightOnlyConfig())
+    return linear
+
+
+def _put_away(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
         for holder, name in stored(parameter):
             setattr(holder, name, getattr(holder, name).cpu())
 
 
-def matrices(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    """The frozen matrices of the blocks of `module`, by name.
+def layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d | nn.Conv3d]]:
+    """The frozen matrices of the blocks of `module`, and its convolutions without groups, by name.
 
     A LoRA's own are left out, and what the model's class keeps in float32.
     """
     inside = {id(part) for block in blocks(module) for part in block.modules()}
-    kept = {*(getattr(module, "_keep_in_fp32_modules", None) or ())}
+    kept = {"lora_A", "lora_B", *(getattr(module, "_keep_in_fp32_modules", None) or ())}
     for name, part in module.named_modules():
-        words = set(name.split("."))
-        is_matrix = type(part) is nn.Linear and id(part) in inside
-        if is_matrix and not words & {"lora_A", "lora_B"} and not words & kept and not part.weight.requires_grad:
+        if id(part) in inside and not kept & set(name.split(".")) and _can_be(part) and not part.weight.requires_grad:
             yield name, part
+
+
+def _can_be(part: nn.Module) -> bool:
+    if type(part) in (nn.Conv2d, nn.Conv3d):
+        return part.groups == 1 and part.padding_mode == "zeros" and isinstance(part.padding, tuple)
+    return type(part) is nn.Linear
 
 
 def _of_bitsandbytes(linear: nn.Linear, kind: Quantized, compute: torch.dtype, away: bool) -> nn.Linear:
@@ -147,37 +157,9 @@ def _of_bitsandbytes(linear: nn.Linear, kind: Quantized, compute: torch.dtype, a
         # passes with gradient compute in, in a form that these cannot use, and only where rows are a multiple of 32
         made.support_avx512bf16_for_cpu = False
         if away:
-            made.forward = partial(_multiplied, made)
+            made.forward = partial(multiplied, made)
     else:
         made = Linear8bitLt(*sizes, has_fp16_weights=False, threshold=OUTLIERS, device="meta")
         made.weight = Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     made.bias = linear.bias
     return made.eval()
-
-
-def _multiplied(layer: nn.Linear, x: Tensor) -> Tensor:
-    return _FourBits.apply(x.to(layer.compute_dtype), layer).to(x.dtype)
-
-
-class _FourBits(torch.autograd.Function):
-    """Multiplies by the matrix of a layer in 4 bits as it is at that moment.
-
-    bitsandbytes' own product keeps the weights that its first pass saw, past recomputation, until the backward pass, so
-    that every block that has gone back to the CPU would stay on the device.
-    """
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, layer: nn.Linear) -> Tensor:
-        ctx.layer = layer
-        bias = None if layer.bias is None else layer.bias.to(x.dtype)
-        return nn.functional.linear(x, _in_full(layer, x.dtype), bias)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient @ _in_full(ctx.layer, gradient.dtype), None
-
-
-def _in_full(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
-    from bitsandbytes.functional import dequantize_4bit
-
-    return dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)

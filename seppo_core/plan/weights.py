@@ -8,7 +8,7 @@ from torch import nn
 from seppo_core.methods.reference import Reference
 from seppo_core.models.adapter import Adapter
 from seppo_core.models.blocks import blocks
-from seppo_core.models.quantize import is_large_text, matrices
+from seppo_core.models.quantize import is_large_text, layers
 from seppo_core.models.tuning import lora_layers, trainable_parameters
 from seppo_core.plan.counter import bytes_of, weights_of
 from seppo_core.plan.step_costs import Block, Matrices, Weights
@@ -62,7 +62,7 @@ def module_of(reference: Reference) -> nn.Module:
 
 
 def _matrices(module: nn.Module) -> Matrices:
-    weights = [linear.weight for _, linear in matrices(module)]
+    weights = [layer.weight for _, layer in layers(module)]
     numbers = [weight.numel() for weight in weights]
     return Matrices(bytes_of(weights), sum(numbers), sum(len(weight) for weight in weights), max(numbers, default=0))
 

@@ -3,6 +3,7 @@
 bitsandbytes and torchao speak up at every start beside a CPU's torch, so that `make parity` alone has them.
 """
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from seppo_core.config.options import ExportRequest, SampleRequest
 from seppo_core.methods.reference import LoraView
 from seppo_core.models.compiling import compile_blocks
 from seppo_core.models.offload import OffloadedBlocks, _Block
-from seppo_core.models.quantize import matrices, quantize, quantize_texts
+from seppo_core.models.quantize import layers, quantize, quantize_texts
 from seppo_core.models.tuning import lora_layers, trainable_parameters, trainable_state, tune_lora
 from seppo_core.plan.memory import in_fewer_bits
 from seppo_core.plan.weights import _matrices
@@ -39,6 +40,11 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 KINDS = ["nf4", "int8", "int8wo", "float8wo"]
 ERROR = {"nf4": 0.12, "int8": 0.02, "int8wo": 0.02, "float8wo": 0.05}
 """Largest relative error of a matrix."""
+CONVOLUTIONS = {
+    "strided": nn.Conv2d(64, 8, 3, stride=2, padding=1),
+    "pointwise": nn.Conv2d(64, 8, 1, bias=False),
+    "frames": nn.Conv3d(64, 8, (3, 1, 1), padding=(2, 0, 0), dilation=(2, 1, 1)),
+}
 
 
 def tuned(base: nn.Module | None = None) -> nn.Module:
@@ -52,6 +58,7 @@ def tuned(base: nn.Module | None = None) -> nn.Module:
 
 def values(layer: nn.Module) -> Tensor:
     """The numbers that a layer computes with, as its library gives them back."""
+    layer = getattr(layer, "matrix", layer)
     weight = layer.weight
     if isinstance(layer, bitsandbytes.nn.Linear4bit):
         return bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)
@@ -78,11 +85,12 @@ def apart(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_as_on_a_plain_base_of_the_same_values(kind, device):
     unet, plain = tuned().to(device), tuned().to(device)
-    whole_blocks = lambda layer: kind != "nf4" or layer.in_features % 64 == 0  # noqa: E731
-    before = {name: layer.weight.clone() for name, layer in matrices(unet) if whole_blocks(layer)}
+    whole_blocks = lambda layer: kind != "nf4" or layer.weight[0].numel() % 64 == 0  # noqa: E731
+    before = {name: layer.weight.clone() for name, layer in layers(unet) if whole_blocks(layer)}
     quantize(unet, kind, torch.float32, torch.device(device))
-    left = [layer for _, layer in matrices(unet) if type(layer.weight) is nn.Parameter]
+    left = [layer for _, layer in layers(unet) if type(layer.weight) is nn.Parameter]
     assert len(before) >= 8 and not any(map(whole_blocks, left))
+    assert any(type(plain.get_submodule(name)) is nn.Conv2d for name in before)
     with torch.no_grad():
         for name, weight in before.items():
             held = values(unet.get_submodule(name)).reshape(weight.shape)
@@ -94,6 +102,28 @@ def test_it_learns_as_on_a_plain_base_of_the_same_values(kind, device):
     assert apart(y, expected) < tolerance
     assert gradients.keys() == wanted.keys()
     assert max(apart(gradients[name], wanted[name]) for name in wanted) < 2 * tolerance
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", CONVOLUTIONS)
+def test_a_convolution_is_that_of_the_numbers_it_holds(form, kind):
+    convolution = CONVOLUTIONS[form]
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([copy.deepcopy(convolution).requires_grad_(False)])
+
+    model, plain = Model(), copy.deepcopy(convolution).requires_grad_(False)
+    quantize(model, kind, torch.float32, CPU)
+    plain.weight.copy_(values(model.layers[0]).reshape(plain.weight.shape))
+    x, other = (torch.randn(2, 64, *[6] * (plain.weight.ndim - 2), requires_grad=True) for _ in range(2))
+    other.data = x.data.clone()
+    ours, theirs = model.layers[0](x), plain(other)
+    torch.testing.assert_close(ours, theirs)
+    ours.square().sum().backward()
+    theirs.square().sum().backward()
+    torch.testing.assert_close(x.grad, other.grad)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -273,10 +303,10 @@ def test_text_encoders_but_for_their_widest_part(tmp_path):
     quantize_texts(adapters[0], replace(row.model, quantize_text="int8wo"), CPU)
     t5, clip = adapters[0].pipeline.text_encoder_2, adapters[0].pipeline.text_encoder
     # transformers multiplies with wo in its own dtype
-    assert {name.rpartition(".")[2] for name, m in matrices(t5) if type(m.weight) is not nn.Parameter} == {
+    assert {name.rpartition(".")[2] for name, m in layers(t5) if type(m.weight) is not nn.Parameter} == {
         "q", "k", "v", "o", "wi",
     }  # fmt: skip
-    assert all(type(m.weight) is nn.Parameter for _, m in matrices(clip))
+    assert all(type(m.weight) is nn.Parameter for _, m in layers(clip))
     ours, plain = (adapter.encode_prompts(["a red wall"]) for adapter in adapters)
     assert torch.equal(ours["pooled"], plain["pooled"])
     assert 0 < apart(ours["text"], plain["text"]) < 0.05

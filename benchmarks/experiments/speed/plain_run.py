@@ -23,7 +23,7 @@ from benchmarks.experiments.speed.updates import passes
 from seppo_core.config.messages import first_line
 from seppo_core.config.training import PreviewConfig
 from seppo_core.io.atomic import save_json
-from seppo_core.models.quantize import matrices
+from seppo_core.models.quantize import layers
 from seppo_core.models.sampling import make_scheduler
 from seppo_core.plan.counter import bytes_of
 from seppo_core.plan.measure import measure
@@ -181,7 +181,7 @@ def flops(stage: Stage, plain: Plain, calls: dict[str, int]) -> dict[str, dict[s
     for name, module in plain.encoders.pipeline.components.items():
         if name.startswith("text_encoder") and module is not None:
             tokens = max(value.shape[1] for value in bench.conditions.text.values() if value.ndim == 3)
-            text += 2 * count * tokens * sum(linear.weight.numel() for _, linear in matrices(module))
+            text += 2 * count * tokens * sum(layer.weight.numel() for _, layer in layers(module))
     ours = costs.steps[False].flops
     guided = 2 if GUIDANCE > 1 and bench.adapter.guidance == "cfg" else 1
     solving = {name: guided * count * costs.forward * number for name, number in calls.items()}
