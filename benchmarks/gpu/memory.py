@@ -18,6 +18,7 @@ from benchmarks.experiments.speed.plain import Marks, Plain
 from benchmarks.gpu.results import KIND, file_name
 from seppo_core.config.schema import Config
 from seppo_core.io.atomic import save_json
+from seppo_core.methods.method import Method
 from seppo_core.models.offload import OffloadedBlocks
 from seppo_core.models.quantize import quantize_denoiser
 from seppo_core.plan.build import build_adapter
@@ -26,6 +27,8 @@ from seppo_core.plan.memory import memory
 from seppo_core.plan.step_costs import StepCosts
 from seppo_core.report.provenance import provenance
 
+SMALL = 8
+"""Side of the latents of the update before the measured one; UNets halve it three times."""
 NOT_HERE = ("CUDA context, assumed",)
 """Parts of a plan that the allocator does not see."""
 
@@ -65,9 +68,12 @@ def compare(
     subject: Subject, device: torch.device, precision: str, quantize: str | None = None, offload: bool = False,
     *, plain: bool = False, system: bool = False,
 ) -> dict:  # fmt: skip
-    """Bytes of one update with recomputed activations, measured and, unless `system` counts them, planned; its seconds
-    after the first. `plain` measures the plain way's instead of ours (`speed --plain`), and `system` lets the operating
-    system count: the most that the process has in memory, less what it had before there was a model."""
+    """Bytes of one update with recomputed activations, measured and, unless `system` counts them, planned; its seconds.
+
+    One update goes before it, of the same size, or of a small picture where `system` counts. `plain` measures the plain
+    way's instead of ours (`speed --plain`), and `system` lets the operating system count: the most that the process has
+    in memory, less what it had before there was a model.
+    """
     torch.randn(256, 256) @ torch.randn(256, 256)
     idle = memory_of()["VmRSS"] if system else 0
     config = config_of(subject, precision, quantize, offload)
@@ -76,18 +82,21 @@ def compare(
     bench.policy.enable_gradient_checkpointing()
     if offload:
         OffloadedBlocks(bench.policy, device)
+    method = bench.method("seppo")
+    if system:
+        _begin(bench, method)
     if plain:
         way = Plain(bench, subject.batch, Marks())
         run, held = way.update, lambda: [tensor for part in way.parts().values() for tensor in part]
     else:
-        method = bench.method("seppo")
         batch = bench.batch(method, subject.batch)
         run = lambda: bench.update(method, repeat(batch))  # noqa: E731
         held = lambda: bench.held(batch, reference=bench.reference)  # noqa: E731
-    run()
     if system:
         gc.collect()
         reset_peak()
+    else:
+        run()
     began = time.perf_counter()
     run()
     if device.type == "cuda":
@@ -103,6 +112,14 @@ def compare(
     measured = found.peak if found.allocated is None else found.allocated
     whole = sum(parts.values())
     return about | {"planned": whole, "measured": measured, "share": measured / whole, "parts": parts}
+
+
+def _begin(bench: Bench, method: Method) -> None:
+    """One update of a small picture: the optimiser has its moments from then on, and libraries what they keep."""
+    whole = bench.shape
+    bench.shape = (*whole[:-2], SMALL, SMALL)
+    bench.update(method, repeat(bench.batch(method, 1)))
+    bench.shape = whole
 
 
 def reset_peak() -> None:
