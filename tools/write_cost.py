@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.lora_memory import CASES, FILE, FORMS, GIB
+from benchmarks.experiments.lora_memory import FILE, FORMS, GIB, NAMES
 from benchmarks.experiments.speed import plain_table
 from benchmarks.experiments.speed.plain_run import summary
 from benchmarks.gpu import results as gpu
@@ -73,8 +73,8 @@ that the system saw of it, less what it held before there was a model, beside wh
 The size of the pictures is small for time's sake; weights are what a LoRA's memory is made of. *Of the plain way's*
 holds it against an update with a second full copy, VAE and text encoders in memory: measured, or where that did not
 fit (*) as it is counted. An offloaded base is in the same memory here; *on the GPU* is what `plan` counts there.
-Matrices and convolutions of blocks are kept in fewer bits; rows that say so were measured when convolutions stayed as
-they are, two thirds of SD-1.5's weights and half of Sana's.
+Matrices and convolutions of blocks are kept in fewer bits. The rows in bf16 were measured when convolutions were not,
+which are two thirds of SD-1.5's weights and half of Sana's.
 
 """
 ON_A_GPU = """\
@@ -213,8 +213,8 @@ def _with_half_the_steps(figures: Record) -> float:
 def memory_table(memory: dict[str, dict[str, Record]]) -> list[str]:
     head = ["base", "form", "measured (GiB)", "plan (GiB)", "measured / plan", "of the plain way's", "on the GPU (GiB)"]
     rows = []
-    for case in CASES:
-        forms = memory.get(case, {})
+    for name in NAMES:
+        forms = memory.get(name, {})
         for place, (form, one) in enumerate(forms.items()):
             told = f"{one['measured'] / GIB:.2f}" if "measured" in one else one.get("failed") or one["not_run"]
             of_plain = None if form == "plain" else share(forms, form)

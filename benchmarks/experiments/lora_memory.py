@@ -24,7 +24,15 @@ CASES = {
     "sana": ("Sana_600M_1024px_diffusers", 256),
 }
 """Bases by the name that `--only` takes, and the side of their pictures: smaller than usual, for time alone."""
-PRECISION = "bf16"
+PRECISIONS = ("bf16", "fp32")
+
+
+def name_of(case: str, precision: str) -> str:
+    """What the results of a case are stored under."""
+    return case if precision == PRECISIONS[0] else f"{case}-{precision}"
+
+
+NAMES = [name_of(case, precision) for case in CASES for precision in PRECISIONS]
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks memory",
         description="Measures the peak memory of one update with recomputed activations, in a process of its own for "
-        "each form, beside what `plan` counts. Random weights of the published sizes in bf16; nothing is downloaded. "
+        "each form, beside what `plan` counts. Random weights of the published sizes; nothing is downloaded. "
         "Forms in fewer bits need the extra `quantize`.",
     )
     add = parser.add_argument
     add("--only", nargs="+", metavar="CASE", choices=list(CASES), default=list(CASES), help=", ".join(CASES))
     add("--forms", nargs="+", metavar="FORM", choices=list(FORMS), default=list(FORMS), help=", ".join(FORMS))
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="of weights and activations (%(default)s, in which CPUs without its instructions compute very slowly)",
+    )
     add("--limit", type=float, default=12, metavar="GIB", help="what is planned above it is not run (%(default)s)")
     add("--out", type=Path, default=RESULTS, help="folder of the JSON; other results stay (benchmarks/results/memory)")
     asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -65,31 +79,32 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     for case in asked.only:
         for form in asked.forms:
-            result = measured(case, form, asked.limit)
+            result = measured(case, form, asked.precision, asked.limit)
             if result is None:
                 continue
             failed += "failed" in result
-            save(asked.out / FILE, case, form, result)
-            print(f"{case}, {form}: {told(result)}", flush=True)
+            name = name_of(case, asked.precision)
+            save(asked.out / FILE, name, form, result)
+            print(f"{name}, {form}: {told(result)}", flush=True)
     return 1 if failed else 0
 
 
-def measured(case: str, form: str, limit: float) -> dict[str, Any] | None:
+def measured(case: str, form: str, precision: str, limit: float) -> dict[str, Any] | None:
     """One form of a case; None if the family has no such form."""
     # imported late: a mistake in the call should be told before torch loads
     from benchmarks.gpu.memory import config_of, planned
     from seppo_core.report.provenance import provenance
 
-    subject, costs = costs_of(case)
+    subject, costs = costs_of(case, precision)
     how = FORMS[form]
     try:
-        config = config_of(subject, PRECISION, how.quantize, how.offload)
+        config = config_of(subject, precision, how.quantize, how.offload)
     except ValueError:
         return None
     parts = planned(config, costs, how.plain)
     whole = sum(parts.values())
     result = {
-        "subject": subject.title, "size": subject.size, "precision": PRECISION, "planned": whole, "parts": parts,
+        "subject": subject.title, "size": subject.size, "precision": precision, "planned": whole, "parts": parts,
         "origin": {name: value for name, value in provenance().items() if value is not None},
     }  # fmt: skip
     if whole > limit * GIB:
@@ -98,7 +113,7 @@ def measured(case: str, form: str, limit: float) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as out:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.gpu.memory", "--system", "--base", base, "--height", str(side),
-             "--dtype", PRECISION, *how.options, "--out", out],
+             "--dtype", precision, *how.options, "--out", out],
             cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -109,7 +124,7 @@ def measured(case: str, form: str, limit: float) -> dict[str, Any] | None:
 
 
 @cache
-def costs_of(case: str):
+def costs_of(case: str, precision: str):
     """The subject of a case and what `plan` counts of its step."""
     from benchmarks.experiments.speed.models import find_subject
     from benchmarks.gpu.memory import config_of
@@ -117,7 +132,7 @@ def costs_of(case: str):
 
     base, side = CASES[case]
     subject = replace(find_subject(base, height=side, width=side, tune="lora", batch=1), batch=1)
-    return subject, measure(config_of(subject, PRECISION), only_step=True)
+    return subject, measure(config_of(subject, precision), only_step=True)
 
 
 def environment() -> dict[str, str]:
@@ -132,11 +147,11 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def save(path: Path, case: str, form: str, result: dict[str, Any]) -> None:
+def save(path: Path, name: str, form: str, result: dict[str, Any]) -> None:
     """Puts one result beside those that are there."""
     cases = read(path).get("cases", {})
-    cases.setdefault(case, {})[form] = result
-    ordered = {name: {f: cases[name][f] for f in FORMS if f in cases[name]} for name in CASES if name in cases}
+    cases.setdefault(name, {})[form] = result
+    ordered = {name: {f: cases[name][f] for f in FORMS if f in cases[name]} for name in NAMES if name in cases}
     save_json(path, {"kind": KIND, "format": FORMAT, "cases": ordered})
 
 

@@ -144,9 +144,10 @@ def held_blocks(config: Config, costs: StepCosts) -> int:
 
 
 def transient(config: Config, costs: StepCosts) -> int:
-    """Bytes of the largest matrix, which is computed with in half precision for a moment."""
+    """Bytes of the largest matrix while it is computed with."""
     found = costs.weights.matrices.get(costs.component)
-    return 0 if found is None or config.model.quantize is None else 2 * found.largest
+    each = 2 if config.in_half_precision else 4
+    return 0 if found is None or config.model.quantize is None else each * found.largest
 
 
 def moments(config: Config, costs: StepCosts) -> int:
