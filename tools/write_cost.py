@@ -73,8 +73,8 @@ that the system saw of it, less what it held before there was a model, beside wh
 The size of the pictures is small for time's sake; weights are what a LoRA's memory is made of. *Of the plain way's*
 holds it against an update with a second full copy, VAE and text encoders in memory: measured, or where that did not
 fit (*) as it is counted. An offloaded base is in the same memory here; *on the GPU* is what `plan` counts there.
-Matrices and convolutions of blocks are kept in fewer bits. The rows in bf16 were measured when convolutions were not,
-which are two thirds of SD-1.5's weights and half of Sana's.
+Matrices and convolutions of blocks are kept in fewer bits: two thirds of SD-1.5's weights are convolutions. Forms in
+fewer bits are not measured in bf16: this CPU has no instructions for it.
 
 """
 ON_A_GPU = """\
@@ -190,7 +190,7 @@ def goals(speed: list[Record], memory: dict[str, dict[str, Record]]) -> list[str
                     fixed = sum(size for name, size in one["parts"].items() if not name.startswith("policy"))
                     floor += f", of which all but the base {fixed / plain['planned']:.2f}"
                 floor += "" if found[1] else "; the plain way as it is counted"
-                figures.append((forms[form]["subject"], found[0], floor))
+                figures.append((f"{one['subject']}, {one['precision']}", found[0], floor))
         base = "a LoRA's" if form == "lora" else "with its base in nf4, the"
         row(f"{base} memory is at most {most} of the plain way's", lambda value, most=most: value <= most, figures)
     return markdown_table(["goal", "base", "measured", "met", ""], rows)

@@ -110,9 +110,10 @@ def test_a_goal_is_met_or_not():
         return {"subject": "base, of some size", "summary": summary}
 
     forms = {
-        name: {"subject": "base", "measured": measured, "planned": 100, "parts": {"policy, nf4": 80, "else": 20}}
+        name: {"subject": "base", "precision": "bf16", "measured": measured, "planned": 100,
+               "parts": {"policy, nf4": 80, "else": 20}}
         for name, measured in (("plain", 100), ("lora", 60), ("nf4", 36))
-    }
+    }  # fmt: skip
     lines = write_cost.goals([subject(0.97, 0.04), subject(0.96, 0.02)], {"case": forms})
     met = [[cell.strip() for cell in line.split("|")][4] for line in lines[2:]]
     # with half of the passes (2 + 8) / (1 + 2)
