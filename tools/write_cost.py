@@ -22,6 +22,10 @@ TOY = "toy "
 HEAD = """\
 # What an update costs
 
+Whether a run fits a card, and what to turn on if it does not, is said in [Memory and time](memory.md). This page holds
+an update here against the *plain way*: that of a published training script, which keeps a second full copy of the
+denoiser as reference and encodes pictures and captions in every step.
+
 {where} `python -m tools.write_cost` writes this page from the JSON in
 `benchmarks/results`, which holds every round, commit and version.
 
@@ -35,10 +39,10 @@ shares of memory, not for hours."""
 GOALS = """\
 ## Goals
 
-An iteration is mostly samples: 51 passes of the denoiser, which the plain solver's 50 steps take, against 20 are 2.55
-at most, whatever is around them. Fewer steps (`reference_samples.steps: 10`) or guidance in some of them
-(`reference_samples.guidance_interval`) change that, and the samples with it
-([what it does](memory.md#draws-that-come-again)).
+An iteration of SePPO is mostly the drawing of samples. The plain way's solver takes 51 passes of the denoiser for one
+(50 steps), ours 20, so that an iteration is at most 2.55 times as fast, whatever is around its samples. Fewer steps
+(`reference_samples.steps: 10`) or guidance in some of them (`reference_samples.guidance_interval`) change that, and the
+samples with it ([what it does](memory.md#draws-that-come-again)).
 
 """
 SPEED = """\
@@ -51,10 +55,10 @@ hand; and our *SFT*. All have one concatenated forward pass for each network, th
 attention kernels. Random weights of the published sizes; times are seconds of one processor, or of the GPU that the
 row names, medians of the rounds with their range.
 
-- *By bare arithmetic* is what the ratio would be if ours took no longer than the bare update; *by FLOPs*, if every
-  FLOP took the same time too: large convolutions, as in a VAE, are faster. The plain way's encoding is done once in
-  ours, by `prepare`, which is not in these times: an item that is used once in a whole run gains nothing from the
-  cache.
+- *Plain / ours* above 1: ours is faster. *By bare arithmetic* is what this ratio would be if ours took no longer than
+  the bare update; *by FLOPs*, if every FLOP took the same time too: large convolutions, as in a VAE, are faster. The
+  plain way's encoding is done once in ours, by `prepare`, which is not in these times: an item that is used once in a
+  whole run gains nothing from the cache.
 - *With samples*: the reference draws a counterpart for each pair too, with guidance; ours by DPM-Solver++ in 20
   steps, the plain way by the pipeline's own solver in 50, decoded. Two steps are timed, and counted up.
 - *DPO / SFT by passes*: a LoRA's backward pass costs one forward pass, that of all weights two: 6 to 2, or 8 to 3.
@@ -129,7 +133,8 @@ def page() -> str:
     runs = sorted({run(one) for one in measured})
     gpu_memory = ON_A_GPU + "\n".join(gpu.table(on_gpu)) + "\n\n" if on_gpu else ""
     return (
-        HEAD.format(where=ON_BOTH if seen else ON_CPU) + GOALS + "\n".join(goals(speed, memory)) + "\n\n" + SPEED
+        HEAD.format(where=ON_BOTH if seen else ON_CPU) + in_short(speed, memory) + GOALS
+        + "\n".join(goals(speed, memory)) + "\n\n" + SPEED
         + tables + "\n\n" + MEMORY + "\n".join(memory_table(memory)) + "\n\n" + gpu_memory + LEFT
         + ("" if seen else NO_GPU) + "\nRun " + "; ".join(runs) + ", beside other work.\n"
     )  # fmt: skip
@@ -140,6 +145,23 @@ def run(one: Record) -> str:
     o, name = one["origin"], device(one)
     machine = f"{o['cores']} cores of an {o['processor']}" if name == CPU else f"one {name}"
     return f"{o['started'][:10]} at `{o['commit']}`, {machine}"
+
+
+def in_short(speed: list[Record], memory: dict[str, dict[str, Record]]) -> str:
+    """What bases of published sizes show with a LoRA, from the lowest to the highest figure."""
+    real = [one["summary"] for one in speed if not one["subject"].startswith(TOY)]
+    shares = [share(forms, "lora")[0] for forms in memory.values() if "lora" in forms and share(forms, "lora")]
+
+    def span(values: list[float], digits: int) -> str:
+        return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+    updates = span([one["step_ratio"]["median"] for one in real], 1)
+    iterations = span([one["iteration_ratio"]["median"] for one in real], 1)
+    return (
+        f"In short, with a LoRA on bases of published sizes: an update is {updates} times as fast as the plain\n"
+        f"way's, an iteration with its samples {iterations} times. With recomputed activations an update takes\n"
+        f"{span(shares, 2)} of the plain way's memory, and less with a base in fewer bits.\n\n"
+    )
 
 
 def goals(speed: list[Record], memory: dict[str, dict[str, Record]]) -> list[str]:

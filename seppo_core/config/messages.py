@@ -42,10 +42,11 @@ def shown(value: Any) -> str:
 
 
 def describe(hint: Any, value: Any = None) -> str:
-    """Description of the values of type `hint`; for a choice also the word that is nearest to `value`."""
+    """Description of the values of type `hint`; for a choice also the word that is nearest to `value`, if there is a
+    value."""
     if get_origin(hint) is Literal:
         words = [str(word) for word in get_args(hint)]
-        guess = nearest(str(value), words)
+        guess = None if value is None else nearest(str(value), words)
         return f"one of {', '.join(words)}" + (f"; did you mean {guess}?" if guess else "")
     if get_origin(hint) in (Union, UnionType):
         # a choice last: it may end in a question

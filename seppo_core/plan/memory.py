@@ -117,8 +117,8 @@ def encode_batch(config: Config, costs: StepCosts, of_gpu: int | None) -> int:
 
 
 def in_fewer_bits(size: int, matrices: Matrices | None, kind: Quantized | None) -> int:
-    """Bytes of a model of `size` bytes, its matrices in the form `kind`: nf4 has a scale of 8 bits for every 64
-    numbers, and a float32 one for every 256 of these; 8 bits have a float32 one for every row."""
+    """Bytes of a model of `size` bytes, its matrices and convolutions in the form `kind`: nf4 has a scale of 8 bits
+    for every 64 numbers, and a float32 one for every 256 of these; 8 bits have a float32 one for every row."""
     if kind is None or matrices is None:
         return size
     numbers, rows = matrices.numbers, matrices.rows
@@ -144,7 +144,7 @@ def held_blocks(config: Config, costs: StepCosts) -> int:
 
 
 def transient(config: Config, costs: StepCosts) -> int:
-    """Bytes of the largest matrix while it is computed with."""
+    """Bytes of the largest matrix or convolution while it is computed with."""
     found = costs.weights.matrices.get(costs.component)
     each = 2 if config.in_half_precision else 4
     return 0 if found is None or config.model.quantize is None else each * found.largest

@@ -14,7 +14,7 @@ IN_FULL = 2
 def moving(config: Config, costs: StepCosts, gpu: Gpu, counts: Counts, request: PlanRequest) -> float:
     """Seconds of all GPUs together.
 
-    Matrices in fewer bits are written out in half precision for every pass. Blocks that wait on the CPU are fetched for
+    Weights in fewer bits are written out in half precision for every pass. Blocks that wait on the CPU are fetched for
     every pass, the next while one computes, so that only the excess counts. Inputs of recomputed blocks go to the CPU
     and come back, while nothing computes.
     """

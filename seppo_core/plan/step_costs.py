@@ -29,8 +29,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Matrices:
-    """The frozen matrices of a model's blocks, which `model.quantize` and `model.quantize_text` keep in fewer bits. A
-    convolution's weights are one too, with a row for each channel that comes out."""
+    """The frozen matrices and convolutions of a model's blocks, which `model.quantize` and `model.quantize_text` keep
+    in fewer bits. A convolution's weights count as a matrix, with a row for each channel that comes out."""
 
     weights: int
     """Bytes as they are loaded."""
