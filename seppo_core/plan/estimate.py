@@ -89,7 +89,7 @@ def plan_of(config: Config, request: PlanRequest, costs: StepCosts) -> Plan:
     plan = replace(plan, fits=fits and plan.fits_host)
     notes = remarks(config, request, plan, gpu, costs, items.sizes)
     if not fits:
-        notes = [*cures(config, costs, gpu, request.gpus), *notes]
+        notes = [*cures(config, costs, gpu, request.gpus, request.fit), *notes]
     return replace(plan, notes=[*notes, *expected_refusals(config, request, costs)])
 
 

@@ -84,8 +84,11 @@ def changes(gpu: Gpu, gpus: int) -> list[Change]:
     ]
 
 
-def cures(config: Config, costs: StepCosts, gpu: Gpu, gpus: int) -> list[str]:
-    """One line with the settings that help, or that none does, and one with the GPUs that hold the run unchanged."""
+def cures(config: Config, costs: StepCosts, gpu: Gpu, gpus: int, fitted: bool = False) -> list[str]:
+    """One line with the settings that help, or that none does, and one with the GPUs that hold the run unchanged.
+
+    Unless it was `fitted` in vain, a LoRA is sent to `plan --fit`, which tries other places and forms of its base.
+    """
     phases = memory(config, costs, gpus, gpu.memory)
     as_it_is = least = peak(phases)
     excess = _excess(phases, gpu)
@@ -113,9 +116,12 @@ def cures(config: Config, costs: StepCosts, gpu: Gpu, gpus: int) -> list[str]:
     else:
         after = f" after {'; '.join(words)}" if words else ""
         alone = "" if gpus > 1 else "more GPUs, which can share one model (loop.sharded), "
+        take = "Take"
+        if config.tune.mode == "lora" and not fitted:
+            take = "`plan --fit` tries a base on the CPU or in fewer bits (model.offload, model.quantize). Else take"
         lines.append(
-            f"nothing that can be set here makes it fit {gpu.title}: it needs {least / GIB:.1f} GiB{after}. "
-            f"Take {alone}a smaller base, a smaller size, or fewer frames"
+            f"no setting that was tried makes it fit {gpu.title}: it needs {least / GIB:.1f} GiB{after}. "
+            f"{take} {alone}a smaller base, a smaller size, or fewer frames"
         )
     found = holding(as_it_is)
     larger = " and larger" if len(found) > 2 else ""

@@ -63,6 +63,14 @@ def test_it_is_said_in_words_and_as_json(config, capsys):
     assert content["fit"] == {"model.offload": True} and content["hours_as_it_is"] <= content["hours_in_all"]
 
 
+def test_a_plan_that_does_not_fit_names_what_may(config):
+    """The notes' own settings do not help here, and those of `--fit` do."""
+    plain = replace(ON_24, fit=False)
+    (note,) = [one for one in make_plan(config, plain).notes if one.startswith("no setting")]
+    assert "`plan --fit` tries" in note and propose(config, ON_24).plan.fits
+    assert "--fit" not in cures(config, costs_of(config), GPUS["rtx3080"], 1, fitted=True)[0]
+
+
 @pytest.mark.parametrize("gpu", ["v100", "rtx4090"])
 def test_beside_a_fused_step_notes_and_proposals_are_what_the_schema_allows(config, gpu, monkeypatch):
     changed = replace(config, loop=replace(config.loop, mixed_precision="no"))
@@ -76,7 +84,7 @@ def test_beside_a_fused_step_notes_and_proposals_are_what_the_schema_allows(conf
     # one that it refuses is passed over
     refused = lambda config: replace(config, loop=replace(config.loop, batch_size=0))  # noqa: E731
     monkeypatch.setattr(suggestions, "changes", lambda gpu, gpus: [refused])
-    assert cures(config, costs_of(config), GPUS["rtx3080"], 1)[0].startswith("nothing that can be set here")
+    assert cures(config, costs_of(config), GPUS["rtx3080"], 1)[0].startswith("no setting that was tried")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [("nf4", 4.127), ("int8", 8), ("int8wo", 8), ("float8wo", 8)])

@@ -276,7 +276,7 @@ def test_says_what_would_make_it_fit(workshop, tmp_path):
     assert fits.startswith("it fits T4") and "gradient_checkpointing: true" in fits
     assert "RTX 3080 10 GB, RTX 2080 Ti 11 GB and larger would hold" in holders
     nothing, _ = cures(config, work, replace(small, memory_gib=0.5), 1)
-    assert nothing.startswith("nothing that can be set here makes it fit T4") and "tune.mode: lora" in nothing
+    assert nothing.startswith("no setting that was tried makes it fit T4") and "tune.mode: lora" in nothing
     assert holding(100 * GIB)[0] == "H200 141 GB SXM" and holding(1000 * GIB) == []
 
 
