@@ -149,8 +149,9 @@ def how(table: Table, plan: Plan, scores: dict[str, float]) -> list[str]:
         "noise and the reference's draws; the data and the base are one for all.",
         "s = +1: its share over training. Precision and recall of s = +1 after training, on winners' captions: is the "
         "reference's sample then really below the policy's own from the same noise? In brackets how often it is "
-        "whatever s says. core s: processor time of `train`, samples and checkpoints among it. gates: in how many "
-        "of the runs a health gate would have spoken at its default limits; they were off.",
+        "whatever s says. core s: processor time of `train`, samples and checkpoints among it, on machines of which "
+        "some are twice as fast as others. gates: in how many of the runs a health gate would have spoken at its "
+        "default limits; they were off.",
     ]
 
 
