@@ -39,7 +39,7 @@ def test_curves_are_compared_at_equal_updates_at_equal_passes_and_at_their_best(
         first,
         # half of the passes of one update: 400 passes are 20 updates here and 10 there
         flat("dpo_sft", 400, (10, 20), (0.5, 0.4), (0.5, 0.5), (0.5, 0.9)),
-        # an eighth: 100 passes are 2.5 updates there, a quarter of the way from the base to the first point
+        # an eighth: 100 passes are 2.5 updates there, before the first point
         flat("sft", 100, (10, 20), (0.6, 0.7), (0.6, 0.7), (0.6, 0.7)),
         flat("sft_matched", 800, (80, 160), (0.6, 0.6), (0.6, 0.6), (0.6, 0.6)),
         flat("kto", 400, (10, 20), (0.5, 0.4), (0.5, 0.5), (0.5, 0.9)),
@@ -52,22 +52,17 @@ def test_curves_are_compared_at_equal_updates_at_equal_passes_and_at_their_best(
         half = T_2 * sqrt(sum((one - mean) ** 2 for one in differences) / 2 / 3)
         return pytest.approx((mean, mean - half, mean + half))
 
-    assert (dpo.update, dpo.passes, dpo.is_early, dpo.seeds) == (20, 400, False, 3)
+    assert (dpo.update, dpo.passes, dpo.seeds) == (20, 400, 3)
     assert dpo.at_update == students(0.2, 0.2, -0.1)
     assert dpo.at_passes == students(0.3, 0.3, 0.0)
     # FIRST is best after 10 updates, DPO after 20
     assert dpo.at_best == students(0.3, 0.3, 0.0)
-    assert sft.is_early and sft.passes == 100
-    assert sft.at_passes == students(0.55 - 0.7, 0.575 - 0.7, 0.6 - 0.7)
+    assert sft.passes == 100 and sft.at_passes is None
     assert matched.at_update is None and matched.at_passes == students(0.0, 0.1, 0.2)
     assert matched.at_best == students(0.1, 0.2, 0.3)
     lines = curve_gaps(rows)
-    # sd .05 / √3 of the early one would not hold 0 in bold, were it no guess: it is told apart and stays plain
-    assert (
-        lines[2] == "| SFT | 3 | 20: +.000 (-.248 to +.248) | 0.1k: -.125 (-.187 to -.063) ‡ | +.100 (-.148 to +.348) |"
-    )
+    assert lines[2] == "| SFT | 3 | 20: +.000 (-.248 to +.248) | – | +.100 (-.148 to +.348) |"
     assert "| SFT, compute-matched | 3 | – | 0.8k: +.100 (-.148 to +.348) | +.200 (-.048 to +.448) |" in lines
-    assert "‡ lies before" in lines[-1] and "‡" not in curve_gaps([first, rows[2]])[-1]
 
 
 def test_pairs_are_of_one_seed_and_what_cannot_be_compared_is_left_out():
@@ -77,7 +72,4 @@ def test_pairs_are_of_one_seed_and_what_cannot_be_compared_is_left_out():
     (gap,) = gaps([first, Row(**vars(late) | {"seeds": (2, 3)})])
     assert gap.seeds == 2 and gap.at_best == pytest.approx((0.3, 0.3, 0.3))
     assert gaps([first, Row(**vars(late) | {"seeds": (3, 4)})]) == [] and gaps([late]) == []
-    # without the base there is nothing before the first point
-    (gap,) = gaps([first, flat("sft", 100, (10,), (0.5,), (0.6,))])
-    assert gap.is_early and gap.at_passes is None
     assert curve_gaps([first]) == []

@@ -33,11 +33,9 @@ class Gap:
     at_update: Interval | None
     """After `update` updates of both; None against an arm that makes more of them by design."""
     at_passes: Interval | None
-    """After `passes` forward passes of both."""
+    """After `passes` forward passes of both; None where a curve's first point comes later."""
     at_best: Interval
     """Each at the best point of its own mean curve."""
-    is_early: bool
-    """Whether `passes` lies before a curve's first point, on the line that comes from the base's score."""
 
 
 def over_seeds(scores: Sequence[float]) -> Interval | None:
@@ -73,19 +71,19 @@ def curve_line(row: Row, series: int, base: float | None, scale: float = 1.0, da
 
 def gaps(rows: Sequence[Row]) -> list[Gap]:
     """FIRST against every arm of AGAINST, where both are there and share two seeds or more."""
-    held, base = {row.arm: row for row in rows if row.curve}, base_score(rows)
-    found = [_gap(held[FIRST], held[arm], base) for arm in AGAINST if FIRST in held and arm in held]
+    held = {row.arm: row for row in rows if row.curve}
+    found = [_gap(held[FIRST], held[arm]) for arm in AGAINST if FIRST in held and arm in held]
     return [gap for gap in found if gap is not None]
 
 
-def _gap(first: Row, second: Row, base: float | None) -> Gap | None:
+def _gap(first: Row, second: Row) -> Gap | None:
     runs, others = (dict(zip(row.seeds, row.curves, strict=True)) for row in (first, second))
     shared = sorted(runs.keys() & others.keys())
     if len(shared) < 2:
         return None
 
     def difference(at: float, at_second: float) -> Interval | None:
-        return over_seeds([_between(runs[seed], at, base) - _between(others[seed], at_second, base) for seed in shared])
+        return over_seeds([_between(runs[seed], at) - _between(others[seed], at_second) for seed in shared])
 
     update, passes = min(first.curve[-1][0], second.curve[-1][0]), min(first.passes, second.passes)
     # updates by which each has cost so many passes
@@ -94,12 +92,11 @@ def _gap(first: Row, second: Row, base: float | None) -> Gap | None:
     return Gap(
         second.arm, len(shared), update, passes,
         None if ARMS[second.arm].matched else difference(update, update),
-        None if is_early and base is None else difference(*equal),
-        difference(*(row.curve[best_place(row)][0] for row in (first, second))), is_early,
+        None if is_early else difference(*equal),
+        difference(*(row.curve[best_place(row)][0] for row in (first, second))),
     )  # fmt: skip
 
 
-def _between(curve: Sequence[tuple[int, float]], update: float, base: float | None) -> float:
-    """The score at `update`, on straight lines between the curve's points and from the base's score to the first."""
-    updates, scores = zip(*([] if base is None else [(0, base)]), *curve, strict=True)
-    return float(np.interp(update, updates, scores))
+def _between(curve: Sequence[tuple[int, float]], update: float) -> float:
+    """The score at `update`, on straight lines between the curve's points."""
+    return float(np.interp(update, *zip(*curve, strict=True)))

@@ -74,22 +74,18 @@ def curve_gaps(rows: Sequence[Row]) -> list[str]:
         return []
     lines = []
     for gap in found:
-        passes = f"{gap.passes / 1000:.1f}k: {_difference(gap.at_passes)}"
         lines.append([
             ARMS[gap.against].name, f"{gap.seeds}",
             NONE if gap.at_update is None else f"{gap.update}: {_difference(gap.at_update)}",
-            f"{passes.replace('**', '')} ‡" if gap.is_early else passes, _difference(gap.at_best),
+            NONE if gap.at_passes is None else f"{gap.passes / 1000:.1f}k: {_difference(gap.at_passes)}",
+            _difference(gap.at_best),
         ])  # fmt: skip
-    early = (
-        " ‡ lies before a curve's first point, on a straight line from the base's score: a guess, never in bold, with "
-        "an interval that is too narrow, since the base is one for all seeds."
-    )
     told = (
         "Differences are paired by training seed, on these prompts and first noises, with t intervals over the seeds "
         "alone; bold: the interval does not hold 0. Updates and passes are equal at the smaller of both ends; an "
-        "arm that makes more updates by design has none at equal updates. Between its points a curve is read off a "
-        "straight line."
-        f"{early if any(gap.is_early for gap in found) else ''} Best points are those of the table above, and the "
+        "arm that makes more updates by design has none at equal updates, and one that costs so few passes that the "
+        "other has no point by then none at equal passes. Between its points a curve is read off a "
+        "straight line. Best points are those of the table above, and the "
         "intervals do not count that they are chosen on these prompts. Where both curves end, the differences further "
         "down say more: they are on all noises, and their intervals count the prompts."
     )
