@@ -25,7 +25,12 @@ COMPARISONS = (
     ("indicator_initial", "continued"), ("indicator_initial", "sft"), ("indicator_initial", "sft_matched"),
     ("indicator_initial", "ditto"), ("indicator_initial", "gt_pair"), ("indicator_initial", "dpo_sft"),
     ("indicator_initial", "seppo"), ("indicator_initial", "seppo_indicator"), ("indicator_initial", "sspo_initial"),
-    ("seppo_indicator", "seppo"), ("dpo_sft", "sft_matched"), ("gt_pair", "sft_matched"),
+    ("indicator_initial", "seppo_initial"), ("indicator_initial", "sspo"), ("indicator_initial", "spin"),
+    ("indicator_initial", "dro"), ("indicator_initial", "dpo"), ("indicator_initial", "dspo"),
+    ("indicator_initial", "mapo"), ("indicator_initial", "kto"), ("seppo_tracked", "indicator_initial"),
+    ("online_seppo", "indicator_initial"), ("online_dpo", "dpo"), ("dpo_tracked", "dpo"), ("poly_dpo", "dpo"),
+    ("dpo_sft", "dpo"), ("dpo_sft", "dspo"), ("dpo_sft", "kto"), ("dspo", "sft_matched"), ("kto", "sft_matched"),
+    ("nft", "online_dpo"), ("seppo_indicator", "seppo"), ("dpo_sft", "sft_matched"), ("gt_pair", "sft_matched"),
 )  # fmt: skip
 """The questions that the table is asked."""
 
