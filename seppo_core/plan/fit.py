@@ -27,6 +27,12 @@ KEYS: dict[str, tuple] = {
     "model.quantize_text": ("int8wo", "nf4"),
 }
 """Values that are tried beside a key's own."""
+BATCHES = {
+    "loop.micro_batch_size": {"training", "optimizer step", "reference's errors"},
+    "reference_samples.batch_size": {"generation"},
+    "preview.batch_size": {"previews", "decoding"},
+}
+"""Batches that are computed at once, which decide nothing but memory and time, and the phases that hold them."""
 SHARE = "loop.checkpointing_share"
 SHARES = (0.25, 0.5, 0.75)
 """Values of it that are tried where all parts are recomputed."""
@@ -51,12 +57,34 @@ class Proposal:
 
 def propose(config: Config, request: PlanRequest) -> Proposal:
     """The set of changes with which `config` fits the requested GPU in the fewest hours; of sets that take as long, the
-    one that rounds least and changes least. Without one that fits, the plan of the config as it is."""
+    one that rounds least and changes least. Without one that fits, the plan of the config as it is.
+
+    Batches stay as they are if that will do, unless training fits already and smaller ones are all that is needed.
+    """
     costs = costs_of(config)
     before = plan_of(config, request, costs)
     if before.fits:
         return Proposal({}, before, before)
     room = GPUS[request.gpu].memory
+    phases = memory(config, costs, request.gpus, room)
+    large = {name for name, parts in phases.items() if sum(parts.values()) > room}
+    batches = {key: 1 for key, of in BATCHES.items() if large & of and _get(config, key) != 1}
+    first, second = ({}, batches) if large & BATCHES["loop.micro_batch_size"] else (batches, {})
+    for smaller in (first, second) if batches else ({},):
+        changed = _with(config, smaller)
+        found = _proposed(changed, request, counted_again(changed, config, costs))
+        if found is not None:
+            changes, plan = found
+            return Proposal(smaller | changes, plan, before)
+    return Proposal({}, before, before)
+
+
+def _proposed(config: Config, request: PlanRequest, costs: StepCosts) -> tuple[dict[str, object], Plan] | None:
+    """The changes beside those of batches, and the plan with them; None if nothing fits."""
+    room = GPUS[request.gpu].memory
+    as_it_is = plan_of(config, request, costs)
+    if as_it_is.fits:
+        return {}, as_it_is
     fitting = [
         (changes, plan_of(changed, request, costs))
         for changes, changed in candidates(config, costs, request.gpus)
@@ -65,14 +93,14 @@ def propose(config: Config, request: PlanRequest) -> Proposal:
     # the machine's own memory too
     fitting = [one for one in fitting if one[1].fits]
     if not fitting:
-        return Proposal({}, before, before)
+        return None
     counted: dict[float, StepCosts] = {}
     weighed = [_recomputing_less(config, *one, request, costs, counted) for one in fitting]
     while True:
         changes, plan = _cheapest(weighed)
         share = changes.get(SHARE)
         if share is None or share in counted:
-            return Proposal(changes, plan, before)
+            return changes, plan
         # which takes torch; the step is the same whatever else a set changes
         whole = {key: value for key, value in changes.items() if key != SHARE}
         counted[share] = counted_again(_with(config, changes), _with(config, whole), costs)

@@ -50,8 +50,14 @@ def test_a_run_that_fits_stays_and_one_that_cannot_is_told(config, capsys):
     assert propose(config, request).changes == {}
     print_plan(config, request)
     assert capsys.readouterr().out.startswith("proposal: it fits as it is\n\nfits: ")
-    print_plan(config, replace(ON_24, gpu="rtx3080"))
+    print_plan(config, replace(ON_24, gpu="rtx3080", host_memory=4))
     assert capsys.readouterr().out.startswith("proposal: no set of these settings makes it fit")
+
+
+def test_smaller_batches_are_proposed_where_they_are_all_that_is_needed():
+    sdxl = load_config(str(Path(FLUX).with_name("sdxl_lora_seppo.yaml")), ImageConfig)
+    found = propose(sdxl, replace(ON_24, gpu="rtx3080"))
+    assert found.changes == {"preview.batch_size": 1} and found.plan.fits and not found.before.fits
 
 
 def test_it_is_said_in_words_and_as_json(config, capsys):
