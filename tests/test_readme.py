@@ -50,3 +50,8 @@ def test_python_that_uses_a_result_draws_a_picture_with_it(workshop, tmp_path, m
     ).images[0]
     assert np.abs(drawn[0] - (255 * ours).round()).max() <= 2
     assert np.abs(drawn[0] - drawn[1]).max() > 10
+
+
+def test_the_quickstart_has_the_readme_s_config():
+    (config,) = blocks(Path("README.md"), "yaml")
+    assert config in blocks(Path("docs/quickstart.md"), "yaml")
