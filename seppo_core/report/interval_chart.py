@@ -7,8 +7,8 @@ from seppo_core.report.html import Html, element
 from seppo_core.report.standalone import STYLE, colours
 from seppo_core.report.statistics import Interval
 
-WIDTH, ROW, TOP, BOTTOM = 760, 22, 14, 44
-NAMES, VALUES, EDGE = 340, 132, 10
+WIDTH, ROW, TOP, BOTTOM = 790, 22, 14, 44
+NAMES, VALUES, EDGE = 340, 162, 10
 """Pixels for the names at the left, for the figures at the right, and around both."""
 
 
