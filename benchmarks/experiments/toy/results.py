@@ -30,7 +30,8 @@ COMPARISONS = (
     ("indicator_initial", "mapo"), ("indicator_initial", "kto"), ("seppo_tracked", "indicator_initial"),
     ("online_seppo", "indicator_initial"), ("online_dpo", "dpo"), ("dpo_tracked", "dpo"), ("poly_dpo", "dpo"),
     ("dpo_sft", "dpo"), ("dpo_sft", "dspo"), ("dpo_sft", "kto"), ("dpo_sft", "online_dpo"),
-    ("dspo", "sft_matched"), ("kto", "sft_matched"), ("nft", "online_dpo"), ("seppo_indicator", "seppo"), ("dpo_sft", "sft_matched"), ("gt_pair", "sft_matched"),
+    ("dspo", "sft_matched"), ("kto", "sft_matched"), ("nft", "online_dpo"),
+    ("seppo_indicator", "seppo"), ("dpo_sft", "sft_matched"), ("gt_pair", "sft_matched"),
 )  # fmt: skip
 """The questions that the table is asked."""
 
