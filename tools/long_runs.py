@@ -67,11 +67,11 @@ def scores(run: Path) -> list[tuple[int, float]]:
     return found
 
 
-def summary(run: Path) -> list[dict[str, float]]:
-    """Means of the metrics over the WINDOW updates before every checkpoint."""
+def summary(run: Path, ends: list[int]) -> list[dict[str, float]]:
+    """Means of the metrics over the WINDOW updates before each of `ends`."""
     metrics = read_metrics(run)
     rows = []
-    for end in range(EVERY, UPDATES + 1, EVERY):
+    for end in ends:
         held = [line for line in metrics if end - WINDOW < line["update"] <= end]
         rows.append({"update": end} | {name: round(mean(line[name] for line in held), 5) for name in SHOWN})
     return rows
@@ -82,7 +82,8 @@ def main(folder: Path) -> None:
     rows, lines = [], {"score": [], "sample_error": []}
     for series, beta in enumerate(BETAS, 1):
         run = train(folder, beta)
-        curve, table = scores(run), summary(run)
+        curve = scores(run)
+        table = summary(run, [update for update, _ in curve])
         rows.append({"beta": beta, "scores": curve, "metrics": table})
         lines["score"].append(Line(f"beta {beta:g}", series, curve))
         points = [(line["update"], line["sample_error"]) for line in read_metrics(run)]

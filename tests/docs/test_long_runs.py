@@ -24,7 +24,8 @@ def runs(tmp_path, monkeypatch):
         return run
 
     monkeypatch.setattr(long_runs, "train", train)
-    ends = range(long_runs.EVERY, long_runs.UPDATES + 1, long_runs.EVERY)
+    # iterations end between the checkpoints that were asked for, and leave one too
+    ends = range(long_runs.EVERY // 2, long_runs.UPDATES + 1, long_runs.EVERY // 2)
     monkeypatch.setattr(long_runs, "scores", lambda run: [(end, end / 1000) for end in ends])
     return tmp_path
 
@@ -38,7 +39,7 @@ def test_metrics_are_means_before_every_checkpoint(runs, capsys):
             # of an arithmetic series, half a window before its end
             middle = line["update"] - (long_runs.WINDOW - 1) / 2
             assert line["sample_error"] == pytest.approx(one["beta"] * middle)
-    assert len(found[0]["metrics"]) == len(found[0]["scores"]) == long_runs.UPDATES // long_runs.EVERY
+    assert len(found[0]["metrics"]) == len(found[0]["scores"]) == 2 * long_runs.UPDATES // long_runs.EVERY
     assert capsys.readouterr().out.count("score ") == 2 * len(found[0]["scores"])
     for name in ("score", "sample_error"):
         assert "beta 10" in (runs / f"long_{name}.svg").read_text()
