@@ -6,6 +6,7 @@ On real file systems of a megabyte where this user may mount one; the rest plant
 import errno
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,12 +82,16 @@ def test_a_read_only_disk(small_disk):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_metrics_on_a_full_disk(small_disk):
+    before = set(threading.enumerate())
     with pytest.raises(DiskError, match="disk is full"), RunLog(small_disk, 0) as log:
         log.write(1, {"loss": 1.0})
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
         (small_disk / "filler").write_bytes(bytes(free))
         for update in range(2, 4000):
             log.write(update, {"loss": 1.0})
+    # tensorboard's thread, whose end would else be the next test's failure
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
     (small_disk / "filler").unlink()
     log = RunLog(small_disk, 1)
     log.write(2, {"loss": 2.0})
