@@ -11,12 +11,11 @@ LEVELS = 127
 def in_full(matrix: nn.Linear, dtype: torch.dtype) -> Tensor:
     """The numbers (rows, columns) that a quantised matrix holds at this moment."""
     weight = matrix.weight
-    held = vars(weight)
-    if held.get("quant_state") is not None:
+    if getattr(weight, "quant_state", None) is not None:
         from bitsandbytes.functional import dequantize_4bit
 
         return dequantize_4bit(weight.data, weight.quant_state).to(dtype)
-    if held.get("SCB") is not None:
+    if getattr(weight, "SCB", None) is not None:
         return (weight.data * (weight.SCB / LEVELS)[:, None]).to(dtype)
     return weight.dequantize().to(dtype)
 

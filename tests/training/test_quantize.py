@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import SanaTransformer2DModel, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ def learnt(unet: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(1)
     shapes, device = [(2, 4, 8, 8), (2, 16, tiny.TEXT_WIDTH)], next(unet.parameters()).device
     x, text = (torch.randn(*shape, generator=generator).to(device) for shape in shapes)
-    y = unet(x, torch.tensor([3, 700], device=device), text).sample
+    y = unet(x, timestep=torch.tensor([3, 700], device=device), encoder_hidden_states=text).sample
     y.square().mean().backward()
     return y.detach(), {name: p.grad for name, p in trainable_parameters(unet).items()}
 
@@ -140,13 +140,24 @@ def test_the_reference_is_a_view_of_the_same_weights_and_ties(kind):
     torch.testing.assert_close(unet(*arguments).sample, held)
 
 
+def sana() -> nn.Module:
+    """A transformer whose blocks hold convolutions, with and without groups."""
+    torch.manual_seed(0)
+    return SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=32, num_layers=2, patch_size=1,
+        num_cross_attention_heads=2, cross_attention_head_dim=32, cross_attention_dim=64, sample_size=8,
+        caption_channels=tiny.TEXT_WIDTH, mlp_ratio=2.0,
+    ).requires_grad_(False)  # fmt: skip
+
+
 # torch hides it as it compiles, but not from a filter that makes errors of warnings
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize("base", [tiny.unet, sana])
 @pytest.mark.parametrize("kind", KINDS)
-def test_compiled_blocks_read_it_as_plain_ones_do(kind):
+def test_compiled_blocks_read_it_as_plain_ones_do(kind, base):
     found = []
     for compiled in (False, True):
-        unet = tuned()
+        unet = tuned(base())
         quantize(unet, kind, torch.float32, CPU)
         if compiled:
             compile_blocks(unet, "eager")
