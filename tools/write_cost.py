@@ -77,8 +77,8 @@ that the system saw of it, less what it held before there was a model, beside wh
 The size of the pictures is small for time's sake; weights are what a LoRA's memory is made of. *Of the plain way's*
 holds it against an update with a second full copy, VAE and text encoders in memory: measured, or where that did not
 fit (*) as it is counted. An offloaded base is in the same memory here; *on the GPU* is what `plan` counts there.
-Matrices and convolutions of blocks are kept in fewer bits: two thirds of SD-1.5's weights are convolutions. Forms in
-fewer bits are not measured in bf16: this CPU has no instructions for it.
+Matrices and convolutions of blocks are kept in fewer bits: two thirds of SD-1.5's weights are convolutions. With these,
+forms in fewer bits have been measured in float32 alone.
 
 """
 ON_A_GPU = """\

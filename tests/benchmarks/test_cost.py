@@ -60,6 +60,11 @@ def test_what_is_above_the_limit_or_not_there_is_not_run(small, tmp_path, capsys
     assert found.keys() == {"lora"}
     assert "more than the 0.0001 that were allowed" in found["lora"]["not_run"]
     assert "not_run" in found["lora"] and "measured" not in found["lora"]
+    # in another precision it is another row, behind the first
+    assert lora_memory.main([*line, "--precision", "fp32"]) == 0
+    both = json.loads((tmp_path / "lora.json").read_text())["cases"]
+    assert list(both) == ["sd15", "sd15-fp32"] and both["sd15"] == found
+    assert both["sd15-fp32"]["lora"]["planned"] > 1.3 * found["lora"]["planned"]
 
 
 @pytest.mark.slow

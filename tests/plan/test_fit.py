@@ -108,6 +108,15 @@ def test_memory_of_a_base_in_fewer_bits(config, kind, bits):
     assert texts["text_encoder, bfloat16"] == costs.weights.texts["text_encoder"]
 
 
+def test_a_matrix_in_full_is_counted_in_the_run_s_precision(config):
+    costs = costs_of(config)
+    largest = costs.weights.matrices["transformer"].largest
+    few = with_model(config, quantize="nf4")
+    whole = replace(few, model=replace(few.model, dtype="float32"), loop=replace(few.loop, mixed_precision="no"))
+    for changed, each in ((few, 2), (whole, 4)):
+        assert memory(changed, costs, 1)["training"]["a matrix in full"] == each * largest
+
+
 def test_memory_of_blocks_on_the_cpu(config):
     costs = costs_of(config)
     offloaded = with_model(config, offload=True)
