@@ -68,7 +68,7 @@ def propose(config: Config, request: PlanRequest) -> Proposal:
     room = GPUS[request.gpu].memory
     phases = memory(config, costs, request.gpus, room)
     large = {name for name, parts in phases.items() if sum(parts.values()) > room}
-    batches = {key: 1 for key, of in BATCHES.items() if large & of and _get(config, key) != 1}
+    batches = {key: 1 for key, of in BATCHES.items() if large & of and _at_once(config, key) > 1}
     first, second = ({}, batches) if large & BATCHES["loop.micro_batch_size"] else (batches, {})
     for smaller in (first, second) if batches else ({},):
         changed = _with(config, smaller)
@@ -211,6 +211,11 @@ def _rounding(changes: dict[str, object]) -> int:
 def _get(config: Config, key: str) -> object:
     section, _, name = key.partition(".")
     return vars(vars(config)[section])[name]
+
+
+def _at_once(config: Config, key: str) -> int:
+    """How many samples a batch of BATCHES has at most."""
+    return config.preview.at_once if key == "preview.batch_size" else _get(config, key)
 
 
 def _with(config: Config, changes: dict[str, object]) -> Config:

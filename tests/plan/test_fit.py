@@ -9,7 +9,7 @@ import pytest
 from seppo_core.config.gpus import GIB, GPUS
 from seppo_core.config.loader import load_config
 from seppo_core.config.options import PlanRequest
-from seppo_core.plan import host, suggestions
+from seppo_core.plan import fit, host, suggestions
 from seppo_core.plan.counts import costs_of
 from seppo_core.plan.estimate import make_plan
 from seppo_core.plan.fit import candidates, propose
@@ -58,6 +58,18 @@ def test_smaller_batches_are_proposed_where_they_are_all_that_is_needed():
     sdxl = load_config(str(Path(FLUX).with_name("sdxl_lora_seppo.yaml")), ImageConfig)
     found = propose(sdxl, replace(ON_24, gpu="rtx3080"))
     assert found.changes == {"preview.batch_size": 1} and found.plan.fits and not found.before.fits
+
+
+def test_a_batch_of_one_becomes_no_smaller(config, monkeypatch):
+    on_10, counted = replace(ON_24, gpu="rtx3080"), costs_of(config)
+    monkeypatch.setattr(fit, "costs_of", lambda config: counted)
+    monkeypatch.setattr(fit, "counted_again", lambda *configs: counted)
+    for per_prompt, batches in ((4, {"preview.batch_size": 1}), (1, {})):
+        # nothing else makes it fit
+        answers = iter([None, ({}, make_plan(config, on_10))])
+        monkeypatch.setattr(fit, "_proposed", lambda *asked, answers=answers: next(answers))
+        one = replace(config, preview=replace(config.preview, per_prompt=per_prompt))
+        assert propose(one, on_10).changes == {"reference_samples.batch_size": 1} | batches
 
 
 def test_it_is_said_in_words_and_as_json(config, capsys):
