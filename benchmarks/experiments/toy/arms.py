@@ -97,6 +97,8 @@ TIERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Arms of the `own` regime: those that decide (A), then the others (B), and those that decide on clips (C); D are
 those of the `large` regime, which asks whether it holds for a larger base."""
+REGIME_ARMS = ("continued", "sft", "sft_matched", "seppo", "indicator_initial", "dpo_sft")
+"""Arms that are tried on other data than the base's own samples, in the order of their table's columns."""
 MODALITIES: dict[str, Modality] = {"A": "image", "B": "image", "C": "video", "D": "image"}
 """What each tier is about."""
 

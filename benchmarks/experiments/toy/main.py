@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from benchmarks.experiments.toy.arms import ARMS, MODALITIES, ROOT, TIERS
+from benchmarks.experiments.toy.arms import ARMS, MODALITIES, REGIME_ARMS, ROOT, TIERS
 from benchmarks.experiments.toy.plan import Plan
 from benchmarks.experiments.toy.processes import Launcher, TaskFailed
 from benchmarks.experiments.toy.regimes import REGIMES, SCALES
@@ -33,7 +33,7 @@ EPILOG = """\
   python -m benchmarks toy --budget 10                 begin no cell after ten minutes; call again to go on
   python -m benchmarks toy --budget 0                  print what is there
   python -m benchmarks toy --only seppo sft --seeds 3
-  python -m benchmarks toy --regimes                   draws of the mixture as data: few, weak, longer, a strong base
+  python -m benchmarks toy --regimes                   six arms on draws of the mixture: few, weak, longer
 """
 
 QUEUES = {
@@ -118,9 +118,10 @@ def _planned(asked: argparse.Namespace):
     regimes = tuple(name for name, about in REGIMES.items() if not about.own) if asked.regimes else ("own",)
     if asked.tier == "D":
         regimes = ("large",)
+    arms = REGIME_ARMS if asked.regimes else TIERS[asked.tier] if asked.tier else ()
     plan = Plan(
         modality, SCALES[modality][scale], seeds=asked.seeds, regimes=regimes,
-        regime_seeds=asked.regime_seeds, only=tuple(asked.only or (TIERS[asked.tier] if asked.tier else ())),
+        regime_seeds=asked.regime_seeds, only=tuple(asked.only or arms),
     )  # fmt: skip
     shown = asked.out if regimes != ("large",) else asked.out / "large"
     out, store = shown.resolve(), None if asked.afresh else asked.store.resolve()

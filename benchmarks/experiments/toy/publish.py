@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.experiments.toy.arms import ARMS, ROOT
+from benchmarks.experiments.toy.arms import ARMS, REGIME_ARMS, ROOT
 from benchmarks.experiments.toy.curves import BAND, base_score, curve_line
 from benchmarks.experiments.toy.page import SERIES
 from benchmarks.experiments.toy.regimes import REGIMES
@@ -61,8 +61,6 @@ def publish(
     save_text(page, between(page.read_text(encoding="utf-8"), f"{regime}-{modality}", "\n".join(lines).strip()))
 
 
-REGIME_ARMS = ("continued", "sft", "sft_matched", "seppo", "indicator_initial", "dpo_sft")
-"""Columns of the regimes' table."""
 REGIME_QUESTIONS = (("seppo", "sft_matched"), ("indicator_initial", "sft"), ("indicator_initial", "sft_matched"))
 
 
