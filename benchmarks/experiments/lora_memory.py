@@ -19,11 +19,11 @@ FILE = "lora.json"
 KIND, FORMAT = "seppo-lora-memory", 1
 GIB = 1024**3
 CASES = {
-    "sd15": ("stable-diffusion-v1-5", 256),
-    "sdxl": ("stable-diffusion-xl-base-1.0", 256),
-    "sana": ("Sana_600M_1024px_diffusers", 256),
+    "sd15": ("stable-diffusion-v1-5", 512),
+    "sdxl": ("stable-diffusion-xl-base-1.0", 1024),
+    "sana": ("Sana_600M_1024px_diffusers", 1024),
 }
-"""Bases by the name that `--only` takes, and the side of their pictures: smaller than usual, for time alone."""
+"""Bases by the name that `--only` takes, and the side of the pictures that each was published for."""
 PRECISIONS = ("bf16", "fp32")
 
 
