@@ -20,10 +20,11 @@ KIND, FORMAT = "seppo-lora-memory", 1
 GIB = 1024**3
 CASES = {
     "sd15": ("stable-diffusion-v1-5", 512),
-    "sdxl": ("stable-diffusion-xl-base-1.0", 1024),
+    "sdxl": ("stable-diffusion-xl-base-1.0", 512),
     "sana": ("Sana_600M_1024px_diffusers", 1024),
 }
-"""Bases by the name that `--only` takes, and the side of the pictures that each was published for."""
+"""Bases by the name that `--only` takes, and the side of their pictures: that of the published base, but for SDXL half
+of it, for time alone."""
 PRECISIONS = ("bf16", "fp32")
 
 
