@@ -102,6 +102,23 @@ def test_the_large_base_is_trained_first_and_ranks_its_own_samples(tmp_path):
     assert rows["indicator_initial"].seeds == (1, 2, 3)
 
 
+def test_the_anchor_of_captions_alone_is_looked_at_on_winners_that_are_drawn_first(tmp_path):
+    plan, paths = small_plan(only=("online_seppo",), regimes=("own",)), Paths(tmp_path)
+    save_json(paths.data("image") / "data.json", {"scores": {}})
+    names = []
+    while (job := next_job(plan, paths, ())) is not None:
+        names.append(job.name if job.cell is None else f"{job.cell.arm}-{job.cell.role}")
+        if job.cell is not None:
+            write_cell(paths, job.cell, 0.6)
+        elif "prepare" in job.command:
+            save_json(Path(job.command[job.command.index("--data.cache") + 1]) / "manifest.json", {})
+        else:
+            save_json(paths.data("image") / "own.json", {})
+    done = list(dict.fromkeys(names))
+    tune, final = "online_seppo-tune", "online_seppo-final"
+    assert done[-5:] == ["prepare-image-prompts", tune, "own-image", "prepare-image-own_winners", final]
+
+
 def test_busy_cells_are_not_begun_twice_and_unknown_rates_wait(tmp_path):
     plan, paths = small_plan(only=("sft",)), Paths(tmp_path)
     save_json(paths.data("image") / "data.json", {"scores": {}})

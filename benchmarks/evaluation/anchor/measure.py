@@ -84,20 +84,25 @@ class Run:
         return self.accelerator.autocast()
 
 
-def open_run(folder: Path) -> Run:
-    """FileNotFoundError if there is no run or no cache, ValueError if it learnt from labels, not from winners."""
+def open_run(folder: Path, cache: Path | None = None) -> Run:
+    """A run and the winners that it is looked at on: its own, or another `cache` of the same base.
+
+    FileNotFoundError if there is no run or no cache, ValueError if it learnt from labels, or has no winners of its own.
+    """
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"{folder} is not a run folder (no config.yaml)")
     config = replace(run_config(ModelSpec("run", str(folder))), run=str(folder))
     if config.method.spec.supervision == "labels":
         raise ValueError(f"{folder} learnt from labels ({config.method.name}); the anchor is about winners")
-    cache = WinnerCache(Path(config.data.cache))
+    if cache is None and config.data.supervision == "prompts":
+        raise ValueError(f"{folder} learnt from captions alone and keeps no winners; the anchor is about winners")
+    winners = WinnerCache(Path(config.data.cache) if cache is None else cache)
     accelerator = Accelerator(mixed_precision=config.loop.mixed_precision)
     adapter = (image_commands if isinstance(config, ImageConfig) else video_commands).load(config)
     parts = build_model(config, adapter)
     adapter.pipeline.to(accelerator.device)
     initial = trainable_state(adapter.denoiser)
-    return Run(folder, config, parts, cache, make_reference(adapter.denoiser), initial, accelerator)
+    return Run(folder, config, parts, winners, make_reference(adapter.denoiser), initial, accelerator)
 
 
 def points(run: Run, which: Which = "drawn") -> list[Point]:

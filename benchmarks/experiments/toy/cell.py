@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
             return status
         seconds = None if begun else round(time.process_time() - started, 2)
     curve = judge(paths, cell, run, folder)
-    plus, margin, captions = (None, None, []) if cell.anchor is None else look_at_anchor(cell, run, folder)
+    plus, margin, captions = (None, None, []) if cell.anchor is None else look_at_anchor(paths, cell, run, folder)
     result = CellResult(
         cell=cell, scores=load_file(folder / "scores.safetensors")["scores"].numpy(), prompts=prompts_of(cell),
         seconds=seconds, curve=curve, shares=shares(read_metrics(run) if run.is_dir() else []), plus=plus,
@@ -116,12 +116,12 @@ def judge(paths: Paths, cell: Cell, run: Path, folder: Path) -> list[tuple[int, 
     return sorted(found)
 
 
-def look_at_anchor(cell: Cell, run: Path, folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def look_at_anchor(paths: Paths, cell: Cell, run: Path, folder: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Where s = +1 on some winners after training, how much better the policy's samples score there than the
     reference's, and the winners' captions. The reference is the one that the last iteration was trained against.
     """
     items, draws = cell.anchor
-    opened = open_run(run)
+    opened = open_run(run, paths.cache(cell.modality, cell.anchor_data))
     plan = AnchorPlan(choose(len(opened.cache), items, 0), draws, batch_size=BATCH[cell.modality])
     captions = opened.cache.captions(list(plan.items))
     found = measure(opened, points(opened)[-1], plan, folder / "anchor")

@@ -54,6 +54,11 @@ class Cell:
     """The same of the winner term's weight."""
 
     @property
+    def anchor_data(self) -> str:
+        """Kind of data on whose winners the anchor is looked at."""
+        return "own_winners" if self.data == "prompts" else self.data
+
+    @property
     def setting(self) -> Setting:
         return self.rate, self.beta, self.weight
 

@@ -205,15 +205,16 @@ def before(plan: Plan, paths: Paths, cell: Cell) -> Job | None:
         return Job(f"{cell.base}-{cell.modality}", f"training the {cell.base} base", command, BASE_COSTS[cell.base])
     # the encoder of the large base has learnt with it, and its samples are its own; the strong one shares the main's
     own_base = base if cell.base == "large" else None
-    if cell.data in OWN_DATA.values() and not (paths.data(cell.modality) / "own.json").is_file():
+    looked_at = [] if cell.anchor is None else [cell.anchor_data]
+    kinds = [] if cell.config is None else [cell.data, *looked_at]
+    if set(kinds) & set(OWN_DATA.values()) and not (paths.data(cell.modality) / "own.json").is_file():
         command = (
             "-m", "benchmarks.experiments.toy.own_data", str(paths.data(cell.modality)), cell.modality,
             str(plan.scale.samples), str(plan.scale.rounds), *(() if own_base is None else (str(own_base),)),
         )  # fmt: skip
         return Job(f"own-{cell.modality}", "drawing and ranking the base's samples", command, 40)
-    if cell.config is not None and is_missing(cell.data):
-        return _prepare(paths, cell, cell.data, own_base)
-    return None
+    missing = next((kind for kind in kinds if is_missing(kind)), None)
+    return None if missing is None else _prepare(paths, cell, missing, own_base)
 
 
 def _prepare(paths: Paths, cell: Cell, kind: str, base: Path | None) -> Job:

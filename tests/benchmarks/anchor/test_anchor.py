@@ -1,6 +1,7 @@
 """The command on tiny runs that really were trained: the toy task with its exact score, clips, LoRA, and processes."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,13 @@ def test_a_lora_run(tmp_path):
     assert (same.winner_gap == 0).all() and torch.equal(same.policy_samples, same.reference_samples)
     # a tie is no victory: the loss takes it for s = -1
     assert not same.plus.any()
+
+
+def test_a_run_of_captions_alone_is_looked_at_on_other_winners(run, tmp_path):
+    shutil.copy(ROOT / "configs" / "toy" / "image_online_seppo.yaml", tmp_path / "config.yaml")
+    with pytest.raises(ValueError, match="learnt from captions alone and keeps no winners"):
+        open_run(tmp_path)
+    assert len(open_run(tmp_path, run.parent / "cache").cache) == 8
 
 
 @pytest.mark.slow
