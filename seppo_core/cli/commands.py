@@ -160,7 +160,7 @@ def export(config: Config, request: ExportRequest, load: Load) -> Path:
         elif kind == "lora":
             write_lora(adapter, folder)
         elif kind == "full":
-            write_full(adapter, folder, None if request.dtype is None else getattr(torch, request.dtype))
+            write_full(adapter, folder, None if request.dtype is None else getattr(torch, request.dtype), config.model)
         else:
             raise ValueError(f"export kind {kind!r} is not one of lora and full")
 

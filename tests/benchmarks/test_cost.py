@@ -39,7 +39,9 @@ def test_the_system_s_peak_begins_anew():
     assert began["VmHWM"] - began["VmRSS"] < 50 * MEGABYTE
     other = torch.ones(100 * MEGABYTE // 4)
     del other
-    assert 90 * MEGABYTE < memory_of()["VmHWM"] - began["VmRSS"] < 200 * MEGABYTE
+    # the system may take other pages back meanwhile, so the two are read at once
+    ended = memory_of()
+    assert ended["VmHWM"] - ended["VmRSS"] > 90 * MEGABYTE
 
 
 def test_the_plain_way_is_planned_with_all_that_it_holds(subject):
