@@ -77,8 +77,8 @@ that the system saw of it, less what it held before there was a model, beside wh
 Pictures have the size that the base was published for, but for SDXL, whose sides are half of it for time's sake, and in
 float32, where they are small. *Of the plain way's* holds it against an update with a second full copy, VAE and text
 encoders in memory: measured, or where that did not fit (*) as it is counted. An offloaded base is in the same memory
-here; *on the GPU* is what `plan` counts there. Matrices and convolutions of blocks are kept in fewer bits: two thirds of
-SD-1.5's weights are convolutions.
+here; *on the GPU* is what `plan` counts there. Matrices and convolutions of blocks are kept in fewer bits: two thirds
+of SD-1.5's weights are convolutions.
 
 """
 ON_A_GPU = """\

@@ -221,7 +221,8 @@ def _row(
         setting=setting,
         tuning=[(tried, None if result is None else round(result.mean, 5)) for tried, result in tuned.items()],
         seeds=tuple(sorted(results)),
-        wanted=len(plan.seeds_of(regime, arm)),
+        # of an arm that `only` leaves out nothing is missing until it is begun
+        wanted=len(plan.seeds_of(regime, arm)) if results or arm in plan.chosen(regime) else 0,
         failures=[f"{cell.label}: {why}" for cell in cells if (why := failure(paths, cell)) is not None],
         alarms=dict(sorted(spoke.items())),
         mean=over_runs([runs[arm][seed] for seed in sorted(results)]) if results else None,
