@@ -43,8 +43,8 @@ def write_full(
                 "float32"
             )
     pipeline.save_pretrained(folder)
-    for name in pipeline.components if model is not None else ():
-        if name.startswith("tokenizer"):
+    for name, part in pipeline.components.items() if model is not None else ():
+        if name.startswith("tokenizer") and part is not None:
             _keep_files(folder / name, part_files(model, name))
 
 

@@ -211,6 +211,18 @@ def test_curves_stand_over_updates_and_over_passes_with_one_axis_of_scores():
     ]
 
 
+def test_arms_that_are_left_out_are_not_missing(tmp_path):
+    plan, paths = small_plan(only=("sft",)), Paths(tmp_path)
+    tried = [plan.base(), *plan.tuning("mixture", "sft")]
+    for cell in tried:
+        write_cell(paths, cell, 0.6)
+    assert load_table(plan, paths).is_partial
+    for cell in plan.final("mixture", "sft", queue.best_setting(plan, paths, "mixture", "sft")):
+        write_cell(paths, cell, 0.6)
+    assert not load_table(plan, paths).is_partial
+    assert load_table(small_plan(only=("sft", "kto")), paths).is_partial
+
+
 def test_regimes_are_published_a_row_each(tmp_path):
     plan, paths = small_plan(regimes=("mixture", "few")), Paths(tmp_path)
     write_all(paths, plan, ("seppo", "sft", "sft_matched"))

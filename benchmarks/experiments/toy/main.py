@@ -33,7 +33,7 @@ EPILOG = """\
   python -m benchmarks toy --budget 10                 begin no cell after ten minutes; call again to go on
   python -m benchmarks toy --budget 0                  print what is there
   python -m benchmarks toy --only seppo sft --seeds 3
-  python -m benchmarks toy --regimes                   six arms on draws of the mixture: few, weak, longer
+  python -m benchmarks toy --regimes                   six arms on other data: few, weak, longer, a strong base
 """
 
 QUEUES = {
