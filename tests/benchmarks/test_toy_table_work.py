@@ -27,7 +27,7 @@ from benchmarks.experiments.toy.sweep import BUSY, sweep
 from benchmarks.experiments.toy.text import markdown
 from seppo_core.config.methods.dspo import DspoConfig
 from seppo_core.io.atomic import save_json
-from tests.benchmarks.toy_cells import small_plan, write_cell
+from tests.benchmarks.toy_cells import carried_out, small_plan, write_cell
 
 # the order of work
 
@@ -58,17 +58,9 @@ def test_work_goes_from_data_to_rates_to_seeds(tmp_path):
 
 def test_a_strong_base_is_trained_before_all_that_starts_from_it(tmp_path):
     plan, paths = small_plan(only=("seppo",), seeds=1, regimes=("strong", "strong_weak")), Paths(tmp_path)
-    save_json(paths.data("image") / "data.json", {"scores": {}})
     assert [base.base for base in plan.bases()] == ["strong"], "one for both"
-    names = []
-    while (job := next_job(plan, paths, ())) is not None:
-        names.append(job.name if job.cell is None else f"{job.cell.regime}-{job.cell.arm}")
-        if job.cell is not None:
-            write_cell(paths, job.cell, 0.6)
-        elif "prepare" in job.command:
-            save_json(Path(job.command[job.command.index("--data.cache") + 1]) / "manifest.json", {})
-        else:
-            save_json(paths.base("image", "strong") / "model_index.json", {})
+    jobs = carried_out(plan, paths)
+    names = [job.name if job.cell is None else f"{job.cell.regime}-{job.cell.arm}" for job in jobs]
     tuned_and_trained = ["strong-seppo"] * 3
     assert names == [
         "prepare-image-winners", "strong-image", "strong-base", *tuned_and_trained, "prepare-image-weak",
@@ -81,20 +73,13 @@ def test_a_strong_base_is_trained_before_all_that_starts_from_it(tmp_path):
 
 def test_the_large_base_is_trained_first_and_ranks_its_own_samples(tmp_path):
     plan, paths = small_plan(only=("indicator_initial",), seeds=5, regimes=("large",)), Paths(tmp_path)
-    save_json(paths.data("image") / "data.json", {"scores": {}})
     base, names = paths.base("image", "large"), []
-    while (job := next_job(plan, paths, ())) is not None:
+    for job in carried_out(plan, paths):
         names.append(job.name if job.cell is None else f"{job.cell.regime}-{job.cell.arm}")
-        if job.cell is not None:
-            write_cell(paths, job.cell, 0.6)
-        elif "prepare" in job.command:
+        if "prepare" in job.command:
             assert job.command[-2:] == ("--model.base", str(base)), "its text encoder has learnt with it"
-            save_json(Path(job.command[job.command.index("--data.cache") + 1]) / "manifest.json", {})
         elif job.name == "own-image":
             assert job.command[-1] == str(base)
-            save_json(paths.data("image") / "own.json", {})
-        else:
-            save_json(base / "model_index.json", {})
     cells = ["large-indicator_initial"] * (names.count("large-indicator_initial"))
     assert names == ["large-image", "large-base", "own-image", "prepare-image-own_winners", *cells]
     assert len(plan.seeds_of("large")) == 3
@@ -104,17 +89,8 @@ def test_the_large_base_is_trained_first_and_ranks_its_own_samples(tmp_path):
 
 def test_the_anchor_of_captions_alone_is_looked_at_on_winners_that_are_drawn_first(tmp_path):
     plan, paths = small_plan(only=("online_seppo",), regimes=("own",)), Paths(tmp_path)
-    save_json(paths.data("image") / "data.json", {"scores": {}})
-    names = []
-    while (job := next_job(plan, paths, ())) is not None:
-        names.append(job.name if job.cell is None else f"{job.cell.arm}-{job.cell.role}")
-        if job.cell is not None:
-            write_cell(paths, job.cell, 0.6)
-        elif "prepare" in job.command:
-            save_json(Path(job.command[job.command.index("--data.cache") + 1]) / "manifest.json", {})
-        else:
-            save_json(paths.data("image") / "own.json", {})
-    done = list(dict.fromkeys(names))
+    jobs = carried_out(plan, paths)
+    done = list(dict.fromkeys(job.name if job.cell is None else f"{job.cell.arm}-{job.cell.role}" for job in jobs))
     tune, final = "online_seppo-tune", "online_seppo-final"
     assert done[-5:] == ["prepare-image-prompts", tune, "own-image", "prepare-image-own_winners", final]
 
