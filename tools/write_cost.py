@@ -74,11 +74,10 @@ MEMORY = """\
 
 `python -m benchmarks memory`: one update of one pair with recomputed activations in a process of its own; the most
 that the system saw of it, less what it held before there was a model, beside what `plan` counts for the same config.
-Pictures have the size that the base was published for, but for SDXL, whose sides are half of it for time's sake, and in
-float32, where they are small. *Of the plain way's* holds it against an update with a second full copy, VAE and text
-encoders in memory: measured, or where that did not fit (*) as it is counted. An offloaded base is in the same memory
-here; *on the GPU* is what `plan` counts there. Matrices and convolutions of blocks are kept in fewer bits: two thirds
-of SD-1.5's weights are convolutions.
+Pictures have the size that the base was published for, but in float32, where they are small. *Of the plain way's*
+holds it against an update with a second full copy, VAE and text encoders in memory: measured, or where that did not fit
+(*) as it is counted. An offloaded base is in the same memory here; *on the GPU* is what `plan` counts there. Matrices
+and convolutions of blocks are kept in fewer bits: two thirds of SD-1.5's weights are convolutions.
 
 """
 ON_A_GPU = """\

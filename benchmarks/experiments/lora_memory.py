@@ -20,11 +20,10 @@ KIND, FORMAT = "seppo-lora-memory", 1
 GIB = 1024**3
 CASES = {
     "sd15": ("stable-diffusion-v1-5", 512),
-    "sdxl": ("stable-diffusion-xl-base-1.0", 512),
+    "sdxl": ("stable-diffusion-xl-base-1.0", 1024),
     "sana": ("Sana_600M_1024px_diffusers", 1024),
 }
-"""Bases by the name that `--only` takes, and the side of their pictures: that of the published base, but for SDXL half
-of it, for time alone."""
+"""Bases by the name that `--only` takes, and the side of their pictures, that of the published base."""
 PRECISIONS = ("bf16", "fp32")
 
 
