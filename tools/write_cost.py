@@ -62,6 +62,7 @@ row names, medians of the rounds with their range.
 - *With samples*: the reference draws a counterpart for each pair too, with guidance; ours by DPM-Solver++ in 20
   steps, the plain way by the pipeline's own solver in 50, decoded. Two steps are timed, and counted up.
 - *DPO / SFT by passes*: a LoRA's backward pass costs one forward pass, that of all weights two: 6 to 2, or 8 to 3.
+  Where activations are recomputed (`--gradient-checkpointing`), in all ways alike, it costs one more: 8 to 3.
   While reading weights decides, a pass over two items takes less than two over one, and the ratio is below that.
 - In the rows at 512 x 512 the reference is the base itself. When the others were measured, a second LoRA of zeros was
   computed beside it, which is most of what *ours* takes over the bare arithmetic there.

@@ -144,6 +144,7 @@ def test_what_does_not_fit_is_listed_with_its_reason(table, tmp_path, monkeypatc
         (["--plain", "--published", "--height", "64"], "--height does not go with --published"),
         (["--plain", "--published", "--tune", "full"], "leave out --tune full"),
         (["--plain", "--published", "nothing"], "has no nothing; it takes sd15, sdxl"),
+        (["--gradient-checkpointing"], "--gradient-checkpointing goes with --plain"),
     ],
 )
 def test_mistakes_with_published_bases(words, said, capsys):
@@ -162,10 +163,18 @@ def test_the_plain_peak_is_what_is_counted(bench):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tune", ["lora", "full"])
-def test_a_run_of_it_says_what_was_measured(tmp_path, capsys, tune):
+@pytest.mark.parametrize(
+    ("tune", "more", "passes"),
+    [
+        # a LoRA's backward pass costs about a forward one, that of all weights two, and recomputing one more
+        ("lora", [], {"dpo": 6, "sft": 2}),
+        ("lora", ["--gradient-checkpointing"], {"dpo": 8, "sft": 3}),
+        ("full", [], {"dpo": 8, "sft": 3}),
+    ],
+)
+def test_a_run_of_it_says_what_was_measured(tmp_path, capsys, tune, more, passes):
     out = tmp_path / "out"
-    assert main(["speed", "--plain", "--tune", tune, "--batch", "1", "--rounds", "2", "--out", str(out)]) == 0
+    assert main(["speed", "--plain", "--tune", tune, "--batch", "1", "--rounds", "2", "--out", str(out), *more]) == 0
     results = [json.loads(file.read_text())["result"] for file in sorted(out.glob("plain-*.json"))]
     assert [one["subject"].split(",")[0] for one in results] == ["toy clips", "toy images"]
     for one in results:
@@ -179,9 +188,9 @@ def test_a_run_of_it_says_what_was_measured(tmp_path, capsys, tune):
             assert memory[name]["parts"]["activations"] > 0
         held = {name: memory[name]["parts"]["reference"] for name in ("ours", "plain")}
         assert held["ours"] < held["plain"] / 2 if tune == "lora" else held["ours"] == pytest.approx(held["plain"], 0.1)
-        # a LoRA's backward pass costs about a forward one, that of all weights two: 6 to 2, and 8 to 3
-        assert one["passes"] == ({"dpo": 6, "sft": 2} if tune == "lora" else {"dpo": 8, "sft": 3})
-        assert said["dpo_over_sft_bound"]["flops"] == pytest.approx(3 if tune == "lora" else 8 / 3, rel=0.1)
+        assert one["passes"] == passes
+        assert said["dpo_over_sft_bound"]["flops"] == pytest.approx(passes["dpo"] / passes["sft"], rel=0.1)
+        assert one["subject"].endswith("activations recomputed") == bool(more)
         assert said["arithmetic"]["median"] > 1 and said["arithmetic"]["median"] < said["bound"] + 0.5
         assert said["share_of_bound"] == pytest.approx(said["step_ratio"]["median"] / said["bound"])
         for name in ("ours", "plain", "bare", "sft"):

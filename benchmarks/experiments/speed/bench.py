@@ -242,6 +242,8 @@ class Stage:
     """Folder for files that are needed meanwhile."""
     named: bool = False
     """Whether comparisons were asked for by name, and may take what they take."""
+    recomputed: bool = False
+    """Whether `speed --plain` recomputes activations in the backward pass, in all ways."""
     _bench: Bench | None = None
 
     def bench(self, mode: Tune | None = None, precision: str | None = None) -> Bench:

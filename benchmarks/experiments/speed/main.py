@@ -39,6 +39,7 @@ comparisons:
   python -m benchmarks speed --only methods parts
   python -m benchmarks speed --plain --base stable-diffusion-v1-5 --height 256 --tune lora
   python -m benchmarks speed --plain --published --dtype bf16
+  python -m benchmarks speed --plain --published sdxl --dtype bf16 --gradient-checkpointing
   python -m benchmarks speed --base stable-diffusion-v1-5 --height 64 --only methods
   python -m benchmarks speed --base stable-diffusion-xl-base-1.0 --tune lora --height 1024 --device cuda
   python -m benchmarks speed --base stable-diffusion-v1-5 --frames 16 --height 256 --device cuda --dtype bf16
@@ -51,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if asked.plain and asked.only:
         parser.error("--plain is a comparison of its own; leave out --only")
+    if asked.gradient_checkpointing and not asked.plain:
+        parser.error("--gradient-checkpointing goes with --plain; without it, --only checkpointing compares both")
     if asked.published is not None:
         _check_published(parser, asked)
     elif not asked.base:
@@ -98,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--published", nargs="*", metavar="NAME",
         help="with --plain: a LoRA of every published base at its own size, or of those named, if it fits the memory",
+    )  # fmt: skip
+    add(
+        "--gradient-checkpointing", action="store_true",
+        help="with --plain: all ways recompute activations in the backward pass, for sizes whose activations do not fit",
     )  # fmt: skip
     add("--base", nargs="+", metavar="ID", help="hub ids (the last part is enough) or folders; random weights")
     add("--motion", metavar="ID", help="motion modules for an image base with --frames (default: the usual ones)")

@@ -29,6 +29,8 @@ class PublishedStages:
     rank: int
     make: Callable[[Subject], Described]
     left: dict[str, str] = field(default_factory=dict)
+    recomputed: bool = False
+    """Whether the policy's activations are recomputed in the backward pass."""
 
     def __iter__(self) -> Iterator[Described]:
         for name in self.names:
@@ -51,7 +53,7 @@ class PublishedStages:
             entry.base, height=height, width=width, frames=frames[0] if frames else None, tune="lora",
             batch=self.batch, rank=self.rank,
         )  # fmt: skip
-        needed, free = plain_peak(subject, self.precision), free_memory(self.device)
+        needed, free = plain_peak(subject, self.precision, self.recomputed), free_memory(self.device)
         if needed > HEADROOM * free:
             self.left[name] = (
                 f"the plain way takes {needed / GIB:.1f} GiB at {subject.size}, of the {free / GIB:.1f} that are free "
@@ -61,13 +63,13 @@ class PublishedStages:
         return self.make(subject)
 
 
-def plain_peak(subject: Subject, precision: str) -> int:
-    """Bytes that the plain way takes at its peak, by `plan`: of an update that keeps all activations, of encoding its
-    pictures, or of decoding its samples."""
+def plain_peak(subject: Subject, precision: str, recomputed: bool = False) -> int:
+    """Bytes that the plain way takes at its peak, by `plan`: of an update that keeps all activations or recomputes
+    them, of encoding its pictures, or of decoding its samples."""
     config = config_of(subject, precision)
     config = replace(
         config,
-        loop=replace(config.loop, gradient_checkpointing=False),
+        loop=replace(config.loop, gradient_checkpointing=recomputed),
         data=replace(config.data, encode_batch_size=2 * subject.batch),
         preview=PreviewConfig(prompts=(CAPTION,), per_prompt=subject.batch),
     )

@@ -52,6 +52,8 @@ def _compare(stage: Stage, described: str, rounds: int, warmup: int, folder: Pat
     clock = time.perf_counter if cuda else time.process_time
     marks = Marks(clock, partial(torch.cuda.synchronize, stage.device) if cuda else nothing)
     bench, count = stage.bench(), stage.subject.batch
+    if stage.recomputed:
+        bench.policy.enable_gradient_checkpointing()
     cache = stand_in_cache(folder / "cache", bench, ITEMS, "pairs")
     plain = Plain(bench, count, marks)
     ways = {
@@ -92,7 +94,7 @@ def _compare(stage: Stage, described: str, rounds: int, warmup: int, folder: Pat
         "calls_timed": timed,
         "memory": memory,
         "flops": flops(stage, plain, calls),
-        "passes": {name: passes(bench.method(name), stage.mode) for name in ("dpo", "sft")},
+        "passes": {name: passes(bench.method(name), stage.mode, stage.recomputed) for name in ("dpo", "sft")},
     }
 
 
@@ -171,6 +173,7 @@ def flops(stage: Stage, plain: Plain, calls: dict[str, int]) -> dict[str, dict[s
     config = replace(
         bench.config,
         loop=replace(bench.config.loop, micro_batch_size=count, batch_size=count,
+                     gradient_checkpointing=stage.recomputed,
                      mixed_precision="no" if bench.precision == "fp32" else bench.precision),
         data=replace(bench.config.data, encode_batch_size=2 * count),
         preview=PreviewConfig(prompts=(CAPTION_PLACE,), per_prompt=count),
@@ -182,12 +185,12 @@ def flops(stage: Stage, plain: Plain, calls: dict[str, int]) -> dict[str, dict[s
         if name.startswith("text_encoder") and module is not None:
             tokens = max(value.shape[1] for value in bench.conditions.text.values() if value.ndim == 3)
             text += 2 * count * tokens * sum(layer.weight.numel() for _, layer in layers(module))
-    ours = costs.steps[False].flops
+    ours = costs.steps[stage.recomputed].flops
     guided = 2 if GUIDANCE > 1 and bench.adapter.guidance == "cfg" else 1
     solving = {name: guided * count * costs.forward * number for name, number in calls.items()}
     return {
         "update": {
-            "ours": ours, "plain": ours + costs.encoding.flops + text, "bare": ours, "sft": sft.steps[False].flops,
+            "ours": ours, "plain": ours + costs.encoding.flops + text, "bare": ours, "sft": sft.steps[stage.recomputed].flops,
         },
         "drawing": {"ours": solving["ours"], "plain": solving["plain"] + costs.decoding.flops},
         "parts": {"reference": costs.step_reference, "encoding": costs.encoding.flops, "text": text,

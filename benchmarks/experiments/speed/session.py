@@ -136,7 +136,9 @@ def _measure_published(asked: argparse.Namespace, device: torch.device, precisio
 
     names = asked.published or list(PUBLISHED)
     make = partial(_stage, device=device, precision=precision, asked=asked)
-    stages = PublishedStages(names, device, precision, asked.batch or 1, asked.rank, make)
+    stages = PublishedStages(
+        names, device, precision, asked.batch or 1, asked.rank, make, recomputed=asked.gradient_checkpointing
+    )
     return run(stages, asked, left=stages.left)
 
 
@@ -180,8 +182,13 @@ def _stage(subject: Subject, device: torch.device, precision: str, asked: argpar
     described = f"{subject.title}, {subject.size}, batch {subject.batch}, {trained}, {precision}"
     if why:
         print(f"{subject.title}: a LoRA is trained, for {why}")
+    if asked.gradient_checkpointing:
+        described += ", activations recomputed"
     subject = replace(subject, tune=mode)
-    return Stage(subject, mode, device, precision, steps, Path(), named=bool(asked.only)), described
+    stage = Stage(
+        subject, mode, device, precision, steps, Path(), named=bool(asked.only), recomputed=asked.gradient_checkpointing
+    )
+    return stage, described
 
 
 def _settings(asked: argparse.Namespace, device: torch.device, names: list[str]) -> dict[str, object]:

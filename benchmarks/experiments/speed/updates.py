@@ -39,12 +39,13 @@ def methods(stage: Stage) -> Prepared:
     return Prepared(variants, remarks=lambda times: remarks)
 
 
-def passes(method: Method, mode: str) -> float:
+def passes(method: Method, mode: str, recomputed: bool = False) -> float:
     """Forward passes over one item that an update takes for each of a batch; a backward counts as two of them, as one
-    if a LoRA is trained, whose base wants no gradients of its weights."""
+    if a LoRA is trained, whose base wants no gradients of its weights, and as one more if activations are recomputed.
+    """
     spec = method.spec
     halves = 2 if spec.counterpart != "none" else 1
-    policy = halves * (3 if mode == "full" else 2)
+    policy = halves * ((3 if mode == "full" else 2) + recomputed)
     # with the averaged anchor, and to observe, policy and reference look at the winners once more each
     further = 2 * method.anchor_draws + 2 * method.observes
     return policy + halves * spec.uses_reference + further
