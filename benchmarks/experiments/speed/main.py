@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         "--gradient-checkpointing", action="store_true",
-        help="with --plain: all ways recompute activations in the backward pass, for sizes whose activations do not fit",
+        help="with --plain: all ways recompute activations in the backward pass, where they would not fit",
     )  # fmt: skip
     add("--base", nargs="+", metavar="ID", help="hub ids (the last part is enough) or folders; random weights")
     add("--motion", metavar="ID", help="motion modules for an image base with --frames (default: the usual ones)")

@@ -190,7 +190,8 @@ def flops(stage: Stage, plain: Plain, calls: dict[str, int]) -> dict[str, dict[s
     solving = {name: guided * count * costs.forward * number for name, number in calls.items()}
     return {
         "update": {
-            "ours": ours, "plain": ours + costs.encoding.flops + text, "bare": ours, "sft": sft.steps[stage.recomputed].flops,
+            "ours": ours, "plain": ours + costs.encoding.flops + text, "bare": ours,
+            "sft": sft.steps[stage.recomputed].flops,
         },
         "drawing": {"ours": solving["ours"], "plain": solving["plain"] + costs.decoding.flops},
         "parts": {"reference": costs.step_reference, "encoding": costs.encoding.flops, "text": text,
