@@ -95,8 +95,8 @@ def measured(case: str, form: str, precision: str, limit: float) -> dict[str, An
     from benchmarks.gpu.memory import config_of, planned
     from seppo_core.report.provenance import provenance
 
-    subject, costs = costs_of(case, precision)
     how = FORMS[form]
+    subject, costs = costs_of(case, precision, how.plain)
     try:
         config = config_of(subject, precision, how.quantize, how.offload)
     except ValueError:
@@ -124,15 +124,15 @@ def measured(case: str, form: str, precision: str, limit: float) -> dict[str, An
 
 
 @cache
-def costs_of(case: str, precision: str):
-    """The subject of a case and what `plan` counts of its step."""
+def costs_of(case: str, precision: str, plain: bool):
+    """The subject of a case and what `plan` counts of its step, of the plain way's with encoding."""
     from benchmarks.experiments.speed.models import find_subject
     from benchmarks.gpu.memory import config_of
     from seppo_core.plan.measure import measure
 
     base, side = CASES[case]
     subject = replace(find_subject(base, height=side, width=side, tune="lora", batch=1), batch=1)
-    return subject, measure(config_of(subject, precision), only_step=True)
+    return subject, measure(config_of(subject, precision), only_step=not plain)
 
 
 def environment() -> dict[str, str]:

@@ -24,7 +24,7 @@ from seppo_core.models.quantize import quantize_denoiser
 from seppo_core.plan.build import build_adapter
 from seppo_core.plan.measure import measure
 from seppo_core.plan.memory import memory
-from seppo_core.plan.step_costs import StepCosts
+from seppo_core.plan.step_costs import Cost, StepCosts
 from seppo_core.report.provenance import provenance
 
 SMALL = 8
@@ -40,12 +40,16 @@ def config_of(subject: Subject, precision: str, quantize: str | None = None, off
         config.loop, batch_size=subject.batch, micro_batch_size=subject.batch, gradient_checkpointing=True,
         mixed_precision="no" if precision == "fp32" else precision,
     )  # fmt: skip
-    return replace(config, model=replace(config.model, quantize=quantize, offload=offload), loop=loop)
+    # winners and losers at once, as the plain way encodes them
+    data = replace(config.data, encode_batch_size=2 * subject.batch)
+    return replace(config, model=replace(config.model, quantize=quantize, offload=offload), loop=loop, data=data)
 
 
 def planned(config: Config, costs: StepCosts | None = None, plain: bool = False) -> dict[str, int]:
-    """Bytes of an update's parts by `plan`; of the plain way's, with what it holds beside the policy."""
-    costs = measure(config, only_step=True) if costs is None else costs
+    """Bytes of an update's parts by `plan`; of the plain way's, with what it holds beside the policy, and the
+    activations of encoding its pictures where those are more than the policy's. `costs` know them unless they are of
+    the step alone."""
+    costs = measure(config, only_step=not plain) if costs is None else costs
     # a CPU has one memory for what is on a GPU of an offloaded base and for what is not
     waiting = {"blocks that wait": costs.weights.base - costs.weights.outside.weights} if config.model.offload else {}
     parts = memory(config, costs, 1)["training"] | waiting
@@ -61,7 +65,15 @@ def planned(config: Config, costs: StepCosts | None = None, plain: bool = False)
         for name, module in encoders.items()
         if module is not None
     }
-    return parts | {"second copy": costs.weights.base} | held
+    at_once = max(parts["activations"], as_cast(config, costs, costs.encoding))
+    return parts | {"second copy": costs.weights.base, "activations": at_once} | held
+
+
+def as_cast(config: Config, costs: StepCosts, of_vae: Cost) -> int:
+    """Bytes at the peak of the VAE in the plain way, which casts it to the precision of the denoiser; `plan` counts it
+    in the one that `prepare` loads it in, float32 for some families."""
+    counted = getattr(torch, costs.weights.dtypes["vae"]).itemsize
+    return of_vae.peak * getattr(torch, config.model.dtype).itemsize // counted
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from benchmarks.experiments.speed.models import encoding_adapter, find_subject
 from benchmarks.experiments.toy.task.bases import image_base
 from benchmarks.gpu.memory import config_of, memory_of, planned, reset_peak
 from seppo_core.plan.measure import measure
+from seppo_core.plan.step_costs import Cost
 from tools import write_cost
 
 MEGABYTE = 2**20
@@ -46,12 +48,18 @@ def test_the_system_s_peak_begins_anew():
 
 def test_the_plain_way_is_planned_with_all_that_it_holds(subject):
     config = config_of(subject, "bf16")
-    costs = measure(config, only_step=True)
+    costs = measure(config)
     ours, plain = planned(config, costs), planned(config, costs, plain=True)
     encoders = encoding_adapter(config, torch.bfloat16, torch.device("cpu")).pipeline
     held = sum(p.nbytes for module in (encoders.vae, encoders.text_encoder) for p in module.parameters())
     base = costs.weights.base
     assert sum(plain.values()) == sum(ours.values()) - ours["reference's own weights"] + base + held
+    # what encodes large pictures takes more than an update whose activations are recomputed
+    large = replace(costs, encoding=Cost(0, 10**12, 0))
+    assert planned(config, large, plain=True) == plain | {"activations": 10**12}
+    # and is cast to half of it where `prepare` has the VAE in float32
+    weights = replace(costs.weights, dtypes=costs.weights.dtypes | {"vae": "float32"})
+    assert planned(config, replace(large, weights=weights), plain=True) == plain | {"activations": 10**12 // 2}
 
 
 def test_what_is_above_the_limit_or_not_there_is_not_run(small, tmp_path, capsys):

@@ -10,7 +10,7 @@ from benchmarks.experiments.speed.measuring import GIB, free_memory
 from benchmarks.experiments.speed.models import Subject, find_subject
 from benchmarks.experiments.speed.plain import CAPTION
 from benchmarks.experiments.speed.published import PUBLISHED
-from benchmarks.gpu.memory import config_of, planned
+from benchmarks.gpu.memory import as_cast, config_of, planned
 from seppo_core.config.messages import first_line
 from seppo_core.config.training import PreviewConfig
 from seppo_core.plan.measure import measure
@@ -70,11 +70,10 @@ def plain_peak(subject: Subject, precision: str, recomputed: bool = False) -> in
     config = replace(
         config,
         loop=replace(config.loop, gradient_checkpointing=recomputed),
-        data=replace(config.data, encode_batch_size=2 * subject.batch),
         preview=PreviewConfig(prompts=(CAPTION,), per_prompt=subject.batch),
     )
     costs = measure(config)
     # the VAE is counted with what the plain way holds
     parts = planned(config, replace(costs, decoding=None), plain=True)
-    beside = max(parts["activations"], costs.encoding.peak, costs.decoding.peak)
+    beside = max(parts["activations"], as_cast(config, costs, costs.decoding))
     return sum(parts.values()) - parts["activations"] + beside
