@@ -16,6 +16,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "cost.md"
 Record = dict[str, Any]
 CPU = "CPU"
+SHARES = {"lora": 0.6, "nf4": 0.35}
+"""The most of the plain way's memory that a form is to take."""
 TOY = "toy "
 """How the subjects are called whose models are too small to say what a real one costs."""
 
@@ -64,10 +66,9 @@ row names, medians of the rounds with their range.
 - *DPO / SFT by passes*: a LoRA's backward pass costs one forward pass, that of all weights two: 6 to 2, or 8 to 3.
   Where activations are recomputed (`--gradient-checkpointing`), in all ways alike, it costs one more: 8 to 3.
   While reading weights decides, a pass over two items takes less than two over one, and the ratio is below that.
-- In the rows at 512 x 512 the reference is the base itself. When the others were measured, a second LoRA of zeros was
-  computed beside it, which is most of what *ours* takes over the bare arithmetic there.
-- At 512 x 512 encoding takes 40 % (SD-1.5) and 33 % (SDXL) of the plain way's update, and 30 and 20 % of its FLOPs: so
-  a step gains more than the FLOPs would allow.
+- Encoding two pictures takes a third of the plain way's update or more, and four fifths of it with Sana's autoencoder,
+  which is a smaller share of its FLOPs: so a step gains more than the FLOPs would allow.
+- Activations are most of a clip's memory, and both ways have the same.
 
 """
 MEMORY = """\
@@ -75,10 +76,11 @@ MEMORY = """\
 
 `python -m benchmarks memory`: one update of one pair with recomputed activations in a process of its own; the most
 that the system saw of it, less what it held before there was a model, beside what `plan` counts for the same config.
-Pictures have the size that the base was published for, but in float32, where they are small. *Of the plain way's*
-holds it against an update with a second full copy, VAE and text encoders in memory: measured, or where that did not fit
-(*) as it is counted. An offloaded base is in the same memory here; *on the GPU* is what `plan` counts there. Matrices
-and convolutions of blocks are kept in fewer bits: two thirds of SD-1.5's weights are convolutions.
+Pictures have the size that the base was published for. *Of the plain way's* holds it against an update with a second
+full copy, VAE and text encoders in memory: measured, or where that did not fit (*) as it is counted. At 1024 x 1024 the
+plain way's peak is the encoding of its two pictures. An offloaded base is in the same memory here; *on the GPU* is what
+`plan` counts there. Matrices and convolutions of blocks are kept in fewer bits: two thirds of SD-1.5's weights are
+convolutions.
 
 """
 ON_A_GPU = """\
@@ -134,16 +136,17 @@ def page() -> str:
     gpu_memory = ON_A_GPU + "\n".join(gpu.table(on_gpu)) + "\n\n" if on_gpu else ""
     return (
         HEAD.format(where=ON_BOTH if seen else ON_CPU) + in_short(speed, memory) + GOALS
-        + "\n".join(goals(speed, memory)) + "\n\n" + SPEED
+        + "\n".join(time_goals(speed)) + "\n\n" + "\n".join(memory_goals(memory)) + "\n\n" + SPEED
         + tables + "\n\n" + MEMORY + "\n".join(memory_table(memory)) + "\n\n" + gpu_memory + LEFT
-        + ("" if seen else NO_GPU) + "\nRun " + "; ".join(runs) + ", beside other work.\n"
+        + ("" if seen else NO_GPU) + "\nRun " + "; ".join(runs) + ".\n"
     )  # fmt: skip
 
 
 def run(one: Record) -> str:
     """Day, commit and machine of a measurement."""
     o, name = one["origin"], device(one)
-    machine = f"{o['cores']} cores of an {o['processor']}" if name == CPU else f"one {name}"
+    cores = "one core" if o["cores"] == 1 else f"{o['cores']} cores"
+    machine = f"{cores} of an {o['processor']}" if name == CPU else f"one {name}"
     return f"{o['started'][:10]} at `{o['commit']}`, {machine}"
 
 
@@ -164,58 +167,53 @@ def in_short(speed: list[Record], memory: dict[str, dict[str, Record]]) -> str:
     )
 
 
-def goals(speed: list[Record], memory: dict[str, dict[str, Record]]) -> list[str]:
-    """Every goal with what was measured of it, bases of published sizes alone."""
-    real = [one for one in speed if not one["subject"].startswith(TOY)]
+def time_goals(speed: list[Record]) -> list[str]:
+    """What was measured of each goal of time, bases of published sizes alone."""
+    head = [
+        "base", "a step gains, of what its arithmetic allows (at least .97)", "over the bare arithmetic (at most .03)",
+        "an iteration with samples (at least 3)", "the same where ours takes 10 steps",
+    ]  # fmt: skip
     rows = []
+    for one in speed:
+        if one["subject"].startswith(TOY):
+            continue
+        s = one["summary"]
+        step, overhead = s["share_of_arithmetic"], s["overhead"]["median"] - 1
+        iteration, shorter = s["iteration_ratio"]["median"], _with_half_the_steps(s)
+        gain, most = s["step_ratio"]["median"], s["arithmetic"]["median"]
+        low, high = (value - 1 for value in s["overhead"]["interval"])
+        rows.append([
+            one["subject"].replace(" of rank 16", ""),
+            verdict(step >= 0.97, step, f"{gain:.2f} of {most:.2f}, by FLOPs {s['bound']:.2f}"),
+            verdict(overhead <= 0.03, overhead, f"{low:.3f} to {high:.3f}"),
+            verdict(iteration >= 3, iteration, f"FLOPs allow {s['iteration_bound']:.2f}"),
+            verdict(shorter >= 3, shorter),
+        ])  # fmt: skip
+    return markdown_table(head, rows)
 
-    def row(goal: str, met, figures: list[tuple[str, float, str]]) -> None:
-        for place, (subject, value, floor) in enumerate(figures):
-            rows.append([goal if not place else "", subject, f"{value:.3f}", "yes" if met(value) else "no", floor])
 
-    def interval(of: Record) -> str:
-        return "rounds from {:.3f} to {:.3f}".format(*of["interval"])
+def memory_goals(memory: dict[str, dict[str, Record]]) -> list[str]:
+    """A LoRA's memory as a share of the plain way's, with its goals."""
+    rows = []
+    for forms in memory.values():
+        row = []
+        for form, most in SHARES.items():
+            found = share(forms, form) if form in forms else None
+            if found is None:
+                row.append("")
+                continue
+            counted = f"plan counts {forms[form]['planned'] / forms['plain']['planned']:.2f}"
+            counted += "" if found[1] else ", the plain way as counted"
+            row.append(verdict(found[0] <= most, found[0], counted))
+        first = next(iter(forms.values()))
+        rows.append([f"{first['subject']}, {first['size']}, {first['precision']}", *row])
+    names = [f"{FORMS[form].title} (at most {most})" for form, most in SHARES.items()]
+    return markdown_table(["memory, of the plain way's", *names], rows)
 
-    row(
-        "a step gains at least .97 of what its arithmetic allows",
-        lambda value: value >= 0.97,
-        [
-            (short(one), one["summary"]["share_of_arithmetic"],
-             "{step:.2f} of {arithmetic:.2f}; FLOPs would allow {bound:.2f}".format(
-                 step=one["summary"]["step_ratio"]["median"], arithmetic=one["summary"]["arithmetic"]["median"],
-                 bound=one["summary"]["bound"]))
-            for one in real
-        ],
-    )  # fmt: skip
-    row(
-        "at most .03 over the bare arithmetic",
-        lambda value: value <= 0.03,
-        [(short(one), one["summary"]["overhead"]["median"] - 1, interval(one["summary"]["overhead"])) for one in real],
-    )
-    row(
-        "an iteration with samples is 3 times as fast", lambda value: value >= 3,
-        [(short(one), one["summary"]["iteration_ratio"]["median"],
-          f"FLOPs allow {one['summary']['iteration_bound']:.2f}") for one in real],
-    )  # fmt: skip
-    row(
-        "the same where ours takes 10 steps, after which SePPO scores as after 20 or 50 on the embedded task",
-        lambda value: value >= 3,
-        [(short(one), _with_half_the_steps(one["summary"]), "from the times above") for one in real],
-    )  # fmt: skip
-    for form, most in (("lora", 0.6), ("nf4", 0.35)):
-        figures = []
-        for forms in memory.values():
-            if form in forms and (found := share(forms, form)) is not None:
-                one, plain = forms[form], forms["plain"]
-                floor = f"plan counts {one['planned'] / plain['planned']:.2f}"
-                if form == "nf4":
-                    fixed = sum(size for name, size in one["parts"].items() if not name.startswith("policy"))
-                    floor += f", of which all but the base {fixed / plain['planned']:.2f}"
-                floor += "" if found[1] else "; the plain way as it is counted"
-                figures.append((f"{one['subject']}, {one['precision']}", found[0], floor))
-        base = "a LoRA's" if form == "lora" else "with its base in nf4, the"
-        row(f"{base} memory is at most {most} of the plain way's", lambda value, most=most: value <= most, figures)
-    return markdown_table(["goal", "base", "measured", "met", ""], rows)
+
+def verdict(met: bool, value: float, beside: str = "") -> str:
+    """A figure, whether it meets its goal, and what stands beside it."""
+    return f"{value:.3f}, {'met' if met else 'not met'}" + (f" ({beside})" if beside else "")
 
 
 def share(forms: dict[str, Record], form: str) -> tuple[float, bool] | None:
@@ -248,10 +246,6 @@ def memory_table(memory: dict[str, dict[str, Record]]) -> list[str]:
                 "" if of_plain is None else f"{of_plain[0]:.2f}{'' if of_plain[1] else '*'}", f"{there / GIB:.2f}",
             ])  # fmt: skip
     return markdown_table(head, rows)
-
-
-def short(one: Record) -> str:
-    return one["subject"].replace(" of rank 16", "")
 
 
 if __name__ == "__main__":

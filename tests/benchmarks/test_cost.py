@@ -125,13 +125,16 @@ def test_a_goal_is_met_or_not():
         return {"subject": "base, of some size", "summary": summary}
 
     forms = {
-        name: {"subject": "base", "precision": "bf16", "measured": measured, "planned": 100,
-               "parts": {"policy, nf4": 80, "else": 20}}
+        name: {"subject": "base", "size": "8 x 8", "precision": "bf16", "measured": measured, "planned": 100}
         for name, measured in (("plain", 100), ("lora", 60), ("nf4", 36))
     }  # fmt: skip
-    lines = write_cost.goals([subject(0.97, 0.04), subject(0.96, 0.02)], {"case": forms})
-    met = [[cell.strip() for cell in line.split("|")][4] for line in lines[2:]]
+
+    def met(lines: list[str]) -> list[list[bool]]:
+        return [["not met" not in cell for cell in line.split("|")[2:-1]] for line in lines[2:]]
+
     # with half of the passes (2 + 8) / (1 + 2)
-    assert met == ["yes", "no", "no", "yes", "no", "no", "yes", "yes", "yes", "no"]
+    times = write_cost.time_goals([subject(0.97, 0.04), subject(0.96, 0.02)])
+    assert met(times) == [[True, False, False, True], [False, True, False, True]]
+    assert met(write_cost.memory_goals({"case": forms})) == [[True, False]]
     small = subject(1.0, 0.0) | {"subject": "toy images"}
-    assert len(write_cost.goals([small], {})) == 2
+    assert len(write_cost.time_goals([small])) == 2
