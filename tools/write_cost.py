@@ -77,10 +77,9 @@ MEMORY = """\
 `python -m benchmarks memory`: one update of one pair with recomputed activations in a process of its own; the most
 that the system saw of it, less what it held before there was a model, beside what `plan` counts for the same config.
 Pictures have the size that the base was published for. *Of the plain way's* holds it against an update with a second
-full copy, VAE and text encoders in memory: measured, or where that did not fit (*) as it is counted. At 1024 x 1024 the
-plain way's peak is the encoding of its two pictures. An offloaded base is in the same memory here; *on the GPU* is what
-`plan` counts there. Matrices and convolutions of blocks are kept in fewer bits: two thirds of SD-1.5's weights are
-convolutions.
+full copy, VAE and text encoders in memory, whose peak is the encoding of its two pictures (*: as counted). An offloaded
+base is in the same memory here; *on the GPU* is what `plan` counts there. Matrices and convolutions of blocks are kept
+in fewer bits: two thirds of SD-1.5's weights are convolutions.
 
 """
 ON_A_GPU = """\
