@@ -18,6 +18,9 @@ Record = dict[str, Any]
 CPU = "CPU"
 SHARES = {"lora": 0.6, "nf4": 0.35}
 """The most of the plain way's memory that a form is to take."""
+SHARED = ("9e3fb67a31", "0903cd3af7")
+"""Commits whose runs had other work beside them."""
+RECOMPUTED = "activations recomputed"
 TOY = "toy "
 """How the subjects are called whose models are too small to say what a real one costs."""
 
@@ -41,10 +44,15 @@ shares of memory, not for hours."""
 GOALS = """\
 ## Goals
 
-An iteration of SePPO is mostly the drawing of samples. The plain way's solver takes 51 passes of the denoiser for one
-(50 steps), ours 20, so that an iteration is at most 2.55 times as fast, whatever is around its samples. Fewer steps
-(`reference_samples.steps: 10`) or guidance in some of them (`reference_samples.guidance_interval`) change that, and the
-samples with it ([what it does](memory.md#draws-that-come-again)).
+An iteration of SePPO is mostly the drawing of samples. The plain way's solver takes 50 passes of the denoiser for one
+(51 with SD-1.5's own), ours 20, so that drawing alone is 2.5 times as fast; what the plain way encodes and decodes adds
+to that, what both ways share takes from it. Fewer steps (`reference_samples.steps: 10`, after which SePPO scores as
+after 20 or 50 on the embedded task) or guidance in some of them (`reference_samples.guidance_interval`) change that,
+and the samples with it ([what it does](memory.md#draws-that-come-again)).
+
+Ours computes what the bare update computes, so that values below 0, or above 1 in the first column, are noise: with two
+or three rounds a few percent are not told apart. A row's memory is that of its timed updates, counted tensor by tensor;
+the second table has what the system saw, with recomputed activations.
 
 """
 SPEED = """\
@@ -54,21 +62,24 @@ SPEED = """\
 cache on the disk; the *plain* way of a published script, with a second full copy of the denoiser as reference, and
 pictures and captions encoded in every step; *bare*, the arithmetic of the plain way's update alone with all inputs at
 hand; and our *SFT*. All have one concatenated forward pass for each network, the same precision and the same
-attention kernels. Random weights of the published sizes; times are seconds of one processor, or of the GPU that the
-row names, medians of the rounds with their range.
+attention kernels. Random weights of the published sizes; times are processor seconds, summed over two threads (one for
+the small models), or seconds of the GPU that the row names, medians of the rounds with their range.
 
 - *Plain / ours* above 1: ours is faster. *By bare arithmetic* is what this ratio would be if ours took no longer than
   the bare update; *by FLOPs*, if every FLOP took the same time too: large convolutions, as in a VAE, are faster. The
   plain way's encoding is done once in ours, by `prepare`, which is not in these times: an item that is used once in a
   whole run gains nothing from the cache.
-- *With samples*: the reference draws a counterpart for each pair too, with guidance; ours by DPM-Solver++ in 20
-  steps, the plain way by the pipeline's own solver in 50, decoded. Two steps are timed, and counted up.
+- *With samples*: the reference draws a counterpart for each pair too, with guidance; ours in 20 steps of DPM-Solver++,
+  or of a flow's own solver, the plain way in 50 steps of the pipeline's own, decoded. Two steps are timed, and counted
+  up.
 - *DPO / SFT by passes*: a LoRA's backward pass costs one forward pass, that of all weights two: 6 to 2, or 8 to 3.
   Where activations are recomputed (`--gradient-checkpointing`), in all ways alike, it costs one more: 8 to 3.
   While reading weights decides, a pass over two items takes less than two over one, and the ratio is below that.
-- Encoding two pictures takes a third of the plain way's update or more, and four fifths of it with Sana's autoencoder,
-  which is a smaller share of its FLOPs: so a step gains more than the FLOPs would allow.
-- Activations are most of a clip's memory, and both ways have the same.
+- Encoding pictures and captions (*data*) takes 33 to 40 % of the plain way's update of SD-1.5 and SDXL with a LoRA and
+  80 % of Sana's, more than its share of the FLOPs, so that a step gains more than the FLOPs would allow. Of clips it
+  takes 6 to 34 %, about its share of the FLOPs or less.
+- AnimateDiff at 16 x 256 x 256 has 7 GiB of activations in both ways, even recomputed, so that ours saves less; of the
+  plain way of LTX and Wan the text encoder is 8.9 GiB of 18.4 and 11 of 16.6.
 
 """
 MEMORY = """\
@@ -94,12 +105,9 @@ ON_A_GPU = """\
 LEFT = """\
 ## Not measured
 
-- All weights of SD-1.5: weights, gradients and moments in float32 take 12.8 GiB, the references of both ways 3.2 each,
-  and 12 GiB were allowed. The small bases stand for them.
-- AnimateDiff at 16 x 256 x 256, beside the plain way: without recomputed activations both together take more than the
-  24 GB of this machine. Sana at 1024 x 1024: its autoencoder took more than 20 minutes for the first updates. Wan and
-  LTX: their text encoders, which the plain way holds, left no room for other work. `speed --plain --published` lists
-  what fits a machine.
+- Wan and LTX at their usual size, which takes a CPU hours; the plain way of Wan at 17 x 256 x 256 took more than the 24
+  GB of this machine, for its text encoder alone has 11 GiB. Larger bases. `speed --plain --published` lists what fits a
+  machine.
 """
 NO_GPU = "- A GPU: `python -m benchmarks gpu` measures the same tables there.\n"
 
@@ -146,13 +154,15 @@ def run(one: Record) -> str:
     o, name = one["origin"], device(one)
     cores = "one core" if o["cores"] == 1 else f"{o['cores']} cores"
     machine = f"{cores} of an {o['processor']}" if name == CPU else f"one {name}"
-    return f"{o['started'][:10]} at `{o['commit']}`, {machine}"
+    return f"{o['started'][:10]} at `{o['commit']}`, {machine}{', beside other work' if o['commit'] in SHARED else ''}"
 
 
 def in_short(speed: list[Record], memory: dict[str, dict[str, Record]]) -> str:
     """What bases of published sizes show with a LoRA, from the lowest to the highest figure."""
-    real = [one["summary"] for one in speed if not one["subject"].startswith(TOY)]
+    lora = [one for one in speed if not one["subject"].startswith(TOY) and one["tune"] == "lora"]
+    real = [one["summary"] for one in lora]
     shares = [share(forms, "lora")[0] for forms in memory.values() if "lora" in forms and share(forms, "lora")]
+    shares += [one["summary"]["memory_share"] for one in lora if one["subject"].endswith(RECOMPUTED)]
 
     def span(values: list[float], digits: int) -> str:
         return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
@@ -171,6 +181,7 @@ def time_goals(speed: list[Record]) -> list[str]:
     head = [
         "base", "a step gains, of what its arithmetic allows (at least .97)", "over the bare arithmetic (at most .03)",
         "an iteration with samples (at least 3)", "the same where ours takes 10 steps",
+        "a LoRA's memory, of the plain way's (at most .6)", "rounds",
     ]  # fmt: skip
     rows = []
     for one in speed:
@@ -187,6 +198,8 @@ def time_goals(speed: list[Record]) -> list[str]:
             verdict(overhead <= 0.03, overhead, f"{low:.3f} to {high:.3f}"),
             verdict(iteration >= 3, iteration, f"FLOPs allow {s['iteration_bound']:.2f}"),
             verdict(shorter >= 3, shorter),
+            verdict(s["memory_share"] <= SHARES["lora"], s["memory_share"]) if one["tune"] == "lora" else "",
+            str(len(one["updates"]["ours"])),
         ])  # fmt: skip
     return markdown_table(head, rows)
 

@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         default=PRECISIONS[0],
         help="of weights and activations (%(default)s, in which CPUs without its instructions compute very slowly)",
     )
-    add("--limit", type=float, default=12, metavar="GIB", help="what is planned above it is not run (%(default)s)")
+    add("--limit", type=float, default=18, metavar="GIB", help="what is planned above it is not run (%(default)s)")
     add("--out", type=Path, default=RESULTS, help="folder of the JSON; other results stay (benchmarks/results/memory)")
     asked = parser.parse_args(sys.argv[1:] if argv is None else argv)
     asked.out.mkdir(parents=True, exist_ok=True)

@@ -65,6 +65,8 @@ def planned(config: Config, costs: StepCosts | None = None, plain: bool = False)
         for name, module in encoders.items()
         if module is not None
     }
+    if not costs.encoding.peak:
+        raise ValueError("these costs are of a step alone; the plain way encodes: measure(config) counts it")
     at_once = max(parts["activations"], as_cast(config, costs, costs.encoding))
     return parts | {"second copy": costs.weights.base, "activations": at_once} | held
 

@@ -48,6 +48,8 @@ def test_the_system_s_peak_begins_anew():
 
 def test_the_plain_way_is_planned_with_all_that_it_holds(subject):
     config = config_of(subject, "bf16")
+    with pytest.raises(ValueError, match="of a step alone"):
+        planned(config, measure(config, only_step=True), plain=True)
     costs = measure(config)
     ours, plain = planned(config, costs), planned(config, costs, plain=True)
     encoders = encoding_adapter(config, torch.bfloat16, torch.device("cpu")).pipeline
@@ -118,11 +120,12 @@ def test_a_goal_is_met_or_not():
         spread = {"median": 0.0, "interval": [0.0, 0.0]}
         summary = {
             "share_of_arithmetic": ratio, "step_ratio": spread, "arithmetic": spread, "bound": 1.0,
-            "iteration_bound": 1.0,
+            "iteration_bound": 1.0, "memory_share": ratio - 0.365,
             "overhead": spread | {"median": 1 + overhead}, "iteration_ratio": spread | {"median": 2.99},
             "update_seconds": {"ours": 1.0, "plain": 2.0}, "drawing_seconds": {"ours": 4.0, "plain": 8.0},
         }  # fmt: skip
-        return {"subject": "base, of some size", "summary": summary}
+        updates = {"ours": [{}, {}]}
+        return {"subject": "base, of some size", "tune": "lora", "summary": summary, "updates": updates}
 
     forms = {
         name: {"subject": "base", "size": "8 x 8", "precision": "bf16", "measured": measured, "planned": 100}
@@ -130,11 +133,13 @@ def test_a_goal_is_met_or_not():
     }  # fmt: skip
 
     def met(lines: list[str]) -> list[list[bool]]:
-        return [["not met" not in cell for cell in line.split("|")[2:-1]] for line in lines[2:]]
+        cells = [line.split("|")[2:-1] for line in lines[2:]]
+        return [[cell.split(",")[1].split("(")[0].strip() == "met" for cell in row if "met" in cell] for row in cells]
 
     # with half of the passes (2 + 8) / (1 + 2)
     times = write_cost.time_goals([subject(0.97, 0.04), subject(0.96, 0.02)])
-    assert met(times) == [[True, False, False, True], [False, True, False, True]]
+    assert all(line.rstrip().endswith("| 2 |") for line in times[2:])
+    assert met(times) == [[True, False, False, True, False], [False, True, False, True, True]]
     assert met(write_cost.memory_goals({"case": forms})) == [[True, False]]
     small = subject(1.0, 0.0) | {"subject": "toy images"}
     assert len(write_cost.time_goals([small])) == 2

@@ -108,7 +108,7 @@ def published(tmp_path, *more: str) -> tuple[int, list[dict]]:
 
 
 def test_published_bases_are_measured_in_turn_and_written_at_once(table, tmp_path, monkeypatch, capsys):
-    began = []
+    began, recomputed = [], []
     file = next((ROOT / "benchmarks" / "results" / "speed").glob("plain-toy-images*.json"))
     real = json.loads(file.read_text(encoding="utf-8"))["result"]
 
@@ -119,7 +119,7 @@ def test_published_bases_are_measured_in_turn_and_written_at_once(table, tmp_pat
         return real | {"subject": described}
 
     monkeypatch.setattr(plain_run, "compare", compare)
-    monkeypatch.setattr(plain_published, "plain_peak", lambda *_: 0)
+    monkeypatch.setattr(plain_published, "plain_peak", lambda *given: recomputed.append(given[2]) or 0)
     code, written = published(tmp_path)
     assert code == 1 and [one["result"]["subject"].split(",")[1] for one in written] == [" 32 x 32"]
     assert began == [("32 x 32", "lora", 1, 0), ("24 x 32", "lora", 1, 1)]
@@ -128,6 +128,8 @@ def test_published_bases_are_measured_in_turn_and_written_at_once(table, tmp_pat
     assert f"24 x 32, batch 1, LoRA of rank 16, fp32: {OUT_OF_MEMORY}" in said
     began.clear()
     assert published(tmp_path, "one")[0] == 0 and [one[0] for one in began] == ["32 x 32"]
+    published(tmp_path, "one", "--gradient-checkpointing")
+    assert recomputed == [False, False, False, True]
 
 
 def test_what_does_not_fit_is_listed_with_its_reason(table, tmp_path, monkeypatch, capsys):
@@ -157,9 +159,14 @@ def test_mistakes_with_published_bases(words, said, capsys):
 def test_the_plain_peak_is_what_is_counted(bench):
     """`plan`'s count beside the tensors that an update of the plain way has alive."""
     way = Plain(bench, bench.subject.batch, Marks())
-    way.update()
-    counted = plain_run._memory(bench, way, bench.device)["peak"]
-    assert plain_published.plain_peak(bench.subject, "fp32") == pytest.approx(counted, rel=0.25)
+    counted = []
+    for recomputed in (False, True):
+        if recomputed:
+            bench.policy.enable_gradient_checkpointing()
+        way.update()
+        counted.append(plain_run._memory(bench, way, bench.device)["peak"])
+        assert plain_published.plain_peak(bench.subject, "fp32", recomputed) == pytest.approx(counted[-1], rel=0.25)
+    assert counted[1] < 0.8 * counted[0]
 
 
 @pytest.mark.slow
@@ -172,9 +179,13 @@ def test_the_plain_peak_is_what_is_counted(bench):
         ("full", [], {"dpo": 8, "sft": 3}),
     ],
 )
-def test_a_run_of_it_says_what_was_measured(tmp_path, capsys, tune, more, passes):
+def test_a_run_of_it_says_what_was_measured(tmp_path, capsys, monkeypatch, tune, more, passes):
     out = tmp_path / "out"
+    update, recomputes = Plain.update, set()
+    watched = lambda way: recomputes.add(way.bench.policy.is_gradient_checkpointing) or update(way)  # noqa: E731
+    monkeypatch.setattr(Plain, "update", watched)
     assert main(["speed", "--plain", "--tune", tune, "--batch", "1", "--rounds", "2", "--out", str(out), *more]) == 0
+    assert recomputes == {bool(more)}
     results = [json.loads(file.read_text())["result"] for file in sorted(out.glob("plain-*.json"))]
     assert [one["subject"].split(",")[0] for one in results] == ["toy clips", "toy images"]
     for one in results:

@@ -39,7 +39,7 @@ comparisons:
   python -m benchmarks speed --only methods parts
   python -m benchmarks speed --plain --base stable-diffusion-v1-5 --height 256 --tune lora
   python -m benchmarks speed --plain --published --dtype bf16
-  python -m benchmarks speed --plain --published sdxl --dtype bf16 --gradient-checkpointing
+  python -m benchmarks speed --plain --base stable-diffusion-v1-5 --frames 16 --dtype bf16 --gradient-checkpointing
   python -m benchmarks speed --base stable-diffusion-v1-5 --height 64 --only methods
   python -m benchmarks speed --base stable-diffusion-xl-base-1.0 --tune lora --height 1024 --device cuda
   python -m benchmarks speed --base stable-diffusion-v1-5 --frames 16 --height 256 --device cuda --dtype bf16
