@@ -62,8 +62,8 @@ SPEED = """\
 cache on the disk; the *plain* way of a published script, with a second full copy of the denoiser as reference, and
 pictures and captions encoded in every step; *bare*, the arithmetic of the plain way's update alone with all inputs at
 hand; and our *SFT*. All have one concatenated forward pass for each network, the same precision and the same
-attention kernels. Random weights of the published sizes; times are processor seconds, summed over two threads (one for
-the small models), or seconds of the GPU that the row names, medians of the rounds with their range.
+attention kernels. Random weights of the published sizes; times are processor seconds, summed over threads, or seconds
+of the GPU that the row names, medians of the rounds with their range.
 
 - *Plain / ours* above 1: ours is faster. *By bare arithmetic* is what this ratio would be if ours took no longer than
   the bare update; *by FLOPs*, if every FLOP took the same time too: large convolutions, as in a VAE, are faster. The
@@ -80,6 +80,8 @@ the small models), or seconds of the GPU that the row names, medians of the roun
   takes 6 to 34 %, about its share of the FLOPs or less.
 - AnimateDiff at 16 x 256 x 256 has 7 GiB of activations in both ways, even recomputed, so that ours saves less; of the
   plain way of LTX and Wan the text encoder is 8.9 GiB of 18.4 and 11 of 16.6.
+- With all weights our reference is in float32 like the policy, so that equal weights tie exactly, and the plain way's
+  in bf16: ours takes more memory, and every pass of a sample casts the weights once more.
 
 """
 MEMORY = """\
