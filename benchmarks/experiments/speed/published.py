@@ -30,7 +30,7 @@ PUBLISHED = {
     "sdxl": Published("stable-diffusion-xl-base-1.0", (1024, 1024), on_cpu=(512, 512)),
     "animatediff": Published("stable-diffusion-v1-5", (256, 256, 16), on_cpu=(256, 256, 16)),
     "flux": Published("FLUX.1-dev", (1024, 1024)),
-    "wan": Published("Wan2.1-T2V-1.3B-Diffusers", (480, 832, 33), on_cpu=(256, 256, 17)),
+    "wan": Published("Wan2.1-T2V-1.3B-Diffusers", (480, 832, 33), on_cpu=(192, 192, 17)),
     "sd35": Published("stable-diffusion-3.5-medium", (1024, 1024)),
     "sana": Published("Sana_1600M_1024px_BF16_diffusers", (1024, 1024)),
     "ltx": Published("LTX-Video", (512, 704, 97), on_cpu=(256, 256, 17)),
