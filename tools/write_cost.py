@@ -18,7 +18,7 @@ Record = dict[str, Any]
 CPU = "CPU"
 SHARES = {"lora": 0.6, "nf4": 0.35}
 """The most of the plain way's memory that a form is to take."""
-SHARED = ("9e3fb67a31", "0903cd3af7")
+SHARED = ("9e3fb67a31",)
 """Commits whose runs had other work beside them."""
 RECOMPUTED = "activations recomputed"
 TOY = "toy "
