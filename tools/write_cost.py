@@ -78,8 +78,9 @@ of the GPU that the row names, medians of the rounds with their range.
 - Encoding pictures and captions (*data*) takes 33 to 40 % of the plain way's update of SD-1.5 and SDXL with a LoRA and
   80 % of Sana's, more than its share of the FLOPs, so that a step gains more than the FLOPs would allow. Of clips it
   takes 6 to 34 %, about its share of the FLOPs or less.
-- AnimateDiff at 16 x 256 x 256 has 7 GiB of activations in both ways, even recomputed, so that ours saves less; of the
-  plain way of LTX and Wan the text encoder is 8.9 GiB of 18.4 and 11 of 16.6.
+- AnimateDiff at 16 x 256 x 256 has 7 GiB of activations in both ways, so that ours saves less: of its motion modules,
+  diffusers recomputes those of the middle block alone. Of the plain way of LTX and Wan the text encoder is 8.9 GiB of
+  18.4 and 11 of 16.6.
 - With all weights our reference is in float32 like the policy, so that equal weights tie exactly, and the plain way's
   in bf16: ours takes more memory, and every pass of a sample casts the weights once more.
 
