@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.experiments.lora_memory import FILE, FORMS, GIB, NAMES
 from benchmarks.experiments.speed import plain_table
+from benchmarks.experiments.speed.bench import RECOMPUTED
 from benchmarks.experiments.speed.plain_run import summary
 from benchmarks.gpu import results as gpu
 from seppo_core.io.atomic import save_text
@@ -20,7 +21,6 @@ SHARES = {"lora": 0.6, "nf4": 0.35}
 """The most of the plain way's memory that a form is to take."""
 SHARED = ("9e3fb67a31",)
 """Commits whose runs had other work beside them."""
-RECOMPUTED = "activations recomputed"
 TOY = "toy "
 """How the subjects are called whose models are too small to say what a real one costs."""
 
@@ -165,7 +165,7 @@ def in_short(speed: list[Record], memory: dict[str, dict[str, Record]]) -> str:
     lora = [one for one in speed if not one["subject"].startswith(TOY) and one["tune"] == "lora"]
     real = [one["summary"] for one in lora]
     shares = [share(forms, "lora")[0] for forms in memory.values() if "lora" in forms and share(forms, "lora")]
-    shares += [one["summary"]["memory_share"] for one in lora if one["subject"].endswith(RECOMPUTED)]
+    shares += [one["summary"]["memory_share"] for one in lora if RECOMPUTED in one["subject"]]
 
     def span(values: list[float], digits: int) -> str:
         return f"{min(values):.{digits}f} to {max(values):.{digits}f}"

@@ -26,6 +26,8 @@ from seppo_core.training.setup import build_model, make_method
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HEADROOM = 0.9
 """Share of the free memory that weights, moments and gradients may take; activations come on top."""
+RECOMPUTED = "activations recomputed"
+"""How a subject is described whose update does so."""
 PATIENCE = 24
 """Updates that a scaler of fp16's gradients gets to find its scale."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from diffusers.utils import logging
 
-from benchmarks.experiments.speed.bench import Comparison, Stage, choose_tune
+from benchmarks.experiments.speed.bench import RECOMPUTED, Comparison, Stage, choose_tune
 from benchmarks.experiments.speed.feeding import cache, loader
 from benchmarks.experiments.speed.kernels import attention, compiled, layout, precision
 from benchmarks.experiments.speed.measuring import Timer, device_name
@@ -183,7 +183,7 @@ def _stage(subject: Subject, device: torch.device, precision: str, asked: argpar
     if why:
         print(f"{subject.title}: a LoRA is trained, for {why}")
     if asked.gradient_checkpointing:
-        described += ", activations recomputed"
+        described += f", {RECOMPUTED}"
     subject = replace(subject, tune=mode)
     stage = Stage(
         subject, mode, device, precision, steps, Path(), named=bool(asked.only), recomputed=asked.gradient_checkpointing
